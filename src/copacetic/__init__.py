@@ -1,0 +1,68 @@
+# SPDX-License-Identifier: Apache-2.0
+"""
+Patch vulnerable container images directly: no Dockerfile, no daemon, no root.
+
+    import copacetic
+
+    outcome = copacetic.patch(copacetic.PatchRequest(image="oci:./web:1.4", destination="oci:./web:1.4-patched"))
+
+Everything is imported when it is first used.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from copacetic._version import __version__
+
+if TYPE_CHECKING:
+    from copacetic.api import PlanSet, Settings, inspect, patch, plan
+    from copacetic.errors import CopaError
+    from copacetic.patch.inspect import Inspection
+    from copacetic.patch.outcome import Outcome, PlatformOutcome
+    from copacetic.patch.request import LayerCompression, PatchRequest, Strategy
+    from copacetic.updates import Plan
+
+__all__ = [
+    "CopaError",
+    "Inspection",
+    "LayerCompression",
+    "Outcome",
+    "PatchRequest",
+    "Plan",
+    "PlanSet",
+    "PlatformOutcome",
+    "Settings",
+    "Strategy",
+    "__version__",
+    "inspect",
+    "patch",
+    "plan",
+]
+
+_HOMES = {
+    "CopaError": "errors",
+    "Inspection": "patch.inspect",
+    "LayerCompression": "patch.request",
+    "Outcome": "patch.outcome",
+    "PatchRequest": "patch.request",
+    "Plan": "updates",
+    "PlanSet": "api",
+    "PlatformOutcome": "patch.outcome",
+    "Settings": "api",
+    "Strategy": "patch.request",
+    "inspect": "api",
+    "patch": "api",
+    "plan": "api",
+}
+
+
+def __getattr__(name: str) -> Any:
+    home = _HOMES.get(name)
+    if home is None:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(import_module(f"{__name__}.{home}"), name)
+    # A sub-package of the same name sets itself as an attribute when it is imported: the function stays in its place.
+    globals()[name] = value
+    return value

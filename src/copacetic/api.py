@@ -1,0 +1,252 @@
+# SPDX-License-Identifier: Apache-2.0
+"""
+The library's entry points: plan, patch and inspect one image.
+
+Together with the command line this is the only place that turns a name into a source or a destination. Nothing is
+printed and no environment is read; what the command line finds there comes in as `Settings`.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from copacetic.cache import Cache
+from copacetic.errors import PlanFileError, UsageError
+from copacetic.http import HttpClient, HttpSettings
+from copacetic.oci import Platform, Reference
+from copacetic.oci.location import Location
+from copacetic.oci.registryconfig import RegistrySettings
+from copacetic.oci.transport import Destination, Source
+from copacetic.patch.inspect import Inspection, inspect_image
+from copacetic.patch.outcome import Outcome
+from copacetic.patch.planfile import PLAN_LIMIT, read_plans, write_plans
+from copacetic.patch.request import PatchRequest
+from copacetic.patch.run import Environment, patch_image, plan_image
+from copacetic.progress import Progress, Silent
+from copacetic.report import load_reports
+from copacetic.repository import RepositorySettings
+from copacetic.updates import Plan, Report
+
+if TYPE_CHECKING:
+    from copacetic.oci.credentials import Credentials
+    from copacetic.oci.registryclient import RegistryClient
+
+PATCHED_SUFFIX = "-patched"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """How a run reaches the world; every default works without any configuration."""
+
+    cache_dir: Path | None = None
+    """None uses a temporary folder, which goes with the call."""
+    http: HttpSettings = field(default_factory=HttpSettings)
+    registry: RegistrySettings = field(default_factory=RegistrySettings)
+    auth_files: tuple[Path, ...] = ()
+    """Files with logins, the first that knows a registry counts."""
+    credentials: Credentials | None = None
+    """For every registry, instead of those in files."""
+    repository: RepositorySettings = field(default_factory=RepositorySettings)
+    jobs: int = 4
+    """How many platforms, layers or blobs are worked on at once."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PlanSet:
+    """The plans of an image's platforms."""
+
+    plans: tuple[Plan, ...]
+
+    def to_json(self) -> bytes:
+        """Return the documented object (docs/reference/json.md), ending in a newline."""
+        return write_plans(self.plans)
+
+
+class _Means:
+    """Clients that are made when they are needed, and shared within one call."""
+
+    def __init__(self, settings: Settings, cache: Cache, progress: Progress) -> None:
+        self._settings = settings
+        self._client: RegistryClient | None = None
+        self.http = HttpClient(settings.http)
+        self.environment = Environment(
+            cache=cache,
+            http=self.http,
+            repository=settings.repository,
+            progress=progress,
+            now=datetime.now(UTC),
+            jobs=settings.jobs,
+        )
+
+    def source(self, location: Location) -> Source:
+        path, tag = location.path, location.tag
+        if location.reference is not None:
+            from copacetic.oci.registry import RegistrySource
+
+            return RegistrySource(location.reference, self._registry(location.reference.registry))
+        assert path is not None
+        if location.kind == "oci":
+            from copacetic.oci.layout import LayoutSource
+
+            return LayoutSource(path, tag)
+        if location.kind == "oci-archive":
+            from copacetic.oci.archive import OciArchiveSource
+
+            return OciArchiveSource(path, tag)
+        from copacetic.oci.dockerarchive import DockerArchiveSource
+
+        return DockerArchiveSource(path, tag)
+
+    def destination(self, location: Location) -> Destination:
+        path, tag = location.path, location.tag
+        if location.reference is not None:
+            from copacetic.oci.registry import RegistryDestination
+
+            return RegistryDestination(location.reference, self._registry(location.reference.registry))
+        assert path is not None
+        if location.kind == "oci":
+            from copacetic.oci.layout import LayoutDestination
+
+            return LayoutDestination(path, tag)
+        if location.kind == "oci-archive":
+            from copacetic.oci.archive import OciArchiveDestination
+
+            return OciArchiveDestination(path, tag)
+        from copacetic.oci.dockerarchive import DockerArchiveDestination
+
+        return DockerArchiveDestination(path, tag)
+
+    def _registry(self, host: str) -> RegistryClient:
+        from copacetic.oci.credentials import Keychain
+        from copacetic.oci.registryclient import RegistryClient
+        from copacetic.oci.registryconfig import RegistryConfig
+
+        if self._client is None:
+            given = {host: self._settings.credentials} if self._settings.credentials is not None else {}
+            keychain = Keychain(self._settings.auth_files, given=given)
+            self._client = RegistryClient(self.http, RegistryConfig(self._settings.registry), keychain)
+        return self._client
+
+
+@contextmanager
+def _means(settings: Settings, progress: Progress) -> Iterator[_Means]:
+    if settings.cache_dir is not None:
+        yield _Means(settings, Cache(settings.cache_dir), progress)
+        return
+    with tempfile.TemporaryDirectory(prefix="copacetic-") as folder:
+        yield _Means(settings, Cache(Path(folder)), progress)
+
+
+def plan(request: PatchRequest, *, settings: Settings | None = None, progress: Progress | None = None) -> PlanSet:
+    """
+    Tell what patching an image would change, and why; nothing is changed.
+
+    Packages are fetched into the cache, for their scripts decide what is possible. Raises `CopaError`s only.
+    """
+    settings, progress = settings or Settings(), progress or Silent()
+    location = Location.parse(request.image)
+    with _means(settings, progress) as means:
+        reports = _reports(request)
+        return PlanSet(plans=plan_image(means.source(location), request, reports, means.environment))
+
+
+def patch(request: PatchRequest, *, settings: Settings | None = None, progress: Progress | None = None) -> Outcome:
+    """
+    Patch an image, prove the result, and publish it where the request says.
+
+    When there is nothing to do, nothing is written and the outcome's `changed` is false. Raises `CopaError`s only;
+    after one of them nothing was published.
+    """
+    settings, progress = settings or Settings(), progress or Silent()
+    location = Location.parse(request.image)
+    target = select_destination(request, location)
+    with _means(settings, progress) as means:
+        reports, plans = _reports(request), _plans(request)
+        source = means.source(location)
+        if target.kind == "docker-archive":
+            source = _one_image(source, request)
+        return patch_image(
+            source,
+            lambda: means.destination(target),
+            request,
+            reports=reports,
+            plans=plans,
+            environment=means.environment,
+        )
+
+
+def inspect(
+    image: str,
+    *,
+    platforms: Sequence[str] = (),
+    settings: Settings | None = None,
+    progress: Progress | None = None,
+) -> Inspection:
+    """Tell what is in an image: distribution, packages, and which layer each came with."""
+    settings, progress = settings or Settings(), progress or Silent()
+    location = Location.parse(image)
+    chosen = [Platform.parse(text) for text in platforms]
+    with _means(settings, progress) as means:
+        return inspect_image(means.source(location), chosen, means.environment)
+
+
+def _one_image(source: Source, request: PatchRequest) -> Source:
+    """A docker archive can't hold an index."""
+    from copacetic.oci.selection import PlatformSource
+
+    if len(request.platforms) > 1:
+        raise UsageError("a docker archive holds one image", hint="choose one --platform, or write an oci: layout")
+    return PlatformSource(source, Platform.parse(request.platforms[0]) if request.platforms else None)
+
+
+def select_destination(request: PatchRequest, location: Location) -> Location:
+    """
+    Tell where the result goes; the image's own tag is never overwritten unless `tag` says so.
+
+    Raises `UsageError` when the request names no place.
+    """
+    if request.destination and request.push:
+        raise UsageError("--push and --to exclude each other", hint="--to takes a registry's reference too")
+    if request.destination:
+        target = Location.parse(request.destination)
+        if request.tag:
+            raise UsageError("--tag and --to exclude each other", hint="write the tag into --to")
+        return target
+    if not request.push:
+        raise UsageError("the patched image has nowhere to go", hint="add --push, or --to oci:DIR:TAG")
+    reference = location.reference
+    if "/" in request.tag or ":" in request.tag:
+        return Location(kind="registry", reference=Reference.parse(request.tag))
+    if reference is None:
+        raise UsageError(f"--push needs a registry, and {location} is a file", hint="give --tag a full reference")
+    return Location(kind="registry", reference=reference.with_tag(request.tag or _patched_tag(reference)))
+
+
+def _patched_tag(reference: Reference) -> str:
+    return f"{reference.tag}{PATCHED_SUFFIX}" if reference.tag else PATCHED_SUFFIX.lstrip("-")
+
+
+def _reports(request: PatchRequest) -> tuple[Report, ...]:
+    return load_reports(request.reports, package_types=request.package_types)
+
+
+def _plans(request: PatchRequest) -> tuple[Plan, ...]:
+    path = request.plan_file
+    if path is None:
+        return ()
+    if request.reports:
+        raise UsageError("--plan and --report exclude each other", hint="the plan was made from a report already")
+    try:
+        with path.open("rb") as file:
+            data = file.read(PLAN_LIMIT + 1)
+    except OSError as error:
+        raise PlanFileError(f"can't read the plan {path}: {error.strerror}") from error
+    if len(data) > PLAN_LIMIT:
+        raise PlanFileError(f"the plan {path} has more than {PLAN_LIMIT} bytes")
+    return read_plans(data, where=str(path))

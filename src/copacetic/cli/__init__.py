@@ -1,0 +1,78 @@
+# SPDX-License-Identifier: Apache-2.0
+"""
+The command line: the only place that reads the environment and ends the process.
+
+Commands live in modules of their own, imported when they are used: `copa --help` has to be quick.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+
+from copacetic.errors import CopaError
+
+EXIT_INTERRUPTED = 130
+EXIT_BROKEN_PIPE = 141
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command and return its exit code; nothing escapes but defects under `--debug`."""
+    import click
+
+    from copacetic.cli.environment import configuration
+    from copacetic.cli.root import copa
+
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    try:
+        defaults = configuration(os.environ)
+        result = copa.main(args=arguments, prog_name="copa", standalone_mode=False, default_map=defaults)
+    except click.exceptions.Exit as exit_:
+        return exit_.exit_code
+    except (click.exceptions.Abort, KeyboardInterrupt):
+        _say("interrupted; nothing was published")
+        return EXIT_INTERRUPTED
+    except click.ClickException as error:
+        context = error.ctx if isinstance(error, click.UsageError) else None
+        _fail(error.format_message(), f"see `{context.command_path} --help`" if context else None)
+        return 2
+    except CopaError as error:
+        _fail(str(error), error.hint)
+        _trace(arguments)
+        return error.exit_code
+    except BrokenPipeError:
+        # Whoever read our output is gone; Python would complain once more when it closes stdout.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return EXIT_BROKEN_PIPE
+    except OSError as error:
+        _fail(f"{error.filename or 'the system'}: {error.strerror or error}", None)
+        _trace(arguments)
+        return 1
+    except Exception as error:  # noqa: BLE001 - a defect ends in one line, too
+        _fail(f"{type(error).__name__}: {error}", "this is a defect: please report it with the output of --debug")
+        _trace(arguments)
+        return 1
+    return int(result or 0)
+
+
+def run() -> None:
+    """The entry point of the installed program."""
+    sys.exit(main())
+
+
+def _fail(message: str, hint: str | None) -> None:
+    from copacetic.console import format_error
+
+    _say(format_error(message, hint))
+
+
+def _say(text: str) -> None:
+    sys.stderr.write(f"{text}\n")
+
+
+def _trace(arguments: Sequence[str]) -> None:
+    if "--debug" in arguments or os.environ.get("COPA_DEBUG", "") not in {"", "0", "false"}:
+        import traceback
+
+        traceback.print_exc()

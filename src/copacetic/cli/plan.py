@@ -1,0 +1,49 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`copa plan`."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+
+from copacetic.cli.options import COMMON, PATCHING, REGISTRY, REPOSITORY, apply, make_console, make_settings, option
+from copacetic.cli.request import make_request
+
+
+@click.command
+@apply(
+    PATCHING,
+    (
+        option("--format", "format_", type=click.Choice(("table", "json")), default="table", help="[table]"),
+        option("-o", "--output", type=click.Path(path_type=Path), help="Write it to a file instead of stdout."),
+        option("--exit-code-no-change", type=click.IntRange(0, 255), default=0, help="When nothing is to do.  [0]"),
+        option("-t", "--tag", default="", hidden=True),
+        option("--push", is_flag=True, hidden=True),
+        option("--to", "destination", default="", hidden=True),
+    ),
+    REPOSITORY,
+    REGISTRY,
+    COMMON,
+)
+@click.pass_context
+def plan(ctx: click.Context, /, **values: Any) -> int:
+    """
+    Show what patching an image would change, and why; nothing is changed.
+
+    `--format json` is a lock file: `copa patch --plan FILE` applies exactly it.
+    """
+    from copacetic.api import plan as plan_image
+    from copacetic.tables import plan_table
+
+    console = make_console(values)
+    with console:
+        plans = plan_image(make_request(values, console), settings=make_settings(values), progress=console)
+    text = plans.to_json().decode() if values["format_"] == "json" else plan_table(plans.plans)
+    if values["output"] is None:
+        sys.stdout.write(text)
+    else:
+        values["output"].write_text(text)
+    return 0 if any(one.updates for one in plans.plans) else int(values["exit_code_no_change"])

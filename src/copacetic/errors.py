@@ -1,0 +1,210 @@
+# SPDX-License-Identifier: Apache-2.0
+"""
+Every error that copacetic raises on purpose.
+
+    CopaError                        1   anything that went wrong at run time
+    ├── UsageError                   2   a flag, a value or a combination of them
+    │   └── InvalidReferenceError    2
+    ├── ReportError                  2   a scanner's report can't be used
+    │   └── UnsupportedReportError   2
+    ├── PlanFileError                2   a stored plan can't be used
+    ├── InvalidVersionError          2
+    ├── RegistryError                1   a registry, layout or archive failed
+    │   ├── UnreachableError         1
+    │   ├── AuthenticationError      1
+    │   ├── NotFoundError            1
+    │   └── RateLimitedError         1
+    ├── IntegrityError               1   bytes are not what their digest, size or signature says
+    ├── ImageError                   3   an image that can't be read as one
+    │   ├── CorruptLayerError        3
+    │   ├── HostileLayerError        3
+    │   └── UnsupportedImageError    3   readable, but nothing here that can be patched
+    ├── InventoryError               3   the image's package database is broken
+    ├── RepositoryError              1   a distribution's repository failed
+    │   ├── SignatureError           1
+    │   ├── ExpiredRepositoryError   1
+    │   └── PackageUnavailableError  1
+    ├── PackageError                 1   a package file is broken or hostile
+    ├── FixesMissingError            4   requested fixes can't be delivered
+    │   └── NeedsExecutionError      4
+    ├── VerificationError            5   the result is not what was planned
+    └── StorageError                 1   the local disk or cache failed
+
+A message says what happened, where and with which values, in lower case and without a full stop. What the user
+can do about it is the class's `hint`, or the instance's where only that one knows.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+
+class CopaError(Exception):
+    """The base of all errors; `str()` of it is one line, whatever a hostile input put into it."""
+
+    exit_code: ClassVar[int] = 1
+    hint: str | None = None
+
+    def __init__(self, message: str, *, hint: str | None = None) -> None:
+        super().__init__(_one_line(message))
+        if hint is not None:
+            self.hint = hint
+
+
+def _one_line(text: str, limit: int = 2_000) -> str:
+    """Make text from anywhere safe for a terminal: control characters are shown, not sent."""
+    shown = "".join(c if c.isprintable() else f"\\x{ord(c):02x}" for c in text[:limit])
+    return shown if len(text) <= limit else shown + "…"
+
+
+class UsageError(CopaError):
+    """A flag or a combination of flags makes no sense."""
+
+    exit_code = 2
+    hint = "see --help for the flags and their values"
+
+
+class InvalidReferenceError(UsageError):
+    """An image reference does not follow the grammar."""
+
+    hint = "write [registry/]repository[:tag][@digest], oci:DIR[:TAG], oci-archive:FILE or docker-archive:FILE"
+
+
+class ReportError(CopaError):
+    """A report can't be read, or is not about this image."""
+
+    exit_code = 2
+    hint = "write the report again, for example with `trivy image --format json -o report.json IMAGE`"
+
+
+class UnsupportedReportError(ReportError):
+    """A report is well formed, and no parser knows it."""
+
+
+class PlanFileError(CopaError):
+    """A stored plan can't be read, or is not about this image."""
+
+    exit_code = 2
+    hint = "make the plan again with `copa plan --format json -o FILE`"
+
+
+class InvalidVersionError(CopaError):
+    """A version does not follow the scheme of its package manager."""
+
+    exit_code = 2
+
+
+class RegistryError(CopaError):
+    """A registry, a layout or an archive answered with a failure."""
+
+
+class UnreachableError(RegistryError):
+    """No connection: name, network, proxy or TLS."""
+
+    hint = "check the address, the proxy and the certificates; plain HTTP needs --plain-http except on loopback"
+
+
+class AuthenticationError(RegistryError):
+    """The registry wants credentials, or other ones."""
+
+    hint = "log in with `docker login`, `podman login` or `crane auth login`, or name the file with --authfile"
+
+
+class NotFoundError(RegistryError):
+    """The image, the tag or a blob is not there."""
+
+    hint = "check the name and the tag; some registries answer so when a login is missing"
+
+
+class RateLimitedError(RegistryError):
+    """The registry refuses more requests for now, after all retries."""
+
+    hint = "wait, log in for a higher limit, or name a mirror"
+
+
+class IntegrityError(CopaError):
+    """Bytes differ from what their digest or size promises."""
+
+    hint = "try again; if it stays, the source or something on the way to it is broken"
+
+
+class ImageError(CopaError):
+    """Something that claims to be an image can't be read as one."""
+
+    exit_code = 3
+
+
+class CorruptLayerError(ImageError):
+    """A layer is truncated, not a tar, or not what its diff_id says."""
+
+    hint = "pull or build the image again"
+
+
+class HostileLayerError(ImageError):
+    """A layer holds what no honest builder writes: `..`, a bomb, an entry beyond the limits."""
+
+    hint = "don't run this image"
+
+
+class UnsupportedImageError(ImageError):
+    """The image is fine, and there is nothing in it that copacetic can patch."""
+
+    hint = "supported: Debian and its derivatives, with a dpkg database or distroless (`copa inspect IMAGE` tells more)"
+
+
+class InventoryError(CopaError):
+    """The image's package database contradicts its own format."""
+
+    exit_code = 3
+
+
+class RepositoryError(CopaError):
+    """A distribution's repository can't be used."""
+
+    hint = "check the image's repository definitions, the proxy, and the mirror; --repository names another one"
+
+
+class SignatureError(RepositoryError):
+    """A repository is unsigned, or signed by no key that is trusted."""
+
+    hint = "name the repository's key with --keyring, if you trust it"
+
+
+class ExpiredRepositoryError(RepositoryError):
+    """A repository's Release file, or the key that signed it, is past its date."""
+
+    hint = "name a living mirror with --repository, or accept its age with --allow-expired-repository"
+
+
+class PackageUnavailableError(RepositoryError):
+    """A package that the index or the plan names is not there any more, or is another one."""
+
+    hint = "plan again: the repository has moved on"
+
+
+class PackageError(CopaError):
+    """A package file is broken, or hostile."""
+
+
+class FixesMissingError(CopaError):
+    """Not every requested fix can be delivered, so nothing was published."""
+
+    exit_code = 4
+    hint = "--ignore-errors goes on with those that can"
+
+
+class NeedsExecutionError(FixesMissingError):
+    """A package can't be installed without running its scripts."""
+
+
+class VerificationError(CopaError):
+    """The produced image is not what the plan says; nothing was published."""
+
+    exit_code = 5
+    hint = "this is a defect of copacetic: please report it with the output of --debug"
+
+
+class StorageError(CopaError):
+    """The local disk or cache failed: full, read-only, not ours."""
+
+    hint = "free some space (`copa cache prune`), or name another folder with --cache-dir"

@@ -1,0 +1,19 @@
+# SPDX-License-Identifier: Apache-2.0
+"""
+The only HTTP transport: pooled connections, TLS, proxies, retries, size limits.
+
+Retries: connection failures, 429 and 5xx, with exponential backoff and jitter, honouring Retry-After up to a
+bound. Addresses in messages carry no credentials and no query strings. Redirects never take credentials to
+another host.
+
+Importing this loads no HTTP library; the first request does.
+"""
+
+from __future__ import annotations
+
+from copacetic.http.client import HttpClient
+from copacetic.http.response import Response
+from copacetic.http.resume import ResumedBody
+from copacetic.http.settings import HttpSettings, TlsSettings
+
+__all__ = ["HttpClient", "HttpSettings", "Response", "ResumedBody", "TlsSettings"]

@@ -1,0 +1,142 @@
+# SPDX-License-Identifier: Apache-2.0
+"""
+Connections, kept open and shared: one pool per TLS settings and proxy.
+
+urllib3 only moves bytes here: it follows no redirect, retries nothing and decodes nothing.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from threading import Lock
+from typing import TYPE_CHECKING
+
+from copacetic.errors import UsageError
+from copacetic.http.address import find_origin, split_credentials
+from copacetic.http.proxy import select_proxy
+from copacetic.http.settings import HttpSettings, TlsSettings
+
+if TYPE_CHECKING:
+    import ssl
+
+    from urllib3 import PoolManager
+
+_CONNECTIONS = 16
+# Where distributions keep their bundle, for an OpenSSL that was built with other paths.
+_BUNDLES = (
+    "/etc/ssl/certs/ca-certificates.crt",
+    "/etc/pki/tls/certs/ca-bundle.crt",
+    "/etc/ssl/ca-bundle.pem",
+    "/etc/ssl/cert.pem",
+)
+
+
+class Pools:
+    """Thread-safe; made on first use, closed together."""
+
+    def __init__(self, settings: HttpSettings) -> None:
+        self._settings = settings
+        self._lock = Lock()
+        self._pools: dict[tuple[TlsSettings | None, str | None], PoolManager] = {}
+
+    def select(self, url: str, tls: TlsSettings) -> PoolManager:
+        """Return the pool through which an address is reached."""
+        proxy = select_proxy(url, self._settings.proxies)
+        key = (tls if find_origin(url).scheme == "https" else None, proxy)
+        with self._lock:
+            if (pool := self._pools.get(key)) is None:
+                self._pools[key] = pool = self._make(key[0], proxy)
+        return pool
+
+    def close(self) -> None:
+        with self._lock:
+            for pool in self._pools.values():
+                pool.clear()
+            self._pools.clear()
+
+    def _make(self, tls: TlsSettings | None, proxy: str | None) -> PoolManager:
+        import urllib3
+
+        context = None if tls is None else make_context(tls, self._settings.ca_files)
+        if proxy is None:
+            pool = urllib3.PoolManager(maxsize=_CONNECTIONS, ssl_context=context)
+        else:
+            address, credentials = split_credentials(proxy)
+            pool = urllib3.ProxyManager(
+                address,
+                maxsize=_CONNECTIONS,
+                ssl_context=context,
+                proxy_headers=urllib3.make_headers(proxy_basic_auth=credentials) if credentials else None,
+                proxy_ssl_context=self._proxy_context(address),
+            )
+        if tls is not None and not tls.verify:
+            _accept_unverified(pool)
+        return pool
+
+    def _proxy_context(self, address: str) -> ssl.SSLContext | None:
+        return make_context(TlsSettings(), self._settings.ca_files) if address.startswith("https:") else None
+
+
+def make_context(tls: TlsSettings, more_ca_files: tuple[Path, ...]) -> ssl.SSLContext:
+    """
+    Return the TLS settings as the ssl module takes them.
+
+    Python 3.13's strictness is off: many a private authority's certificate lacks the fields it wants.
+
+    Raises `UsageError` for a file that can't be read as a certificate or key.
+    """
+    import ssl
+
+    context = ssl.create_default_context()
+    context.verify_flags &= ~ssl.VERIFY_X509_STRICT
+    if not tls.verify:
+        context.check_hostname = False
+        context.verify_mode = ssl.CERT_NONE
+    elif not context.cert_store_stats()["x509_ca"]:
+        _load_bundle(context)
+    for file in (*more_ca_files, *tls.ca_files):
+        try:
+            context.load_verify_locations(cafile=file)
+        except (OSError, ssl.SSLError) as error:
+            message = f"{file}: can't be read as CA certificates in PEM form"
+            raise UsageError(message, hint=_reason(error)) from error
+    if tls.client_cert is not None:
+        try:
+            context.load_cert_chain(tls.client_cert, tls.client_key, password=_no_password)
+        except (OSError, ssl.SSLError, ValueError) as error:
+            message = f"{tls.client_cert}: can't be used as a client certificate with its key"
+            raise UsageError(message, hint=_reason(error)) from error
+    return context
+
+
+def _load_bundle(context: ssl.SSLContext) -> None:
+    bundle = next((path for path in map(Path, _BUNDLES) if path.is_file()), None)
+    if bundle is not None:
+        context.load_verify_locations(cafile=bundle)
+
+
+def _no_password() -> str:
+    """Keep OpenSSL from asking at the terminal."""
+    raise ValueError("the key has a passphrase")
+
+
+def _reason(error: Exception) -> str:
+    if type(error).__module__ == "ssl":  # also an OSError, with OpenSSL's internals as text
+        return "it holds no certificate, or not the one that its key is for"
+    return (error.strerror if isinstance(error, OSError) else None) or str(error)
+
+
+def _accept_unverified(pool: PoolManager) -> None:
+    """Keep urllib3 from warning through Python's warnings about what the user has asked for."""
+    from urllib3.connection import HTTPSConnection
+    from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
+
+    class Connection(HTTPSConnection):
+        def connect(self) -> None:
+            super().connect()
+            self.is_verified = True
+
+    class ConnectionPool(HTTPSConnectionPool):
+        ConnectionCls = Connection
+
+    pool.pool_classes_by_scheme = {"http": HTTPConnectionPool, "https": ConnectionPool}

@@ -1,0 +1,32 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a client is told once: values only, so that importing them costs nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TlsSettings:
+    """TLS for one host; the defaults are the system's."""
+
+    verify: bool = True
+    ca_files: tuple[Path, ...] = ()
+    """Certificates of authorities to trust besides the system's."""
+    client_cert: Path | None = None
+    client_key: Path | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HttpSettings:
+    """The same for every request of one run."""
+
+    proxies: Mapping[str, str] = field(default_factory=dict)
+    """By scheme (`http`, `https`), plus `no`: a comma-separated list as in NO_PROXY."""
+    ca_files: tuple[Path, ...] = ()
+    connect_timeout: float = 10.0
+    read_timeout: float = 60.0
+    retries: int = 4
+    user_agent: str = "copacetic"

@@ -1,0 +1,86 @@
+# SPDX-License-Identifier: Apache-2.0
+"""
+Package databases, read without running anything.
+
+A database is one module: a class with `detect`, registered in `DATABASES` by its module path so that only the one
+that an image has is imported.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from importlib import import_module
+from typing import Protocol
+
+from copacetic.oci.filesystem import ImageFilesystem
+from copacetic.updates import InstalledPackage
+
+__all__ = ["DATABASES", "PackageDatabase", "detect_database"]
+
+
+class PackageDatabase(Protocol):
+    """What an image says is installed."""
+
+    @property
+    def package_type(self) -> str:
+        """As in a purl: deb, apk, rpm."""
+        ...
+
+    @property
+    def format(self) -> str:
+        """For people: `dpkg status`, `dpkg status.d`, …"""
+        ...
+
+    @property
+    def path(self) -> str:
+        """The file or directory that holds it."""
+        ...
+
+    @property
+    def native_architecture(self) -> str:
+        """The architecture of packages that name none, in the package manager's spelling."""
+        ...
+
+    @classmethod
+    def detect(cls, fs: ImageFilesystem) -> PackageDatabase | None:
+        """Open the image's database of this kind, or return None. Raises `InventoryError` when it is broken."""
+        ...
+
+    def packages(self) -> tuple[InstalledPackage, ...]:
+        """Return the packages that are installed, sorted by name and architecture."""
+        ...
+
+    def files(self, package: InstalledPackage) -> tuple[str, ...]:
+        """Return the package's paths as its own list spells them, without the leading slash."""
+        ...
+
+    def own_files(self, package: InstalledPackage) -> tuple[str, ...]:
+        """
+        Return paths that come and go with exactly this version: the database's own files about the package, or,
+        where the database is one file, the package's regular files. Where they lie tells which layer installed it.
+        """
+        ...
+
+    def checksums(self, package: InstalledPackage) -> Mapping[str, tuple[str, str]]:
+        """
+        Return what the database says about the content of the package's files: path → (algorithm of `hashlib`,
+        lower-case hexadecimal digest). Configuration files, which a user may change, are left out.
+        """
+        ...
+
+    def broken_dependencies(self) -> frozenset[str]:
+        """Return, as sentences, what the installed set lacks or has too much of by its own metadata."""
+        ...
+
+
+DATABASES: tuple[str, ...] = ("copacetic.inventory.dpkg:DpkgDatabase",)
+
+
+def detect_database(fs: ImageFilesystem) -> PackageDatabase | None:
+    """Return the image's package database, or None when it has none that we know."""
+    for entry in DATABASES:
+        module, _, name = entry.partition(":")
+        database: PackageDatabase | None = getattr(import_module(module), name).detect(fs)
+        if database is not None:
+            return database
+    return None

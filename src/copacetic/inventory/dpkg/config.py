@@ -1,0 +1,167 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the administrator and other packages have told dpkg about paths: conffiles, diversions, overrides, filters."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from copacetic.errors import InventoryError
+
+_MD5 = re.compile(r"[0-9a-f]{32}|newconffile")
+_OPTION = re.compile(r"\s*(path-(?:include|exclude))\s*[=\s]\s*(.*?)\s*")
+
+
+@dataclass(frozen=True, slots=True)
+class Conffile:
+    """A configuration file as the package shipped it last."""
+
+    path: str
+    md5: str
+    """Of the shipped content, or `newconffile`."""
+    obsolete: bool = False
+    remove_on_upgrade: bool = False
+
+    def format(self) -> str:
+        """As a line of the status file's `Conffiles`."""
+        flags = " obsolete" * self.obsolete + " remove-on-upgrade" * self.remove_on_upgrade
+        return f"/{self.path} {self.md5}{flags}"
+
+
+def parse_conffiles(value: str, where: str) -> tuple[Conffile, ...]:
+    """Read the `Conffiles` field. Raises `InventoryError`."""
+    conffiles = []
+    for line in filter(None, (line.strip() for line in value.split("\n"))):
+        words = line.split(" ")
+        flags = set()
+        while words[-1] in {"obsolete", "remove-on-upgrade"}:
+            flags.add(words.pop())
+        path, md5 = " ".join(words[:-1]), words[-1]
+        if not path.startswith("/") or not _MD5.fullmatch(md5) or ".." in path.split("/"):
+            raise InventoryError(f"{where}: not a configuration file: {line[:200]!r}")
+        conffiles.append(Conffile(path.lstrip("/"), md5, "obsolete" in flags, "remove-on-upgrade" in flags))
+    return tuple(conffiles)
+
+
+@dataclass(frozen=True, slots=True)
+class Diversion:
+    """A path that goes under another name, except for the package that wants it so (empty: for nobody)."""
+
+    path: str
+    to: str
+    package: str
+
+
+def parse_diversions(text: str) -> Mapping[str, Diversion]:
+    """Read `var/lib/dpkg/diversions`, by contested path. Raises `InventoryError`."""
+    lines = text.splitlines()
+    if len(lines) % 3:
+        raise InventoryError("var/lib/dpkg/diversions is truncated")
+    diversions = {}
+    for path, to, package in zip(lines[::3], lines[1::3], lines[2::3], strict=True):
+        if not path.startswith("/") or not to.startswith("/"):
+            raise InventoryError(f"var/lib/dpkg/diversions: not a path: {path[:200]!r}")
+        diversions[path[1:]] = Diversion(path[1:], to[1:], "" if package == ":" else package)
+    return diversions
+
+
+@dataclass(frozen=True, slots=True)
+class StatOverride:
+    """The owner and mode that a path has whatever its package says; `#123` is a number."""
+
+    path: str
+    user: str
+    group: str
+    mode: int
+
+
+def parse_statoverrides(text: str) -> Mapping[str, StatOverride]:
+    """Read `var/lib/dpkg/statoverride`, by path. Raises `InventoryError`."""
+    overrides = {}
+    for line in text.splitlines():
+        if not line:
+            continue
+        words = line.split(" ", 3)
+        if len(words) != 4 or not re.fullmatch(r"[0-7]{1,5}", words[2]) or not words[3].startswith("/"):
+            raise InventoryError(f"var/lib/dpkg/statoverride: not an override: {line[:200]!r}")
+        path = words[3].lstrip("/")
+        overrides[path] = StatOverride(path, words[0], words[1], int(words[2], 8))
+    return overrides
+
+
+@dataclass(frozen=True, slots=True)
+class PathFilters:
+    """`path-exclude` and `path-include` of dpkg.cfg, in dpkg's order; the last that matches decides."""
+
+    rules: tuple[tuple[bool, str], ...] = ()
+    """Whether it includes, and the glob, in which `*` matches slashes too."""
+
+    @classmethod
+    def parse(cls, texts: Iterable[str]) -> PathFilters:
+        """Read configuration files in dpkg's order: dpkg.cfg.d sorted, then dpkg.cfg."""
+        rules = []
+        for text in texts:
+            for line in text.splitlines():
+                match = _OPTION.fullmatch(line.partition("#")[0])
+                if match is not None:
+                    rules.append((match[1] == "path-include", match[2].strip("\"'")))
+        return cls(tuple(rules))
+
+    def excludes(self, path: str, *, directory_or_link: bool) -> bool:
+        """
+        Tell whether dpkg would leave out a path of a package.
+
+        A directory (or link) that is excluded stays when an include rule might bring back something in it.
+        """
+        name = f"/{path}"
+        excluded = False
+        for include, glob in self.rules:
+            if excluded == include and _matches(glob, name):
+                excluded = not include
+        if not excluded or not directory_or_link:
+            return excluded
+        return not any(include and name.startswith(_fixed_part(glob)) for include, glob in self.rules)
+
+
+def _fixed_part(glob: str) -> str:
+    match = re.search(r"[*?\[\\]", glob)
+    return (glob[: match.start()] if match else glob).rstrip("/")
+
+
+_COMPILED: dict[str, re.Pattern[str]] = {}
+
+
+def _matches(glob: str, name: str) -> bool:
+    pattern = _COMPILED.get(glob)
+    if pattern is None:
+        pattern = _COMPILED[glob] = _compile(glob)
+    return pattern.fullmatch(name) is not None
+
+
+def _compile(glob: str) -> re.Pattern[str]:
+    """fnmatch(3) without flags: `*` and `?` match anything, `\\` quotes."""
+    parts = []
+    at = 0
+    while at < len(glob):
+        char = glob[at]
+        at += 1
+        if char == "*":
+            parts.append(".*")
+        elif char == "?":
+            parts.append(".")
+        elif char == "[" and (end := glob.find("]", at + 1 + glob.startswith(("!", "^"), at))) >= 0:
+            inner = glob[at:end]
+            negated = inner.startswith(("!", "^"))
+            inner = re.escape(inner[negated:]).replace(r"\-", "-")
+            parts.append(f"[{'^' if negated else ''}{inner}]")
+            at = end + 1
+        elif char == "\\" and at < len(glob):
+            parts.append(re.escape(glob[at]))
+            at += 1
+        else:
+            parts.append(re.escape(char))
+    try:
+        return re.compile("".join(parts), re.DOTALL)
+    except re.error as error:
+        raise InventoryError(f"etc/dpkg: not a pattern: {glob[:200]!r}") from error

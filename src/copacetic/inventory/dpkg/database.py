@@ -1,0 +1,305 @@
+# SPDX-License-Identifier: Apache-2.0
+"""
+dpkg's database, read from an image.
+
+A regular one is a `status` file with everything else in `info/`; a distroless one is a directory `status.d` with a
+stanza and, mostly, a list of checksums for each package. An image may have both, when somebody installed something
+on a distroless base: the `status` file then speaks for the packages that it names.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+from copacetic.deb822 import Deb822Error, Stanza, parse_stanzas
+from copacetic.errors import InventoryError
+from copacetic.inventory import PackageDatabase
+from copacetic.inventory.dpkg.config import (
+    Conffile,
+    Diversion,
+    PathFilters,
+    StatOverride,
+    parse_conffiles,
+    parse_diversions,
+    parse_statoverrides,
+)
+from copacetic.inventory.dpkg.rewrite import DebRecord, rewrite_info, rewrite_status, rewrite_triggers
+from copacetic.oci.filesystem import ImageFilesystem
+from copacetic.relation import RelationError, broken_relations
+from copacetic.updates import InstalledPackage
+
+ROOT = "var/lib/dpkg"
+STATUS = f"{ROOT}/status"
+STATUS_D = f"{ROOT}/status.d"
+INFO = f"{ROOT}/info"
+TRIGGERS = f"{ROOT}/triggers"
+STATUS_LIMIT = 128 * 1024 * 1024
+FILE_LIMIT = 16 * 1024 * 1024
+
+_NAME = re.compile(r"[a-z0-9][a-z0-9+.-]{0,127}")
+_FOREIGN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9+._-]{0,127}")
+_VERSION = re.compile(r"[A-Za-z0-9.+~:-]{1,256}")
+_ARCHITECTURE = re.compile(r"[a-z0-9][a-z0-9-]{0,63}")
+_SOURCE = re.compile(r"(\S+)(?:\s+\((\S+)\))?")
+_MD5_LINE = re.compile(r"([0-9a-f]{32})  (.+)")
+_INSTALLED = frozenset({"installed", "triggers-awaited", "triggers-pending"})
+_CONFIG_NAME = re.compile(r"[A-Za-z0-9_-]+(?:\.cfg)?")
+
+
+@dataclass(frozen=True, slots=True)
+class _Row:
+    """One stanza, and the file it stands in."""
+
+    stanza: Stanza
+    package: InstalledPackage
+    file: str
+    installed: bool
+
+
+class DpkgDatabase:
+    """`PackageDatabase` of Debian and its derivatives. Everything but the stanzas is read when it is asked for."""
+
+    package_type = "deb"
+
+    def __init__(self, fs: ImageFilesystem, rows: Sequence[_Row], *, regular: bool) -> None:
+        self._fs = fs
+        self._rows = tuple(rows)
+        self._by_package = {row.package: row for row in rows if row.installed}
+        self.regular = regular
+        """Whether there is a `status` file; otherwise only `status.d`."""
+
+    @classmethod
+    def detect(cls, fs: ImageFilesystem) -> DpkgDatabase | None:
+        rows: list[_Row] = []
+        regular = False
+        try:
+            data = fs.read(STATUS, limit=STATUS_LIMIT)
+        except FileNotFoundError:
+            pass
+        else:
+            rows = list(_rows(data, STATUS, needs_status=True))
+            regular = bool(rows)
+        named = {row.package.name for row in rows}
+        for name in fs.iterdir(STATUS_D):
+            path = f"{STATUS_D}/{name}"
+            if name.endswith(".md5sums") or name.startswith("."):
+                continue
+            try:
+                data = fs.read(path, limit=FILE_LIMIT)
+            except FileNotFoundError:
+                continue
+            rows += [row for row in _rows(data, path, needs_status=False) if row.package.name not in named]
+        return cls(fs, rows, regular=regular) if any(row.installed for row in rows) else None
+
+    @property
+    def format(self) -> str:
+        return "dpkg status" if self.regular else "dpkg status.d"
+
+    @property
+    def path(self) -> str:
+        return STATUS if self.regular else STATUS_D
+
+    def packages(self) -> tuple[InstalledPackage, ...]:
+        return tuple(sorted(self._by_package, key=lambda p: (p.name, p.architecture)))
+
+    def files(self, package: InstalledPackage) -> tuple[str, ...]:
+        """From `info/*.list`; a distroless image has only the names in its checksums."""
+        if not self.is_regular(package):
+            return tuple(self._md5sums(package))
+        lines = self._text(f"{self._info_stem(package)}.list").splitlines()
+        return tuple("" if line == "/." else line.lstrip("/") for line in lines)
+
+    def own_files(self, package: InstalledPackage) -> tuple[str, ...]:
+        if not self.is_regular(package):
+            return (self._by_package[package].file,)
+        return (f"{self._info_stem(package)}.list",)
+
+    def checksums(self, package: InstalledPackage) -> Mapping[str, tuple[str, str]]:
+        conffiles = self.conffiles(package)
+        return {path: ("md5", md5) for path, md5 in self._md5sums(package).items() if path not in conffiles}
+
+    def broken_dependencies(self) -> frozenset[str]:
+        try:
+            broken = broken_relations(self.packages(), self.native_architecture)
+            return frozenset(str(one) for one in broken)
+        except RelationError as error:
+            raise InventoryError(f"{self.path}: {error}") from error
+
+    def is_regular(self, package: InstalledPackage) -> bool:
+        """Tell whether a package's record is in the `status` file, so that the rest is in `info/`."""
+        return self._by_package[package].file == STATUS
+
+    def stanza(self, package: InstalledPackage) -> Stanza:
+        """Return the package's record."""
+        return self._by_package[package].stanza
+
+    def conffiles(self, package: InstalledPackage) -> Mapping[str, Conffile]:
+        """Return the recorded configuration files by path; a distroless image records none."""
+        value = self._by_package[package].stanza.find("Conffiles")
+        return {conffile.path: conffile for conffile in parse_conffiles(value, f"{STATUS}: {package.name}")}
+
+    def md5sums(self, package: InstalledPackage) -> Mapping[str, str]:
+        """Return path → MD5 of the package's files as shipped, without those that dpkg calls conffiles."""
+        return self._md5sums(package)
+
+    def info(self, package: InstalledPackage, name: str) -> bytes | None:
+        """Return a file of the package's control part: a script, `triggers`, `md5sums`, … or None."""
+        if not self.is_regular(package):
+            return None
+        return self._read(f"{self._info_stem(package)}.{name}")
+
+    def scripts(self, package: InstalledPackage) -> Mapping[str, bytes]:
+        """Return the installed maintainer scripts by name."""
+        names = ("config", "preinst", "postinst", "prerm", "postrm")
+        return {name: data for name in names if (data := self.info(package, name)) is not None}
+
+    @cached_property
+    def native_architecture(self) -> str:
+        """The architecture dpkg was built for: that of the `dpkg` package, or else the most frequent one."""
+        counts = Counter(p.architecture for p in self._by_package if p.architecture != "all")
+        for package in self._by_package:
+            if package.name == "dpkg" and package.architecture != "all":
+                return package.architecture
+        return max(sorted(counts), key=lambda name: counts[name], default="all")
+
+    @cached_property
+    def foreign_architectures(self) -> tuple[str, ...]:
+        lines = self._text(f"{ROOT}/arch").split()
+        return tuple(line for line in lines if line != self.native_architecture and _ARCHITECTURE.fullmatch(line))
+
+    @cached_property
+    def diversions(self) -> Mapping[str, Diversion]:
+        return parse_diversions(self._text(f"{ROOT}/diversions"))
+
+    @cached_property
+    def statoverrides(self) -> Mapping[str, StatOverride]:
+        return parse_statoverrides(self._text(f"{ROOT}/statoverride"))
+
+    @cached_property
+    def path_filters(self) -> PathFilters:
+        names = [name for name in self._fs.iterdir("etc/dpkg/dpkg.cfg.d") if _CONFIG_NAME.fullmatch(name)]
+        texts = [self._text(f"etc/dpkg/dpkg.cfg.d/{name}") for name in names]
+        return PathFilters.parse([*texts, self._text("etc/dpkg/dpkg.cfg")])
+
+    @cached_property
+    def file_triggers(self) -> tuple[tuple[str, str], ...]:
+        """Paths that packages are interested in, each with the package's info name (and `/noawait`)."""
+        rows = (line.rpartition(" ") for line in self._text(f"{TRIGGERS}/File").splitlines())
+        return tuple((path.lstrip("/"), package) for path, _, package in rows if path.startswith("/"))
+
+    @cached_property
+    def named_triggers(self) -> Mapping[str, str]:
+        """The text of each file of `triggers/` that lists who is interested in a name."""
+        names = [name for name in self._fs.iterdir(TRIGGERS) if name not in {"File", "Lock", "Unincorp"}]
+        return {name: self._text(f"{TRIGGERS}/{name}") for name in names}
+
+    def rewrite(self, records: Sequence[DebRecord]) -> Mapping[str, bytes | None]:
+        """Return the database's files that change when packages were installed; None removes one."""
+        changes: dict[str, bytes | None] = {}
+        in_status = [r for r in records if self.regular and (r.replaces is None or self.is_regular(r.replaces))]
+        if in_status:
+            changes[STATUS] = rewrite_status(self._status_rows(), in_status)
+        file_triggers = self._text(f"{TRIGGERS}/File")
+        named = dict(self.named_triggers)
+        for record in in_status:
+            old = self._info_files(record.replaces) if record.replaces is not None else []
+            changes.update(rewrite_info(record, old, INFO))
+            for name, text in rewrite_triggers(record, file_triggers, named).items():
+                changes[f"{TRIGGERS}/{name}"] = text.encode() if text else None
+                if name == "File":
+                    file_triggers = text
+                    changes[f"{TRIGGERS}/File"] = text.encode()
+                else:
+                    named[name] = text
+        for record in records:
+            if record not in in_status:
+                changes.update(self._rewrite_distroless(record))
+        return changes
+
+    def _rewrite_distroless(self, record: DebRecord) -> Mapping[str, bytes | None]:
+        path = f"{STATUS_D}/{record.name}" if record.replaces is None else self._by_package[record.replaces].file
+        text = record.control.text.encode("utf-8", "surrogateescape") + b"\n"
+        changes: dict[str, bytes | None] = {path: text}
+        sums = record.control_files.get("md5sums")
+        if sums is not None:
+            changes[f"{path}.md5sums"] = sums
+        elif self._fs.lookup(f"{path}.md5sums") is not None:
+            changes[f"{path}.md5sums"] = None
+        return changes
+
+    def _status_rows(self) -> list[tuple[tuple[str, str], str]]:
+        return [((r.package.name, r.package.architecture), r.stanza.text) for r in self._rows if r.file == STATUS]
+
+    def _info_files(self, package: InstalledPackage) -> list[str]:
+        stem = self._info_stem(package).rpartition("/")[2]
+        prefix = f"{stem}."
+        return [name for name in self._info_names if name.startswith(prefix) and "." not in name[len(prefix) :]]
+
+    @cached_property
+    def _info_names(self) -> tuple[str, ...]:
+        return self._fs.iterdir(INFO)
+
+    def _info_stem(self, package: InstalledPackage) -> str:
+        qualified = f"{INFO}/{package.name}:{package.architecture}"
+        return qualified if self._fs.lookup(f"{qualified}.list") is not None else f"{INFO}/{package.name}"
+
+    def _md5sums(self, package: InstalledPackage) -> Mapping[str, str]:
+        row = self._by_package[package]
+        path = f"{self._info_stem(package)}.md5sums" if row.file == STATUS else f"{row.file}.md5sums"
+        lines = (_MD5_LINE.fullmatch(line) for line in self._text(path).splitlines())
+        return {match[2].removeprefix("./").lstrip("/"): match[1] for match in lines if match is not None}
+
+    def _read(self, path: str) -> bytes | None:
+        try:
+            return self._fs.read(path, limit=FILE_LIMIT)
+        except FileNotFoundError:
+            return None
+
+    def _text(self, path: str) -> str:
+        return (self._read(path) or b"").decode("utf-8", "surrogateescape")
+
+
+def _rows(data: bytes, file: str, *, needs_status: bool) -> Iterator[_Row]:
+    seen: set[tuple[str, str]] = set()
+    try:
+        for stanza in parse_stanzas(data.decode("utf-8", "surrogateescape")):
+            row = _row(stanza, file, needs_status)
+            key = (row.package.name, row.package.architecture)
+            if key in seen:
+                raise InventoryError(f"{file}: {key[0]}:{key[1]} stands there twice")
+            seen.add(key)
+            yield row
+    except Deb822Error as error:
+        raise InventoryError(f"{file}: {error}") from error
+
+
+def _row(stanza: Stanza, file: str, needs_status: bool) -> _Row:
+    name, version = stanza.find("Package"), stanza.find("Version")
+    architecture = stanza.find("Architecture", "all")
+    words = stanza.find("Status").split()
+    if needs_status and len(words) != 3:
+        raise InventoryError(f"{file}: {name[:100]!r} has no usable Status")
+    installed = not needs_status or words[2] in _INSTALLED
+    grammar = _NAME if needs_status else _FOREIGN_NAME
+    if not grammar.fullmatch(name):
+        raise InventoryError(f"{file}: not a package name: {name[:100]!r}")
+    if installed and not (_VERSION.fullmatch(version) and _ARCHITECTURE.fullmatch(architecture)):
+        raise InventoryError(f"{file}: {name} has the version {version[:100]!r} for {architecture[:100]!r}")
+    source = _SOURCE.fullmatch(stanza.find("Source").strip())
+    package = InstalledPackage(
+        name=name,
+        version=version,
+        architecture=architecture,
+        source_name=source[1] if source else name,
+        source_version=(source[2] if source else None) or version,
+        held=bool(words) and words[0] == "hold",
+        fields=stanza.fields,
+    )
+    return _Row(stanza, package, file, installed)
+
+
+_: type[PackageDatabase] = DpkgDatabase

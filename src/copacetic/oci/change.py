@@ -1,0 +1,32 @@
+# SPDX-License-Identifier: Apache-2.0
+"""One change of a tree, as a layer records it: the values that `layerwriter` turns into a tar stream."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from copacetic.oci.filesystem import Entry
+
+
+@dataclass(frozen=True, slots=True)
+class Spooled:
+    """A file's bytes somewhere in a local file: a window of a decompressed payload, in bytes."""
+
+    path: Path
+    offset: int
+    size: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Change:
+    """One path of a new layer."""
+
+    path: str
+    """Canonical: its parent directories are real directories, in the image or among the changes."""
+    entry: Entry | None
+    """None removes what the image has at this path (a whiteout)."""
+    content: bytes | Spooled | None = None
+    """A regular file's bytes; None for other types, and for a further name of a file (see `hardlink`)."""
+    hardlink: str = ""
+    """The path, earlier in the layer, of which this is another name; empty for a first name."""

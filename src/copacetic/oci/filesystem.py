@@ -1,0 +1,91 @@
+# SPDX-License-Identifier: Apache-2.0
+"""
+The seam through which everything looks into an image: a read-only tree, unpacked nowhere.
+
+Paths are strings relative to the image's root without a leading slash (`usr/lib/os-release`); `""` is the root.
+Bytes that are not UTF-8 are surrogate-escaped. A leading slash, `.` and `..` are accepted in arguments and in
+links, and never lead outside the root: as in a chroot, `..` of the root is the root.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import Protocol
+
+
+class FileType(Enum):
+    """The kinds of tar entries that a filesystem holds; hard links are resolved to what they name."""
+
+    FILE = "file"
+    DIRECTORY = "directory"
+    SYMLINK = "symlink"
+    FIFO = "fifo"
+    CHARACTER_DEVICE = "character device"
+    BLOCK_DEVICE = "block device"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Entry:
+    """All that a layer says about a path, except a file's bytes."""
+
+    type: FileType
+    mode: int
+    """Permission bits with setuid, setgid and sticky (07777)."""
+    uid: int = 0
+    gid: int = 0
+    size: int = 0
+    mtime: int = 0
+    """Whole seconds."""
+    target: str = ""
+    """A symbolic link's target, verbatim."""
+    device: tuple[int, int] = (0, 0)
+    xattrs: Mapping[str, bytes] = field(default_factory=dict)
+    sha256: str = ""
+    """Of a file's content, lower-case hexadecimal; empty for other types."""
+    link_group: str = ""
+    """
+    For a file with several names: the canonical path that its other names link to; names with the same non-empty
+    group share one inode.
+    """
+    implicit: bool = False
+    """A directory that no layer describes; it exists because something in it does."""
+
+
+class ImageFilesystem(Protocol):
+    """A read-only view of an image's files. Methods raise `ImageError` for a broken image, never `OSError`."""
+
+    def lookup(self, path: str, *, follow: bool = True) -> Entry | None:
+        """Return the entry, or None. `follow` concerns the last component; those before it are always followed."""
+        ...
+
+    def resolve(self, path: str, *, follow: bool = True) -> str:
+        """
+        Return the canonical path after following links, as far as it exists; components that don't exist are
+        appended as they are. With `follow=False` the last component is not followed.
+
+        Raises `ImageError` on a loop of more than 40 links.
+        """
+        ...
+
+    def read(self, path: str, *, limit: int) -> bytes:
+        """
+        Return a file's bytes, following links.
+
+        Raises `FileNotFoundError` when it is not there or not a regular file, and `ImageError` when it has more
+        than `limit` bytes.
+        """
+        ...
+
+    def iterdir(self, path: str) -> tuple[str, ...]:
+        """Return the names in a directory, sorted, following links; empty when it isn't one."""
+        ...
+
+    def walk(self, path: str = "") -> Iterator[tuple[str, Entry]]:
+        """Yield every path below in sorted order with its entry, links unfollowed."""
+        ...
+
+    def layer_of(self, path: str) -> int | None:
+        """Return the position of the layer whose entry is seen at a canonical path, 0 being the lowest."""
+        ...

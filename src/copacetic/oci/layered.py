@@ -1,0 +1,313 @@
+# SPDX-License-Identifier: Apache-2.0
+"""
+Stacked layer indexes as one filesystem, as a container would see it.
+
+A layer's whiteouts act on what is below it. An entry whose parent is a link goes where the link leads, inside the
+root; one whose parent is a directory entry of its own layer replaces the link. Both are what extracting the layers
+one after the other into one tree gives, which is how containerd and umoci do it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterator, Sequence
+
+from copacetic.errors import CorruptLayerError, HostileLayerError, ImageError
+from copacetic.oci.filesystem import Entry, FileType, ImageFilesystem
+from copacetic.oci.layerindex import LayerIndex, Row, unpack_text
+
+MAX_LINKS = 40
+ContentLoader = Callable[[int, str, Row], bytes]
+"""Fetches a file that no index kept: position of the layer, path in it, row."""
+
+_TYPES = {
+    "0": FileType.FILE,
+    "2": FileType.SYMLINK,
+    "3": FileType.CHARACTER_DEVICE,
+    "4": FileType.BLOCK_DEVICE,
+    "5": FileType.DIRECTORY,
+    "6": FileType.FIFO,
+}
+_IMPLICIT = Row(
+    path="",
+    type="5",
+    mode=0o755,
+    uid=0,
+    gid=0,
+    size=0,
+    mtime=0,
+    target="",
+    device=(0, 0),
+    xattrs=None,
+    sha256=b"",
+    offset=0,
+)
+
+
+class _Node:
+    """What is seen at a path."""
+
+    __slots__ = ("entry", "group", "layer", "origin", "row")
+
+    def __init__(self, row: Row, layer: int | None, origin: tuple[int, str], group: str = "") -> None:
+        self.row = row
+        self.layer = layer
+        self.origin = origin
+        """The layer that has the content, and its path there."""
+        self.group = group
+        self.entry: Entry | None = None
+
+
+class LayeredFilesystem:
+    """`ImageFilesystem` over layer indexes, the lowest first."""
+
+    def __init__(self, indexes: Sequence[LayerIndex], loader: ContentLoader) -> None:
+        self._indexes = tuple(indexes)
+        self._loader = loader
+        self._nodes: dict[str, _Node] = {"": _Node(_IMPLICIT, None, (0, ""))}
+        self._children: dict[str, set[str]] | None = None
+        for position, index in enumerate(self._indexes):
+            self._stack(position, index)
+
+    @property
+    def indexes(self) -> tuple[LayerIndex, ...]:
+        return self._indexes
+
+    def stacked_with(self, index: LayerIndex, loader: ContentLoader) -> LayeredFilesystem:
+        """Return this view with one layer more, whose content `loader` gives."""
+        top = len(self._indexes)
+
+        def load(position: int, path: str, row: Row) -> bytes:
+            return (loader if position == top else self._loader)(position, path, row)
+
+        return LayeredFilesystem((*self._indexes, index), load)
+
+    def lookup(self, path: str, *, follow: bool = True) -> Entry | None:
+        node = self._find(path, follow=follow)
+        if node is None:
+            return None
+        if node.entry is None:
+            node.entry = _entry(node)
+        return node.entry
+
+    def resolve(self, path: str, *, follow: bool = True) -> str:
+        nodes = self._nodes
+        node = nodes.get(path)
+        if node is not None and (not follow or node.row.type != "2"):
+            return path
+        pending = [part for part in reversed(path.split("/")) if part not in {"", "."}]
+        at = ""
+        links = 0
+        while pending:
+            part = pending.pop()
+            if part == "..":
+                at = at.rpartition("/")[0]
+                continue
+            step = f"{at}/{part}" if at else part
+            node = nodes.get(step)
+            if node is None or node.row.type != "2" or (not pending and not follow):
+                at = step
+                continue
+            links += 1
+            if links > MAX_LINKS:
+                raise ImageError(f"too many levels of symbolic links: {path[:200]}")
+            target = unpack_text(node.row.target)
+            if target.startswith("/"):
+                at = ""
+            pending.extend(part for part in reversed(target.split("/")) if part not in {"", "."})
+        return at
+
+    def read(self, path: str, *, limit: int) -> bytes:
+        node = self._find(path, follow=True)
+        if node is None or node.row.type != "0":
+            raise FileNotFoundError(path)
+        if node.row.size > limit:
+            raise ImageError(f"{path} has {node.row.size} bytes, the limit is {limit}")
+        layer, origin = node.origin
+        kept = self._indexes[layer].contents.get(origin)
+        return kept if kept is not None else self._loader(layer, origin, node.row)
+
+    def iterdir(self, path: str) -> tuple[str, ...]:
+        canonical = self.resolve(path)
+        node = self._nodes.get(canonical)
+        if node is None or node.row.type != "5":
+            return ()
+        return tuple(sorted(self._index_children().get(canonical, ())))
+
+    def walk(self, path: str = "") -> Iterator[tuple[str, Entry]]:
+        start = self.resolve(path)
+        pending = [f"{start}/{name}" if start else name for name in reversed(self.iterdir(start))]
+        children = self._index_children()
+        while pending:
+            current = pending.pop()
+            entry = self.lookup(current, follow=False)
+            assert entry is not None
+            yield current, entry
+            pending.extend(f"{current}/{name}" for name in sorted(children.get(current, ()), reverse=True))
+
+    def layer_of(self, path: str) -> int | None:
+        node = self._nodes.get(path)
+        return None if node is None else node.layer
+
+    def _find(self, path: str, *, follow: bool) -> _Node | None:
+        node = self._nodes.get(path)
+        if node is not None and (not follow or node.row.type != "2"):
+            return node
+        return self._nodes.get(self.resolve(path, follow=follow))
+
+    def _stack(self, position: int, index: LayerIndex) -> None:
+        for opaque in index.opaques:
+            self._remove_below(self.resolve(unpack_text(opaque)))
+        for whiteout in index.whiteouts:
+            self._remove(self.resolve(unpack_text(whiteout), follow=False))
+        nodes = self._nodes
+        for row in index.rows:
+            stored = unpack_text(row.path)
+            path = stored
+            parent = path.rpartition("/")[0]
+            above = nodes.get(parent)
+            if above is None or above.row.type != "5":
+                parent = self._make_directory(parent)
+                path = f"{parent}/{path.rpartition('/')[2]}" if parent else path.rpartition("/")[2]
+            self._put(path, self._node(row, position, stored))
+
+    def _node(self, row: Row, position: int, stored: str) -> _Node:
+        if row.type != "1":
+            return _Node(row, position, (position, stored))
+        target = self.resolve(unpack_text(row.target), follow=False)
+        node = self._nodes.get(target)
+        if node is None or node.row.type == "5":
+            raise CorruptLayerError(f"{stored[:200]!r} is a hard link to {target[:200]!r}, which is not there")
+        node.group = node.group or target
+        node.entry = None
+        return _Node(node.row, position, node.origin, node.group)
+
+    def _put(self, path: str, node: _Node) -> None:
+        old = self._nodes.get(path)
+        if old is not None and old.row.type == "5" and node.row.type != "5":
+            if not path:
+                raise HostileLayerError("the root is not a directory")
+            self._remove(path)
+        self._nodes[path] = node
+        if self._children is not None and path:
+            folder, _, name = path.rpartition("/")
+            self._children.setdefault(folder, set()).add(name)
+
+    def _make_directory(self, path: str) -> str:
+        """Return where a path's directory really is, making what is missing and replacing what is no directory."""
+        canonical = self.resolve(path)
+        at = ""
+        for part in canonical.split("/") if canonical else ():
+            at = f"{at}/{part}" if at else part
+            node = self._nodes.get(at)
+            if node is None or node.row.type != "5":
+                self._put(at, _Node(_IMPLICIT, None, (0, "")))
+        return canonical
+
+    def _index_children(self) -> dict[str, set[str]]:
+        if self._children is None:
+            children: dict[str, set[str]] = {}
+            for path in self._nodes:
+                if path:
+                    folder, _, name = path.rpartition("/")
+                    children.setdefault(folder, set()).add(name)
+            self._children = children
+        return self._children
+
+    def _remove_below(self, path: str) -> None:
+        children = self._index_children()
+        pending = [path]
+        while pending:
+            folder = pending.pop()
+            for name in children.pop(folder, ()):
+                child = f"{folder}/{name}" if folder else name
+                self._nodes.pop(child, None)
+                pending.append(child)
+
+    def _remove(self, path: str) -> None:
+        if not path or path not in self._nodes:
+            return
+        self._remove_below(path)
+        del self._nodes[path]
+        folder, _, name = path.rpartition("/")
+        self._index_children().get(folder, set()).discard(name)
+
+
+def _entry(node: _Node) -> Entry:
+    row = node.row
+    return Entry(
+        type=_TYPES[row.type],
+        mode=row.mode,
+        uid=row.uid,
+        gid=row.gid,
+        size=row.size,
+        mtime=row.mtime,
+        target=unpack_text(row.target) if row.type == "2" else "",
+        device=row.device,
+        xattrs=row.xattrs or {},
+        sha256=row.sha256.hex(),
+        link_group=node.group,
+        implicit=node.layer is None,
+    )
+
+
+class RecordingFilesystem:
+    """Another filesystem, which remembers what was looked at: the read set of whatever works on it."""
+
+    def __init__(self, fs: ImageFilesystem) -> None:
+        self._fs = fs
+        self._reads: set[str] = set()
+
+    def reads(self) -> frozenset[str]:
+        """Return the paths that were looked up or read, and, with a trailing slash, the directories that were listed."""
+        return frozenset(self._reads)
+
+    def lookup(self, path: str, *, follow: bool = True) -> Entry | None:
+        self._reads.add(path)
+        return self._fs.lookup(path, follow=follow)
+
+    def resolve(self, path: str, *, follow: bool = True) -> str:
+        self._reads.add(path)
+        return self._fs.resolve(path, follow=follow)
+
+    def read(self, path: str, *, limit: int) -> bytes:
+        self._reads.add(path)
+        return self._fs.read(path, limit=limit)
+
+    def iterdir(self, path: str) -> tuple[str, ...]:
+        self._reads.add(f"{path}/")
+        return self._fs.iterdir(path)
+
+    def walk(self, path: str = "") -> Iterator[tuple[str, Entry]]:
+        self._reads.add(f"{path}/")
+        for below, entry in self._fs.walk(path):
+            self._reads.add(below)
+            if entry.type is FileType.DIRECTORY:
+                self._reads.add(f"{below}/")
+            yield below, entry
+
+    def layer_of(self, path: str) -> int | None:
+        return self._fs.layer_of(path)
+
+
+def state_of(fs: ImageFilesystem, path: str) -> bytes:
+    """Digest all that an image says about one element of a read set: where it is, what it is, what it holds."""
+    if path.endswith("/"):
+        parts: list[object] = [path, fs.resolve(path), fs.iterdir(path)]
+    else:
+        parts = [path, fs.resolve(path, follow=False), fs.resolve(path)]
+        for follow in (False, True):
+            entry = fs.lookup(path, follow=follow)
+            parts.append(
+                entry
+                and (
+                    entry.type.value,
+                    (entry.mode, entry.uid, entry.gid, entry.size, entry.target, entry.device),
+                    (sorted(entry.xattrs.items()), entry.sha256, entry.link_group, entry.implicit),
+                )
+            )
+    return hashlib.sha256(repr(parts).encode("utf-8", "surrogateescape")).digest()
+
+
+_: type[ImageFilesystem] = LayeredFilesystem
+_recording: type[ImageFilesystem] = RecordingFilesystem

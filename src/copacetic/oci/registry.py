@@ -1,0 +1,282 @@
+# SPDX-License-Identifier: Apache-2.0
+"""
+Images in registries, by the OCI distribution specification.
+
+What a tag leads to is read once: everything after that goes by digest, so a tag that moves in between does no harm.
+Manifests are checked here; blobs are checked by whoever reads them.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
+from pathlib import Path
+from threading import Lock
+from typing import Self, TypeVar
+
+from copacetic.errors import ImageError, IntegrityError, RegistryError, StorageError, UnreachableError, UsageError
+from copacetic.http import Response, ResumedBody
+from copacetic.oci.challenge import PUSH
+from copacetic.oci.descriptor import Descriptor, Digest
+from copacetic.oci.manifest import INDEX_TYPES, MANIFEST_LIMIT, MANIFEST_TYPES, detect_media_type
+from copacetic.oci.reference import Reference
+from copacetic.oci.registryclient import RegistryClient
+from copacetic.oci.registryconfig import Endpoint
+from copacetic.oci.registryerror import explain_answer
+from copacetic.oci.transport import ByteStream, Destination, Source
+from copacetic.oci.upload import FileBody, SourceBody, Uploader
+
+_ACCEPT = ", ".join((*INDEX_TYPES, *MANIFEST_TYPES))
+_T = TypeVar("_T")
+_logger = logging.getLogger(__name__)
+
+
+class RegistrySource:
+    """Reads one reference, from a mirror where there is one that has it; thread-safe."""
+
+    def __init__(self, reference: Reference, client: RegistryClient) -> None:
+        self.reference = reference
+        self._client = client
+        self._endpoints = client.config.select_pull(reference)
+        self._lock = Lock()
+        self._root: tuple[Descriptor, bytes] | None = None
+
+    @property
+    def name(self) -> str:
+        return str(self.reference)
+
+    @property
+    def origin(self) -> Endpoint:
+        """Where the image really is, mirrors aside."""
+        return next(endpoint for endpoint in self._endpoints if not endpoint.is_mirror)
+
+    def root(self) -> tuple[Descriptor, bytes]:
+        with self._lock:
+            if self._root is None:
+                self._root = self._read_anywhere(self._read_root)
+            return self._root
+
+    def manifest(self, descriptor: Descriptor) -> bytes:
+        if descriptor.size > MANIFEST_LIMIT:
+            raise ImageError(f"{self.name}: {descriptor.digest} is too large for a manifest: {descriptor.size} bytes")
+
+        def read(endpoint: Endpoint) -> bytes:
+            what = f"{self.name}: manifest {descriptor.digest}"
+            raw = self._read_manifest(endpoint, str(descriptor.digest), what)[0]
+            descriptor.check(raw, where=self.name)
+            return raw
+
+        return self._read_anywhere(read)
+
+    def open_blob(self, descriptor: Descriptor) -> AbstractContextManager[ByteStream]:
+        return self._read_anywhere(lambda endpoint: self._open_blob(endpoint, descriptor))
+
+    def _read_anywhere(self, read: Callable[[Endpoint], _T]) -> _T:
+        """
+        Read from the first endpoint that can deliver. Whatever goes wrong at a mirror, the origin may do better.
+
+        The endpoint that delivered is the first to be asked next time.
+        """
+        endpoints = self._endpoints
+        for endpoint in endpoints:
+            try:
+                found = read(endpoint)
+            except (RegistryError, IntegrityError, ImageError) as error:
+                if endpoint is endpoints[-1]:
+                    raise
+                _logger.debug("%s: not from %s: %s", self.name, endpoint.name, error)
+            else:
+                if endpoint is not endpoints[0]:
+                    self._endpoints = (endpoint, *(e for e in endpoints if e is not endpoint))
+                return found
+        raise AssertionError  # pragma: no cover - there is always an endpoint
+
+    def _read_root(self, endpoint: Endpoint) -> tuple[Descriptor, bytes]:
+        wanted = self.reference.digest
+        raw, headers = self._read_manifest(endpoint, str(wanted or self.reference.tag), self.name)
+        digest = wanted or Digest.of(raw)
+        descriptor = Descriptor(media_type=_find_media_type(raw, headers), digest=digest, size=len(raw))
+        descriptor.check(raw, where=self.name)
+        _check_header(headers, digest, self.name)
+        _logger.debug("%s is %s at %s", self.name, digest, endpoint.name)
+        return descriptor, raw
+
+    def _read_manifest(self, endpoint: Endpoint, name: str, what: str) -> tuple[bytes, Mapping[str, str]]:
+        headers = {"Accept": _ACCEPT}
+        with self._client.send(endpoint, "GET", f"manifests/{name}", what=what, headers=headers) as response:
+            if response.status != 200:
+                raise explain_answer(response, what)
+            try:
+                return response.read_all(MANIFEST_LIMIT), response.headers
+            except (UnreachableError, IntegrityError) as error:
+                raise type(error)(f"{what}: {error}", hint=error.hint) from error
+
+    def _open_blob(self, endpoint: Endpoint, descriptor: Descriptor) -> _Blob:
+        what = f"{self.name}: blob {descriptor.digest}"
+
+        def send(headers: Mapping[str, str]) -> Response:
+            response = self._client.send(endpoint, "GET", f"blobs/{descriptor.digest}", what=what, headers=headers)
+            if response.status not in ((200, 206) if "Range" in headers else (200,)):
+                raise explain_answer(response, what)
+            return response
+
+        http = self._client.http
+        try:
+            body = ResumedBody(send({}), send, size=descriptor.size, breaks=http.settings.retries, pause=http.pause)
+        except IntegrityError as error:
+            raise IntegrityError(f"{what}: {error}") from error
+        return _Blob(body, what)
+
+
+class _Blob:
+    """A body whose errors say which blob of which image it is."""
+
+    def __init__(self, body: ResumedBody, what: str) -> None:
+        self._body = body
+        self._what = what
+
+    def read(self, size: int, /) -> bytes:
+        try:
+            return self._body.read(size)
+        except (UnreachableError, IntegrityError) as error:
+            if str(error).startswith(self._what):
+                raise
+            raise type(error)(f"{self._what}: {error}", hint=error.hint) from error
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self._body.close()
+
+
+class RegistryDestination:
+    """Writes one reference; methods that write blobs may run in several threads."""
+
+    def __init__(self, reference: Reference, client: RegistryClient) -> None:
+        if reference.digest is not None or not reference.tag:
+            raise UsageError(f"{reference}: an image can't be written to a digest", hint="name a tag instead")
+        self.reference = reference
+        self._client = client
+        self._endpoint = client.config.select_push(reference)
+        self._uploader = Uploader(client, self._endpoint, self.name)
+        self._lock = Lock()
+        self._blobs: dict[Digest, _Progress] = {}
+
+    @property
+    def name(self) -> str:
+        return str(self.reference)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        """Unfinished uploads are cancelled. Blobs without a manifest are the registry's to collect."""
+        self._uploader.close()
+
+    def copy_blob(self, descriptor: Descriptor, source: Source) -> None:
+        with self._claim(descriptor) as claimed:
+            if claimed.done:
+                return
+            location = self._mount(descriptor, source)
+            if location is not None and not self._has(descriptor):
+                body = SourceBody(source, descriptor)
+                try:
+                    self._uploader.upload(descriptor, body, location=location)
+                finally:
+                    body.close()
+            claimed.done = True
+
+    def write_blob(self, descriptor: Descriptor, path: Path) -> None:
+        try:
+            size = path.stat().st_size
+        except OSError as error:
+            raise StorageError(f"{path}: {(error.strerror or str(error)).lower()}") from error
+        if size != descriptor.size:
+            raise IntegrityError(f"{path}: has {size} bytes instead of the {descriptor.size} of {descriptor.digest}")
+        with self._claim(descriptor) as claimed:
+            if not claimed.done and not self._has(descriptor):
+                self._uploader.upload(descriptor, FileBody(path))
+            claimed.done = True
+
+    def write_manifest(self, descriptor: Descriptor, raw: bytes) -> None:
+        self._put(descriptor, raw, str(descriptor.digest))
+
+    def publish(self, descriptor: Descriptor, raw: bytes) -> str:
+        self._put(descriptor, raw, self.reference.tag)
+        return str(self.reference.with_digest(descriptor.digest))
+
+    def _claim(self, descriptor: Descriptor) -> _Progress:
+        """Hold a blob, so that images which share it don't send it twice at the same time."""
+        with self._lock:
+            return self._blobs.setdefault(descriptor.digest, _Progress())
+
+    def _mount(self, descriptor: Descriptor, source: Source) -> str | None:
+        """Return None when the blob is mounted, otherwise the address of a begun upload, or an empty one."""
+        if not isinstance(source, RegistrySource):
+            return ""
+        origin = source.origin
+        if origin.registry != self._endpoint.registry or origin.repository == self._endpoint.repository:
+            return ""
+        location = self._uploader.mount(descriptor, origin.repository)
+        _logger.debug("%s: %s from %s", descriptor.digest, "mounted" if location is None else "no mount", origin.name)
+        return location
+
+    def _has(self, descriptor: Descriptor) -> bool:
+        what = f"{self.name}: looking for {descriptor.digest}"
+        response = self._client.send(
+            self._endpoint, "HEAD", f"blobs/{descriptor.digest}", what=what, actions=PUSH, redirect=False
+        )
+        if response.status in {401, 403, 429} or response.status >= 500:
+            raise explain_answer(response, what)
+        response.discard()
+        # A redirect to a storage host means that it is there; the address is signed for GET and not for HEAD.
+        return response.status in {200, 301, 302, 307, 308}
+
+    def _put(self, descriptor: Descriptor, raw: bytes, name: str) -> None:
+        descriptor.check(raw, where=self.name)
+        what = self.name if name == self.reference.tag else f"{self.name}: manifest {descriptor.digest}"
+        headers = {"Content-Type": descriptor.media_type}
+        response = self._client.send(
+            self._endpoint, "PUT", f"manifests/{name}", what=what, actions=PUSH, headers=headers, body=raw
+        )
+        if response.status not in {200, 201, 202}:
+            raise explain_answer(response, what)
+        response.discard()
+        _check_header(response.headers, descriptor.digest, what)
+
+
+class _Progress:
+    """One blob's lock, and whether it is there."""
+
+    def __init__(self) -> None:
+        self._lock = Lock()
+        self.done = False
+
+    def __enter__(self) -> Self:
+        self._lock.acquire()
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self._lock.release()
+
+
+def _find_media_type(raw: bytes, headers: Mapping[str, str]) -> str:
+    """The document says what it is; if it doesn't, the registry may, as long as it is one of the known kinds."""
+    found = detect_media_type(raw)
+    declared = headers.get("Content-Type", "").partition(";")[0].strip()
+    known = declared in MANIFEST_TYPES or declared in INDEX_TYPES
+    return declared if known and declared != found and not json.loads(raw).get("mediaType") else found
+
+
+def _check_header(headers: Mapping[str, str], digest: Digest, what: str) -> None:
+    """Compare the digest that the registry believes in, if it is of the same algorithm."""
+    claimed = headers.get("Docker-Content-Digest", "")
+    if claimed.startswith(f"{digest.algorithm}:") and claimed != str(digest):
+        raise IntegrityError(f"{what}: the registry says {claimed[:140]}, the bytes are {digest}")
+
+
+_source: type[Source] = RegistrySource
+_destination: type[Destination] = RegistryDestination

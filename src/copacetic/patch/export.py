@@ -1,0 +1,157 @@
+# SPDX-License-Identifier: Apache-2.0
+"""
+The patched image: the old one's manifest and config, with one layer and one line of history more.
+
+Everything that is not about the new layer stays as it was, unknown fields included. What is added holds only what
+determines the bytes: no clock, no tool version, no snapshot of a repository.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+from copacetic.errors import ImageError
+from copacetic.oci import Descriptor, Digest, Index, Manifest
+from copacetic.oci.location import Location
+from copacetic.oci.manifest import is_distributable
+from copacetic.oci.transport import Destination, Source
+from copacetic.patch.image import PlatformImage, SourceImage
+from copacetic.patch.layer import NewLayer
+from copacetic.updates import Plan
+
+LABEL_PREFIX = "sh.copa.patch."
+MAX_INDEX_DEPTH = 3
+MAX_CREATED_BY = 4_096
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PatchedImage:
+    """One platform's new manifest and config, ready to be written."""
+
+    original: PlatformImage
+    descriptor: Descriptor
+    manifest: Manifest
+    config: bytes
+    layer: NewLayer
+
+
+def plan_hash(plan: Plan) -> str:
+    """Return a digest of the packages that the plan installs, the same for every image that gets the same."""
+    rows = sorted(
+        f"{u.candidate.name} {u.candidate.architecture} {u.candidate.version} {u.candidate.sha256}"
+        for u in plan.updates
+    )
+    return "sha256:" + hashlib.sha256("\n".join(rows).encode()).hexdigest()
+
+
+def build_image(original: PlatformImage, plan: Plan, layer: NewLayer, *, epoch: int) -> PatchedImage:
+    """Add the layer to the manifest and to the config."""
+    lineage = _lineage(original, plan, epoch)
+    created = _created(original, epoch)
+    history = {
+        "created": created,
+        "created_by": _created_by(plan),
+        "comment": "copacetic",
+    }
+    config = original.config.with_layer(layer.diff_id, history=history, created=created, labels=lineage)
+    config_descriptor = Descriptor(
+        media_type=original.manifest.config.media_type, digest=Digest.of(config.raw), size=len(config.raw)
+    )
+    manifest = original.manifest.with_layer(config_descriptor, layer.descriptor, annotations=lineage)
+    descriptor = Descriptor(
+        media_type=manifest.media_type,
+        digest=Digest.of(manifest.raw),
+        size=len(manifest.raw),
+        platform=original.descriptor.platform,
+    )
+    return PatchedImage(original=original, descriptor=descriptor, manifest=manifest, config=config.raw, layer=layer)
+
+
+def _lineage(original: PlatformImage, plan: Plan, epoch: int) -> Mapping[str, str]:
+    values = {
+        "origin.digest": str(original.descriptor.digest),
+        "plan": plan_hash(plan),
+        "epoch": str(epoch),
+    }
+    if Location.parse(plan.image).kind == "registry":  # a path on somebody's disk says nothing to others
+        values["origin.name"] = plan.image
+    return {LABEL_PREFIX + key: value for key, value in sorted(values.items())}
+
+
+def _created(original: PlatformImage, epoch: int) -> str:
+    """Return the later of the image's own date and the epoch, so that the result is never older than its base."""
+    text = datetime.fromtimestamp(epoch, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    before = original.config.created
+    return before if before and before[:19] > text[:19] else text
+
+
+def _created_by(plan: Plan) -> str:
+    packages = " ".join(f"{u.candidate.name}={u.candidate.version}" for u in plan.updates)
+    text = f"copa patch {packages}"
+    return text if len(text) <= MAX_CREATED_BY else text[: MAX_CREATED_BY - 1] + "…"
+
+
+def write_image(
+    image: SourceImage, patched: Mapping[Digest, PatchedImage], destination: Destination, *, scratch: Path, jobs: int
+) -> str:
+    """
+    Write everything that the result consists of, and publish it in the last step; returns `name@digest`.
+
+    `patched` maps the digests of original manifests to what replaces them. Of an index, all other entries are
+    copied as they are.
+    """
+    with ThreadPoolExecutor(jobs) as pool:
+        for new in patched.values():
+            _write_blobs(image.source, new, destination, scratch, pool)
+        if image.index is None:
+            (new,) = patched.values()
+            return destination.publish(new.descriptor, new.manifest.raw)
+        for new in patched.values():
+            destination.write_manifest(new.descriptor, new.manifest.raw)
+        index = image.index
+        for entry in image.index.manifests:
+            if entry.digest in patched:
+                index = index.replace(entry, patched[entry.digest].descriptor)
+            else:
+                copy_manifest(image.source, entry, destination, pool)
+        descriptor = Descriptor(media_type=image.root.media_type, digest=Digest.of(index.raw), size=len(index.raw))
+        return destination.publish(descriptor, index.raw)
+
+
+def _write_blobs(
+    source: Source, new: PatchedImage, destination: Destination, scratch: Path, pool: ThreadPoolExecutor
+) -> None:
+    config = scratch / new.manifest.config.digest.encoded
+    config.write_bytes(new.config)
+    _copy_blobs(source, new.original.manifest.layers, destination, pool)
+    destination.write_blob(new.layer.descriptor, new.layer.path)
+    destination.write_blob(new.manifest.config, config)
+
+
+def _copy_blobs(
+    source: Source, descriptors: Iterable[Descriptor], destination: Destination, pool: ThreadPoolExecutor
+) -> None:
+    unique = {d.digest: d for d in descriptors if is_distributable(d)}
+    for _ in pool.map(lambda descriptor: destination.copy_blob(descriptor, source), unique.values()):
+        pass
+
+
+def copy_manifest(
+    source: Source, descriptor: Descriptor, destination: Destination, pool: ThreadPoolExecutor, depth: int = 0
+) -> None:
+    """Copy a manifest, or an index with all that it names, byte for byte."""
+    if depth > MAX_INDEX_DEPTH:
+        raise ImageError(f"{source.name}: indexes are nested more than {MAX_INDEX_DEPTH} deep")
+    raw = source.manifest(descriptor)
+    if Index.is_index(descriptor.media_type):
+        for entry in Index.parse(raw, descriptor.media_type).manifests:
+            copy_manifest(source, entry, destination, pool, depth + 1)
+    else:
+        manifest = Manifest.parse(raw, descriptor.media_type)
+        _copy_blobs(source, (manifest.config, *manifest.layers), destination, pool)
+    destination.write_manifest(descriptor, raw)

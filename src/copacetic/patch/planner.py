@@ -1,0 +1,219 @@
+# SPDX-License-Identifier: Apache-2.0
+"""
+The plan for one platform: what changes, from what to what, why, and how.
+
+Planning changes nothing. It does fetch the packages (into the cache, where patching finds them), for only their
+scripts tell whether they can be installed without running anything.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from copacetic.errors import FixesMissingError, NeedsExecutionError, ReportError, UnsupportedImageError
+from copacetic.patch.image import OpenedImage, SourceImage
+from copacetic.patch.match import match_findings, want_everything
+from copacetic.progress import Progress
+from copacetic.repository import Repository
+from copacetic.unpack import FetchedPackage, Unpacker
+from copacetic.updates import (
+    Finding,
+    MatchedFinding,
+    Plan,
+    PlannedUpdate,
+    Report,
+    Resolution,
+    ScriptClass,
+    ScriptVerdict,
+    Skipped,
+    SkipReason,
+    Wanted,
+)
+
+MAX_ROUNDS = 20
+"""How often a package that needs execution may be taken out and the rest resolved anew."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PreparedPlan:
+    """A plan with the verified package files that it names."""
+
+    plan: Plan
+    packages: tuple[FetchedPackage, ...]
+
+
+def select_reports(
+    reports: Sequence[Report], image: SourceImage, *, lenient: bool
+) -> Mapping[str, tuple[Finding, ...] | None]:
+    """
+    Tell which findings concern which platform (by its text); None stands for a platform that no report is about.
+
+    Without any report every platform maps to no findings at all, which is handled by the caller.
+    Raises `ReportError` when a report is about another image (unless `lenient`).
+    """
+    found: dict[str, tuple[Finding, ...] | None] = {str(p.platform): None for p in image.platforms}
+    for report in reports:
+        concerned = _platforms_of(report, image)
+        if not concerned and not lenient:
+            named = ", ".join(sorted(str(digest) for digest in report.image_digests)) or report.architecture
+            message = (
+                f"{report.path} is about another image: it names {named}, {image.source.name} is {image.root.digest}"
+            )
+            hint = "scan this image again; --ignore-errors uses the report all the same"
+            raise ReportError(message, hint=hint)
+        for platform in concerned or list(found):
+            found[platform] = (*(found[platform] or ()), *report.findings)
+    return found
+
+
+def _platforms_of(report: Report, image: SourceImage) -> list[str]:
+    """A digest of one platform decides; otherwise the architecture does, and one that names neither is about all."""
+    if report.image_digests:
+        exact = [p for p in image.platforms if p.digests & report.image_digests]
+        if exact:
+            return [str(p.platform) for p in exact]
+        if image.root.digest not in report.image_digests:
+            return []
+    return [
+        str(p.platform)
+        for p in image.platforms
+        if not report.architecture or report.architecture == p.platform.architecture
+    ]
+
+
+def make_plan(
+    source_name: str,
+    opened: OpenedImage,
+    repository: Repository,
+    unpacker: Unpacker,
+    *,
+    findings: Sequence[Finding] | None,
+    progress: Progress,
+) -> PreparedPlan:
+    """Plan all updates (`findings` is None), or those that the findings ask for."""
+    installed = opened.database.packages()
+    matched: tuple[MatchedFinding, ...] | None = None
+    if findings is None:
+        wanted = want_everything(installed)
+    else:
+        matched, wanted = match_findings(findings, installed, opened.database.package_type)
+    resolution, packages, refused = _resolve(
+        repository, unpacker, wanted, exhaustive=findings is None, progress=progress
+    )
+    plan = Plan(
+        image=source_name,
+        image_digest=opened.image.descriptor.digest,
+        platform=opened.image.platform,
+        distro=opened.distro.pretty_name,
+        package_type=opened.database.package_type,
+        strategy="unpack",
+        updates=tuple(package.update for package in packages),
+        skipped=(*resolution.skipped, *refused),
+        matched=matched,
+        origins=resolution.origins,
+    )
+    return PreparedPlan(plan=plan, packages=packages)
+
+
+def _resolve(
+    repository: Repository, unpacker: Unpacker, wanted: Sequence[Wanted], *, exhaustive: bool, progress: Progress
+) -> tuple[Resolution, tuple[FetchedPackage, ...], tuple[Skipped, ...]]:
+    """Resolve, fetch and judge; packages that need execution are taken out until none is left in the set."""
+    frozen: dict[str, str] = {}
+    refused: list[Skipped] = []
+    if not wanted:
+        return Resolution(updates=(), skipped=(), origins=()), (), ()
+    for _ in range(MAX_ROUNDS):
+        with progress.task("resolve updates"):
+            resolution = repository.resolve(wanted, exhaustive=exhaustive, frozen=frozen)
+        packages = fetch_packages(repository, resolution.updates, progress)
+        verdicts = unpacker.classify(packages)
+        judged = tuple(_with_verdicts(package, verdicts) for package in packages)
+        refusals = [package.update for package in judged if _offending(package.update)]
+        if not refusals:
+            return resolution, judged, tuple(refused)
+        for update in refusals:
+            detail = "; ".join(f"{script.script}: {script.reason}" for script in _offending(update))
+            frozen[_key(update)] = f"needs execution ({detail})"
+            if update.installed is not None:
+                refused.append(
+                    Skipped(
+                        package=update.installed,
+                        reason=SkipReason.NEEDS_EXECUTION,
+                        detail=detail,
+                        findings=update.findings,
+                    )
+                )
+    raise FixesMissingError("no set of updates without packages that need execution was found")
+
+
+def fetch_packages(
+    repository: Repository, updates: Sequence[PlannedUpdate], progress: Progress
+) -> tuple[FetchedPackage, ...]:
+    """Fetch what the updates name."""
+    if not updates:
+        return ()
+    paths = repository.fetch([update.candidate for update in updates])
+    return tuple(FetchedPackage(update=update, path=paths[update.candidate]) for update in updates)
+
+
+def _key(update: PlannedUpdate) -> str:
+    return f"{update.candidate.name}:{update.candidate.architecture}"
+
+
+def _with_verdicts(package: FetchedPackage, verdicts: Mapping[str, tuple[ScriptVerdict, ...]]) -> FetchedPackage:
+    scripts = verdicts.get(_key(package.update), ())
+    return replace(package, update=replace(package.update, scripts=scripts))
+
+
+def _offending(update: PlannedUpdate) -> list[ScriptVerdict]:
+    return [script for script in update.scripts if script.verdict is ScriptClass.NEEDS_EXECUTION]
+
+
+def refuse_incomplete(plan: Plan) -> None:
+    """
+    Raise when the plan leaves out something that was asked for.
+
+    With a report that is every fix that can't be delivered; without one, packages that the distribution's own
+    `upgrade` would keep back too are no failure. A package on hold is its administrator's decision.
+    """
+    tolerated = {SkipReason.HELD}
+    if plan.matched is None:
+        tolerated |= {SkipReason.DEPENDENCY, SkipReason.NO_CANDIDATE}
+    missing = [skipped for skipped in plan.skipped if skipped.reason not in tolerated]
+    if not missing:
+        return
+    first = missing[0]
+    more = f" (and {len(missing) - 1} more)" if len(missing) > 1 else ""
+    message = f"{first.package.name} {first.package.version} can't be updated: {first.detail}{more}"
+    if all(skipped.reason is SkipReason.NEEDS_EXECUTION for skipped in missing):
+        raise NeedsExecutionError(message)
+    raise FixesMissingError(message)
+
+
+def check_plan(plan: Plan, opened: OpenedImage) -> Plan:
+    """
+    Hold a stored plan against the image that it is going to be applied to, and complete it from its database.
+
+    Raises `UnsupportedImageError` or `FixesMissingError` when the image isn't the one that was planned for.
+    """
+    if plan.package_type != opened.database.package_type:
+        message = f"the plan is for {plan.package_type} packages, the image has {opened.database.package_type}"
+        raise UnsupportedImageError(message)
+    present = {(p.name, p.architecture): p for p in opened.database.packages()}
+    by_name = {p.name: p for p in opened.database.packages()}
+    updates = []
+    for update in plan.updates:
+        candidate = update.candidate
+        installed = present.get((candidate.name, candidate.architecture))
+        if installed is None and update.installed is not None:
+            installed = by_name.get(candidate.name)  # one that becomes, or ceases to be, architecture-independent
+        planned = update.installed.version if update.installed else None
+        actual = installed.version if installed else None
+        if planned != actual:
+            raise FixesMissingError(
+                f"{_key(update)} is {actual or 'not installed'}, the plan starts from {planned or 'nothing'}"
+            )
+        updates.append(replace(update, installed=installed))
+    return replace(plan, updates=tuple(updates))

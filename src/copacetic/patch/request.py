@@ -1,0 +1,51 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a user asks for, validated once, here."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+
+
+class Strategy(StrEnum):
+    """How updates are applied."""
+
+    AUTO = "auto"
+    UNPACK = "unpack"
+
+
+class LayerCompression(StrEnum):
+    """How the new layer is compressed."""
+
+    AUTO = "auto"
+    """As the image's top layer is; plain and gzip layers give gzip."""
+    GZIP = "gzip"
+    ZSTD = "zstd"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PatchRequest:
+    """One image to plan or patch."""
+
+    image: str
+    """`[registry/]repository[:tag][@digest]`, `oci:DIR[:TAG]`, `oci-archive:FILE` or `docker-archive:FILE`."""
+    reports: tuple[Path, ...] = ()
+    """Reports of any supported scanner; none takes every available update. A directory stands for its files."""
+    platforms: tuple[str, ...] = ()
+    """os/architecture[/variant]; empty takes all Linux platforms of an index."""
+    tag: str = ""
+    """A tag, or a full reference; the default adds `-patched` to the image's tag."""
+    destination: str = ""
+    """Where the result goes, as `image` is written; empty together with `push=False` publishes nothing."""
+    push: bool = False
+    """Push to the image's own repository (or to `tag`, when that is a full reference)."""
+    plan_file: Path | None = None
+    """Apply exactly this plan."""
+    ignore_errors: bool = False
+    """Go on with what can be fixed."""
+    package_types: frozenset[str] = frozenset({"os"})
+    strategy: Strategy = Strategy.AUTO
+    compression: LayerCompression = LayerCompression.AUTO
+    epoch: int | None = None
+    """SOURCE_DATE_EPOCH, in seconds; None derives it from the image and the packages."""

@@ -1,0 +1,152 @@
+# SPDX-License-Identifier: Apache-2.0
+"""
+The proof gate: nothing is published unless the result, read back, is what the plan says.
+
+It is the same for every way of applying a plan. It looks at the produced layer as a stranger would: the bytes are
+read again, stacked on the image's own layers, and the package database found there is taken at its word only where
+the files agree with it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from copacetic.errors import VerificationError
+from copacetic.inventory import PackageDatabase, detect_database
+from copacetic.oci.change import Spooled
+from copacetic.oci.filesystem import FileType, ImageFilesystem
+from copacetic.oci.layered import LayeredFilesystem
+from copacetic.oci.layerindex import LayerIndex, Row, scan_layer, stream_layer
+from copacetic.oci.layerwriter import read_content
+from copacetic.patch.layer import NewLayer
+from copacetic.patch.match import match_findings
+from copacetic.updates import FindingStatus, InstalledPackage, MatchedFinding, Plan
+
+Checksums = Mapping[str, Mapping[str, str]]
+"""Path in the layer → algorithm → hexadecimal digest, of every regular file."""
+
+ALGORITHMS = ("md5",)
+"""Of the checksums that package databases keep, besides the SHA-256 that every index has."""
+
+
+class ReadBack:
+    """The produced layer, read again from the disk as a stranger would."""
+
+    def __init__(self, layer: NewLayer) -> None:
+        self._layer = layer
+        hashers: dict[str, Any] = {}
+
+        def on_file(path: str) -> Any:
+            hashers[path] = hashlib.md5(usedforsecurity=False)
+            return hashers[path]
+
+        with layer.path.open("rb") as stream:
+            self.index: LayerIndex = scan_layer(stream, layer.descriptor, layer.diff_id, on_file=on_file)
+        self.checksums: Checksums = {path: {"md5": hasher.hexdigest()} for path, hasher in hashers.items()}
+
+    def stacked_on(self, fs: LayeredFilesystem) -> LayeredFilesystem:
+        """Return the composed image's view."""
+        return fs.stacked_with(self.index, self._load)
+
+    def _load(self, _position: int, path: str, row: Row) -> bytes:
+        with self._layer.path.open("rb") as stream:
+            for entry, reader in stream_layer(stream, self._layer.descriptor, self._layer.diff_id):
+                if entry.path == path and entry.offset == row.offset:
+                    return b"".join(bytes(piece) for piece in reader.content())
+        raise VerificationError(f"{path} is not in the new layer any more")
+
+
+def verify_result(plan: Plan, *, before: PackageDatabase, after: ImageFilesystem) -> tuple[MatchedFinding, ...] | None:
+    """
+    Check the inventory, the fixes and the dependencies of the composed image.
+
+    Returns the report's findings as they stand in the result (None without a report); raises `VerificationError`.
+    """
+    database = detect_database(after)
+    if database is None or database.package_type != plan.package_type:
+        raise VerificationError("the result has no package database of the image's own kind")
+    _check_inventory(plan, before.packages(), database.packages())
+    newly_broken = database.broken_dependencies() - before.broken_dependencies()
+    if newly_broken:
+        raise VerificationError(f"the result breaks a dependency: {min(newly_broken)}")
+    if plan.matched is None:
+        return None
+    matched, _ = match_findings((m.finding for m in plan.matched), database.packages(), plan.package_type)
+    _check_findings(plan, matched)
+    return matched
+
+
+def _check_inventory(plan: Plan, before: Iterable[InstalledPackage], after: Iterable[InstalledPackage]) -> None:
+    """Exactly the planned packages differ."""
+    expected = {(p.name, p.architecture): p.version for p in before}
+    for update in plan.updates:
+        if update.installed is not None:
+            expected.pop((update.installed.name, update.installed.architecture), None)
+        expected[update.candidate.name, update.candidate.architecture] = update.candidate.version
+    actual = {(p.name, p.architecture): p.version for p in after}
+    for key in sorted(expected.keys() | actual.keys()):
+        if expected.get(key) != actual.get(key):
+            name = ":".join(key)
+            message = (
+                f"{name}: expected {expected.get(key, 'nothing')}, found {actual.get(key, 'nothing')} in the result"
+            )
+            raise VerificationError(message)
+
+
+def _check_findings(plan: Plan, matched: tuple[MatchedFinding, ...]) -> None:
+    """Every finding that was fixable is fixed, unless the plan says that its package stays."""
+    skipped = {f"{s.package.name}:{s.package.architecture}" for s in plan.skipped}
+    for old, new in zip(plan.matched or (), matched, strict=True):
+        if old.status is not FindingStatus.FIXABLE or skipped.intersection(old.packages):
+            continue
+        if new.status is not FindingStatus.ALREADY_FIXED:
+            finding = new.finding
+            message = (
+                f"{finding.vulnerability_id} is not fixed in the result: {finding.package} needs "
+                f"{' and '.join(finding.fixed_versions)}"
+            )
+            raise VerificationError(message)
+
+
+def verify_checksums(
+    plan: Plan, *, after: ImageFilesystem, read_back: ReadBack, unchanged: Mapping[str, bytes | Spooled]
+) -> None:
+    """
+    Hold the files of every changed package against the checksums in the result's own package database.
+
+    A file of the new layer is hashed as it was read back. For one that was left out because the image had the same
+    already, `unchanged` gives what the package ships: it must have the checksum, and be what the result has.
+    """
+    database = detect_database(after)
+    assert database is not None
+    changed = {(u.candidate.name, u.candidate.architecture) for u in plan.updates}
+    for package in database.packages():
+        if (package.name, package.architecture) not in changed:
+            continue
+        for path, (algorithm, expected) in database.checksums(package).items():
+            _check_file(package, path, (algorithm, expected), after, read_back, unchanged)
+
+
+def _check_file(
+    package: InstalledPackage,
+    path: str,
+    checksum: tuple[str, str],
+    after: ImageFilesystem,
+    read_back: ReadBack,
+    unchanged: Mapping[str, bytes | Spooled],
+) -> None:
+    canonical = after.resolve(path, follow=False)
+    entry = after.lookup(canonical, follow=False)
+    if entry is None or entry.type is not FileType.FILE:
+        return  # excluded, diverted or a configuration file: what isn't there can't be wrong
+    algorithm, expected = checksum
+    actual = read_back.checksums.get(canonical, {}).get(algorithm)
+    if actual is None and canonical in unchanged:
+        content = read_content(unchanged[canonical])
+        if hashlib.sha256(content).hexdigest() != entry.sha256:
+            raise VerificationError(f"{package.name}: {path} in the result is not the one that the package ships")
+        actual = hashlib.new(algorithm, content, usedforsecurity=False).hexdigest()
+    if actual is not None and actual != expected:
+        raise VerificationError(f"{package.name}: {path} has the {algorithm} {actual} instead of {expected}")

@@ -1,0 +1,48 @@
+# SPDX-License-Identifier: Apache-2.0
+"""
+What long work tells whoever watches.
+
+The library prints nothing: it calls a `Progress`, and the console (or a caller's own object) shows it.
+All methods may be called from several threads.
+"""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager, nullcontext
+from typing import Protocol
+
+
+class Task(Protocol):
+    """One running piece of work; `advance` counts bytes where a total was given in bytes."""
+
+    def advance(self, amount: int) -> None: ...
+
+
+class Progress(Protocol):
+    """Receives what happens while an image is patched."""
+
+    def task(self, label: str, *, total: int | None = None) -> AbstractContextManager[Task]:
+        """Announce work; leaving the context ends it. `total` is in bytes, None when unknown."""
+        ...
+
+    def note(self, text: str) -> None:
+        """Say one line that a user wants to keep: a decision, a refusal, a fallback."""
+        ...
+
+
+class _SilentTask:
+    def advance(self, amount: int) -> None:
+        pass
+
+
+class Silent:
+    """Shows nothing: the default of the library."""
+
+    def task(self, label: str, *, total: int | None = None) -> AbstractContextManager[Task]:
+        return nullcontext(_SilentTask())
+
+    def note(self, text: str) -> None:
+        pass
+
+
+_: type[Progress] = Silent

@@ -1,0 +1,180 @@
+# SPDX-License-Identifier: Apache-2.0
+"""
+Relations between Debian packages: the grammar of Depends, Breaks, Conflicts, Provides (deb-control(5)), and what a
+set of installed packages lacks by it.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Protocol
+
+from copacetic.errors import InvalidVersionError
+from copacetic.version import compare_versions
+
+__all__ = ["Group", "Relation", "RelationError", "broken_relations", "parse_relations"]
+
+_RELATION = re.compile(
+    r"\s*([a-zA-Z0-9][a-zA-Z0-9+.-]*)(?::([a-z0-9-]+))?"
+    r"(?:\s*\(\s*(<<|<=|=|>=|>>|<|>)\s*([^\s()]+)\s*\))?"
+    r"(?:\s*\[[^\]]*\])?(?:\s*<[^>]*>)*\s*"
+)
+_OBSOLETE = {"<": "<=", ">": ">="}
+POSITIVE = ("Pre-Depends", "Depends")
+NEGATIVE = ("Breaks", "Conflicts")
+
+
+class RelationError(ValueError):
+    """A relation field that does not follow the grammar."""
+
+
+@dataclass(frozen=True, slots=True)
+class Relation:
+    """One alternative: `name:qualifier (operator version)`."""
+
+    name: str
+    qualifier: str = ""
+    operator: str = ""
+    version: str = ""
+
+    def accepts(self, version: str) -> bool:
+        """Tell whether a version satisfies it; one that can't be compared does not."""
+        if not self.operator:
+            return True
+        try:
+            order = compare_versions("deb", version, self.version)
+        except InvalidVersionError:
+            return False
+        return {"<<": order < 0, "<=": order <= 0, "=": order == 0, ">=": order >= 0, ">>": order > 0}[self.operator]
+
+    def __str__(self) -> str:
+        qualifier = f":{self.qualifier}" if self.qualifier else ""
+        return f"{self.name}{qualifier}" + (f" ({self.operator} {self.version})" if self.operator else "")
+
+
+Group = tuple[Relation, ...]
+"""Alternatives, of which one is enough."""
+
+
+@lru_cache(maxsize=65_536)
+def parse_relations(text: str) -> tuple[Group, ...]:
+    """Read a field. Raises `RelationError`, quoting what is wrong."""
+    groups = []
+    for item in text.split(","):
+        if item.strip():
+            groups.append(tuple(_parse_relation(alternative) for alternative in item.split("|")))
+    return tuple(groups)
+
+
+def _parse_relation(text: str) -> Relation:
+    match = _RELATION.fullmatch(text)
+    if match is None:
+        raise RelationError(f"not a relation: {text.strip()[:120]!r}")
+    operator = match[3] or ""
+    return Relation(match[1], match[2] or "", _OBSOLETE.get(operator, operator), match[4] or "")
+
+
+class Package(Protocol):
+    """What relations need to know of a package, installed or offered."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def version(self) -> str: ...
+    @property
+    def architecture(self) -> str: ...
+    @property
+    def fields(self) -> Mapping[str, str]: ...
+
+
+@dataclass(frozen=True, slots=True)
+class _Provider:
+    package: Package
+    version: str
+    """Empty for an unversioned Provides, which no versioned relation accepts."""
+
+
+class PackageSet:
+    """A set of packages by what they provide."""
+
+    def __init__(self, packages: Iterable[Package], native: str) -> None:
+        self.packages = tuple(packages)
+        self._native = native
+        self._providers: dict[str, list[_Provider]] = defaultdict(list)
+        for package in self.packages:
+            self._providers[package.name].append(_Provider(package, package.version))
+            for group in _relations(package, "Provides"):
+                for provided in group:
+                    self._providers[provided.name].append(_Provider(package, provided.version))
+
+    def satisfying(self, relation: Relation, of: Package, *, positive: bool = True) -> Iterator[Package]:
+        """Yield the packages that meet one relation of another package."""
+        for provider in self._providers.get(relation.name, ()):
+            if relation.operator and not provider.version:
+                continue
+            if not relation.accepts(provider.version):
+                continue
+            if self._architecture_fits(relation, of, provider.package, positive=positive):
+                yield provider.package
+
+    def _architecture_fits(self, relation: Relation, of: Package, other: Package, *, positive: bool) -> bool:
+        if not positive and relation.qualifier in {"", "any"}:
+            return True
+        multi_arch = other.fields.get("Multi-Arch", "")
+        if relation.qualifier == "any":
+            return multi_arch == "allowed" or other.architecture in {self._of(of), "all"}
+        wanted = {"": self._of(of), "native": self._native}.get(relation.qualifier, relation.qualifier)
+        theirs = self._native if other.architecture == "all" else other.architecture
+        return theirs == wanted or (multi_arch == "foreign" and not relation.qualifier)
+
+    def _of(self, package: Package) -> str:
+        return self._native if package.architecture == "all" else package.architecture
+
+
+def _relations(package: Package, field: str) -> tuple[Group, ...]:
+    text = package.fields.get(field, "")
+    if not text:
+        return ()
+    try:
+        return parse_relations(text)
+    except RelationError as error:
+        raise RelationError(f"{package.name}: {field}: {error}") from error
+
+
+@dataclass(frozen=True, slots=True)
+class Broken:
+    """A relation that doesn't hold in a set."""
+
+    package: Package
+    field: str
+    group: Group
+    offender: Package | None = None
+    """For Breaks and Conflicts: who is too much."""
+
+    def __str__(self) -> str:
+        wanted = " | ".join(str(relation) for relation in self.group)
+        if self.offender is None:
+            return f"{self.package.name} {self.field} {wanted}, which is not installed"
+        return (
+            f"{self.package.name} {self.field} {wanted}, and {self.offender.name} {self.offender.version} is installed"
+        )
+
+
+def broken_relations(packages: Sequence[Package], native: str) -> Iterator[Broken]:
+    """Yield what doesn't hold in a set of packages. Raises `RelationError` for a field that can't be read."""
+    known = PackageSet(packages, native)
+    for package in known.packages:
+        for field in POSITIVE:
+            for group in _relations(package, field):
+                if not any(any(known.satisfying(relation, package)) for relation in group):
+                    yield Broken(package, field, group)
+        for field in NEGATIVE:
+            for group in _relations(package, field):
+                for relation in group:
+                    for other in known.satisfying(relation, package, positive=False):
+                        if other is not package and other.name != package.name:
+                            yield Broken(package, field, (relation,), other)

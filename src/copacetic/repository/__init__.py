@@ -1,0 +1,95 @@
+# SPDX-License-Identifier: Apache-2.0
+"""
+A distribution's repositories: found in the image, verified with the keys it trusts, searched, fetched.
+
+A kind of repository is one package or module with a class that follows `Repository`, registered in `REPOSITORIES`
+under the type of package it offers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from importlib import import_module
+from pathlib import Path
+from typing import Protocol
+
+from copacetic.cache import Cache
+from copacetic.distro import Distro
+from copacetic.http import HttpClient
+from copacetic.oci.filesystem import ImageFilesystem
+from copacetic.progress import Progress
+from copacetic.updates import Candidate, InstalledPackage, Resolution, Wanted
+
+__all__ = ["REPOSITORIES", "Repository", "RepositoryContext", "RepositorySettings", "open_repository"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RepositorySettings:
+    """What the user says about repositories; all of it optional."""
+
+    definitions: tuple[str, ...] = ()
+    """Repositories to use instead of the image's, each as the image's own configuration would spell it."""
+    keyrings: tuple[Path, ...] = ()
+    """Keys to trust besides the image's."""
+    mirrors: tuple[tuple[str, str], ...] = ()
+    """Prefixes of addresses and what to put in their place."""
+    host_root: Path | None = Path("/")
+    """Where this machine's own definitions and keys are, for images that carry none; None forbids that."""
+    allow_expired: bool = False
+    allow_unsigned: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RepositoryContext:
+    """Everything a repository may look at."""
+
+    fs: ImageFilesystem
+    package_type: str
+    installed: tuple[InstalledPackage, ...]
+    architecture: str
+    """The image's native one, in its package manager's spelling."""
+    distro: Distro
+    http: HttpClient
+    cache: Cache
+    now: datetime
+    settings: RepositorySettings
+    progress: Progress
+
+
+class Repository(Protocol):
+    """The repositories of one image, taken together."""
+
+    @classmethod
+    def open(cls, context: RepositoryContext) -> Repository:
+        """Read the definitions; nothing is fetched yet. Raises `RepositoryError` when there are none."""
+        ...
+
+    def resolve(
+        self, wanted: Sequence[Wanted], *, exhaustive: bool, frozen: Mapping[str, str] | None = None
+    ) -> Resolution:
+        """
+        Find what to install so that every wanted package gets its fix and no dependency breaks that held before.
+
+        `exhaustive` says that the newest version is wanted, so every repository has to be consulted. Otherwise it
+        fetches as few indexes as it can, and takes the closest version that fixes what is asked for.
+
+        `frozen` names packages (`name:architecture`) that may neither change nor come in, each with the reason; what
+        depends on such a change is skipped with `SkipReason.DEPENDENCY`, the frozen ones themselves are left out.
+        """
+        ...
+
+    def fetch(self, candidates: Sequence[Candidate]) -> Mapping[Candidate, Path]:
+        """Return a local file for each candidate, its size and digest checked; downloads run side by side."""
+        ...
+
+
+REPOSITORIES: Mapping[str, str] = {"deb": "copacetic.repository.apt:AptRepository"}
+
+
+def open_repository(context: RepositoryContext) -> Repository:
+    """Open the repositories that go with the image's package database."""
+    module, _, name = REPOSITORIES[context.package_type].partition(":")
+    repository: Repository = getattr(import_module(module), name).open(context)
+    return repository

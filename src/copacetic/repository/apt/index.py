@@ -1,0 +1,189 @@
+# SPDX-License-Identifier: Apache-2.0
+"""
+Packages indexes: fetched by hash, checked, and searched without being parsed.
+
+The plain text stays in the cache under its digest, beside a table of where each package stands in it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import mmap
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from urllib.parse import quote
+
+import msgspec
+
+from copacetic.cache import Cache
+from copacetic.compression import DecompressedReader, DecompressionError
+from copacetic.deb822 import Deb822Error, Stanza, index_packages, parse_stanza
+from copacetic.errors import IntegrityError, RepositoryError
+from copacetic.http import HttpClient
+from copacetic.progress import Progress
+from copacetic.repository.apt.release import IndexFile, Release
+from copacetic.updates import Candidate, Origin
+
+INDEX_VERSION = 1
+PLAIN_LIMIT = 1024 * 1024 * 1024
+_FORMATS = (".gz", ".xz", ".zst", ".bz2", "")
+"""In the order of the time that fetching and unpacking takes together on a fast network."""
+_NAME = re.compile(r"[a-z0-9][a-z0-9+.-]{0,127}")
+_VERSION = re.compile(r"[A-Za-z0-9.+~:-]{1,256}")
+_SHA256 = re.compile(r"[0-9a-f]{64}")
+_SOURCE = re.compile(r"(\S+)(?:\s+\((\S+)\))?")
+
+_Table = dict[str, list[tuple[int, int]]]
+
+
+class PackagesIndex:
+    """The packages that one component of a suite offers for one architecture."""
+
+    def __init__(self, release: Release, component: str, path: Path, table: _Table) -> None:
+        self.release = release
+        self.component = component
+        self._table = table
+        self._path = path
+        self._data: mmap.mmap | bytes | None = None
+        source = release.source
+        self.origin = Origin(
+            uri=source.shown_uri,
+            suite=source.suite,
+            component=component,
+            label=release.field("Label"),
+            defined_in=source.defined_in,
+            signed_by=release.signed_by,
+        )
+
+    def find(self, name: str) -> Iterator[Candidate]:
+        """Yield what is offered under a name. Raises `RepositoryError` for a row that can't be used."""
+        for start, end in self._table.get(name, ()):
+            text = bytes(self._text()[start:end]).decode("utf-8", "replace").rstrip("\n")
+            try:
+                stanza = parse_stanza(text)
+            except Deb822Error as error:
+                raise RepositoryError(f"{self.origin.uri} {self.origin.suite}: {name}: {error}") from error
+            yield _candidate(stanza, self.origin, self.release.source.uri)
+
+    def providers(self, name: str) -> Iterator[Candidate]:
+        """Yield packages that provide a name without having it."""
+        pattern = re.compile(
+            rb"^Provides: .*?(?<![a-z0-9+.-])" + re.escape(name.encode()) + rb"(?![a-z0-9+.-]).*$", re.MULTILINE
+        )
+        data = self._text()
+        for match in pattern.finditer(data):
+            start = data.rfind(b"\n\n", 0, match.start())
+            start = 0 if start < 0 else start + 2
+            line = bytes(data[start : data.find(b"\n", start)])
+            yield from self.find(line.removeprefix(b"Package:").strip().decode("ascii", "replace"))
+
+    def _text(self) -> mmap.mmap | bytes:
+        if self._data is None:
+            with self._path.open("rb") as file:
+                self._data = mmap.mmap(file.fileno(), 0, prot=mmap.PROT_READ) if self._path.stat().st_size else b""
+        return self._data
+
+
+def _candidate(stanza: Stanza, origin: Origin, uri: str) -> Candidate:
+    name, version, architecture = stanza.find("Package"), stanza.find("Version"), stanza.find("Architecture")
+    size, sha256, filename = stanza.find("Size"), stanza.find("SHA256"), stanza.find("Filename")
+    where = f"{origin.uri} {origin.suite}"
+    if not (_NAME.fullmatch(name) and _VERSION.fullmatch(version) and _NAME.fullmatch(architecture)):
+        raise RepositoryError(f"{where} offers {name[:80]!r} {version[:80]!r} for {architecture[:80]!r}")
+    if not (_SHA256.fullmatch(sha256) and size.isdigit() and len(size) < 16):
+        raise RepositoryError(f"{where}: {name} {version} has no usable SHA256 and Size")
+    parts = filename.split("/")
+    if not filename.isascii() or ":" in parts[0] or filename.startswith("/") or ".." in parts or not filename:
+        raise RepositoryError(f"{where}: {name} {version} has the file name {filename[:200]!r}")
+    source = _SOURCE.fullmatch(stanza.find("Source").strip())
+    return Candidate(
+        name=name,
+        version=version,
+        architecture=architecture,
+        source_name=source[1] if source else name,
+        source_version=(source[2] if source else None) or version,
+        url=f"{uri}/{quote(filename.removeprefix('./'), safe='/+~:=@,')}",
+        size=int(size),
+        sha256=sha256,
+        origin=origin,
+        fields=stanza.fields,
+    )
+
+
+class IndexStore:
+    """Fetches indexes, and keeps them across images."""
+
+    def __init__(self, cache: Cache, http: HttpClient, progress: Progress) -> None:
+        self._plain = cache.bucket("packages-indexes", version=INDEX_VERSION)
+        self._tables = cache.bucket("packages-tables", version=INDEX_VERSION)
+        self._cache = cache
+        self._http = http
+        self._progress = progress
+
+    def open(self, release: Release, component: str, architecture: str) -> PackagesIndex | None:
+        """
+        Return an index, or None when the suite has none for this architecture.
+
+        Raises `RepositoryError` or `IntegrityError`.
+        """
+        stem = "Packages" if release.source.flat else f"{component}/binary-{architecture}/Packages"
+        listed = next((release.files[stem + end] for end in _FORMATS if stem + end in release.files), None)
+        if listed is None:
+            return None
+        with self._plain.lock(listed.sha256):
+            path = self._plain.path(listed.sha256)
+            table = self._table(listed.sha256)
+            if path is None or table is None:
+                self._fetch(release, listed)
+                path, table = self._plain.path(listed.sha256), self._table(listed.sha256)
+        if path is None or table is None:
+            raise RepositoryError(f"the index {listed.path} of {release.source.shown_uri} vanished from the cache")
+        return PackagesIndex(release, component, path, table)
+
+    def _table(self, key: str) -> _Table | None:
+        data = self._tables.read(key)
+        try:
+            return msgspec.msgpack.decode(data, type=_Table) if data is not None else None
+        except msgspec.DecodeError:
+            return None
+
+    def _fetch(self, release: Release, listed: IndexFile) -> None:
+        """Fetch one index under the digest that the signed Release gives for it."""
+        base = release.source.release_url
+        folder = listed.path.rpartition("/")[0]
+        path = f"{folder}/by-hash/SHA256/{listed.sha256}".lstrip("/") if release.by_hash else listed.path
+        label = f"read {release.source.suite} {listed.path.partition('/')[0]} index"
+        with self._progress.task(label, total=listed.size) as task, self._cache.scratch() as scratch:
+            file = scratch / "index"
+            status = self._http.download(f"{base}/{path}", file, size=listed.size, advance=task.advance)
+            if status != 200 and path != listed.path:
+                status = self._http.download(f"{base}/{listed.path}", file, size=listed.size, advance=task.advance)
+            if status != 200:
+                raise RepositoryError(
+                    f"{release.source.shown_uri} {release.source.suite}: {listed.path} answers {status}"
+                )
+            self._keep(release, listed, file)
+
+    def _keep(self, release: Release, listed: IndexFile, file: Path) -> None:
+        where = f"{release.source.shown_uri} {release.source.suite} {listed.path}"
+        compressed = hashlib.sha256()
+        parts = []
+        with file.open("rb") as stream:
+            while part := stream.read(1 << 20):
+                compressed.update(part)
+            if compressed.hexdigest() != listed.sha256:
+                message = f"{where}: expected the SHA-256 {listed.sha256}, got {compressed.hexdigest()}"
+                raise IntegrityError(
+                    message, hint="the repository is being updated, or a proxy mixes versions: try again"
+                )
+            stream.seek(0)
+            try:
+                reader = DecompressedReader(stream, limit=PLAIN_LIMIT)
+                while part := reader.read(1 << 20):
+                    parts.append(part)
+            except DecompressionError as error:
+                raise RepositoryError(f"{where} can't be read: {error}") from error
+        data = b"".join(parts)
+        self._plain.write(listed.sha256, data)
+        self._tables.write(listed.sha256, msgspec.msgpack.encode(index_packages(data)))

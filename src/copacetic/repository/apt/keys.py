@@ -1,0 +1,155 @@
+# SPDX-License-Identifier: Apache-2.0
+"""
+OpenPGP: which keys a source trusts, and whether one of them signed.
+
+The data that is used is what the signature covers, never the file around it.
+"""
+
+from __future__ import annotations
+
+import re
+import threading
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from copacetic.errors import ExpiredRepositoryError, RepositoryError, SignatureError
+from copacetic.oci.filesystem import ImageFilesystem
+from copacetic.repository.apt.sources import AptSource
+
+KEYRING_LIMIT = 16 * 1024 * 1024
+_FINGERPRINT = re.compile(r"[0-9A-Fa-f]{16,64}!?")
+_TRUSTED_NAME = re.compile(r"[A-Za-z0-9._-]+\.(?:gpg|asc)")
+_DEFAULT_FOLDER = "etc/apt/trusted.gpg.d"
+
+
+@dataclass(frozen=True, slots=True)
+class Signed:
+    """Text that a trusted key has signed."""
+
+    data: bytes
+    fingerprint: str
+    """Upper case, of the certificate (not of the subkey)."""
+
+
+@lru_cache(maxsize=256)
+def _split(data: bytes) -> tuple[Any, ...]:
+    from pysequoia import Cert
+
+    return tuple(Cert.split_bytes(data))
+
+
+class Keyring:
+    """The keys of an image, and those that the user or this machine adds."""
+
+    def __init__(self, fs: ImageFilesystem, *, extra: Sequence[Path], host_root: Path | None) -> None:
+        self._fs = fs
+        self._extra = tuple(extra)
+        self._host_root = host_root
+        self._lock = threading.Lock()
+        self._unreadable: list[str] = []
+
+    def verify(self, source: AptSource, data: bytes, signature: bytes | None, *, now: datetime) -> Signed:
+        """
+        Return what a key trusted for this source has signed: all of `data` (`signature` is detached), or its signed
+        part (`signature` is None: InRelease).
+
+        Raises `SignatureError`, or `ExpiredRepositoryError` when the only fitting key is past its date.
+        """
+        from pysequoia import Sig, verify
+
+        certs = self._trusted(source)
+        wanted: list[str] = []
+
+        def store(key_ids: Any) -> list[Any]:
+            wanted.extend(str(key_id) for key_id in key_ids)
+            return certs
+
+        where = f"{source.shown_uri} {source.suite}"
+        try:
+            if signature is None:
+                result = verify(bytes=data, store=store)
+                signed = bytes(result.bytes or b"")
+            else:
+                result = verify(bytes=data, store=store, signature=Sig.from_bytes(signature))
+                signed = data
+        except Exception as error:
+            raise self._refusal(where, certs, wanted, error, now) from error
+        if not result.valid_sigs:
+            raise SignatureError(f"{where} carries no valid signature")
+        return Signed(signed, str(result.valid_sigs[0].certificate).upper())
+
+    def _refusal(
+        self, where: str, certs: Sequence[Any], wanted: Sequence[str], error: Exception, now: datetime
+    ) -> RepositoryError:
+        named = ", ".join(sorted({key_id.upper()[-16:] for key_id in wanted})) or "nobody"
+        if not certs:
+            return SignatureError(f"{where} is signed by {named}, and the image trusts no key for it")
+        expired = [c for c in certs if c.expiration is not None and c.expiration < now]
+        if expired and len(expired) == len(certs):
+            last = expired[0]
+            return ExpiredRepositoryError(
+                f"{where}: the key {str(last.fingerprint).upper()} has expired on {last.expiration:%Y-%m-%d}"
+            )
+        reason = str(error).partition("\n")[0][:200]
+        unreadable = f"; unreadable keys: {', '.join(self._unreadable[:5])}" if self._unreadable else ""
+        return SignatureError(
+            f"{where} is signed by {named}, not by a key that is trusted for it ({reason}){unreadable}"
+        )
+
+    def _trusted(self, source: AptSource) -> list[Any]:
+        certs = [cert for path in self._extra for cert in self._host_file(path)]
+        fingerprints = {word.rstrip("!").upper() for word in source.signed_by if _FINGERPRINT.fullmatch(word)}
+        files = [word for word in source.signed_by if word.startswith("/")]
+        blocks = [word for word in source.signed_by if "BEGIN PGP" in word]
+        for block in blocks:
+            certs += self._read(block.encode(), f"{source.defined_in} (Signed-By)")
+        for path in files:
+            certs += self._image_file(path.lstrip("/"))
+        if not files and not blocks:
+            default = self._default()
+            certs += [c for c in default if not fingerprints or _has(c, fingerprints)]
+        return certs
+
+    def _default(self) -> list[Any]:
+        names = [n for n in self._fs.iterdir(_DEFAULT_FOLDER) if _TRUSTED_NAME.fullmatch(n)]
+        paths = ["etc/apt/trusted.gpg", *(f"{_DEFAULT_FOLDER}/{name}" for name in names)]
+        certs = [cert for path in paths for cert in self._image_file(path)]
+        if not certs and self._host_root is not None:
+            folder = self._host_root / _DEFAULT_FOLDER
+            for path in sorted(folder.glob("*")) if folder.is_dir() else ():
+                if _TRUSTED_NAME.fullmatch(path.name):
+                    certs += self._host_file(path)
+        return certs
+
+    def _image_file(self, path: str) -> list[Any]:
+        try:
+            return self._read(self._fs.read(path, limit=KEYRING_LIMIT), path)
+        except FileNotFoundError:
+            if self._host_root is not None:
+                host = self._host_root / path
+                return self._host_file(host) if host.is_file() else []
+            return []
+
+    def _host_file(self, path: Path) -> list[Any]:
+        try:
+            data = path.read_bytes()
+        except OSError as error:
+            raise RepositoryError(f"can't read the keyring {path}: {error.strerror}", hint="check --keyring") from error
+        return self._read(data, str(path))
+
+    def _read(self, data: bytes, where: str) -> list[Any]:
+        try:
+            return list(_split(data))
+        except Exception:  # noqa: BLE001 - a key that can't be read is a key that nobody has
+            with self._lock:
+                self._unreadable.append(where)
+            return []
+
+
+def _has(cert: Any, fingerprints: Iterable[str]) -> bool:
+    own = str(cert.fingerprint).upper()
+    return any(own.endswith(fingerprint) for fingerprint in fingerprints)

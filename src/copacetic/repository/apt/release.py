@@ -1,0 +1,174 @@
+# SPDX-License-Identifier: Apache-2.0
+"""
+Release files: fetched conditionally, verified, and checked for their dates (Debian's repository format).
+
+What is kept in the cache is the answer as it came; it is verified again whenever it is used.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from email.utils import parsedate_to_datetime
+
+import msgspec
+
+from copacetic.cache import Bucket
+from copacetic.deb822 import Deb822Error, Stanza, parse_stanza
+from copacetic.errors import ExpiredRepositoryError, RepositoryError, SignatureError
+from copacetic.http import HttpClient
+from copacetic.repository.apt.keys import Keyring
+from copacetic.repository.apt.sources import AptSource
+
+RELEASE_LIMIT = 32 * 1024 * 1024
+_CLOCK_SKEW = timedelta(hours=24)
+_ROW = re.compile(r"([0-9a-f]{64}) +(\d{1,15}) +(\S{1,500})")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class IndexFile:
+    """A file that a Release lists."""
+
+    path: str
+    size: int
+    sha256: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Release:
+    """A suite's verified description."""
+
+    source: AptSource
+    stanza: Stanza
+    files: Mapping[str, IndexFile]
+    by_hash: bool
+    signed_by: str
+    """Empty when no signature was required."""
+
+    def field(self, name: str) -> str:
+        return self.stanza.find(name)
+
+    @property
+    def not_automatic(self) -> bool:
+        return self.field("NotAutomatic") == "yes"
+
+    @property
+    def but_automatic_upgrades(self) -> bool:
+        return self.field("ButAutomaticUpgrades") == "yes"
+
+
+class _Kept(msgspec.Struct, array_like=True):
+    etag: str
+    last_modified: str
+    body: bytes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReleasePolicy:
+    """What the user has allowed, and the time."""
+
+    now: datetime
+    allow_expired: bool = False
+    allow_unsigned: bool = False
+
+
+def fetch_release(
+    source: AptSource, http: HttpClient, bucket: Bucket, keyring: Keyring, policy: ReleasePolicy
+) -> Release:
+    """Fetch and verify a suite's Release. Raises `RepositoryError` or one of its kinds."""
+    unsigned_is_fine = source.trusted or policy.allow_unsigned
+    body = _fetch(f"{source.release_url}/InRelease", http, bucket)
+    if body is not None and not unsigned_is_fine:
+        signed = keyring.verify(source, body, None, now=policy.now)
+        return _parse(source, signed.data, signed.fingerprint, policy)
+    if body is not None:
+        return _parse(source, _without_signature(body), "", policy)
+    body = _fetch(f"{source.release_url}/Release", http, bucket)
+    if body is None:
+        raise RepositoryError(f"{source.shown_uri} {source.suite} has no Release file ({source.defined_in})")
+    if unsigned_is_fine:
+        return _parse(source, body, "", policy)
+    signature = _fetch(f"{source.release_url}/Release.gpg", http, bucket)
+    if signature is None:
+        raise SignatureError(f"{source.shown_uri} {source.suite} is not signed ({source.defined_in})")
+    signed = keyring.verify(source, body, signature, now=policy.now)
+    return _parse(source, signed.data, signed.fingerprint, policy)
+
+
+def _fetch(url: str, http: HttpClient, bucket: Bucket) -> bytes | None:
+    """Return a file, or None when there is none; what is known already isn't sent again."""
+    key = hashlib.sha256(url.encode()).hexdigest()
+    kept = _kept(bucket, key)
+    headers = {"Cache-Control": "max-age=0"}
+    if kept is not None:
+        headers |= {"If-None-Match": kept.etag} if kept.etag else {}
+        headers |= {"If-Modified-Since": kept.last_modified} if kept.last_modified else {}
+    with http.open("GET", url, headers=headers) as response:
+        if response.status == 304 and kept is not None:
+            return kept.body
+        if response.status in {403, 404, 410}:
+            return None
+        if response.status != 200:
+            raise RepositoryError(f"{response.url} answers {response.status}")
+        body = response.read_all(RELEASE_LIMIT)
+        etag, last_modified = response.headers.get("ETag", ""), response.headers.get("Last-Modified", "")
+    if etag or last_modified:
+        bucket.write(key, msgspec.msgpack.encode(_Kept(etag, last_modified, body)))
+    return body
+
+
+def _kept(bucket: Bucket, key: str) -> _Kept | None:
+    data = bucket.read(key)
+    try:
+        return msgspec.msgpack.decode(data, type=_Kept) if data else None
+    except msgspec.DecodeError:
+        return None
+
+
+def _without_signature(body: bytes) -> bytes:
+    """Return the text of a cleartext-signed message that nobody wants verified."""
+    text = body.replace(b"\r\n", b"\n")
+    if not text.startswith(b"-----BEGIN PGP SIGNED MESSAGE-----"):
+        return text
+    inner = text.partition(b"\n\n")[2].partition(b"\n-----BEGIN PGP SIGNATURE-----")[0]
+    return b"\n".join(line.removeprefix(b"- ") for line in inner.split(b"\n"))
+
+
+def _parse(source: AptSource, data: bytes, fingerprint: str, policy: ReleasePolicy) -> Release:
+    where = f"{source.shown_uri} {source.suite}"
+    try:
+        stanza = parse_stanza(data.decode("utf-8", "replace"))
+    except Deb822Error as error:
+        raise RepositoryError(f"{where}: a broken Release file: {error}") from error
+    _check_dates(source, stanza, where, policy)
+    files = {}
+    for line in stanza.find("SHA256").split("\n"):
+        match = _ROW.fullmatch(line.strip())
+        if match is not None:
+            files[match[3]] = IndexFile(path=match[3], size=int(match[2]), sha256=match[1])
+    if not files:
+        raise RepositoryError(f"{where}: the Release file lists nothing with SHA-256")
+    by_hash = stanza.find("Acquire-By-Hash") == "yes" if source.by_hash is None else source.by_hash
+    return Release(source=source, stanza=stanza, files=files, by_hash=by_hash, signed_by=fingerprint)
+
+
+def _check_dates(source: AptSource, stanza: Stanza, where: str, policy: ReleasePolicy) -> None:
+    date, until = _date(stanza.find("Date")), _date(stanza.find("Valid-Until"))
+    if date is not None and date > policy.now + _CLOCK_SKEW:
+        raise RepositoryError(f"{where} is from the future ({date:%Y-%m-%d %H:%M}): check this machine's clock")
+    expired = until is not None and until < policy.now
+    if expired and source.check_valid_until and not policy.allow_expired:
+        raise ExpiredRepositoryError(f"{where} has expired on {until:%Y-%m-%d}")
+
+
+def _date(text: str) -> datetime | None:
+    if not text:
+        return None
+    try:
+        date = parsedate_to_datetime(text)
+    except ValueError:
+        return None
+    return date if date.tzinfo is not None else date.replace(tzinfo=UTC)

@@ -1,0 +1,204 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The apt repositories of one image, taken together."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from pathlib import Path
+
+from copacetic.distro import Distro
+from copacetic.errors import RepositoryError
+from copacetic.oci.directory import DirectoryFilesystem
+from copacetic.relation import Relation, parse_relations
+from copacetic.repository import Repository, RepositoryContext
+from copacetic.repository.apt.fetch import PackageStore
+from copacetic.repository.apt.index import IndexStore, PackagesIndex
+from copacetic.repository.apt.keys import Keyring
+from copacetic.repository.apt.preferences import Preferences
+from copacetic.repository.apt.release import Release, ReleasePolicy, fetch_release
+from copacetic.repository.apt.resolver import Offers, Resolver, sort_candidates
+from copacetic.repository.apt.sources import AptSource, parse_sources, read_sources, substitute
+from copacetic.updates import Candidate, InstalledPackage, Resolution, SkipReason, Wanted
+from copacetic.version import compare_versions
+
+RELEASES_VERSION = 1
+_JOBS = 8
+_WIDENING = frozenset({SkipReason.NO_CANDIDATE, SkipReason.DEPENDENCY})
+_OS_RELEASE_LIMIT = 64 * 1024
+
+
+class AptRepository:
+    """`Repository` for Debian and its derivatives."""
+
+    def __init__(self, context: RepositoryContext, sources: Sequence[AptSource]) -> None:
+        self._context = context
+        self._sources = tuple(sources)
+        self._keyring = Keyring(context.fs, extra=context.settings.keyrings, host_root=context.settings.host_root)
+        self._preferences = Preferences.read(context.fs)
+        self._releases = context.cache.bucket("releases", version=RELEASES_VERSION)
+        self._store = IndexStore(context.cache, context.http, context.progress)
+        self._packages = PackageStore(context.cache, context.http, context.progress)
+        self._indexes: list[PackagesIndex] = []
+        self._architectures = sorted({p.architecture for p in context.installed} | {context.architecture} - {"all"})
+
+    @classmethod
+    def open(cls, context: RepositoryContext) -> AptRepository:
+        sources = _find_sources(context)
+        settings = context.settings
+        return cls(context, substitute(sources, architecture=context.architecture, mirrors=settings.mirrors))
+
+    def resolve(
+        self, wanted: Sequence[Wanted], *, exhaustive: bool, frozen: Mapping[str, str] | None = None
+    ) -> Resolution:
+        tiers = [self._sources] if exhaustive else _tiers(self._sources)
+        loaded: list[PackagesIndex] = []
+        for number, tier in enumerate(tiers, start=1):
+            loaded += self._load(tier)
+            self._indexes = loaded
+            resolver = Resolver(
+                self._context.installed,
+                self._context.architecture,
+                Offers(upgrades=self._upgrades, additions=self._additions),
+                exhaustive=exhaustive,
+                frozen=frozen or {},
+            )
+            updates, skipped = resolver.resolve(wanted)
+            if number == len(tiers) or not any(s.reason in _WIDENING for s in skipped):
+                break
+        origins = tuple(dict.fromkeys(index.origin for index in loaded))
+        return Resolution(updates=updates, skipped=skipped, origins=origins)
+
+    def fetch(self, candidates: Sequence[Candidate]) -> Mapping[Candidate, Path]:
+        return self._packages.fetch(candidates)
+
+    def _load(self, sources: Sequence[AptSource]) -> list[PackagesIndex]:
+        """Fetch the Release files side by side, then the indexes they vouch for."""
+        with ThreadPoolExecutor(_JOBS) as pool:
+            unique = list(dict.fromkeys((s.uri, s.suite) for s in sources))
+            first = {key: next(s for s in sources if (s.uri, s.suite) == key) for key in unique}
+            fetched = dict(zip(unique, pool.map(self._release, first.values()), strict=True))
+            work = [
+                pool.submit(self._store.open, replace(fetched[s.uri, s.suite], source=s), component, architecture)
+                for s in sources
+                for component in s.components or ("",)
+                for architecture in self._architectures_of(s)
+            ]
+            return [index for future in work if (index := future.result()) is not None]
+
+    def _architectures_of(self, source: AptSource) -> list[str]:
+        if source.flat:
+            return [self._context.architecture]
+        return [
+            a for a in self._architectures if a != "all" and (not source.architectures or a in source.architectures)
+        ]
+
+    def _release(self, source: AptSource) -> Release:
+        context = self._context
+        policy = ReleasePolicy(
+            now=context.now,
+            allow_expired=context.settings.allow_expired,
+            allow_unsigned=context.settings.allow_unsigned,
+        )
+        return fetch_release(source, context.http, self._releases, self._keyring, policy)
+
+    def _offered(self, name: str, architecture: str) -> Iterator[tuple[int, Candidate]]:
+        for index in self._indexes:
+            for candidate in index.find(name):
+                if candidate.architecture in {architecture, "all"} or architecture == "all":
+                    priority = self._preferences.priority(name, candidate.source_name, candidate.version, index)
+                    yield priority, candidate
+
+    def _upgrades(self, package: InstalledPackage) -> Sequence[Candidate]:
+        """Newer versions of the best priority, if that is not below the installed version's own."""
+        offered = list(self._offered(package.name, package.architecture))
+        own = self._preferences.installed_priority(package.name, package.source_name, package.version)
+        own = max([own, *(p for p, c in offered if c.version == package.version)])
+        newer = [(p, c) for p, c in offered if p > 0 and compare_versions("deb", c.version, package.version) > 0]
+        best = max((p for p, _ in newer), default=0)
+        if best < own and own > 500:
+            return ()
+        return sort_candidates(c for p, c in newer if p == best and p >= 100)
+
+    def _additions(self, relation: Relation, architecture: str) -> Sequence[Candidate]:
+        real = [(p, c) for p, c in self._offered(relation.name, architecture) if p > 0 and relation.accepts(c.version)]
+        best = max((p for p, _ in real), default=0)
+        ordered = sort_candidates(c for p, c in real if p == best)[::-1]
+        if ordered:
+            return ordered
+        providers = [c for index in self._indexes for c in index.providers(relation.name)]
+        return [
+            c
+            for c in sort_candidates(providers)[::-1]
+            if c.architecture in {architecture, "all"} and _provides(c, relation)
+        ]
+
+
+def _provides(candidate: Candidate, relation: Relation) -> bool:
+    for group in parse_relations(candidate.fields.get("Provides", "")):
+        for provided in group:
+            if provided.name == relation.name:
+                return not relation.operator or (bool(provided.version) and relation.accepts(provided.version))
+    return False
+
+
+def _tiers(sources: Sequence[AptSource]) -> list[list[AptSource]]:
+    """Security suites first, then their -updates, then the rest: most fixes need no more than the first."""
+    tiers: list[list[AptSource]] = [[], [], []]
+    for source in sources:
+        suite = source.suite
+        security = suite.endswith(("-security", "/updates"))
+        tiers[0 if security else 1 if suite.endswith("-updates") else 2].append(source)
+    return [tier for tier in tiers if tier]
+
+
+def _find_sources(context: RepositoryContext) -> list[AptSource]:
+    settings = context.settings
+    if settings.definitions:
+        sources: list[AptSource] = []
+        notes: list[str] = []
+        for text in settings.definitions:
+            found, skipped = parse_sources(text, "--repository", deb822=not text.lstrip().startswith("deb "))
+            sources += found
+            notes += skipped
+    else:
+        sources, notes = read_sources(context.fs)
+        if not sources:
+            sources += _host_sources(settings.host_root, context.distro)
+    for note in notes:
+        context.progress.note(note)
+    if not sources:
+        what = f": {notes[0]}" if notes else ""
+        message = f"{context.distro.pretty_name} names no repository that can be used{what}"
+        hint = "name one with --repository 'deb URI SUITE COMPONENT…', and its key with --keyring"
+        raise RepositoryError(message, hint=hint)
+    return sources
+
+
+def _host_sources(root: Path | None, distro: Distro) -> list[AptSource]:
+    """Return this machine's own sources for the image's release, when both are of one distribution."""
+    if root is None or not distro.codename:
+        return []
+    host = DirectoryFilesystem(root)
+    try:
+        own = Distro.parse(host.read("etc/os-release", limit=_OS_RELEASE_LIMIT))
+    except FileNotFoundError:
+        return []
+    if own.id != distro.id or not own.codename:
+        return []
+    sources, _ = read_sources(host)
+    matching = [
+        s for s in sources if s.suite == own.codename or s.suite.startswith((f"{own.codename}-", f"{own.codename}/"))
+    ]
+    return [
+        replace(
+            source,
+            suite=distro.codename + source.suite[len(own.codename) :],
+            defined_in=f"this machine's {root / source.defined_in}",
+        )
+        for source in matching
+    ]
+
+
+_: type[Repository] = AptRepository

@@ -1,0 +1,279 @@
+# SPDX-License-Identifier: Apache-2.0
+"""
+From what is wanted to a set of packages that is consistent.
+
+The resulting set decides: what was broken before is left alone, what would be newly broken is mended by upgrading
+along or by a new dependency, and where that fails the change that caused it is given up, with the reason. Nothing is
+ever removed. The outcome depends on the input only, never on the order of dictionaries or threads.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from copacetic.errors import InvalidVersionError, RepositoryError
+from copacetic.relation import Broken, Relation, RelationError, broken_relations
+from copacetic.updates import Candidate, InstalledPackage, PlannedUpdate, Skipped, SkipReason, Wanted
+from copacetic.version import compare_versions, parse_version
+
+Key = tuple[str, str]
+"""Name and architecture."""
+
+MAX_STEPS = 5_000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Offers:
+    """What the consulted repositories have, as the pins order it."""
+
+    upgrades: Callable[[InstalledPackage], Sequence[Candidate]]
+    """Newer versions that may replace an installed package, the oldest first."""
+    additions: Callable[[Relation, str], Sequence[Candidate]]
+    """Packages that would satisfy a relation and aren't installed, the best first; the second is the architecture."""
+
+
+@dataclass(slots=True)
+class _State:
+    """The changes of one attempt."""
+
+    changes: dict[Key, Candidate] = field(default_factory=dict)
+    required_by: dict[Key, set[str]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class _GivenUpError(Exception):
+    """A change can't be part of any consistent set; the attempt starts again without it."""
+
+    key: Key
+    reason: str
+
+
+class Resolver:
+    """Resolves one request; `exhaustive` takes the newest versions, otherwise the closest that are enough."""
+
+    def __init__(
+        self,
+        installed: Sequence[InstalledPackage],
+        native: str,
+        offers: Offers,
+        *,
+        exhaustive: bool,
+        frozen: Mapping[str, str],
+    ) -> None:
+        self._installed = {(p.name, p.architecture): p for p in installed}
+        self._native = native
+        self._offers = offers
+        self._exhaustive = exhaustive
+        self._blocked: dict[Key, str] = {}
+        for name, reason in frozen.items():
+            package, _, architecture = name.rpartition(":")
+            self._blocked[package, architecture] = reason
+        self._frozen = frozenset(self._blocked)
+        self._before = self._broken(self._installed)
+
+    def resolve(self, wanted: Sequence[Wanted]) -> tuple[tuple[PlannedUpdate, ...], tuple[Skipped, ...]]:
+        """Return what changes and what was wanted but stays."""
+        chosen, skipped = self._choose(wanted)
+        while True:
+            state = _State(changes={k: c for k, (_, c) in chosen.items() if k not in self._blocked})
+            try:
+                self._mend(state)
+            except _GivenUpError as given_up:
+                self._blocked[given_up.key] = given_up.reason
+                continue
+            break
+        for key, (want, _) in chosen.items():
+            if key in self._blocked and key not in self._frozen:
+                skipped.append(_skip(want, SkipReason.DEPENDENCY, self._blocked[key]))
+        skipped.sort(key=lambda s: (s.package.name, s.package.architecture))
+        return self._planned(state, chosen), tuple(skipped)
+
+    def _choose(self, wanted: Sequence[Wanted]) -> tuple[dict[Key, tuple[Wanted, Candidate]], list[Skipped]]:
+        chosen: dict[Key, tuple[Wanted, Candidate]] = {}
+        skipped: list[Skipped] = []
+        for want in wanted:
+            package = want.package
+            key = (package.name, package.architecture)
+            if key in self._frozen:
+                continue
+            newer = self._offers.upgrades(package)
+            fitting = [c for c in newer if _fixes(want, c)]
+            if package.held:
+                if want.fixed_versions or fitting:
+                    skipped.append(_skip(want, SkipReason.HELD, "the image holds it at its version"))
+            elif fitting:
+                chosen[key] = (want, self._pick(fitting))
+            elif want.fixed_versions:
+                best = f"the newest offered is {newer[-1].version}" if newer else "no newer version is offered"
+                detail = f"{' and '.join(want.fixed_versions)} or later is needed, {best}"
+                skipped.append(_skip(want, SkipReason.NO_CANDIDATE, detail))
+        return chosen, skipped
+
+    def _pick(self, candidates: Sequence[Candidate]) -> Candidate:
+        return candidates[-1] if self._exhaustive else candidates[0]
+
+    def _mend(self, state: _State) -> None:
+        """Repair what the changes break, one thing at a time, until nothing is left."""
+        for _ in range(MAX_STEPS):
+            result: dict[Key, InstalledPackage | Candidate] = {**self._installed, **state.changes}
+            apart = self._apart(state, result)
+            if apart is not None:
+                self._upgrade_or_give_up(state, apart[0], apart[1], because=f"{apart[1][0]}:{apart[1][1]} must match")
+                continue
+            broken = self._broken(result)
+            new = next((broken[text] for text in broken if text not in self._before), None)
+            if new is None:
+                return
+            if new.offender is None:
+                self._satisfy(state, new)
+            else:
+                self._separate(state, new)
+        raise RepositoryError("no consistent set of updates was found: too many steps")
+
+    def _broken(self, packages: Mapping[Key, InstalledPackage | Candidate]) -> dict[str, Broken]:
+        ordered = [packages[key] for key in sorted(packages)]
+        try:
+            return {_identity(one): one for one in broken_relations(ordered, self._native)}
+        except RelationError as error:
+            raise RepositoryError(str(error)) from error
+
+    def _apart(self, state: _State, result: Mapping[Key, InstalledPackage | Candidate]) -> tuple[Key, Key] | None:
+        """Find a package whose other architecture is changed: `Multi-Arch: same` wants equal versions."""
+        for key in sorted(state.changes):
+            candidate = state.changes[key]
+            if candidate.fields.get("Multi-Arch") != "same":
+                continue
+            for other in sorted(result):
+                if other[0] == key[0] and other != key and result[other].version != candidate.version:
+                    return other, key
+        return None
+
+    def _upgrade_or_give_up(self, state: _State, key: Key, cause: Key, *, because: str) -> None:
+        version = state.changes[cause].version
+        if not self._upgrade(state, key, lambda c: c.version == version, cause[0]):
+            raise _GivenUpError(cause, f"{key[0]}:{key[1]} can't be {version}: {because}")
+
+    def _satisfy(self, state: _State, broken: Broken) -> None:
+        owner = (broken.package.name, broken.package.architecture)
+        for relation in broken.group:
+            for key in self._named(relation):
+                if self._upgrade(state, key, lambda c, r=relation: r.accepts(c.version), owner[0]):  # type: ignore[misc]
+                    return
+        if owner in state.changes:
+            for relation in broken.group:
+                if self._add(state, relation, owner):
+                    return
+            raise _GivenUpError(owner, str(broken) + self._why_not(broken.group))
+        # An installed package lost what it needs: it comes along, or what it lost stays.
+        if self._upgrade(state, owner, lambda _: True, broken.group[0].name):
+            return
+        for relation in broken.group:
+            for key in sorted(state.changes):
+                if key[0] == relation.name or _provides(self._installed.get(key), relation.name):
+                    raise _GivenUpError(key, str(broken))
+        raise _GivenUpError(self._any_change(state), str(broken))
+
+    def _separate(self, state: _State, broken: Broken) -> None:
+        owner = (broken.package.name, broken.package.architecture)
+        assert broken.offender is not None
+        offender = (broken.offender.name, broken.offender.architecture)
+        relation = broken.group[0]
+        for key, fits in ((offender, lambda c: not relation.accepts(c.version)), (owner, lambda _: True)):
+            if key not in state.changes and self._upgrade(state, key, fits, owner[0]):
+                return
+        culprit = next((key for key in (owner, offender) if key in state.changes), None)
+        raise _GivenUpError(culprit or self._any_change(state), str(broken))
+
+    def _any_change(self, state: _State) -> Key:
+        if not state.changes:
+            raise RepositoryError("the image's own packages contradict each other")
+        return max(state.changes)
+
+    def _why_not(self, group: Iterable[Relation]) -> str:
+        reasons = [self._blocked[key] for relation in group for key in sorted(self._blocked) if key[0] == relation.name]
+        return f" ({reasons[0]})" if reasons else ""
+
+    def _named(self, relation: Relation) -> list[Key]:
+        return sorted(key for key in self._installed if key[0] == relation.name)
+
+    def _upgrade(self, state: _State, key: Key, fits: Callable[[Candidate], bool], by: str) -> bool:
+        """Let an installed package come along; tell whether one of its versions fits that isn't chosen already."""
+        package = self._installed.get(key)
+        if package is None or package.held or key in self._blocked:
+            return False
+        present = state.changes.get(key)
+        newer = [c for c in self._offers.upgrades(package) if fits(c)]
+        if present is not None:
+            newer = [c for c in newer if compare_versions("deb", c.version, present.version) > 0]
+        if not newer:
+            return False
+        state.changes[key] = self._pick(newer)
+        state.required_by.setdefault(key, set()).add(by)
+        return True
+
+    def _add(self, state: _State, relation: Relation, owner: Key) -> bool:
+        architecture = self._native if owner[1] == "all" else owner[1]
+        for candidate in self._offers.additions(relation, architecture):
+            key = (candidate.name, candidate.architecture)
+            if key in self._blocked or key in self._installed or key in state.changes:
+                continue
+            state.changes[key] = candidate
+            state.required_by.setdefault(key, set()).add(owner[0])
+            return True
+        return False
+
+    def _planned(self, state: _State, chosen: Mapping[Key, tuple[Wanted, Candidate]]) -> tuple[PlannedUpdate, ...]:
+        updates = []
+        for key in sorted(state.changes):
+            want = chosen.get(key)
+            updates.append(
+                PlannedUpdate(
+                    installed=self._installed.get(key),
+                    candidate=state.changes[key],
+                    findings=want[0].findings if want else (),
+                    required_by=() if want else tuple(sorted(state.required_by.get(key, ()))),
+                )
+            )
+        return tuple(updates)
+
+
+def _provides(package: InstalledPackage | None, name: str) -> bool:
+    return package is not None and name in package.fields.get("Provides", "")
+
+
+def _identity(broken: Broken) -> str:
+    """Two sets are broken in the same way whatever the versions that they have: what is asked for counts."""
+    wanted = " | ".join(str(relation) for relation in broken.group)
+    offender = broken.offender.name if broken.offender is not None else ""
+    return f"{broken.package.name}:{broken.package.architecture} {broken.field} {wanted} {offender}"
+
+
+def _fixes(want: Wanted, candidate: Candidate) -> bool:
+    reached = candidate.source_version if want.fixed_is_source_version else candidate.version
+    try:
+        return all(compare_versions("deb", reached, fixed) >= 0 for fixed in want.fixed_versions)
+    except InvalidVersionError:
+        return False
+
+
+def _skip(want: Wanted, reason: SkipReason, detail: str) -> Skipped:
+    return Skipped(package=want.package, reason=reason, detail=detail, findings=want.findings)
+
+
+def sort_candidates(candidates: Iterable[Candidate]) -> list[Candidate]:
+    """Return candidates oldest first, one for each version; the first offered of equal ones stays."""
+    unique: dict[str, Candidate] = {}
+    for candidate in candidates:
+        unique.setdefault(candidate.version, candidate)
+    return sorted(unique.values(), key=lambda c: _Ordered(c.version))
+
+
+class _Ordered:
+    """A version as a sort key."""
+
+    def __init__(self, text: str) -> None:
+        self._version = parse_version("deb", text)
+
+    def __lt__(self, other: _Ordered) -> bool:
+        return self._version < other._version

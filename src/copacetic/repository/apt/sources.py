@@ -1,0 +1,189 @@
+# SPDX-License-Identifier: Apache-2.0
+"""
+Repository definitions: `sources.list(5)`, one-line and deb822.
+
+They come from the image, from the user, or (for an image that has none) from this machine when it is of the same
+distribution. Only http and https are used: a `file:` in somebody's image must not read from this host.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from urllib.parse import urlsplit
+
+from copacetic.deb822 import Deb822Error, parse_stanzas
+from copacetic.errors import RepositoryError
+from copacetic.oci.filesystem import ImageFilesystem
+
+__all__ = ["AptSource", "parse_sources", "read_sources", "substitute"]
+
+SOURCE_LIMIT = 1024 * 1024
+_MAX_SOURCES = 200
+_LIST_NAME = re.compile(r"[A-Za-z0-9._-]+\.(?:list|sources)")
+_OPTIONS = re.compile(r"\[([^\]]*)\]")
+_WORD = re.compile(r"[A-Za-z0-9][A-Za-z0-9._/+~-]{0,200}/?|\.?/")
+_YES = frozenset({"yes", "true", "with", "on", "enable", "1"})
+_SUPPORTED = ("http", "https")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AptSource:
+    """One address and one suite."""
+
+    uri: str
+    """Without a trailing slash; may hold credentials, so it is never shown (see `shown_uri`)."""
+    suite: str
+    """Ends in a slash for a flat repository."""
+    components: tuple[str, ...]
+    architectures: tuple[str, ...] = ()
+    """Empty: the image's own."""
+    signed_by: tuple[str, ...] = ()
+    """Paths, fingerprints, or one armored key; empty: all keys that the image trusts."""
+    trusted: bool = False
+    """No signature is needed."""
+    check_valid_until: bool = True
+    by_hash: bool | None = None
+    defined_in: str
+
+    @property
+    def flat(self) -> bool:
+        return self.suite.endswith("/")
+
+    @property
+    def shown_uri(self) -> str:
+        """The address without credentials and query."""
+        parts = urlsplit(self.uri)
+        return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
+
+    @property
+    def release_url(self) -> str:
+        """The directory that holds the Release file."""
+        if self.flat:
+            suite = self.suite.removeprefix("./").strip("/")
+            return f"{self.uri}/{suite}" if suite else self.uri
+        return f"{self.uri}/dists/{self.suite}"
+
+
+def read_sources(fs: ImageFilesystem, root: str = "etc/apt") -> tuple[list[AptSource], list[str]]:
+    """
+    Return an image's sources and notes about those that can't be used.
+
+    Raises `RepositoryError` for a broken line, naming file and line.
+    """
+    sources: list[AptSource] = []
+    notes: list[str] = []
+    paths = [f"{root}/sources.list"]
+    paths += [f"{root}/sources.list.d/{n}" for n in fs.iterdir(f"{root}/sources.list.d") if _LIST_NAME.fullmatch(n)]
+    for path in paths:
+        try:
+            text = fs.read(path, limit=SOURCE_LIMIT).decode("utf-8", "replace")
+        except FileNotFoundError:
+            continue
+        found, skipped = parse_sources(text, path, deb822=path.endswith(".sources"))
+        sources += found
+        notes += skipped
+    if len(sources) > _MAX_SOURCES:
+        raise RepositoryError(f"{root} defines {len(sources)} repositories, the limit is {_MAX_SOURCES}")
+    return sources, notes
+
+
+def parse_sources(text: str, where: str, *, deb822: bool) -> tuple[list[AptSource], list[str]]:
+    """Read one file or one definition of the user's."""
+    rows = _deb822_rows(text, where) if deb822 else _one_line_rows(text, where)
+    sources: list[AptSource] = []
+    notes: list[str] = []
+    for source in rows:
+        scheme = urlsplit(source.uri).scheme
+        if scheme in _SUPPORTED and urlsplit(source.uri).netloc:
+            sources.append(source)
+        else:
+            notes.append(f"{source.defined_in}: {scheme or 'no scheme'}: repositories are not used")
+    return sources, notes
+
+
+def _one_line_rows(text: str, where: str) -> Iterator[AptSource]:
+    for number, raw in enumerate(text.splitlines(), start=1):
+        line = raw.partition("#")[0].strip()
+        if not line:
+            continue
+        place = f"{where}:{number}"
+        options: dict[str, str] = {}
+        match = _OPTIONS.search(line)
+        if match is not None:
+            line = line[: match.start()] + " " + line[match.end() :]
+            for option in match[1].split():
+                name, equals, value = option.partition("=")
+                if not equals:
+                    raise RepositoryError(f"{place}: not an option: {option[:80]!r}")
+                options[name.rstrip("+-").lower()] = value.replace(",", " ")
+        words = line.split()
+        if words[0] == "deb-src":
+            continue
+        if words[0] != "deb" or len(words) < 3:
+            raise RepositoryError(f"{place}: not a repository definition: {raw.strip()[:120]!r}")
+        yield from _source(words[1], words[2], words[3:], options, place)
+
+
+def _deb822_rows(text: str, where: str) -> Iterator[AptSource]:
+    try:
+        for number, stanza in enumerate(parse_stanzas(text, comments=True), start=1):
+            place = f"{where} (entry {number})"
+            options = {name.lower(): value for name, value in stanza.fields.items()}
+            if options.get("enabled", "yes").lower() not in _YES or "deb" not in options.get("types", "").split():
+                continue
+            options["arch"] = options.get("architectures", "")
+            uris, suites = options.get("uris", "").split(), options.get("suites", "").split()
+            if not uris or not suites:
+                raise RepositoryError(f"{place}: no URIs or no Suites")
+            for uri in uris:
+                for suite in suites:
+                    yield from _source(uri, suite, options.get("components", "").split(), options, place)
+    except Deb822Error as error:
+        raise RepositoryError(f"{where}: {error}") from error
+
+
+def _source(
+    uri: str, suite: str, components: Sequence[str], options: dict[str, str], place: str
+) -> Iterator[AptSource]:
+    for word in (suite, *components):
+        if not _WORD.fullmatch(word) or ".." in word.split("/"):
+            raise RepositoryError(f"{place}: not a suite or component: {word[:80]!r}")
+    if suite.endswith("/") == bool(components):
+        raise RepositoryError(f"{place}: a suite needs components, and a flat repository (ending in /) has none")
+    by_hash = options.get("by-hash", "").lower()
+    yield AptSource(
+        uri=uri.rstrip("/"),
+        suite=suite,
+        components=tuple(components),
+        architectures=tuple(options.get("arch", "").split()),
+        signed_by=_signed_by(options.get("signed-by", "")),
+        trusted=options.get("trusted", "").lower() in _YES,
+        check_valid_until=options.get("check-valid-until", "yes").lower() in _YES,
+        by_hash={"": None, "force": True}.get(by_hash, by_hash in _YES),
+        defined_in=place,
+    )
+
+
+def _signed_by(value: str) -> tuple[str, ...]:
+    if "BEGIN PGP PUBLIC KEY BLOCK" in value:
+        # In deb822 a lone dot stands for an empty line.
+        return ("\n".join("" if line.strip() == "." else line for line in value.strip().split("\n")) + "\n",)
+    return tuple(value.split())
+
+
+def substitute(
+    sources: Iterable[AptSource], *, architecture: str, mirrors: Sequence[tuple[str, str]]
+) -> list[AptSource]:
+    """Fill in `$(ARCH)` and put mirrors in the place of what they mirror; the longest prefix counts."""
+    result = []
+    for source in sources:
+        uri = source.uri.replace("$(ARCH)", architecture)
+        for old, new in sorted(mirrors, key=lambda pair: -len(pair[0])):
+            prefix = old.rstrip("/")
+            if uri == prefix or uri.startswith(f"{prefix}/"):
+                uri = new.rstrip("/") + uri[len(prefix) :]
+                break
+        result.append(replace(source, uri=uri, suite=source.suite.replace("$(ARCH)", architecture)))
+    return result

@@ -1,0 +1,174 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Plans, outcomes and inspections as text for people; pure functions of values."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from copacetic.patch.inspect import InspectedPlatform, Inspection
+    from copacetic.patch.outcome import Outcome, PlatformOutcome
+    from copacetic.updates import MatchedFinding, Plan, PlannedUpdate
+
+_SHOWN_FINDINGS = 3
+_STATUS_WORDS = {
+    "fixable": "fixable",
+    "no-fix": "without a fix",
+    "not-installed": "not installed",
+    "already-fixed": "already fixed",
+    "unknown": "unknown",
+}
+
+
+def printable(text: str) -> str:
+    """Make control characters visible, so that no input can steer the terminal."""
+    return "".join(c if c.isprintable() else f"\\x{ord(c):02x}" for c in text)
+
+
+def format_size(size: int) -> str:
+    """Return bytes in the unit that fits, by powers of 1000 as registries count."""
+    amount = float(size)
+    for unit in ("B", "kB", "MB", "GB"):
+        if amount < 1000 or unit == "GB":
+            return f"{amount:.0f} {unit}" if unit == "B" else f"{amount:.1f} {unit}"
+        amount /= 1000
+    raise AssertionError
+
+
+def format_table(rows: Sequence[Sequence[str]]) -> str:
+    """Align columns; the first row is the heading."""
+    if not rows:
+        return ""
+    clean = [[printable(cell) for cell in row] for row in rows]
+    widths = [max(len(row[column]) for row in clean) for column in range(len(clean[0]))]
+    lines = ("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in clean)
+    return "\n".join(lines) + "\n"
+
+
+def plan_table(plans: Sequence[Plan]) -> str:
+    """Return plans as people read them."""
+    return "\n".join("\n".join(_plan_lines(plan)) for plan in plans) + "\n"
+
+
+def _plan_lines(plan: Plan) -> Iterator[str]:
+    yield f"{printable(plan.image)}  {plan.platform}  {printable(plan.distro)}"
+    yield from _counts(plan.matched)
+    if plan.updates:
+        count = len(plan.updates)
+        yield f"{count} package{'s' * (count != 1)} to install, {format_size(plan.download_size)} to fetch:"
+        yield ""
+        rows = [("PACKAGE", "INSTALLED", "NEW", "CLOSES", "SCRIPTS")]
+        rows += [_update_row(update) for update in plan.updates]
+        yield format_table(rows)
+    else:
+        yield "nothing to update"
+    if plan.skipped:
+        yield "left as it is:"
+        for skipped in plan.skipped:
+            yield printable(f"  {skipped.package.name} {skipped.package.version}  {skipped.reason}: {skipped.detail}")
+        yield ""
+    if plan.origins:
+        yield "repositories:"
+        for origin in dict.fromkeys((o.uri, o.suite, o.component, o.defined_in, o.signed_by) for o in plan.origins):
+            uri, suite, component, defined_in, signed_by = origin
+            key = f"signed by {signed_by[-16:]}" if signed_by else "NOT VERIFIED"
+            yield printable(f"  {uri} {suite} {component}  ({defined_in}; {key})")
+    for note in plan.notes:
+        yield f"note: {printable(note)}"
+
+
+def _counts(matched: Sequence[MatchedFinding] | None) -> Iterator[str]:
+    if matched is not None:
+        counts = Counter(str(m.status) for m in matched)
+        words = ", ".join(f"{counts[status]} {word}" for status, word in _STATUS_WORDS.items() if counts[status])
+        yield f"{len(matched)} finding{'s' * (len(matched) != 1)} in the report: {words or 'none'}"
+
+
+def _update_row(update: PlannedUpdate) -> tuple[str, str, str, str, str]:
+    ids = list(dict.fromkeys(finding.vulnerability_id for finding in update.findings))
+    closes = ", ".join(ids[:_SHOWN_FINDINGS]) + (
+        f" +{len(ids) - _SHOWN_FINDINGS}" if len(ids) > _SHOWN_FINDINGS else ""
+    )
+    if update.required_by and not ids:
+        closes = f"needed by {', '.join(update.required_by[:2])}"
+    verdicts = Counter(str(script.verdict) for script in update.scripts)
+    return (
+        update.candidate.name,
+        update.installed.version if update.installed else "(new)",
+        update.candidate.version,
+        closes or "-",
+        ", ".join(f"{count} {verdict}" for verdict, count in sorted(verdicts.items())) or "none",
+    )
+
+
+def outcome_lines(outcome: Outcome) -> Iterator[str]:
+    """Yield the summary: before and after, what stays open, where it went."""
+    for platform in outcome.platforms:
+        yield ""
+        yield from _platform_lines(platform)
+    yield ""
+    if outcome.changed:
+        yield f"published {printable(outcome.reference)} in {outcome.seconds:.2f} s"
+    else:
+        yield f"nothing to do; no image was written ({outcome.seconds:.2f} s)"
+
+
+def _platform_lines(platform: PlatformOutcome) -> Iterator[str]:
+    plan = platform.plan
+    distro = f"  {printable(plan.distro)}" if plan else ""
+    yield f"{platform.platform}{distro}"
+    if plan is not None and platform.changed:
+        rows = [("PACKAGE", "BEFORE", "AFTER", "CLOSES"), *(_update_row(u)[:4] for u in plan.updates)]
+        yield from (f"  {line}" for line in format_table(rows).splitlines())
+    for skipped in plan.skipped if plan is not None else ():
+        yield printable(
+            f"  left: {skipped.package.name} {skipped.package.version} ({skipped.reason}: {skipped.detail})"
+        )
+    if platform.matched is not None:
+        closed, left = len(platform.closed), len(platform.still_open)
+        yield f"  vulnerabilities: {closed + left} before, {closed} closed, {left} still open"
+    if platform.layer is not None:
+        size = format_size(platform.layer.size)
+        yield f"  new layer: {size}, {platform.layer_files} paths; verified: inventory, fixes, dependencies, checksums"
+    for note in platform.notes:
+        yield f"  note: {printable(note)}"
+
+
+def outcome_markdown(outcome: Outcome) -> str:
+    """Return the summary for a CI job's page."""
+    lines = [f"### copa patch `{_cell(outcome.image)}`", ""]
+    for platform in outcome.platforms:
+        lines += [f"**{platform.platform}**", ""]
+        if platform.plan is not None and platform.changed:
+            lines += ["| package | before | after | closes |", "|---|---|---|---|"]
+            lines += ["| " + " | ".join(map(_cell, _update_row(u)[:4])) + " |" for u in platform.plan.updates]
+            lines.append("")
+    lines += [f"`{_cell(outcome.reference)}`" if outcome.changed else "Nothing to do.", ""]
+    return "\n".join(lines)
+
+
+def _cell(text: str) -> str:
+    return printable(text).replace("|", "\\|").replace("`", "'")
+
+
+def inspection_table(inspection: Inspection) -> str:
+    """Return an inspection as people read it."""
+    return "\n".join("\n".join(_inspected_lines(inspection, platform)) for platform in inspection.platforms) + "\n"
+
+
+def _inspected_lines(inspection: Inspection, platform: InspectedPlatform) -> Iterator[str]:
+    yield printable(f"{inspection.image}  {platform.platform}  {platform.digest}")
+    yield printable(f"{platform.distro or 'no os-release'}; {platform.database} {platform.database_path}")
+    yield ""
+    rows = [("LAYER", "SIZE", "DIFF ID", "CREATED BY")]
+    for number, layer in enumerate(platform.layers):
+        rows.append((str(number), format_size(layer.size), layer.diff_id.encoded[:12], layer.created_by[:60]))
+    yield format_table(rows)
+    if platform.packages:
+        table = [("PACKAGE", "VERSION", "ARCH", "LAYER", "")]
+        for package, position in platform.packages:
+            where = "-" if position is None else str(position)
+            table.append((package.name, package.version, package.architecture, where, "held" if package.held else ""))
+        yield format_table(table)

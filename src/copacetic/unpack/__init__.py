@@ -1,0 +1,73 @@
+# SPDX-License-Identifier: Apache-2.0
+"""
+Packages in, one layer out: the embedded engine, which runs nothing of the image.
+
+An unpacker is one module per package format, registered in `UNPACKERS`. It judges maintainer scripts, and composes
+the changes that the distribution's own package manager would make.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from importlib import import_module
+from pathlib import Path
+from typing import Protocol
+
+from copacetic.inventory import PackageDatabase
+from copacetic.oci.filesystem import ImageFilesystem
+from copacetic.unpack.tree import Changes
+from copacetic.updates import PlannedUpdate, ScriptVerdict
+
+__all__ = ["UNPACKERS", "Composition", "FetchedPackage", "Unpacker", "open_unpacker"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FetchedPackage:
+    """A planned update and the verified package file on the local disk."""
+
+    update: PlannedUpdate
+    path: Path
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Composition:
+    """What the packages do to the image."""
+
+    changes: Changes
+    notes: tuple[str, ...] = ()
+    """Decisions a user wants to know: `kept etc/foo.conf, which was changed in the image`."""
+
+
+class Unpacker(Protocol):
+    """Installs packages of one format into an image's tree, without running them."""
+
+    @classmethod
+    def open(cls, fs: ImageFilesystem, database: PackageDatabase) -> Unpacker: ...
+
+    def classify(self, packages: Sequence[FetchedPackage]) -> Mapping[str, tuple[ScriptVerdict, ...]]:
+        """Judge every script of the packages, old and new, by `name:architecture`; reads only their control parts."""
+        ...
+
+    def newest_mtime(self, packages: Sequence[FetchedPackage]) -> int:
+        """Return when the newest of the packages was built, as its own control part says: the default epoch."""
+        ...
+
+    def compose(self, packages: Sequence[FetchedPackage], *, epoch: int, scratch: Path) -> Composition:
+        """
+        Compose the changes. A pure function of the packages, the epoch and what it reads through `fs`.
+
+        `epoch` is the modification time, in seconds, of what is generated rather than unpacked. `scratch` is a
+        private empty directory in which payloads are spooled; the returned changes refer to files in it.
+        """
+        ...
+
+
+UNPACKERS: Mapping[str, str] = {"deb": "copacetic.unpack.deb:DebUnpacker"}
+
+
+def open_unpacker(fs: ImageFilesystem, database: PackageDatabase) -> Unpacker:
+    """Return the unpacker that goes with the image's package database."""
+    module, _, name = UNPACKERS[database.package_type].partition(":")
+    unpacker: Unpacker = getattr(import_module(module), name).open(fs, database)
+    return unpacker

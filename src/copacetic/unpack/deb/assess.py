@@ -1,0 +1,173 @@
+# SPDX-License-Identifier: Apache-2.0
+"""
+All scripts and triggers of a set of packages, judged together.
+
+What a package changes is told from the lists of checksums, old and new, so that no payload is needed. An image
+without scripts of its own (distroless) never ran any, and has no program to run them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from copacetic.errors import InvalidVersionError
+from copacetic.inventory.dpkg import DpkgDatabase
+from copacetic.unpack.deb.judge import Action, ChangeSet, PackageChange
+from copacetic.unpack.deb.package import DebPackage
+from copacetic.unpack.deb.scripts import JudgedScript, ScriptJudge, ScriptSet
+from copacetic.unpack.deb.surroundings import ImageSurroundings
+from copacetic.unpack.deb.triggers import find_activations
+from copacetic.unpack.tree import TreeBuilder
+from copacetic.updates import ScriptClass, ScriptVerdict
+from copacetic.version import compare_versions
+
+__all__ = ["Assessment", "assess_packages"]
+
+NO_SCRIPTS = "this image keeps no maintainer scripts and has none of the programs they call"
+
+
+@dataclass(frozen=True, slots=True)
+class Assessment:
+    """The verdicts by package, and what is to be done instead of running anything."""
+
+    verdicts: Mapping[str, tuple[ScriptVerdict, ...]]
+    actions: tuple[Action, ...]
+
+
+def assess_packages(
+    tree: TreeBuilder, database: DpkgDatabase, packages: Sequence[DebPackage]
+) -> Assessment:
+    """Judge every script of the packages, and every trigger that they set off."""
+    changes = ChangeSet.of([_change(tree, database, package) for package in packages])
+    surroundings = ImageSurroundings(tree, changes, _compare)
+    judge = ScriptJudge(surroundings, changes)
+    sets = {package.key: _script_set(database, package) for package in packages}
+    surroundings.unstable |= judge.unstable_paths(list(sets.values()))
+    judged: dict[str, list[JudgedScript]] = {}
+    for package in packages:
+        if _is_scriptless(database, package):
+            judged[package.key] = [_without_scripts(package.key, name) for name in package.scripts]
+        else:
+            judged[package.key] = judge.judge_package(sets[package.key])
+    if database.regular:
+        _judge_triggers(judge, database, packages, sets, judged)
+    actions = dict.fromkeys(action for scripts in judged.values() for one in scripts for action in one.actions)
+    verdicts = {key: tuple(one.verdict for one in scripts) for key, scripts in judged.items()}
+    return Assessment(verdicts, tuple(actions))
+
+
+def _judge_triggers(
+    judge: ScriptJudge,
+    database: DpkgDatabase,
+    packages: Sequence[DebPackage],
+    sets: Mapping[str, ScriptSet],
+    judged: dict[str, list[JudgedScript]],
+) -> None:
+    """Judge what interested packages would do; the verdicts stand with the packages that set the triggers off."""
+    activated = {key: [name for one in scripts for name in one.triggers] for key, scripts in judged.items()}
+    for activation in find_activations(database, packages, activated, judge.changes):
+        interested = sets.get(activation.interested) or _installed_set(database, activation.interested)
+        if interested is None:
+            continue
+        result = judge.judge_triggered(interested, activation.names, unchanged=activation.unchanged)
+        for cause in activation.causes:
+            verdict = ScriptVerdict(
+                package=cause,
+                script=f"trigger {' '.join(activation.names)}",
+                verdict=result.verdict.verdict,
+                reason=result.verdict.reason,
+            )
+            judged[cause].append(JudgedScript(verdict, result.actions))
+
+
+def _is_scriptless(database: DpkgDatabase, package: DebPackage) -> bool:
+    if package.installed is None:
+        return not database.regular
+    return not database.is_regular(package.installed)
+
+
+def _without_scripts(key: str, name: str) -> JudgedScript:
+    verdict = ScriptVerdict(package=key, script=name, verdict=ScriptClass.HARMLESS, reason=NO_SCRIPTS)
+    return JudgedScript(verdict)
+
+
+def _script_set(database: DpkgDatabase, package: DebPackage) -> ScriptSet:
+    installed = package.installed
+    return ScriptSet(
+        key=package.key,
+        name=package.name,
+        architecture=package.architecture,
+        old_version=installed.version if installed is not None else "",
+        new_version=package.version,
+        old=_decode(database.scripts(installed)) if installed is not None else {},
+        new=package.scripts,
+    )
+
+
+def _installed_set(database: DpkgDatabase, key: str) -> ScriptSet | None:
+    """Return the scripts of a package that stays as it is."""
+    for package in database.packages():
+        if f"{package.name}:{package.architecture}" == key:
+            scripts = _decode(database.scripts(package))
+            return ScriptSet(
+                key, package.name, package.architecture, package.version, package.version, scripts, scripts
+            )
+    return None
+
+
+def _decode(scripts: Mapping[str, bytes]) -> dict[str, str]:
+    return {name: data.decode("utf-8", "surrogateescape") for name, data in scripts.items()}
+
+
+def _change(tree: TreeBuilder, database: DpkgDatabase, package: DebPackage) -> PackageChange:
+    """Compare the checksums of the old version and the new one."""
+    installed = package.installed
+    old_list = database.files(installed) if installed is not None else ()
+    old = database.md5sums(installed) if installed is not None else {}
+    new = package.md5sums
+    conffiles = _canonical(tree, package.conffiles)
+    if new is None:
+        # Without checksums, everything that there was may change.
+        files = _canonical(tree, (path for path in old_list if path)) - conffiles
+        return PackageChange(package.key, files=files, changed=files, conffiles=conffiles)
+    new_files = {_resolve(tree, path): md5 for path, md5 in new.items()}
+    old_files = {_resolve(tree, path): md5 for path, md5 in old.items()}
+    present = _canonical(tree, old_list)
+    return PackageChange(
+        package.key,
+        files=frozenset(new_files) - conffiles,
+        changed=frozenset(
+            path for path, md5 in new_files.items() if path in present and old_files.get(path) != md5
+        ) - conffiles,
+        added=frozenset(new_files) - present - conffiles,
+        removed=frozenset(old_files) - frozenset(new_files),
+        conffiles=conffiles,
+    )
+
+
+def _canonical(tree: TreeBuilder, paths: Iterable[str]) -> frozenset[str]:
+    return frozenset(_resolve(tree, path) for path in paths)
+
+
+def _resolve(tree: TreeBuilder, path: str) -> str:
+    return tree.resolve(path, follow=False)
+
+
+def _compare(left: str, operator: str, right: str) -> bool | None:
+    """Compare as `dpkg --compare-versions`: an empty version is older than any, or with `-nl` newer."""
+    plain = operator.removesuffix("-nl")
+    if not left or not right:
+        empty = 1 if operator.endswith("-nl") else -1
+        order = 0 if left == right else empty if not left else -empty
+    else:
+        try:
+            order = compare_versions("deb", left, right)
+        except InvalidVersionError:
+            return None
+    answers = {
+        "lt": order < 0, "<<": order < 0, "le": order <= 0, "<": order <= 0, "<=": order <= 0,
+        "eq": order == 0, "=": order == 0, "ne": order != 0,
+        "ge": order >= 0, ">=": order >= 0, ">": order >= 0, "gt": order > 0, ">>": order > 0,
+    }
+    return answers.get(plain)

@@ -1,0 +1,160 @@
+# SPDX-License-Identifier: Apache-2.0
+"""
+What the commands of maintainer scripts do, as far as an upgrade in an image is concerned: tables, no code.
+
+They come from the scripts of Debian's own packages. A command that is in no table is unknown, and nothing good is
+assumed about it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+__all__ = [
+    "ATTRIBUTES",
+    "BYTE_COMPILERS",
+    "DERIVERS",
+    "FILE_CHANGERS",
+    "IDEMPOTENT",
+    "INSPECTING",
+    "QUERIES",
+    "READING",
+    "SERVICES",
+    "Deriver",
+]
+
+
+def _names(text: str) -> frozenset[str]:
+    return frozenset(text.split())
+
+
+INSPECTING = _names(
+    """
+    : [ [[ { alias cd command echo false hash id ls printf pwd return set sleep stat test true type umask which
+    basename cut dirname expr getent groups head mktemp pathfind readlink realpath seq sort tac tail tr uniq wc
+    date getopt hostname logname nproc tput tty uname whoami arch df dpkg-architecture getconf
+    dpkg dpkg-query dpkg-realpath dpkg-vendor ischroot mountpoint pidof pgrep ps ss netstat lsof fuser
+    aa-enabled selinuxenabled systemd-detect-virt systemd-escape getcap getfacl getfattr locale modinfo lsmod
+    logger log_action_begin_msg log_action_cont_msg log_action_end_msg log_daemon_msg log_end_msg
+    log_failure_msg log_success_msg log_warning_msg log_progress_msg warning
+    """
+)
+"""They look at names and attributes, or only at their arguments, and write nothing but their output."""
+
+READING = _names(
+    "awk cat cksum cmp comm diff egrep fgrep file find gawk grep gunzip join ldd mawk md5sum nl objdump od paste "
+    "perl rev sed sha1sum sha256sum sha512sum strings xargs zcat zgrep"
+)
+"""They read files, and may write only with the options that the judge looks for."""
+
+SERVICES = _names(
+    """
+    deb-systemd-invoke invoke-rc.d kill killall pkill policy-rc.d rc-service service start-stop-daemon systemctl
+    telinit init initctl runlevel dbus-send udevadm apparmor_parser restorecon setenforce load_policy nscd
+    needrestart notify-reboot-required systemd-notify loginctl runit-helper reboot-notifier
+    """
+)
+"""They speak to a running system; an image has none."""
+
+QUERIES: Mapping[str, frozenset[str]] = {
+    "update-alternatives": _names("--list --query --display --get-selections"),
+    "dpkg-divert": _names("--list --listpackage --truename"),
+    "dpkg-statoverride": _names("--list"),
+    "dpkg-maintscript-helper": _names("supports"),
+    "deb-systemd-helper": _names("was-enabled is-enabled debian-installed"),
+    "dpkg-trigger": _names("--check-supported"),
+    "update-binfmts": _names("--display --find"),
+    "ucfq": frozenset(("",)),
+    "apt-config": frozenset(("",)),
+    "crontab": _names("-l"),
+}
+"""Operations that only ask; an empty one stands for all."""
+
+IDEMPOTENT = _names(
+    """
+    addgroup adduser deluser delgroup groupadd groupdel groupmod gpasswd useradd userdel usermod passwd chpasswd
+    chfn chsh pwck grpck pwconv grpconv shadowconfig update-passwd setpriv runuser su
+    a2enmod a2dismod a2enconf a2disconf a2ensite a2dissite apache2_invoke lighty-enable-mod phpenmod phpdismod
+    php_invoke phpquery php-maintscript-helper
+    add-shell remove-shell update-shells db_purge debconf-communicate debconf-set-selections debconf-show
+    deb-systemd-helper update-rc.d update-inetd systemd-machine-id-setup systemd-sysusers systemd-tmpfiles
+    systemd-hwdb dbus-uuidgen ssh-keygen rndc-confgen make-ssl-cert openssl keytool
+    dpkg-divert dpkg-statoverride update-binfmts update-locale ucf ucfr rm_conffile
+    pam-auth-update pg_checksystem run-upgrade-scripts configure_client_version configure_version stop_version
+    preinst_check_catversion pg_updateaptconfig configure-symlinks convert-usrmerge convert-etc-shells
+    clean-up-unmanaged-libraries exim_dumpdb update-exim4.conf update-exim4defaults stripwhitespace
+    gpg gpgv apt-key locale-gen validlocale setup_colors
+    """
+)
+"""
+They bring the system into a state that follows from the script and from the configuration, not from the packages'
+files: the same script has brought it there already.
+"""
+
+FILE_CHANGERS = _names(
+    "cp dd gzip install ln mkdir mkfifo mknod mv patch rename rm rmdir rsync shred split sync tar tee touch "
+    "truncate unlink tempfile rename.ul dpkg-deb gzip bzip2 xz zstd"
+)
+ATTRIBUTES = _names("chacl chattr chgrp chmod chown setcap setfacl setfattr")
+BYTE_COMPILERS = _names("py3compile py3clean pycompile pyclean pypy3compile pypy3clean")
+
+
+@dataclass(frozen=True, slots=True)
+class Deriver:
+    """A command that makes a cache or an index out of what lies below some paths."""
+
+    inputs: tuple[str, ...]
+    names_only: bool = False
+    """The result depends on which files there are; new builds of the same files give the same."""
+    rebuilt: str = ""
+    """Why a stale result does no harm; empty when it does."""
+
+
+_FONTS: tuple[str, ...] = ("usr/share/fonts", "usr/local/share/fonts", "usr/share/ghostscript/fonts", "usr/share/texmf/fonts")
+_FONTS += ("etc/X11/fonts", "usr/share/X11/fonts", "usr/share/fonts-urw-base35")
+_MANUALS = "the manual's index serves only apropos and whatis, and man-db's own timer renews it"
+
+DERIVERS: Mapping[str, Deriver] = {
+    "glib-compile-schemas": Deriver(("usr/share/glib-2.0/schemas",)),
+    "gio-querymodules": Deriver(("usr/lib/gio/modules", "usr/lib/*/gio/modules"), names_only=True),
+    "gdk-pixbuf-query-loaders": Deriver(
+        ("usr/lib/gdk-pixbuf-2.0/2.10.0/loaders", "usr/lib/*/gdk-pixbuf-2.0/2.10.0/loaders"), names_only=True
+    ),
+    "gtk-query-immodules-3.0": Deriver(("usr/lib/*/gtk-3.0",), names_only=True),
+    "gtk-update-icon-cache": Deriver(("usr/share/icons",), names_only=True),
+    "update-icon-caches": Deriver(("usr/share/icons",), names_only=True),
+    "update-mime-database": Deriver(("usr/share/mime/packages",)),
+    "update-desktop-database": Deriver(("usr/share/applications",)),
+    "update-mime": Deriver(("usr/lib/mime/packages", "usr/share/applications")),
+    "update-menus": Deriver(("usr/share/menu", "usr/lib/menu", "etc/menu", "etc/menu-methods")),
+    "fc-cache": Deriver(_FONTS, rebuilt="fontconfig checks its caches against the directories' times"),
+    "update-fonts-dir": Deriver(_FONTS),
+    "update-fonts-scale": Deriver(_FONTS),
+    "update-fonts-alias": Deriver(_FONTS),
+    "update-gsfontmap": Deriver(
+        ("etc/ghostscript", "usr/share/ghostscript", "usr/share/fonts", "var/lib/ghostscript"), names_only=True
+    ),
+    "install-info": Deriver(("usr/share/info",), names_only=True),
+    "update-info-dir": Deriver(("usr/share/info",), names_only=True),
+    "mandb": Deriver((), rebuilt=_MANUALS),
+    "journalctl": Deriver(("usr/lib/systemd/catalog",)),
+    "depmod": Deriver(("lib/modules", "usr/lib/modules")),
+    "update-initramfs": Deriver(("boot", "lib/modules", "usr/lib/modules")),
+    "update-grub": Deriver(("boot",)),
+    "mktexlsr": Deriver(("usr/share/texmf", "usr/share/texlive", "usr/share/texmf-dist")),
+    "update-texmf": Deriver(("etc/texmf", "usr/share/texmf", "usr/share/texlive")),
+    "fmtutil-sys": Deriver(("usr/share/texmf", "usr/share/texlive")),
+    "pg_updatedicts": Deriver(("usr/share/hunspell", "usr/share/myspell/dicts")),
+    "update-catalog": Deriver(("etc/sgml", "usr/share/sgml")),
+    "update-xmlcatalog": Deriver(("etc/xml", "usr/share/xml")),
+    "helpztags": Deriver(("usr/share/vim",), names_only=True),
+    "emacs-install": Deriver(("usr/lib/emacsen-common", "usr/share/emacs")),
+    "emacs-remove": Deriver(("usr/lib/emacsen-common", "usr/share/emacs")),
+    "emacs-package-install": Deriver(("usr/lib/emacsen-common", "usr/share/emacs")),
+    "emacs-package-remove": Deriver(("usr/lib/emacsen-common", "usr/share/emacs")),
+    "update-dictcommon-hunspell": Deriver(("usr/share/hunspell",)),
+    "update-dictcommon-aspell": Deriver(("usr/lib/aspell", "usr/share/aspell")),
+    "update-cracklib": Deriver(("usr/share/dict",)),
+    "run-parts": Deriver(("etc",)),
+}

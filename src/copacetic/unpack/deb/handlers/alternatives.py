@@ -1,0 +1,207 @@
+# SPDX-License-Identifier: Apache-2.0
+"""
+update-alternatives: which of several programs a generic name stands for.
+
+Follows update-alternatives(1) for `--install` and `--remove`: the group's file in the administrative directory,
+`/etc/alternatives`, and the generic links. Files are written as the tool writes them, byte for byte.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from copacetic.oci.filesystem import FileType
+from copacetic.unpack.tree import TreeBuilder
+
+__all__ = ["AlternativeEdit", "plan_alternative"]
+
+ADMIN = "var/lib/dpkg/alternatives"
+LINKS = "etc/alternatives"
+MAX_FILE = 1024 * 1024
+
+
+@dataclass(slots=True)
+class _Choice:
+    """One alternative with its priority and what it has for each slave."""
+
+    path: str
+    priority: int
+    slaves: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(slots=True)
+class _Group:
+    """Everything about one generic name."""
+
+    name: str
+    link: str
+    automatic: bool = True
+    slaves: dict[str, str] = field(default_factory=dict)
+    """Slave name → its generic link."""
+    choices: dict[str, _Choice] = field(default_factory=dict)
+
+    def best(self) -> _Choice | None:
+        """Return the choice of the highest priority; the first in the file of several."""
+        ordered = [self.choices[path] for path in sorted(self.choices)]
+        return max(ordered, key=lambda choice: choice.priority, default=None)
+
+    def format(self) -> bytes:
+        """Write the group's file."""
+        names = sorted(self.slaves)
+        lines = ["auto" if self.automatic else "manual", self.link]
+        for name in names:
+            lines += [name, self.slaves[name]]
+        lines.append("")
+        for path in sorted(self.choices):
+            choice = self.choices[path]
+            lines += [choice.path, str(choice.priority), *(choice.slaves.get(name, "") for name in names)]
+        return "".join(f"{line}\n" for line in [*lines, ""]).encode("utf-8", "surrogateescape")
+
+
+@dataclass(frozen=True, slots=True)
+class AlternativeEdit:
+    """One change: a file's bytes, a link's target, or None to remove."""
+
+    path: str
+    content: bytes | None = None
+    target: str | None = None
+
+    def apply(self, tree: TreeBuilder, *, mtime: int) -> None:
+        """Make the change."""
+        if self.content is not None:
+            tree.write(self.path, self.content, mtime=mtime)
+        elif self.target is not None:
+            tree.symlink(self.path, self.target, mtime=mtime)
+        else:
+            tree.remove(self.path)
+
+
+def plan_alternative(tree: TreeBuilder, arguments: Sequence[str]) -> tuple[AlternativeEdit, ...] | None:
+    """Return what a call of update-alternatives would change, or None when that isn't modelled."""
+    words = [word for word in arguments if word not in ("--force", "--quiet", "--verbose")]
+    try:
+        if words[:1] == ["--install"]:
+            return _install(tree, words[1:])
+        if words[:1] == ["--remove"] and len(words) == 3:
+            return _remove(tree, words[1], words[2])
+    except (ValueError, IndexError):
+        return None
+    return None
+
+
+def _install(tree: TreeBuilder, words: Sequence[str]) -> tuple[AlternativeEdit, ...] | None:
+    link, name, path, priority = words[:4]
+    slaves: dict[str, tuple[str, str]] = {}
+    rest = list(words[4:])
+    while rest:
+        if rest.pop(0) != "--slave":
+            return None
+        slaves[rest[1]] = (rest[0], rest[2])
+        rest = rest[3:]
+    if "/" in name or tree.lookup(path.lstrip("/")) is None:
+        return None
+    present = _read_group(tree, name)
+    if present is not None and present.link != link:
+        return None
+    group = present or _Group(name, link)
+    if any(group.slaves.get(slave, slave_link) != slave_link for slave, (slave_link, _) in slaves.items()):
+        return None
+    group.slaves.update({slave: slave_link for slave, (slave_link, _) in slaves.items()})
+    group.choices[path] = _Choice(
+        path, int(priority), {slave: target for slave, (_, target) in slaves.items()}
+    )
+    return _settle(tree, group)
+
+
+def _remove(tree: TreeBuilder, name: str, path: str) -> tuple[AlternativeEdit, ...] | None:
+    group = _read_group(tree, name)
+    if group is None or path not in group.choices:
+        return ()
+    current = _current(tree, group)
+    del group.choices[path]
+    if not group.automatic and current == path:
+        group.automatic = True
+    used = {slave for choice in group.choices.values() for slave, target in choice.slaves.items() if target}
+    dropped = {slave: link for slave, link in group.slaves.items() if slave not in used}
+    group.slaves = {slave: link for slave, link in group.slaves.items() if slave in used}
+    edits = [
+        AlternativeEdit(gone)
+        for slave, link in dropped.items()
+        for gone in (link.lstrip("/"), f"{LINKS}/{slave}")
+        if _is_link(tree, gone)
+    ]
+    if group.choices:
+        return (*edits, *_settle(tree, group))
+    gone_paths = (link_path for link_path in (group.link.lstrip("/"), f"{LINKS}/{name}") if _is_link(tree, link_path))
+    return (*edits, *(AlternativeEdit(path) for path in gone_paths), AlternativeEdit(f"{ADMIN}/{name}"))
+
+
+def _settle(tree: TreeBuilder, group: _Group) -> tuple[AlternativeEdit, ...]:
+    """Return the edits that make file and links agree with the group."""
+    edits: list[AlternativeEdit] = []
+    chosen = group.best() if group.automatic else group.choices.get(_current(tree, group) or "")
+    if chosen is None:
+        return ()
+    edits += _link_edits(tree, group.link, group.name, chosen.path)
+    for slave in sorted(group.slaves):
+        target = chosen.slaves.get(slave, "")
+        if target and tree.lookup(target.lstrip("/")) is not None:
+            edits += _link_edits(tree, group.slaves[slave], slave, target)
+        else:
+            for path in (group.slaves[slave].lstrip("/"), f"{LINKS}/{slave}"):
+                if _is_link(tree, path):
+                    edits.append(AlternativeEdit(path))
+    content = group.format()
+    if _read(tree, f"{ADMIN}/{group.name}") != content:
+        edits.append(AlternativeEdit(f"{ADMIN}/{group.name}", content=content))
+    return tuple(edits)
+
+
+def _link_edits(tree: TreeBuilder, link: str, name: str, target: str) -> list[AlternativeEdit]:
+    edits: list[AlternativeEdit] = []
+    for path, wanted in ((link.lstrip("/"), f"/{LINKS}/{name}"), (f"{LINKS}/{name}", target)):
+        entry = tree.lookup(path, follow=False)
+        if entry is not None and entry.type is not FileType.SYMLINK:
+            continue  # a real file under a generic name stays, as without --force
+        if entry is None or entry.target != wanted:
+            edits.append(AlternativeEdit(path, target=wanted))
+    return edits
+
+
+def _current(tree: TreeBuilder, group: _Group) -> str | None:
+    entry = tree.lookup(f"{LINKS}/{group.name}", follow=False)
+    return entry.target if entry is not None and entry.type is FileType.SYMLINK else None
+
+
+def _is_link(tree: TreeBuilder, path: str) -> bool:
+    entry = tree.lookup(path, follow=False)
+    return entry is not None and entry.type is FileType.SYMLINK
+
+
+def _read(tree: TreeBuilder, path: str) -> bytes | None:
+    try:
+        return tree.read(path, limit=MAX_FILE)
+    except FileNotFoundError:
+        return None
+
+
+def _read_group(tree: TreeBuilder, name: str) -> _Group | None:
+    """Read a group's file. Raises `ValueError` or `IndexError` when it is broken."""
+    data = _read(tree, f"{ADMIN}/{name}")
+    if data is None:
+        return None
+    lines = data.decode("utf-8", "surrogateescape").split("\n")
+    group = _Group(name, lines[1], automatic=lines[0] == "auto")
+    position = 2
+    while lines[position]:
+        group.slaves[lines[position]] = lines[position + 1]
+        position += 2
+    position += 1
+    while lines[position]:
+        choice = _Choice(lines[position], int(lines[position + 1]))
+        for offset, slave in enumerate(group.slaves):
+            choice.slaves[slave] = lines[position + 2 + offset]
+        group.choices[choice.path] = choice
+        position += 2 + len(group.slaves)
+    return group

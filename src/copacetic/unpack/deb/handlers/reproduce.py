@@ -1,0 +1,76 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The order in which what scripts derive is reproduced, once all files are in place."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from copacetic.errors import NeedsExecutionError
+from copacetic.inventory.dpkg import DpkgDatabase
+from copacetic.oci.filesystem import FileType
+from copacetic.unpack.deb.handlers.alternatives import plan_alternative
+from copacetic.unpack.deb.handlers.bytecode import remove_bytecode
+from copacetic.unpack.deb.handlers.ldconfig import update_library_cache
+from copacetic.unpack.deb.judge import Action
+from copacetic.unpack.deb.package import DebPackage
+from copacetic.unpack.tree import TreeBuilder
+
+__all__ = ["Reproduction", "reproduce"]
+
+LIBC = "libc-bin"
+
+
+@dataclass(frozen=True, slots=True)
+class Reproduction:
+    """What the handlers work on."""
+
+    tree: TreeBuilder
+    database: DpkgDatabase
+    packages: Sequence[DebPackage]
+    epoch: int
+
+
+def reproduce(context: Reproduction, actions: Sequence[Action]) -> list[str]:
+    """Do what the scripts would have done; returns what a user wants to know of it."""
+    notes: list[str] = []
+    for action in actions:
+        if action.kind == "attributes":
+            for path in action.words:
+                _keep_attributes(context.tree, path)
+        elif action.kind == "remove":
+            for path in action.words:
+                if not path.startswith("-"):
+                    context.tree.remove(path.lstrip("/"))
+        elif action.kind == "alternatives":
+            _apply_alternative(context, action)
+    remove_bytecode(context.tree)
+    if any(action.kind == "ldconfig" for action in actions):
+        update_library_cache(context.tree, mtime=context.epoch, libc=_libc_versions(context.packages))
+    return notes
+
+
+def _keep_attributes(tree: TreeBuilder, path: str) -> None:
+    """Give a new file the mode, owner and attributes that the image's has, as the same script set them."""
+    below, new = tree.below(path), tree.lookup(path, follow=False)
+    if below is None or new is None or below.type is not FileType.FILE or new.type is not FileType.FILE:
+        return
+    tree.change(
+        path, replace(new, mode=below.mode, uid=below.uid, gid=below.gid, xattrs=dict(below.xattrs))
+    )
+
+
+def _apply_alternative(context: Reproduction, action: Action) -> None:
+    edits = plan_alternative(context.tree, action.words)
+    if edits is None:
+        words = " ".join(action.words)
+        raise NeedsExecutionError(f"{action.package}: update-alternatives {words} would have to be run")
+    for edit in edits:
+        edit.apply(context.tree, mtime=context.epoch)
+
+
+def _libc_versions(packages: Sequence[DebPackage]) -> tuple[str, str] | None:
+    for package in packages:
+        if package.name == LIBC and package.installed is not None:
+            return package.installed.version, package.version
+    return None

@@ -1,0 +1,320 @@
+# SPDX-License-Identifier: Apache-2.0
+"""
+One package onto the tree, by dpkg's rules: what its payload puts where, and what of the old version goes.
+
+A directory that is there keeps its attributes, and a link to a directory stays a link; diversions, overrides and
+path filters hold; a configuration file is never lost. What the real dpkg leaves is the measure, and the tests compare.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+from copacetic.errors import ImageError, PackageError
+from copacetic.inventory.dpkg import Conffile, DpkgDatabase
+from copacetic.oci.filesystem import Entry, FileType
+from copacetic.unpack.deb.accounts import Accounts
+from copacetic.unpack.deb.conffile import NEW, ConffileFate, select_fate
+from copacetic.unpack.deb.handlers.bytecode import remove_stale
+from copacetic.unpack.deb.owners import Claim, Owner, Ownership
+from copacetic.unpack.deb.package import DebPackage
+from copacetic.unpack.deb.payload import PayloadEntry
+from copacetic.unpack.tree import TreeBuilder, read_spooled
+
+__all__ = ["Installation", "Installer", "md5_of"]
+
+MAX_CONFFILE = 16 * 1024 * 1024
+
+
+@dataclass(slots=True)
+class Installation:
+    """What installing a package came to, as the database has to know it."""
+
+    files: list[str] = field(default_factory=list)
+    conffiles: list[Conffile] = field(default_factory=list)
+    taken: dict[Owner, set[str]] = field(default_factory=dict)
+    """Paths that other packages lose to this one."""
+    notes: list[str] = field(default_factory=list)
+
+
+class Installer:
+    """Installs packages one after the other into a tree."""
+
+    def __init__(self, tree: TreeBuilder, database: DpkgDatabase, ownership: Ownership, accounts: Accounts) -> None:
+        self._tree = tree
+        self._database = database
+        self._ownership = ownership
+        self._accounts = accounts
+        self._placed: set[str] = set()
+        """Canonical paths of everything that was put, or found to be there: what moves isn't taken away."""
+
+    def install(self, package: DebPackage, payload: Sequence[PayloadEntry]) -> Installation:
+        """Put the payload in place and take away what only the old version had."""
+        run = _Run(self._tree, self._database, self._ownership, self._accounts, package, payload, self._placed)
+        run.place_payload()
+        run.remove_old_files()
+        run.record_conffiles()
+        return run.result
+
+
+class _Run:
+    """The installation of one package."""
+
+    def __init__(
+        self,
+        tree: TreeBuilder,
+        database: DpkgDatabase,
+        ownership: Ownership,
+        accounts: Accounts,
+        package: DebPackage,
+        payload: Sequence[PayloadEntry],
+        placed: set[str],
+    ) -> None:
+        self._tree = tree
+        self._database = database
+        self._ownership = ownership
+        self._accounts = accounts
+        self._package = package
+        self._payload = payload
+        self._by_path = {entry.path: entry for entry in payload}
+        self._placed = placed
+        self._obsolete: list[str] = []
+        self._kept: set[str] = set()
+        """Paths of the payload that stay in the new version's list."""
+        self._shipped: dict[str, str] = {}
+        """MD5 of the configuration files in the payload."""
+        self._old_conffiles: Mapping[str, Conffile] = (
+            database.conffiles(package.installed) if package.installed is not None else {}
+        )
+        self.result = Installation()
+
+    # -- the new version -------------------------------------------------------------------------------------
+
+    def place_payload(self) -> None:
+        """Put every path; dpkg puts symbolic links last, and lists them last."""
+        ordered = sorted(self._payload, key=lambda entry: entry.type is FileType.SYMLINK)
+        for entry in ordered:
+            try:
+                kept = self._place(entry)
+            except PackageError as error:
+                raise PackageError(f"{self._package.label}: {error}") from error
+            except ImageError as error:
+                raise PackageError(f"{self._package.label}: {entry.path}: {error}") from error
+            if kept:
+                self.result.files.append(entry.path)
+
+    def _place(self, entry: PayloadEntry) -> bool:
+        """Put one path; returns whether it belongs to the package's list."""
+        if entry.path and self._filters(entry):
+            return True
+        target = self._divert(entry.path)
+        if self._is_there(entry, target):
+            self._note_placed(entry.path, target)
+            return True
+        if not (entry.type is FileType.DIRECTORY and self._tree.lookup(target, follow=False) is None):
+            claim, losers = self._ownership.claim(entry.path, self._package)
+            if claim is Claim.REPLACED:
+                return False
+            for loser in losers:
+                self.result.taken.setdefault(loser, set()).add(entry.path)
+        if self._package.conffiles.get(entry.path) is False and entry.type is FileType.FILE:
+            self._place_conffile(entry, target)
+        elif entry.hardlink and self._link(entry, target):
+            pass
+        else:
+            self._tree.put(target, self._entry(entry), self._origin(entry).content)
+        self._note_placed(entry.path, target)
+        return True
+
+    def _note_placed(self, path: str, target: str) -> None:
+        self._kept.add(path)
+        self._placed.add(self._tree.resolve(target, follow=False))
+
+    def _is_there(self, entry: PayloadEntry, target: str) -> bool:
+        """Tell whether a directory (or a link to one) is there that the package's entry leaves alone."""
+        if entry.path == "":
+            return True
+        if entry.type is FileType.DIRECTORY:
+            present = self._tree.lookup(target)
+            return present is not None and present.type is FileType.DIRECTORY
+        if entry.type is not FileType.SYMLINK:
+            return False
+        present = self._tree.lookup(target, follow=False)
+        if present is None or present.type not in (FileType.DIRECTORY, FileType.SYMLINK):
+            return False
+        if present.type is FileType.DIRECTORY:
+            return True
+        canonical = self._tree.resolve(target, follow=False)
+        parent = canonical.rpartition("/")[0]
+        new = entry.target if entry.target.startswith("/") else f"{parent}/{entry.target}"
+        directory = self._tree.lookup(new)
+        return (
+            directory is not None
+            and directory.type is FileType.DIRECTORY
+            and self._tree.resolve(new) == self._tree.resolve(canonical)
+        )
+
+    def _filters(self, entry: PayloadEntry) -> bool:
+        special = entry.type in (FileType.DIRECTORY, FileType.SYMLINK)
+        return self._database.path_filters.excludes(entry.path, directory_or_link=special)
+
+    def _link(self, entry: PayloadEntry, target: str) -> bool:
+        first = self._divert(entry.hardlink)
+        if entry.hardlink not in self._kept or entry.hardlink in self._package.conffiles:
+            return False
+        self._tree.link(target, first)
+        return True
+
+    def _entry(self, entry: PayloadEntry) -> Entry:
+        first = self._origin(entry)
+        uid, gid = self._accounts.owner(first.user, first.uid, first.group, first.gid)
+        mode = first.mode
+        override = self._database.statoverrides.get(entry.path)
+        if override is not None and entry.type is not FileType.SYMLINK:
+            uid, gid = self._accounts.override(override.user, override.group)
+            mode = override.mode
+        return Entry(
+            type=first.type,
+            mode=mode,
+            uid=uid,
+            gid=gid,
+            size=first.content.size if first.content is not None else 0,
+            mtime=first.mtime,
+            target=first.target,
+            sha256=first.sha256,
+        )
+
+    def _origin(self, entry: PayloadEntry) -> PayloadEntry:
+        """Return the entry that has the content: a hard link's target."""
+        while entry.hardlink:
+            entry = self._by_path[entry.hardlink]
+        return entry
+
+    def _divert(self, path: str) -> str:
+        diversion = self._database.diversions.get(path)
+        if diversion is None or diversion.package == self._package.name:
+            return path
+        return diversion.to
+
+    # -- configuration files ---------------------------------------------------------------------------------
+
+    def _place_conffile(self, entry: PayloadEntry, target: str) -> None:
+        spooled = self._origin(entry).content
+        assert spooled is not None
+        if spooled.size > MAX_CONFFILE:
+            raise PackageError(f"{entry.path} has {spooled.size} bytes, too many for a configuration file")
+        content = read_spooled(spooled)
+        new = self._shipped[entry.path] = md5_of(content)
+        path = self._tree.resolve(target)
+        present = self._tree.lookup(path)
+        if present is not None and present.type is not FileType.FILE:
+            raise PackageError(f"{path} is a {present.type.value}, where a configuration file belongs")
+        current = None
+        if present is not None:
+            current = new if present.sha256 == self._origin(entry).sha256 else self._md5_in_image(path)
+        shipped = self._shipped_before(entry.path)
+        fate = select_fate(shipped=shipped, present=current, new=new)
+        described = self._entry(entry)
+        if present is not None:
+            described = replace(described, mode=present.mode, uid=present.uid, gid=present.gid)
+        if fate is ConffileFate.INSTALL:
+            self._tree.put(path, described, content)
+        elif fate is ConffileFate.OFFER:
+            self._offer(path, described, content, missing=present is None)
+
+    def _offer(self, path: str, entry: Entry, content: bytes, *, missing: bool) -> None:
+        state = "was removed from the image" if missing else "was changed in the image"
+        if not self._is_regular():
+            self.result.notes.append(f"kept {path}, which {state}")
+            return
+        self._tree.put(f"{path}.dpkg-dist", entry, content)
+        self._tree.remove(f"{path}.dpkg-old")
+        self.result.notes.append(f"{path} {state} and stays so; the package's new version is {path}.dpkg-dist")
+
+    def _is_regular(self) -> bool:
+        installed = self._package.installed
+        return self._database.regular and (installed is None or self._database.is_regular(installed))
+
+    def _shipped_before(self, path: str) -> str:
+        """Return the MD5 that was recorded for a configuration file, by this package or one that had it before."""
+        recorded = self._old_conffiles.get(path)
+        if recorded is not None:
+            return recorded.md5
+        installed = self._package.installed
+        if installed is not None and not self._database.is_regular(installed):
+            sums = self._database.md5sums(installed)
+            return sums.get(path, "unknown" if path in sums or self._tree.lookup(path) else NEW)
+        for other in self._ownership.others(path, self._package):
+            if other.installed is not None:
+                theirs = self._database.conffiles(other.installed).get(path)
+                if theirs is not None:
+                    return theirs.md5
+        return NEW
+
+    def _md5_in_image(self, path: str) -> str:
+        try:
+            return md5_of(self._tree.read(path, limit=MAX_CONFFILE))
+        except FileNotFoundError:
+            return ""
+
+    def record_conffiles(self) -> None:
+        """Note what the database has to say about configuration files: the new ones first, then obsolete ones."""
+        obsolete = [Conffile(path, self._old_conffiles[path].md5, obsolete=True) for path in self._obsolete]
+        for path, to_remove in self._package.conffiles.items():
+            old = self._old_conffiles.get(path)
+            if to_remove:
+                if old is not None:
+                    self.result.conffiles.append(replace(old, obsolete=False, remove_on_upgrade=True))
+                    self._remove_on_upgrade(path, old)
+            elif path in self._shipped:
+                self.result.conffiles.append(Conffile(path, self._shipped[path]))
+            elif old is not None:
+                self.result.conffiles.append(replace(old, obsolete=False))
+        self.result.conffiles += obsolete
+        self.result.files += self._obsolete
+
+    def _remove_on_upgrade(self, path: str, old: Conffile) -> None:
+        target = self._tree.resolve(self._divert(path))
+        entry = self._tree.lookup(target)
+        if entry is None or entry.type is not FileType.FILE:
+            return
+        content = self._tree.read(target, limit=MAX_CONFFILE)
+        if md5_of(content) != old.md5:
+            self._tree.put(f"{target}.dpkg-old", entry, content)
+            self.result.notes.append(f"{target} is no longer used and was changed: it is {target}.dpkg-old now")
+        self._tree.remove(target)
+
+    # -- the old version -------------------------------------------------------------------------------------
+
+    def remove_old_files(self) -> None:
+        """Take away what the new version doesn't have, unless it is somebody else's or a configuration file."""
+        installed = self._package.installed
+        if installed is None:
+            return
+        for path in reversed(self._database.files(installed)):
+            if path == "" or path in self._kept or path in self._package.conffiles:
+                continue
+            target = self._divert(path)
+            entry = self._tree.lookup(target, follow=False)
+            if entry is None:
+                continue
+            if path in self._old_conffiles and entry.type is not FileType.DIRECTORY:
+                self._obsolete.append(path)
+            elif self._is_ours_alone(path, target):
+                self._tree.remove(target)
+                if path.endswith(".py"):
+                    # The folder may have to go next, and byte code of a module that is gone would keep it.
+                    remove_stale(self._tree, target)
+
+    def _is_ours_alone(self, path: str, target: str) -> bool:
+        return (
+            self._tree.resolve(target, follow=False) not in self._placed
+            and not self._ownership.others(path, self._package)
+        )
+
+
+def md5_of(content: bytes) -> str:
+    """Return dpkg's checksum of a file."""
+    return hashlib.md5(content, usedforsecurity=False).hexdigest()

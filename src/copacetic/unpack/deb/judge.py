@@ -1,0 +1,402 @@
+# SPDX-License-Identifier: Apache-2.0
+"""
+One command of a maintainer script: does it matter that nobody runs it?
+
+There are two measures. A command of a script that has already run in this image (`repeated`) has done to the system
+what it does, so only what depends on the packages' files counts. Any other command has to be known. Whatever a
+handler reproduces becomes an `Action`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
+from typing import Protocol
+
+from copacetic.unpack.deb.commands import (
+    ATTRIBUTES,
+    BYTE_COMPILERS,
+    DERIVERS,
+    FILE_CHANGERS,
+    IDEMPOTENT,
+    INSPECTING,
+    QUERIES,
+    READING,
+    SERVICES,
+    Deriver,
+)
+from copacetic.unpack.deb.shell.expansion import Value
+from copacetic.unpack.deb.shell.interpret import CONFMODULE, Reached
+from copacetic.updates import ScriptClass
+
+__all__ = ["Action", "CommandJudge", "Judgement", "PackageChange", "worst"]
+
+
+@dataclass(frozen=True, slots=True)
+class Action:
+    """Something to be reproduced when the layer is composed; `handlers` knows the kinds."""
+
+    kind: str
+    words: tuple[str, ...] = ()
+    package: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Judgement:
+    """A verdict with its reason, and what is to be done instead of running the command."""
+
+    verdict: ScriptClass
+    reason: str = ""
+    actions: tuple[Action, ...] = ()
+
+
+HARMLESS = Judgement(ScriptClass.HARMLESS)
+
+
+@dataclass(frozen=True, slots=True)
+class PackageChange:
+    """
+    What a package brings, as its control part tells. Paths are canonical; those of regular files only, except that
+    `removed` and `added` may have links and directories too.
+    """
+
+    key: str
+    files: frozenset[str] = frozenset()
+    """Regular files of the new version that aren't configuration files."""
+    changed: frozenset[str] = frozenset()
+    """Those with other bytes than before, or whose bytes before aren't known."""
+    added: frozenset[str] = frozenset()
+    removed: frozenset[str] = frozenset()
+    conffiles: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True, slots=True)
+class ChangeSet:
+    """All packages' changes together."""
+
+    files: frozenset[str] = frozenset()
+    changed: frozenset[str] = frozenset()
+    added: frozenset[str] = frozenset()
+    removed: frozenset[str] = frozenset()
+    conffiles: frozenset[str] = frozenset()
+
+    @classmethod
+    def of(cls, changes: Sequence[PackageChange]) -> ChangeSet:
+        """Join them. What one package drops and another one brings has changed."""
+        empty: frozenset[str] = frozenset()
+        files = empty.union(*(c.files for c in changes))
+        added = empty.union(*(c.added for c in changes))
+        removed = empty.union(*(c.removed for c in changes))
+        moved = added & removed
+        return cls(
+            files=files,
+            changed=empty.union(*(c.changed for c in changes)) | moved,
+            added=added - moved,
+            removed=removed - moved,
+            conffiles=empty.union(*(c.conffiles for c in changes)),
+        )
+
+    def below(self, patterns: Sequence[str], *, names_only: bool = False) -> str | None:
+        """Return a path under one of the patterns that makes a difference, or None."""
+        paths = self.added | self.removed
+        if not names_only:
+            paths |= self.changed | self.conffiles
+        return min((path for path in paths if _is_below(path, patterns)), default=None)
+
+
+def _is_below(path: str, patterns: Sequence[str]) -> bool:
+    return any(
+        path == pattern or path.startswith(f"{pattern}/") or ("*" in pattern and fnmatchcase(path, f"{pattern}/*"))
+        for pattern in patterns
+    )
+
+
+class Settled(Protocol):
+    """Tells whether a command would find its work done already; None when that can't be told."""
+
+    def is_settled(self, words: Sequence[str]) -> bool | None: ...
+
+    def resolve(self, path: str) -> str: ...
+
+    def has_program(self, name: str) -> bool | None: ...
+
+
+@dataclass(slots=True)
+class CommandJudge:
+    """Judges commands against what the packages change and what the image has."""
+
+    changes: ChangeSet
+    image: Settled
+    package: str = ""
+    installed_version: str = ""
+    """Of the package whose script it is, before the upgrade; empty for one that is new."""
+    precedes: Callable[[str, str], bool | None] = field(default=lambda _left, _right: None)
+    """Tells whether the first version is older than or equal to the second."""
+
+    def judge(self, command: Reached, *, repeated: bool) -> Judgement:
+        """Judge a command with its redirections."""
+        judgement = self._words(command.words, repeated=repeated, certain=command.certain)
+        if judgement.verdict is ScriptClass.NEEDS_EXECUTION:
+            return judgement
+        for target in command.writes:
+            found = self._changed_path(target, repeated=repeated, what="writes")
+            if found is not None:
+                return found
+        return judgement
+
+    def _words(self, words: Sequence[Value], *, repeated: bool, certain: bool) -> Judgement:
+        words = _unwrap(words)
+        if not words:
+            return HARMLESS
+        program = words[0]
+        if program is None:
+            return HARMLESS if repeated else _needs("what it runs is not known")
+        name = program.rpartition("/")[2]
+        operation = next((w for w in words[1:] if w is not None and w.startswith("-")), "")
+        if name in INSPECTING or name in SERVICES or name.startswith("db_"):
+            return HARMLESS
+        if name in QUERIES and (operation in QUERIES[name] or "" in QUERIES[name] or _subcommand(words) in QUERIES[name]):
+            return HARMLESS
+        special = _SPECIAL.get(name)
+        if special is not None:
+            return special(self, words, repeated, certain)
+        if self.image.has_program(program) is False and self.changes.below((_bare(program),)) is None:
+            return Judgement(ScriptClass.HARMLESS, f"{name} is not in the image")
+        if name in DERIVERS:
+            return self._derive(name, DERIVERS[name])
+        if name in READING:
+            return self._reading(name, words, repeated=repeated)
+        if name in FILE_CHANGERS or name in ATTRIBUTES:
+            return self._changer(name, words, repeated=repeated, certain=certain)
+        if name in IDEMPOTENT:
+            return HARMLESS if repeated else self._unsettled(name, words)
+        return self._unknown(name, program, words, repeated=repeated)
+
+    # -- kinds of commands -----------------------------------------------------------------------------------
+
+    def _derive(self, name: str, deriver: Deriver) -> Judgement:
+        if deriver.rebuilt:
+            return Judgement(ScriptClass.HARMLESS, deriver.rebuilt)
+        path = self.changes.below(deriver.inputs, names_only=deriver.names_only)
+        if path is None:
+            return HARMLESS
+        return _needs(f"{name} has to be run, as {path} changes")
+
+    def _reading(self, name: str, words: Sequence[Value], *, repeated: bool) -> Judgement:
+        if name == "xargs":
+            inner = [word for word in words[1:] if word is None or not word.startswith("-")]
+            return self._words([*inner, None], repeated=repeated, certain=False) if inner else HARMLESS
+        in_place = name in ("sed", "perl") and any(
+            word is not None and (word.startswith("-i") or word == "--in-place" or word.startswith("-pi"))
+            for word in words[1:]
+        )
+        deletes = name == "find" and any(word in ("-delete", "-exec", "-execdir", "-ok") for word in words)
+        if in_place or deletes:
+            return self._changer(name, words, repeated=repeated, certain=False)
+        if name == "perl" and not repeated:
+            return _needs("it runs a perl program")
+        return HARMLESS
+
+    def _changer(self, name: str, words: Sequence[Value], *, repeated: bool, certain: bool) -> Judgement:
+        operands = [word for word in words[1:] if word is None or not word.startswith("-")]
+        if name in ATTRIBUTES:
+            return self._attributes(name, operands, repeated=repeated, words=words)
+        for operand in operands:
+            found = self._changed_path(operand, repeated=repeated, what=name, words=words, certain=certain)
+            if found is not None:
+                return found
+        return HARMLESS
+
+    def _attributes(
+        self, name: str, operands: Sequence[Value], *, repeated: bool, words: Sequence[Value]
+    ) -> Judgement:
+        """What an unchanged script makes of a packaged file's mode, owner and capabilities is there already."""
+        known = tuple(word for word in operands if word is not None and word.startswith("/"))
+        packaged = tuple(path for path in map(self.image.resolve, known) if path in self.changes.files)
+        if not repeated:
+            return HARMLESS if self._settled(words) else _needs(f"{name} may change attributes")
+        if name == "setcap" and not packaged:
+            packaged = tuple(sorted(self.changes.files)) if None in operands else ()
+        if not packaged:
+            return HARMLESS
+        return Judgement(
+            ScriptClass.REPRODUCED,
+            f"{name}: the file keeps the attributes that the same script gave it",
+            (Action("attributes", packaged, self.package),),
+        )
+
+    def _changed_path(
+        self,
+        operand: Value,
+        *,
+        repeated: bool,
+        what: str,
+        words: Sequence[Value] = (),
+        certain: bool = False,
+    ) -> Judgement | None:
+        """Judge a path that is written, created or removed; None when that makes no difference."""
+        if repeated:
+            if operand is None or not operand.startswith("/"):
+                return None
+            path = self.image.resolve(operand)
+            return _needs(f"{what}: changes {path}, a file of the package") if path in self.changes.files else None
+        if operand is not None and operand.startswith(("/dev/", "/proc/", "/sys/", "/run/", "/tmp/")):
+            return None
+        if words and self._settled(words):
+            return None
+        known = tuple(word for word in words if word is not None)
+        if what == "rm" and certain and len(known) == len(words):
+            return Judgement(ScriptClass.REPRODUCED, "rm is reproduced", (Action("remove", known[1:], self.package),))
+        return _needs(f"{what}: changes {operand if operand is not None else 'a file that is not known'}")
+
+    def _unsettled(self, name: str, words: Sequence[Value]) -> Judgement:
+        return HARMLESS if self._settled(words) else _needs(f"{name} may change the system's state")
+
+    def _settled(self, words: Sequence[Value]) -> bool:
+        known = [word for word in words if word is not None]
+        return len(known) == len(words) and self.image.is_settled(known) is True
+
+    def _unknown(self, name: str, program: str, words: Sequence[Value], *, repeated: bool) -> Judgement:
+        if not repeated:
+            return _needs(f"{name} is not known")
+        for word in words:
+            if word is None or not (word.startswith("/") or word == program):
+                continue
+            path = self._program_path(word) if word == program else self.image.resolve(word)
+            if path in self.changes.changed or path in self.changes.added:
+                return _needs(f"{name} is not known, and {path} changes")
+        return HARMLESS
+
+    def _program_path(self, program: str) -> str:
+        if program.startswith("/"):
+            return self.image.resolve(program)
+        paths = (self.image.resolve(f"/{folder}/{program}") for folder in _FOLDERS)
+        return next((path for path in paths if path in self.changes.changed), "")
+
+    # -- commands with a rule of their own -------------------------------------------------------------------
+
+    def do_maintscript(self, words: Sequence[Value], _repeated: bool, _certain: bool) -> Judgement:
+        """dpkg-maintscript-helper acts only on upgrades from a version up to the one that it is given."""
+        operands = list(words[1 : words.index("--")]) if "--" in words else list(words[1:])
+        position = 2 if operands[:1] == ["rm_conffile"] else 3
+        prior = operands[position] if len(operands) > position else ""
+        if prior and self.installed_version and self.precedes(self.installed_version, prior) is False:
+            return HARMLESS
+        if not self.installed_version:
+            return HARMLESS
+        path = operands[1] if len(operands) > 1 and operands[1] is not None else "a path"
+        return _needs(f"dpkg-maintscript-helper {operands[0] if operands else ''} has to act on {path}")
+
+    def do_alternatives(self, words: Sequence[Value], repeated: bool, certain: bool) -> Judgement:
+        known = tuple(word for word in words[1:] if word is not None)
+        if self._settled(words):
+            return HARMLESS
+        if len(known) < len(words) - 1 or not certain:
+            return HARMLESS if repeated else _needs("update-alternatives with words that are not known")
+        return Judgement(
+            ScriptClass.REPRODUCED,
+            "update-alternatives is reproduced",
+            (Action("alternatives", known, self.package),),
+        )
+
+    def do_certificates(self, _words: Sequence[Value], _repeated: bool, _certain: bool) -> Judgement:
+        return Judgement(
+            ScriptClass.REPRODUCED, "update-ca-certificates is reproduced", (Action("certificates"),)
+        )
+
+    def do_ldconfig(self, _words: Sequence[Value], _repeated: bool, _certain: bool) -> Judgement:
+        return Judgement(ScriptClass.REPRODUCED, "ldconfig is reproduced", (Action("ldconfig"),))
+
+    def do_bytecode(self, _words: Sequence[Value], _repeated: bool, _certain: bool) -> Judgement:
+        return Judgement(
+            ScriptClass.REPRODUCED,
+            "byte code of modules that change is removed, Python makes it again",
+            (Action("bytecode", package=self.package),),
+        )
+
+    def do_python(self, words: Sequence[Value], repeated: bool, certain: bool) -> Judgement:
+        if any(word is not None and word.endswith("/py_compile.py") for word in words):
+            return self.do_bytecode(words, repeated, certain)
+        return HARMLESS if repeated else _needs("it runs a Python program")
+
+    def do_users(self, words: Sequence[Value], repeated: bool, certain: bool) -> Judgement:
+        known = tuple(word for word in words if word is not None)
+        if repeated or self._settled(words):
+            return HARMLESS
+        if len(known) < len(words) or not certain or "--system" not in known:
+            return _needs(f"{words[0]} may add a user or a group")
+        return Judgement(
+            ScriptClass.REPRODUCED, f"{words[0]} is reproduced", (Action("users", known, self.package),)
+        )
+
+    def do_ucf(self, words: Sequence[Value], repeated: bool, _certain: bool) -> Judgement:
+        operands = [word for word in words[1:] if word is None or not word.startswith("-")]
+        source = operands[0] if operands else None
+        if not repeated:
+            return _needs("ucf may change a configuration file")
+        if source is not None and self.image.resolve(source) in self.changes.changed | self.changes.added:
+            return _needs(f"ucf has to offer the new {source}")
+        return HARMLESS
+
+    def do_source(self, words: Sequence[Value], repeated: bool, _certain: bool) -> Judgement:
+        source = words[1] if len(words) > 1 else None
+        if source == CONFMODULE:
+            return HARMLESS
+        if not repeated:
+            return _needs(f"it reads more commands from {source or 'a file'}")
+        if source is not None and self.image.resolve(source) in self.changes.changed | self.changes.added:
+            return _needs(f"it reads more commands from {source}, which changes")
+        return HARMLESS
+
+    def do_trigger(self, _words: Sequence[Value], _repeated: bool, _certain: bool) -> Judgement:
+        """Activated triggers are judged by themselves."""
+        return HARMLESS
+
+
+Special = Callable[[CommandJudge, Sequence[Value], bool, bool], Judgement]
+
+_SPECIAL: Mapping[str, Special] = {
+    "dpkg-maintscript-helper": CommandJudge.do_maintscript,
+    "update-alternatives": CommandJudge.do_alternatives,
+    "update-ca-certificates": CommandJudge.do_certificates,
+    "ldconfig": CommandJudge.do_ldconfig,
+    "ucf": CommandJudge.do_ucf,
+    ".": CommandJudge.do_source,
+    "source": CommandJudge.do_source,
+    "eval": CommandJudge.do_source,
+    "dpkg-trigger": CommandJudge.do_trigger,
+    **dict.fromkeys(("adduser", "addgroup", "useradd", "groupadd"), CommandJudge.do_users),
+    **dict.fromkeys(BYTE_COMPILERS, CommandJudge.do_bytecode),
+    **{f"python{version}": CommandJudge.do_python for version in ("", "2", "3", *(f"3.{n}" for n in range(7, 20)))},
+}
+_FOLDERS = ("usr/local/sbin", "usr/local/bin", "usr/sbin", "usr/bin", "sbin", "bin")
+_WRAPPERS = frozenset(("env", "nice", "ionice", "command", "exec", "nohup", "timeout", "builtin", "time"))
+
+
+def worst(judgements: Sequence[Judgement]) -> Judgement:
+    """Return the one that decides."""
+    order = (ScriptClass.HARMLESS, ScriptClass.REPRODUCED, ScriptClass.NEEDS_EXECUTION)
+    return max(judgements, key=lambda j: order.index(j.verdict), default=HARMLESS)
+
+
+def _needs(reason: str) -> Judgement:
+    return Judgement(ScriptClass.NEEDS_EXECUTION, reason)
+
+
+def _unwrap(words: Sequence[Value]) -> Sequence[Value]:
+    """Take `env`, `nice` and the like off."""
+    while words and words[0] in _WRAPPERS:
+        rest = list(words[1:])
+        while rest and rest[0] is not None and (rest[0].startswith("-") or "=" in rest[0]):
+            rest.pop(0)
+        words = rest
+    return words
+
+
+def _subcommand(words: Sequence[Value]) -> str:
+    return next((word for word in words[1:] if word is not None and not word.startswith("-")), "")
+
+
+def _bare(program: str) -> str:
+    return program.lstrip("/") if "/" in program else f"usr/bin/{program}"

@@ -1,0 +1,126 @@
+# SPDX-License-Identifier: Apache-2.0
+"""
+Who owns a path: the packages' own lists, as they will be when everything is installed.
+
+Follows dpkg's rules for paths that two packages have (Debian policy 7.6): directories are shared, instances of a
+`Multi-Arch: same` package share files, diversions and Replaces settle the rest, and nothing else is allowed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import Enum
+
+from copacetic.errors import PackageError
+from copacetic.inventory.dpkg import DpkgDatabase
+from copacetic.relation import RelationError, parse_relations
+from copacetic.unpack.deb.package import DebPackage
+from copacetic.updates import InstalledPackage
+
+__all__ = ["Claim", "Owner", "Ownership"]
+
+
+@dataclass(frozen=True, slots=True)
+class Owner:
+    """A package after the upgrade: a new one, or one that stays."""
+
+    name: str
+    version: str
+    architecture: str
+    replaces: str
+    shared: bool
+    installed: InstalledPackage | None = field(default=None, compare=False)
+    """Set for one that stays."""
+
+
+class Claim(Enum):
+    """The answer to a package that wants to put a file at a path."""
+
+    FREE = "free"
+    TAKEN_OVER = "taken over"
+    """It replaces the owner there."""
+    REPLACED = "replaced"
+    """The owner replaces it there, so its own file is left out."""
+
+
+class Ownership:
+    """The lists of all packages by path."""
+
+    def __init__(
+        self, database: DpkgDatabase, packages: Sequence[DebPackage], files: Mapping[str, Sequence[str]]
+    ) -> None:
+        """`files` are the paths of the new packages, by key."""
+        self._database = database
+        self._owners: dict[str, list[Owner]] = {}
+        self._by_key: dict[str, Owner] = {}
+        going = {package.installed for package in packages if package.installed is not None}
+        for installed in database.packages():
+            if installed not in going:
+                self._add(_staying(installed), database.files(installed))
+        for package in packages:
+            owner = _arriving(package)
+            self._by_key[package.key] = owner
+            self._add(owner, files[package.key])
+
+    def _add(self, owner: Owner, paths: Sequence[str]) -> None:
+        for path in paths:
+            self._owners.setdefault(path, []).append(owner)
+
+    def others(self, path: str, package: DebPackage) -> list[Owner]:
+        """Return who else has a path."""
+        me = self._by_key[package.key]
+        return [owner for owner in self._owners.get(path, ()) if owner is not me]
+
+    def claim(self, path: str, package: DebPackage) -> tuple[Claim, list[Owner]]:
+        """
+        Settle whose file is at a path; with those that lose it.
+
+        Raises `PackageError` when two packages have it and neither replaces the other.
+        """
+        me = self._by_key[package.key]
+        losers: list[Owner] = []
+        diversion = self._database.diversions.get(path)
+        for other in self.others(path, package):
+            if other.name == me.name and other.shared and me.shared:
+                continue
+            if diversion is not None and diversion.package in (other.name, me.name):
+                continue
+            if _replaces(me, other):
+                losers.append(other)
+            elif _replaces(other, me):
+                return Claim.REPLACED, []
+            else:
+                raise PackageError(
+                    f"{package.label}: {path} is also in {other.name} {other.version}, which it doesn't replace"
+                )
+        return (Claim.TAKEN_OVER, losers) if losers else (Claim.FREE, [])
+
+
+def _staying(package: InstalledPackage) -> Owner:
+    return Owner(
+        name=package.name,
+        version=package.version,
+        architecture=package.architecture,
+        replaces=package.fields.get("Replaces", ""),
+        shared=package.fields.get("Multi-Arch", "").strip() == "same",
+        installed=package,
+    )
+
+
+def _arriving(package: DebPackage) -> Owner:
+    return Owner(
+        name=package.name,
+        version=package.version,
+        architecture=package.architecture,
+        replaces=package.stanza.find("Replaces"),
+        shared=package.is_shared,
+    )
+
+
+def _replaces(one: Owner, other: Owner) -> bool:
+    try:
+        groups = parse_relations(one.replaces)
+    except RelationError:
+        return False
+    return any(r.name == other.name and r.accepts(other.version) for group in groups for r in group)

@@ -1,0 +1,137 @@
+# SPDX-License-Identifier: Apache-2.0
+"""
+A package's files, decompressed once into a file of their own and described.
+
+Follows deb(5) and what dpkg accepts: directories, files, symbolic and hard links. The spool is the plain tar, and a
+file's content is a window of it. Every path is relative and crosses nothing that the package itself made a link.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO
+
+from copacetic.compression import DecompressedReader
+from copacetic.errors import PackageError
+from copacetic.oci.change import Spooled
+from copacetic.oci.filesystem import FileType
+from copacetic.oci.tarstream import TarEntry, TarLimits, TarReader
+from copacetic.unpack.deb.archive import DebArchive, guard_package
+
+__all__ = ["PayloadEntry", "spool_payload", "spool_payloads"]
+
+MAX_ENTRIES = 1_000_000
+MAX_FILE = 8 * 1024**3
+SIZE_FLOOR = 64 * 1024**2
+"""A payload may have this much more than twice what the control file says is installed."""
+_TYPES: Mapping[str, FileType] = {"0": FileType.FILE, "2": FileType.SYMLINK, "5": FileType.DIRECTORY}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PayloadEntry:
+    """One path of a package. A hard link has the type of a file and names its target."""
+
+    path: str
+    type: FileType
+    mode: int
+    uid: int
+    gid: int
+    user: str
+    group: str
+    mtime: int
+    target: str = ""
+    hardlink: str = ""
+    content: Spooled | None = None
+    sha256: str = ""
+
+
+def spool_payloads(
+    archives: Sequence[tuple[DebArchive, int]], scratch: Path, *, workers: int = 2
+) -> list[tuple[PayloadEntry, ...]]:
+    """Spool several packages side by side; each comes with its installed size in bytes."""
+
+    def one(numbered: tuple[int, tuple[DebArchive, int]]) -> tuple[PayloadEntry, ...]:
+        number, (archive, installed_size) = numbered
+        return spool_payload(archive, scratch / f"{number}.tar", installed_size=installed_size)
+
+    with ThreadPoolExecutor(workers) as pool:
+        return list(pool.map(one, enumerate(archives)))
+
+
+def spool_payload(archive: DebArchive, spool: Path, *, installed_size: int) -> tuple[PayloadEntry, ...]:
+    """
+    Decompress a payload into `spool`, which must not exist, and describe what is in it.
+
+    Raises `PackageError` for a payload that is broken, hostile, or much larger than the package says.
+    """
+    limit = 2 * installed_size + SIZE_FLOOR
+    entries: dict[str, PayloadEntry] = {}
+    with guard_package(archive.path), archive.open_part(archive.data, limit=limit) as stream, spool.open("xb") as out:
+        reader = TarReader(_Tee(stream, out), limits=TarLimits(entries=MAX_ENTRIES, file_size=MAX_FILE))
+        for entry in reader:
+            described = _describe(entry, reader, spool, archive.path.name)
+            _check_path(described, entries, archive.path.name)
+            entries[described.path] = described
+    return tuple(entries.values())
+
+
+class _Tee:
+    """Passes a stream on and keeps what it read."""
+
+    def __init__(self, stream: DecompressedReader, out: BinaryIO) -> None:
+        self._stream = stream
+        self._out = out
+
+    def read(self, size: int, /) -> bytes:
+        data = self._stream.read(size)
+        self._out.write(data)
+        return data
+
+
+def _describe(entry: TarEntry, reader: TarReader, spool: Path, package: str) -> PayloadEntry:
+    if entry.type not in "0125":
+        raise PackageError(f"{package}: {entry.path!r} is a device or a pipe, which no package may ship")
+    if entry.xattrs:
+        raise PackageError(f"{package}: {entry.path!r} has extended attributes, which dpkg refuses")
+    content = None
+    sha256 = ""
+    if entry.type == "0":
+        digest = hashlib.sha256()
+        for piece in reader.content():
+            digest.update(piece)
+        content = Spooled(spool, entry.offset, entry.size)
+        sha256 = digest.hexdigest()
+    return PayloadEntry(
+        path=entry.path,
+        type=_TYPES.get(entry.type, FileType.FILE),
+        mode=0o777 if entry.type == "2" else entry.mode,
+        uid=entry.uid,
+        gid=entry.gid,
+        user=entry.uname,
+        group=entry.gname,
+        mtime=entry.mtime,
+        target=entry.linkname if entry.type == "2" else "",
+        hardlink=entry.linkname if entry.type == "1" else "",
+        content=content,
+        sha256=sha256,
+    )
+
+
+def _check_path(entry: PayloadEntry, entries: Mapping[str, PayloadEntry], package: str) -> None:
+    """Refuse what no honest package contains: a path twice, or one behind a link of the same package."""
+    if entry.path in entries and entry.type is not FileType.DIRECTORY:
+        raise PackageError(f"{package}: {entry.path!r} is there twice")
+    parent = entry.path.rpartition("/")[0]
+    while parent:
+        above = entries.get(parent)
+        if above is not None and above.type is not FileType.DIRECTORY:
+            raise PackageError(f"{package}: {entry.path!r} lies behind {parent!r}, which is not a directory")
+        parent = parent.rpartition("/")[0]
+    if entry.hardlink:
+        target = entries.get(entry.hardlink)
+        if target is None or target.type is not FileType.FILE:
+            raise PackageError(f"{package}: {entry.path!r} is a hard link to {entry.hardlink!r}, no file of it")

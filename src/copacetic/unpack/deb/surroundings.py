@@ -1,0 +1,99 @@
+# SPDX-License-Identifier: Apache-2.0
+"""
+What a maintainer script would find around it: the image's files, users and programs.
+
+An answer is given only where it holds during the whole installation. What a package adds or removes, or what a
+script may have changed before, is not known.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from copacetic.errors import ImageError
+from copacetic.oci.filesystem import Entry, FileType
+from copacetic.unpack.deb.handlers.settled import find_answer, find_settled
+from copacetic.unpack.deb.judge import ChangeSet
+from copacetic.unpack.deb.shell.expansion import Value
+from copacetic.unpack.tree import TreeBuilder
+
+__all__ = ["ImageSurroundings"]
+
+PROGRAM_FOLDERS = ("usr/local/sbin", "usr/local/bin", "usr/sbin", "usr/bin", "sbin", "bin")
+_VOLATILE = ("/proc/", "/sys/", "/dev/", "/run/", "/var/run/", "/tmp/")
+_ABSENT = ("/run/systemd/", "/run/openrc", "/run/udev/control")
+_TYPES: Mapping[str, FileType] = {
+    "-f": FileType.FILE,
+    "-d": FileType.DIRECTORY,
+    "-L": FileType.SYMLINK,
+    "-h": FileType.SYMLINK,
+    "-p": FileType.FIFO,
+}
+
+
+@dataclass(slots=True)
+class ImageSurroundings:
+    """Answers the questions of `interpret` and `judge`; `unstable` are paths that scripts may have changed."""
+
+    tree: TreeBuilder
+    changes: ChangeSet
+    compare: Callable[[str, str, str], bool | None]
+    unstable: set[str] = field(default_factory=set)
+
+    def compare_versions(self, left: str, operator: str, right: str) -> bool | None:
+        """Compare as `dpkg --compare-versions` does."""
+        return self.compare(left, operator, right)
+
+    def test_file(self, operator: str, path: str) -> bool | None:
+        """Answer what `test` asks about a file."""
+        if path.startswith(_ABSENT) or path == "":
+            return False
+        if not path.startswith("/") or any(char in path for char in "*?[") or path.startswith(_VOLATILE):
+            return None
+        plain = operator in ("-L", "-h")
+        canonical = self.resolve(path, follow=not plain)
+        for known in {canonical, self.resolve(path, follow=False)}:
+            if known in self.unstable or known in self.changes.removed:
+                return None
+            if known in self.changes.files:
+                return operator in ("-e", "-f") or (None if operator not in ("-d", "-L", "-h") else False)
+            if known in self.changes.added or known in self.changes.conffiles:
+                return None
+        return _test_entry(operator, self.tree.lookup(path, follow=not plain))
+
+    def has_program(self, name: str) -> bool | None:
+        """Tell whether a program is there to be run, under its path or in the usual folders."""
+        paths = [name] if "/" in name else [f"/{folder}/{name}" for folder in PROGRAM_FOLDERS]
+        answers = [self.test_file("-e", path) for path in paths]
+        return True if True in answers else None if None in answers else False
+
+    def ask(self, words: Sequence[Value]) -> bool | None:
+        """Tell whether a query of the system's databases succeeds."""
+        known = [word for word in words if word is not None]
+        return find_answer(self.tree, known) if len(known) == len(words) else None
+
+    def is_settled(self, words: Sequence[str]) -> bool | None:
+        """Tell whether running a command would change nothing."""
+        return find_settled(self.tree, words)
+
+    def resolve(self, path: str, *, follow: bool = False) -> str:
+        """Return a path's canonical form; one that can't be resolved stays as it is."""
+        try:
+            return self.tree.resolve(path.lstrip("/"), follow=follow)
+        except ImageError:
+            return path.lstrip("/")
+
+
+def _test_entry(operator: str, entry: Entry | None) -> bool | None:
+    if entry is None:
+        return False
+    if operator in ("-e", "-r"):
+        return True
+    if operator in _TYPES:
+        return entry.type is _TYPES[operator]
+    if operator == "-x":
+        return entry.type is FileType.DIRECTORY or bool(entry.mode & 0o111)
+    if operator == "-s":
+        return entry.size > 0 if entry.type is FileType.FILE else None
+    return None

@@ -1,0 +1,180 @@
+# SPDX-License-Identifier: Apache-2.0
+"""
+Debian packages onto an image's tree, without running anything: the `deb` implementation of `Unpacker`.
+
+Classifying reads control parts only. Composing spools the payloads, installs them by dpkg's rules, reproduces what
+scripts and triggers derive, and writes dpkg's database last.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from copacetic.deb822 import Stanza
+from copacetic.errors import NeedsExecutionError, PackageError, UnsupportedImageError
+from copacetic.inventory import PackageDatabase
+from copacetic.inventory.dpkg import Conffile, DebRecord, DpkgDatabase
+from copacetic.oci.filesystem import Entry, FileType, ImageFilesystem
+from copacetic.unpack import Composition, FetchedPackage
+from copacetic.unpack.deb.accounts import Accounts
+from copacetic.unpack.deb.assess import Assessment, assess_packages
+from copacetic.unpack.deb.handlers.reproduce import Reproduction, reproduce
+from copacetic.unpack.deb.install import Installation, Installer, md5_of
+from copacetic.unpack.deb.owners import Ownership
+from copacetic.unpack.deb.package import SCRIPTS, DebPackage, load_package
+from copacetic.unpack.deb.payload import PayloadEntry, spool_payloads
+from copacetic.unpack.tree import TreeBuilder, read_spooled
+from copacetic.updates import InstalledPackage, ScriptClass, ScriptVerdict
+
+__all__ = ["DebUnpacker"]
+
+WORKERS = 2
+
+
+class DebUnpacker:
+    """Installs .deb files."""
+
+    def __init__(self, fs: ImageFilesystem, database: DpkgDatabase) -> None:
+        self._fs = fs
+        self._database = database
+        self._loaded: dict[Path, DebPackage] = {}
+
+    @classmethod
+    def open(cls, fs: ImageFilesystem, database: PackageDatabase) -> DebUnpacker:
+        """Open an image that has dpkg's database."""
+        if not isinstance(database, DpkgDatabase):
+            raise UnsupportedImageError(f"Debian packages can't be installed into a {database.format} database")
+        return cls(fs, database)
+
+    def classify(self, packages: Sequence[FetchedPackage]) -> Mapping[str, tuple[ScriptVerdict, ...]]:
+        """See `Unpacker.classify`."""
+        loaded = self._load(packages)
+        assessment = assess_packages(TreeBuilder(self._fs), self._database, loaded)
+        return {package.key: assessment.verdicts.get(package.key, ()) for package in loaded}
+
+    def newest_mtime(self, packages: Sequence[FetchedPackage]) -> int:
+        """See `Unpacker.newest_mtime`."""
+        return max((package.control.newest_mtime for package in self._load(packages)), default=0)
+
+    def compose(self, packages: Sequence[FetchedPackage], *, epoch: int, scratch: Path) -> Composition:
+        """See `Unpacker.compose`. Raises `NeedsExecutionError` for a package that can't be installed this way."""
+        loaded = self._load(packages)
+        tree = TreeBuilder(self._fs)
+        assessment = assess_packages(tree, self._database, loaded)
+        _refuse_execution(assessment)
+        payloads = dict(zip((p.key for p in loaded), self._spool(loaded, scratch), strict=True))
+        ownership = Ownership(self._database, loaded, {key: [e.path for e in p] for key, p in payloads.items()})
+        installer = Installer(tree, self._database, ownership, Accounts(tree))
+        installed = {package.key: installer.install(package, payloads[package.key]) for package in loaded}
+        notes = [note for installation in installed.values() for note in installation.notes]
+        notes += reproduce(Reproduction(tree, self._database, loaded, epoch), assessment.actions)
+        records = [_record(package, installed[package.key], payloads[package.key]) for package in loaded]
+        records += self._losers(list(installed.values()))
+        self._write_database(tree, records, epoch)
+        return Composition(changes=tree.finish(), notes=tuple(notes))
+
+    # -- inside ----------------------------------------------------------------------------------------------
+
+    def _load(self, packages: Sequence[FetchedPackage]) -> list[DebPackage]:
+        """Read control parts, each file once, in the order of the packages' names."""
+        found: dict[str, DebPackage] = {}
+        for fetched in packages:
+            package = self._loaded.get(fetched.path)
+            if package is None:
+                package = self._loaded[fetched.path] = load_package(fetched)
+            if package.key in found:
+                raise PackageError(f"{package.key} is planned twice")
+            found[package.key] = package
+        return [found[key] for key in sorted(found)]
+
+    def _spool(self, packages: Sequence[DebPackage], scratch: Path) -> list[tuple[PayloadEntry, ...]]:
+        archives = [(package.archive, package.installed_size) for package in packages]
+        return spool_payloads(archives, scratch, workers=WORKERS)
+
+    def _losers(self, installations: Sequence[Installation]) -> list[DebRecord]:
+        """Return the records of packages that stay, without the paths that others took over."""
+        losses: dict[InstalledPackage, set[str]] = {}
+        for installation in installations:
+            for owner, paths in installation.taken.items():
+                if owner.installed is not None:
+                    losses.setdefault(owner.installed, set()).update(paths)
+        return [
+            _without(self._database, package, frozenset(paths), self._control_files(package))
+            for package, paths in sorted(losses.items(), key=lambda item: item[0].name)
+        ]
+
+    def _control_files(self, package: InstalledPackage) -> Mapping[str, bytes]:
+        """Return everything that the database has in `info/` about a package, but its list."""
+        folder, _, name = self._database.own_files(package)[0].rpartition("/")
+        prefix = name.removesuffix("list")
+        names = [other.removeprefix(prefix) for other in self._fs.iterdir(folder) if other.startswith(prefix)]
+        found = {name: self._database.info(package, name) for name in names if name != "list" and "." not in name}
+        return {name: data for name, data in found.items() if data is not None}
+
+    def _write_database(self, tree: TreeBuilder, records: Sequence[DebRecord], epoch: int) -> None:
+        for path, content in self._database.rewrite(records).items():
+            if content is None:
+                tree.remove(path)
+                continue
+            mode = 0o755 if path.rpartition(".")[2] in SCRIPTS and "/info/" in path else 0o644
+            tree.put(path, Entry(type=FileType.FILE, mode=mode, mtime=epoch), content)
+
+
+def _refuse_execution(assessment: Assessment) -> None:
+    for verdicts in assessment.verdicts.values():
+        for verdict in verdicts:
+            if verdict.verdict is ScriptClass.NEEDS_EXECUTION:
+                raise NeedsExecutionError(
+                    f"{verdict.package}: {verdict.script} would have to be run: {verdict.reason}"
+                )
+
+
+def _record(package: DebPackage, installation: Installation, payload: Sequence[PayloadEntry]) -> DebRecord:
+    files = {name: data for name, data in package.control.files.items() if name != "control"}
+    if "md5sums" not in files:
+        files["md5sums"] = _checksums(payload, installation.files)
+    return DebRecord(
+        control=package.stanza,
+        control_files=files,
+        files=tuple(installation.files),
+        conffiles=tuple(installation.conffiles),
+        replaces=package.installed,
+    )
+
+
+def _checksums(payload: Sequence[PayloadEntry], files: Sequence[str]) -> bytes:
+    """Make the list of checksums that dpkg makes for a package without one."""
+    by_path = {entry.path: entry for entry in payload}
+    lines: list[str] = []
+    for path in files:
+        entry = by_path.get(path)
+        while entry is not None and entry.hardlink:
+            entry = by_path.get(entry.hardlink)
+        if entry is not None and entry.content is not None:
+            lines.append(f"{md5_of(read_spooled(entry.content))}  {path}\n")
+    return "".join(lines).encode("utf-8", "surrogateescape")
+
+
+def _without(
+    database: DpkgDatabase,
+    package: InstalledPackage,
+    paths: frozenset[str],
+    control_files: Mapping[str, bytes],
+) -> DebRecord:
+    files = tuple(path for path in database.files(package) if path not in paths)
+    if not any(path and path not in paths for path in files):
+        raise PackageError(f"{package.name} {package.version} would disappear: other packages have all of its files")
+    stanza = database.stanza(package)
+    fields = {name: value for name, value in stanza.fields.items() if name != "Conffiles"}
+    conffiles = tuple(
+        Conffile(c.path, c.md5, obsolete=c.obsolete or c.path in paths, remove_on_upgrade=c.remove_on_upgrade)
+        for c in database.conffiles(package).values()
+    )
+    return DebRecord(
+        control=Stanza(fields=fields, text=stanza.text),
+        control_files=control_files,
+        files=files,
+        conffiles=conffiles,
+        replaces=package,
+    )

@@ -1,0 +1,223 @@
+# SPDX-License-Identifier: Apache-2.0
+"""
+What is wrong, what is installed, what is offered, and what is going to change: the values that all parts share.
+
+They are the same for every distribution. What only one package manager knows (a stanza, a header) travels in
+`fields` and is read by the modules of that package manager alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+from copacetic.oci import Digest, Platform
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Finding:
+    """One row of a report: a package in it has a vulnerability. All strings passed their strict grammar."""
+
+    vulnerability_id: str
+    package: str
+    """The name as reported; `names_source` says whether it is a source package's."""
+    installed_version: str
+    fixed_versions: tuple[str, ...]
+    """Empty when there is no fix. With several, the highest counts."""
+    severity: str = "UNKNOWN"
+    package_type: str = "deb"
+    """As in a purl: deb, apk, rpm, …"""
+    architecture: str | None = None
+    names_source: bool = False
+    fixed_is_source_version: bool = True
+    """
+    Whether `fixed_versions` are versions of the *source* package, which may differ from the binary's in more than
+    an epoch (bsdutils is 1:2.41-5 of util-linux 2.41-5). True for scanners that read Debian's security tracker.
+    """
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Report:
+    """A parsed report, before anything is known about the image."""
+
+    scanner: str
+    path: str
+    findings: tuple[Finding, ...]
+    image_digests: frozenset[Digest] = frozenset()
+    """Digests (of a manifest, an index or a config) that the report says it is about; empty when it names none."""
+    image_name: str = ""
+    os_family: str = ""
+    os_version: str = ""
+    architecture: str = ""
+    ignored: Mapping[str, int] = field(default_factory=dict)
+    """What was left out and how often, by reason (`package type library`, `invalid package name`, …)."""
+
+
+class FindingStatus(StrEnum):
+    """What the image itself says about a finding."""
+
+    FIXABLE = "fixable"
+    NO_FIX = "no-fix"
+    NOT_INSTALLED = "not-installed"
+    ALREADY_FIXED = "already-fixed"
+    UNKNOWN = "unknown"
+    """The versions can't be compared, or the type of package is not this image's."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class InstalledPackage:
+    """One row of a package database."""
+
+    name: str
+    version: str
+    architecture: str
+    source_name: str
+    source_version: str
+    held: bool = False
+    """The administrator has put it on hold: it stays as it is."""
+    fields: Mapping[str, str] = field(default_factory=dict, compare=False, repr=False)
+    """The database's record by field name, spelled as there."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Origin:
+    """Where a candidate comes from: a repository, as its own signed metadata describes it."""
+
+    uri: str
+    suite: str
+    component: str
+    label: str = ""
+    defined_in: str = ""
+    """The file of the image, the flag or the host's file that names this repository."""
+    signed_by: str = ""
+    """The fingerprint of the key that vouched for it; empty when the definition says `trusted=yes`."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Candidate:
+    """A package that a repository offers, with all that is needed to fetch and check it."""
+
+    name: str
+    version: str
+    architecture: str
+    source_name: str
+    source_version: str
+    url: str
+    size: int
+    """In bytes."""
+    sha256: str
+    origin: Origin
+    fields: Mapping[str, str] = field(default_factory=dict, compare=False, repr=False)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wanted:
+    """An installed package that must change, and how far."""
+
+    package: InstalledPackage
+    fixed_versions: tuple[str, ...] = ()
+    """All must be reached. Empty: any newer version will do, the newest is taken."""
+    fixed_is_source_version: bool = True
+    findings: tuple[Finding, ...] = ()
+
+
+class SkipReason(StrEnum):
+    """Why a package or a finding is left as it is."""
+
+    HELD = "held"
+    NO_CANDIDATE = "no-candidate"
+    """No configured repository offers a version that is new enough."""
+    DEPENDENCY = "dependency"
+    """The resulting set would break a dependency, or conflict."""
+    NEEDS_EXECUTION = "needs-execution"
+    """A maintainer script does what only running it can do."""
+    UNSUPPORTED = "unsupported"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Skipped:
+    """A wanted package that stays as it is, with the reason in words."""
+
+    package: InstalledPackage
+    reason: SkipReason
+    detail: str
+    findings: tuple[Finding, ...] = ()
+
+
+class ScriptClass(StrEnum):
+    """What to do about a maintainer script, from best to worst."""
+
+    HARMLESS = "harmless"
+    """Recognised: running it would change nothing in an image."""
+    REPRODUCED = "reproduced"
+    """What it does is done by copacetic, without running it."""
+    NEEDS_EXECUTION = "needs-execution"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ScriptVerdict:
+    """The judgement of one maintainer script or trigger."""
+
+    package: str
+    script: str
+    """preinst, postinst, prerm, postrm, config, or a trigger's name."""
+    verdict: ScriptClass
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PlannedUpdate:
+    """One package that changes: `installed` is None for a dependency that comes in new."""
+
+    installed: InstalledPackage | None
+    candidate: Candidate
+    findings: tuple[Finding, ...] = ()
+    required_by: tuple[str, ...] = ()
+    """Names of the packages that need it, when nobody asked for it directly."""
+    scripts: tuple[ScriptVerdict, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Resolution:
+    """A repository's answer: a set of changes that is consistent, and what can't be part of it."""
+
+    updates: tuple[PlannedUpdate, ...]
+    skipped: tuple[Skipped, ...]
+    origins: tuple[Origin, ...]
+    """Every repository that was consulted."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MatchedFinding:
+    """A finding, held against the image's own database."""
+
+    finding: Finding
+    status: FindingStatus
+    packages: tuple[str, ...] = ()
+    """Installed packages that it concerns, as name:architecture."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """What is going to happen to one platform of one image, and why; `patch.planfile` reads and writes it."""
+
+    image: str
+    image_digest: Digest
+    """Of this platform's manifest."""
+    platform: Platform
+    distro: str
+    """As os-release calls it, for people: `Debian GNU/Linux 12 (bookworm)`."""
+    package_type: str
+    strategy: str
+    updates: tuple[PlannedUpdate, ...]
+    skipped: tuple[Skipped, ...]
+    matched: tuple[MatchedFinding, ...] | None
+    """None without a report."""
+    origins: tuple[Origin, ...] = ()
+    notes: tuple[str, ...] = ()
+
+    @property
+    def download_size(self) -> int:
+        """The packages' size in bytes, cached or not."""
+        return sum(update.candidate.size for update in self.updates)

@@ -1,0 +1,43 @@
+# SPDX-License-Identifier: Apache-2.0
+"""
+Version schemes, one module each, registered under the package type that they order.
+
+A scheme is a class whose instances are made from text, compare with each other, and raise `InvalidVersionError`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import lru_cache
+from importlib import import_module
+from typing import Any, Protocol
+
+from copacetic.errors import InvalidVersionError
+
+__all__ = ["SCHEMES", "Version", "compare_versions", "parse_version"]
+
+
+class Version(Protocol):
+    """Something ordered; only versions of one scheme compare."""
+
+    def __lt__(self, other: Any, /) -> bool: ...
+
+
+SCHEMES: Mapping[str, str] = {"deb": "copacetic.version.deb:DebVersion"}
+
+
+@lru_cache(maxsize=65_536)
+def parse_version(package_type: str, text: str) -> Version:
+    """Return the version for comparing. Raises `InvalidVersionError`, also for a type without a scheme."""
+    entry = SCHEMES.get(package_type)
+    if entry is None:
+        raise InvalidVersionError(f"no version scheme for packages of type {package_type!r}")
+    module, _, name = entry.partition(":")
+    version: Version = getattr(import_module(module), name)(text)
+    return version
+
+
+def compare_versions(package_type: str, first: str, second: str) -> int:
+    """Return a negative number, 0 or a positive number, as `first` is older, equal or newer."""
+    one, other = parse_version(package_type, first), parse_version(package_type, second)
+    return -1 if one < other else int(other < one)

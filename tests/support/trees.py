@@ -1,0 +1,71 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Images' trees from a few lines: what a test says is in them goes through a real tar and the real index."""
+
+from __future__ import annotations
+
+import io
+import tarfile
+from collections.abc import Mapping
+
+from copacetic.oci import Descriptor, Digest
+from copacetic.oci.filesystem import Entry, FileType
+from copacetic.oci.layered import LayeredFilesystem
+from copacetic.oci.layerindex import LayerIndex, Row, scan_layer
+from copacetic.oci.manifest import OCI_LAYER
+
+Content = bytes | str | Entry
+"""A file's content (bytes or text), or an entry: a directory, a link (`Entry(type=SYMLINK, target=…)`), a device."""
+
+_KINDS = {
+    FileType.DIRECTORY: tarfile.DIRTYPE,
+    FileType.SYMLINK: tarfile.SYMTYPE,
+    FileType.FIFO: tarfile.FIFOTYPE,
+    FileType.CHARACTER_DEVICE: tarfile.CHRTYPE,
+    FileType.BLOCK_DEVICE: tarfile.BLKTYPE,
+}
+
+
+def directory(mode: int = 0o755, uid: int = 0, gid: int = 0) -> Entry:
+    return Entry(type=FileType.DIRECTORY, mode=mode, uid=uid, gid=gid)
+
+
+def symlink(target: str) -> Entry:
+    return Entry(type=FileType.SYMLINK, mode=0o777, target=target)
+
+
+def layer_tar(entries: Mapping[str, Content]) -> bytes:
+    """Return a plain tar of the entries, in their order; files are 0644 root:root."""
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w", format=tarfile.PAX_FORMAT) as tar:
+        for path, content in entries.items():
+            member = tarfile.TarInfo(path)
+            data = b""
+            if isinstance(content, Entry):
+                member.type = _KINDS.get(content.type, tarfile.REGTYPE)
+                member.mode, member.uid, member.gid = content.mode, content.uid, content.gid
+                member.linkname = content.target
+            else:
+                data = content.encode() if isinstance(content, str) else content
+                member.size = len(data)
+            tar.addfile(member, io.BytesIO(data))
+    return buffer.getvalue()
+
+
+def scan_tar(data: bytes) -> LayerIndex:
+    """Index a plain tar."""
+    descriptor = Descriptor(media_type=OCI_LAYER, digest=Digest.of(data), size=len(data))
+    return scan_layer(io.BytesIO(data), descriptor, Digest.of(data))
+
+
+def tree(*layers: Mapping[str, Content]) -> LayeredFilesystem:
+    """Stack layers, the lowest first, as an image's filesystem in which every file can be read."""
+    return stack(*(layer_tar(layer) for layer in layers))
+
+
+def stack(*tars: bytes) -> LayeredFilesystem:
+    """Stack plain tars, the lowest first."""
+
+    def load(position: int, _path: str, row: Row) -> bytes:
+        return tars[position][row.offset : row.offset + row.size]
+
+    return LayeredFilesystem([scan_tar(data) for data in tars], load)

@@ -1,0 +1,64 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Short makers of the values that planning works on."""
+
+from __future__ import annotations
+
+from copacetic.oci import Digest, Platform
+from copacetic.updates import Candidate, Finding, InstalledPackage, MatchedFinding, Origin, Plan, PlannedUpdate
+
+ORIGIN = Origin(uri="http://deb.example/debian-security", suite="bookworm-security", component="main", signed_by="AB" * 20)
+
+
+def installed(
+    name: str, version: str, *, architecture: str = "amd64", source: str = "", source_version: str = "", held: bool = False
+) -> InstalledPackage:
+    return InstalledPackage(
+        name=name,
+        version=version,
+        architecture=architecture,
+        source_name=source or name,
+        source_version=source_version or version,
+        held=held,
+    )
+
+
+def candidate(name: str, version: str, *, architecture: str = "amd64", source: str = "") -> Candidate:
+    return Candidate(
+        name=name,
+        version=version,
+        architecture=architecture,
+        source_name=source or name,
+        source_version=version,
+        url=f"http://deb.example/pool/{name}_{architecture}.deb",
+        size=1234,
+        sha256="ab" * 32,
+        origin=ORIGIN,
+    )
+
+
+def finding(package: str, *fixed: str, vulnerability_id: str = "CVE-2026-0001", **more: object) -> Finding:
+    values: dict[str, object] = {
+        "vulnerability_id": vulnerability_id,
+        "package": package,
+        "installed_version": "1.0-1",
+        "fixed_versions": fixed,
+        **more,
+    }
+    return Finding(**values)  # type: ignore[arg-type]
+
+
+def plan(
+    *updates: PlannedUpdate, matched: tuple[MatchedFinding, ...] | None = None, image: str = "registry.example/web:1"
+) -> Plan:
+    return Plan(
+        image=image,
+        image_digest=Digest.of(b"manifest"),
+        platform=Platform(os="linux", architecture="amd64"),
+        distro="Debian GNU/Linux 12 (bookworm)",
+        package_type="deb",
+        strategy="unpack",
+        updates=updates,
+        skipped=(),
+        matched=matched,
+        origins=(ORIGIN,),
+    )
