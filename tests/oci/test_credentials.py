@@ -14,6 +14,7 @@ import pytest
 from copacetic.errors import AuthenticationError
 from copacetic.oci.credentialhelper import run_helper
 from copacetic.oci.credentials import Credentials, Keychain
+from copacetic.oci.reference import DEFAULT_REGISTRY
 
 SECRET = "s3cret-w0rd"
 
@@ -73,10 +74,10 @@ def test_a_registry_is_found_however_a_program_wrote_its_key(config: Path, key: 
     assert (found.username, found.password, found.origin) == ("ann", SECRET, str(config))
 
 
-@pytest.mark.parametrize("key", ["docker.io", "index.docker.io", "https://index.docker.io/v1/", "registry-1.docker.io"])
+@pytest.mark.parametrize("key", ["{}", "index.{}", "https://index.{}/v1/", "registry-1.{}"])
 def test_the_default_registry_has_old_names(config: Path, key: str) -> None:
-    write_config(config, {"auths": {key: encode("ann")}})
-    assert user_of(Keychain([config]).find("docker.io", "library/debian")) == "ann"
+    write_config(config, {"auths": {key.format(DEFAULT_REGISTRY): encode("ann")}})
+    assert user_of(Keychain([config]).find(DEFAULT_REGISTRY, "library/debian")) == "ann"
 
 
 @pytest.mark.parametrize(
@@ -204,12 +205,13 @@ def test_a_helper_is_asked_for_its_registry(config: Path, helpers: Path, tmp_pat
 def test_a_store_serves_every_registry_that_has_no_entry(config: Path, helpers: Path, tmp_path: Path) -> None:
     write_helper(helpers, "store", f'cat >> {tmp_path}/asked; echo \'{{"Username":"stored","Secret":"x"}}\'')
     write_config(
-        config, {"credsStore": "store", "auths": {"a.example": encode("entry"), "https://index.docker.io/v1/": {}}}
+        config,
+        {"credsStore": "store", "auths": {"a.example": encode("entry"), f"https://index.{DEFAULT_REGISTRY}/v1/": {}}},
     )
     keychain = Keychain([config])
     assert user_of(keychain.find("a.example", "x")) == "entry"
-    assert user_of(keychain.find("docker.io", "x/y")) == "stored"
-    assert (tmp_path / "asked").read_text() == "https://index.docker.io/v1/"
+    assert user_of(keychain.find(DEFAULT_REGISTRY, "x/y")) == "stored"
+    assert (tmp_path / "asked").read_text() == f"https://index.{DEFAULT_REGISTRY}/v1/"
 
 
 def test_a_helper_is_run_once_per_registry(config: Path, helpers: Path, tmp_path: Path) -> None:

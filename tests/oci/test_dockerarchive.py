@@ -40,7 +40,6 @@ from support.images import (
     assert_valid_image,
     copy_image,
     encode,
-    fixture,
     make_image,
     make_index,
     make_layer,
@@ -365,55 +364,6 @@ class TestOtherTools:
         copy_image(DockerArchiveSource(tmp_path / "a.tar", "web:1"), LayoutDestination(tmp_path / "m", "1"))
         document = assert_valid_image(tmp_path / "m", "1")
         assert [d["digest"] for d in document["layers"]] == [str(layer.diff_id) for layer in made.layers]
-
-
-REAL = [
-    "ggcr/hello-world-v25.tar",
-    "ggcr/mutate_test_new_hc.tar",
-    "ggcr/overwritten_file.tar",
-    "ggcr/source_image_with_empty_layer_history.tar",
-    "ggcr/test_image_1.tar",
-    "ggcr/whiteout_image.tar",
-    "containers-image/almostempty.tar",
-    "osv-scalibr/basic.tar",
-    "osv-scalibr/symlink-attack.tar",
-]
-
-
-@pytest.mark.parametrize("path", REAL)
-def test_a_real_archive_is_copied(tmp_path: Path, path: str) -> None:
-    source = DockerArchiveSource(fixture(f"images/{path}"))
-    copy_image(source, LayoutDestination(tmp_path / "l", "1"))
-    assert_valid_image(tmp_path / "l", "1")
-    copy_image(source, DockerArchiveDestination(tmp_path / "a.tar", "copy:1"))
-    copy_image(DockerArchiveSource(tmp_path / "a.tar"), LayoutDestination(tmp_path / "m", "1"))
-    assert_valid_image(tmp_path / "m", "1")
-
-
-def test_a_real_archive_of_several_images_wants_a_choice(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="images") as caught:
-        DockerArchiveSource(fixture("images/ggcr/test_bundle.tar")).root()
-    first = str(caught.value.hint).split("it has ")[1].split(",")[0]
-    copy_image(DockerArchiveSource(fixture("images/ggcr/test_bundle.tar"), first), LayoutDestination(tmp_path / "l"))
-    assert_valid_image(tmp_path / "l")
-
-
-def test_a_real_archive_without_manifest_is_refused() -> None:
-    with pytest.raises(UnsupportedImageError, match=r"before 1\.10"):
-        DockerArchiveSource(fixture("images/ggcr/no_manifest.tar")).root()
-
-
-@pytest.mark.system
-def test_alpine_goes_in_and_out(tmp_path: Path) -> None:
-    packed = fixture("alpine/alpine-3.10.2-docker-archive.tar.gz")
-    source = DockerArchiveSource(packed)
-    copy_image(source, DockerArchiveDestination(tmp_path / "a.tar", "alpine:copy"))
-    plain_archive = tmp_path / "plain.tar"
-    plain_archive.write_bytes(gzip.decompress(packed.read_bytes()))
-    theirs = json.loads(skopeo("inspect", f"docker-archive:{plain_archive}"))
-    ours = json.loads(skopeo("inspect", f"docker-archive:{tmp_path}/a.tar"))
-    assert ours["Layers"] == theirs["Layers"]
-    assert ours["Created"] == theirs["Created"]
 
 
 def test_zstd_bomb_in_a_layer_is_bounded_by_its_descriptor(tmp_path: Path) -> None:

@@ -6,7 +6,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -29,12 +28,10 @@ from copacetic.oci.manifest import DOCKER_MANIFEST, MANIFEST_LIMIT, OCI_INDEX, O
 from copacetic.oci.transport import ByteStream, Source
 from support.images import (
     Image,
-    MemoryDestination,
     MemorySource,
     assert_valid_image,
     copy_image,
     describe,
-    fixture,
     make_image,
     make_index,
     make_layer,
@@ -395,31 +392,3 @@ class TestOtherTools:
         write_layout(tmp_path / "l", {"1": made})
         skopeo("copy", f"oci:{tmp_path}/l:1", f"oci:{tmp_path}/m:x-1.2")
         assert LayoutSource(tmp_path / "m", "x-1.2").root()[1] == made.raw
-
-
-REAL = [
-    ("images/apko/out", ""),
-    ("images/apko/out_on_top", ""),
-    ("images/busybox/glibc-amd64", "busybox:1.38.0-glibc"),
-    ("images/regclient/testdata/testrepo", "v1"),
-    ("images/regclient/testdata/testrepo", "b3"),
-    ("images/stereoscope/multi/pkg/image/oci/testdata/valid_oci_dir", ""),
-    ("images/stereoscope/multi/pkg/image/oci/testdata/multiplatform_oci_dir", ""),
-]
-
-
-@pytest.mark.parametrize(("path", "tag"), REAL)
-def test_a_real_layout_is_copied_unchanged(tmp_path: Path, path: str, tag: str) -> None:
-    source = LayoutSource(fixture(path), tag)
-    started = time.monotonic()
-    copy_image(source, LayoutDestination(tmp_path / "l", "copy"))
-    assert time.monotonic() - started < 30
-    assert LayoutSource(tmp_path / "l", "copy").root()[1] == source.root()[1]
-    assert_valid_image(tmp_path / "l", "copy")
-
-
-@pytest.mark.parametrize("case", ["invalid_file", "no_manifests", "valid_manifest"])
-def test_a_real_broken_layout_is_refused(case: str) -> None:
-    source = LayoutSource(fixture("images/stereoscope/multi/pkg/image/oci/testdata") / case)
-    with pytest.raises(CopaError):
-        copy_image(source, MemoryDestination())

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from copacetic.errors import RegistryError, UsageError
-from copacetic.oci.reference import Reference
+from copacetic.oci.reference import DEFAULT_REGISTRY, Reference
 from copacetic.oci.registryconfig import Endpoint, RegistryConfig, RegistrySettings, is_loopback
 
 DIGEST = "sha256:" + "ab" * 32
@@ -78,8 +78,8 @@ def test_loopback(host: str, loopback: bool) -> None:
 def test_the_default_registry_has_a_host_for_its_api() -> None:
     (endpoint,) = RegistryConfig(RegistrySettings()).select_pull(parse("debian:12"))
     assert (endpoint.host, endpoint.registry, endpoint.repository) == (
-        "registry-1.docker.io",
-        "docker.io",
+        f"registry-1.{DEFAULT_REGISTRY}",
+        DEFAULT_REGISTRY,
         "library/debian",
     )
 
@@ -117,33 +117,33 @@ def test_a_client_certificate_needs_its_key(tmp_path: Path) -> None:
 # ---- mirrors
 
 EXAMPLE = """
-unqualified-search-registries = ["example.com"]
+unqualified-search-registries = ["a.example"]
 
 [[registry]]
-prefix = "example.com/foo"
-location = "internal.example.com/bar"
+prefix = "a.example/foo"
+location = "inside.example/bar"
 
 [[registry.mirror]]
-location = "mirror-0.local/mirror-for-foo"
+location = "m0.example/mirror-for-foo"
 
 [[registry.mirror]]
-location = "mirror-1.local/mirrors/foo"
+location = "m1.example/mirrors/foo"
 insecure = true
 
 [[registry]]
-location = "registry.com"
+location = "b.example"
 
 [[registry.mirror]]
-location = "mirror.registry.com"
+location = "mirror.b.example"
 """
 
 
 def test_mirrors_are_read_in_their_order_and_the_origin_last(tmp_path: Path) -> None:
-    endpoints = configure(tmp_path, EXAMPLE).select_pull(parse("example.com/foo/image:latest"))
+    endpoints = configure(tmp_path, EXAMPLE).select_pull(parse("a.example/foo/image:latest"))
     assert names(endpoints) == [
-        "mirror-0.local/mirror-for-foo/image",
-        "mirror-1.local/mirrors/foo/image",
-        "internal.example.com/bar/image",
+        "m0.example/mirror-for-foo/image",
+        "m1.example/mirrors/foo/image",
+        "inside.example/bar/image",
     ]
     assert [endpoint.is_mirror for endpoint in endpoints] == [True, True, False]
     assert [endpoint.schemes for endpoint in endpoints] == [("https",), ("https", "http"), ("https",)]
@@ -151,18 +151,18 @@ def test_mirrors_are_read_in_their_order_and_the_origin_last(tmp_path: Path) -> 
 
 
 def test_nothing_is_written_to_a_mirror_or_a_moved_place(tmp_path: Path) -> None:
-    assert configure(tmp_path, EXAMPLE).select_push(parse("example.com/foo/image:1")).name == "example.com/foo/image"
+    assert configure(tmp_path, EXAMPLE).select_push(parse("a.example/foo/image:1")).name == "a.example/foo/image"
 
 
 @pytest.mark.parametrize(
     ("reference", "found"),
     [
-        ("registry.com/image:1", ["mirror.registry.com/image", "registry.com/image"]),
-        ("registry.com/a/b/c", ["mirror.registry.com/a/b/c", "registry.com/a/b/c"]),
-        ("registry.com:5000/image", ["registry.com:5000/image"]),
-        ("sub.registry.com/image", ["sub.registry.com/image"]),
-        ("example.com/food/image", ["example.com/food/image"]),
-        ("example.com/image", ["example.com/image"]),
+        ("b.example/image:1", ["mirror.b.example/image", "b.example/image"]),
+        ("b.example/a/b/c", ["mirror.b.example/a/b/c", "b.example/a/b/c"]),
+        ("b.example:5000/image", ["b.example:5000/image"]),
+        ("sub.b.example/image", ["sub.b.example/image"]),
+        ("a.example/food/image", ["a.example/food/image"]),
+        ("a.example/image", ["a.example/image"]),
     ],
 )
 def test_a_prefix_ends_where_a_part_of_the_name_ends(tmp_path: Path, reference: str, found: list[str]) -> None:
@@ -199,9 +199,9 @@ def test_a_wildcard_covers_every_subdomain(tmp_path: Path) -> None:
 
 
 def test_a_mirror_of_the_default_registry_gets_the_whole_name(tmp_path: Path) -> None:
-    text = '[[registry]]\nlocation = "docker.io"\n[[registry.mirror]]\nlocation = "mirror.example:5000/hub"\n'
+    text = f'[[registry]]\nlocation = "{DEFAULT_REGISTRY}"\n[[registry.mirror]]\nlocation = "mirror.example:5000/hub"\n'
     endpoints = configure(tmp_path, text).select_pull(parse("debian:12"))
-    assert names(endpoints) == ["mirror.example:5000/hub/library/debian", "docker.io/library/debian"]
+    assert names(endpoints) == ["mirror.example:5000/hub/library/debian", f"{DEFAULT_REGISTRY}/library/debian"]
 
 
 @pytest.mark.parametrize(
@@ -236,18 +236,18 @@ def test_a_rule_may_keep_its_mirrors_for_digests(tmp_path: Path) -> None:
 def test_given_mirrors_go_before_those_of_files(tmp_path: Path) -> None:
     settings = RegistrySettings(
         registries_conf=(write(tmp_path / "registries.conf", EXAMPLE),),
-        mirrors=(("registry.com", "http://given.example:5000/m/"), ("other.com", "never.example")),
+        mirrors=(("b.example", "http://given.example:5000/m/"), ("c.example", "never.example")),
     )
-    endpoints = RegistryConfig(settings).select_pull(parse("registry.com/image:1"))
-    assert names(endpoints) == ["given.example:5000/m/image", "mirror.registry.com/image", "registry.com/image"]
+    endpoints = RegistryConfig(settings).select_pull(parse("b.example/image:1"))
+    assert names(endpoints) == ["given.example:5000/m/image", "mirror.b.example/image", "b.example/image"]
     assert endpoints[0].schemes == ("http",)
 
 
 @pytest.mark.parametrize("mirror", ["ftp://m.example", "mirror", "https://", "m.example/UPPER", "m.example:99999"])
 def test_a_mirror_that_is_none_is_refused(mirror: str) -> None:
-    settings = RegistrySettings(mirrors=(("registry.com", mirror),))
+    settings = RegistrySettings(mirrors=(("b.example", mirror),))
     with pytest.raises(UsageError):
-        RegistryConfig(settings).select_pull(parse("registry.com/image:1"))
+        RegistryConfig(settings).select_pull(parse("b.example/image:1"))
 
 
 # ---- files
@@ -281,7 +281,7 @@ def test_drop_ins_replace_rules_with_the_same_prefix(tmp_path: Path) -> None:
 def test_the_first_version_of_the_file_still_forbids_and_permits(tmp_path: Path) -> None:
     text = """
     [registries.search]
-    registries = ["registry1.com"]
+    registries = ["search.example"]
     [registries.insecure]
     registries = ["lab.example"]
     [registries.block]

@@ -141,6 +141,33 @@ def faulty_server(*, tls: ssl.SSLContext | None = None) -> Iterator[FaultyServer
 
 
 @contextmanager
+def tunnel_proxy(target: str) -> Iterator[tuple[str, list[str]]]:
+    """
+    A proxy for CONNECT that leads everywhere to one `host:port`.
+
+    Yields its own address and the list of the requests that came in, each with its headers.
+    """
+    host, _, port = target.rpartition(":")
+    requests: list[str] = []
+
+    class Tunnel(socketserver.StreamRequestHandler):
+        def handle(self) -> None:
+            head = []
+            while line := self.rfile.readline().decode().strip():
+                head.append(line)
+            requests.append("\n".join(head))
+            self.wfile.write(b"HTTP/1.1 200 Connection established\r\n\r\n")
+            with socket.create_connection((host, int(port))) as server:
+                back = threading.Thread(target=_pump, args=(server, self.connection), daemon=True)
+                back.start()
+                _pump(self.connection, server)
+                back.join()
+
+    with _listen(Tunnel) as address:
+        yield address, requests
+
+
+@contextmanager
 def cutting_proxy(target: str, cuts: list[int]) -> Iterator[str]:
     """
     Forward to `host:port`, and yield an own `host:port`.
@@ -170,11 +197,17 @@ def cutting_proxy(target: str, cuts: list[int]) -> Iterator[str]:
                         cuts.pop(0)
                         return
 
+    with _listen(Tunnel) as address:
+        yield address
+
+
+@contextmanager
+def _listen(handler: type[socketserver.BaseRequestHandler]) -> Iterator[str]:
     class Server(socketserver.ThreadingTCPServer):
         daemon_threads = True
         block_on_close = False
 
-    with Server(("127.0.0.1", 0), Tunnel) as listening:
+    with Server(("127.0.0.1", 0), handler) as listening:
         thread = threading.Thread(target=listening.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True)
         thread.start()
         try:

@@ -192,7 +192,7 @@ class _NoAnswerError(Exception):
 
 def _write(body: ResumedBody, path: Path, advance: Callable[[int], None]) -> None:
     try:
-        with path.open("wb", buffering=0) as file:
+        with path.open("wb") as file:
             while data := body.read(PIECE):
                 file.write(data)
                 advance(len(data))

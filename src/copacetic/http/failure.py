@@ -93,7 +93,7 @@ def _describe_system(error: BaseException) -> Failure | None:
 
 
 def _describe_tls(error: ssl.SSLError) -> Failure | None:
-    reason = error.reason or ""
+    reason = getattr(error, "reason", None) or ""  # absent from those that Python itself makes
     if any(part in reason for part in _NOT_TLS):
         return Failure(words="it doesn't speak TLS on this port", retries=0, hint="does it want plain HTTP?")
     if any(part in reason for part in _CLIENT_REFUSED):

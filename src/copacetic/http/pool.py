@@ -21,7 +21,8 @@ if TYPE_CHECKING:
 
     from urllib3 import PoolManager
 
-_CONNECTIONS = 16
+_CONNECTIONS = 64
+"""Per host; more can be open at once, and are not kept."""
 # Where distributions keep their bundle, for an OpenSSL that was built with other paths.
 _BUNDLES = (
     "/etc/ssl/certs/ca-certificates.crt",
@@ -92,7 +93,7 @@ def make_context(tls: TlsSettings, more_ca_files: tuple[Path, ...]) -> ssl.SSLCo
     if not tls.verify:
         context.check_hostname = False
         context.verify_mode = ssl.CERT_NONE
-    elif not context.cert_store_stats()["x509_ca"]:
+    else:
         _load_bundle(context)
     for file in (*more_ca_files, *tls.ca_files):
         try:
@@ -110,6 +111,12 @@ def make_context(tls: TlsSettings, more_ca_files: tuple[Path, ...]) -> ssl.SSLCo
 
 
 def _load_bundle(context: ssl.SSLContext) -> None:
+    """Find the system's authorities where neither OpenSSL nor SSL_CERT_FILE and SSL_CERT_DIR know of any."""
+    import ssl
+
+    paths = ssl.get_default_verify_paths()
+    if paths.cafile or paths.capath:
+        return
     bundle = next((path for path in map(Path, _BUNDLES) if path.is_file()), None)
     if bundle is not None:
         context.load_verify_locations(cafile=bundle)

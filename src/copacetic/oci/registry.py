@@ -64,8 +64,9 @@ class RegistrySource:
 
         def read(endpoint: Endpoint) -> bytes:
             what = f"{self.name}: manifest {descriptor.digest}"
-            raw = self._read_manifest(endpoint, str(descriptor.digest), what)[0]
+            raw, headers = self._read_manifest(endpoint, str(descriptor.digest), what)
             descriptor.check(raw, where=self.name)
+            _check_header(headers, descriptor.digest, self.name)
             return raw
 
         return self._read_anywhere(read)
@@ -181,12 +182,8 @@ class RegistryDestination:
             if claimed.done:
                 return
             location = self._mount(descriptor, source)
-            if location is not None and not self._has(descriptor):
-                body = SourceBody(source, descriptor)
-                try:
-                    self._uploader.upload(descriptor, body, location=location)
-                finally:
-                    body.close()
+            if location is not None:
+                self._copy(descriptor, source, location)
             claimed.done = True
 
     def write_blob(self, descriptor: Descriptor, path: Path) -> None:
@@ -207,6 +204,18 @@ class RegistryDestination:
     def publish(self, descriptor: Descriptor, raw: bytes) -> str:
         self._put(descriptor, raw, self.reference.tag)
         return str(self.reference.with_digest(descriptor.digest))
+
+    def _copy(self, descriptor: Descriptor, source: Source, location: str) -> None:
+        """Send a blob, in the upload that a refused mount began, if there is one."""
+        if self._has(descriptor):
+            if location:
+                self._uploader.abandon(descriptor, location)
+            return
+        body = SourceBody(source, descriptor)
+        try:
+            self._uploader.upload(descriptor, body, location=location)
+        finally:
+            body.close()
 
     def _claim(self, descriptor: Descriptor) -> _Progress:
         """Hold a blob, so that images which share it don't send it twice at the same time."""

@@ -120,4 +120,5 @@ class RegistryClient:
                 continue
             _logger.debug("%s speaks %s", endpoint.host, scheme)
             return base
-        raise failures[-1] if "TLS" in str(failures[0]) else failures[0]
+        telling = [error for error in failures if "TLS" in str(error) or "certificate" in str(error)]
+        raise telling[-1] if telling else failures[0]

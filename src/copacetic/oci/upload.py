@@ -194,6 +194,10 @@ class Uploader:
         with suppress(CopaError):
             self._request("DELETE", session, session.location, retry=False).discard()
 
+    def abandon(self, descriptor: Descriptor, location: str) -> None:
+        """Cancel an upload that was begun and isn't needed."""
+        self.cancel(self._start(descriptor, location))
+
     def close(self) -> None:
         """Cancel what is unfinished."""
         while self._open:

@@ -36,6 +36,7 @@ INSPECTING = _names(
     date getopt hostname logname nproc tput tty uname whoami arch df dpkg-architecture getconf
     dpkg dpkg-query dpkg-realpath dpkg-vendor ischroot mountpoint pidof pgrep ps ss netstat lsof fuser
     aa-enabled selinuxenabled systemd-detect-virt systemd-escape getcap getfacl getfattr locale modinfo lsmod
+    pg_controldata pg_lsclusters pg_config
     logger log_action_begin_msg log_action_cont_msg log_action_end_msg log_daemon_msg log_end_msg
     log_failure_msg log_success_msg log_warning_msg log_progress_msg warning
     """

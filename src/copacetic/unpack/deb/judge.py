@@ -27,7 +27,7 @@ from copacetic.unpack.deb.commands import (
     Deriver,
 )
 from copacetic.unpack.deb.shell.expansion import Value
-from copacetic.unpack.deb.shell.interpret import CONFMODULE, Reached
+from copacetic.unpack.deb.shell.interpret import CONFMODULE, PROGRAM_SEARCHES, Reached
 from copacetic.updates import ScriptClass
 
 __all__ = ["Action", "CommandJudge", "Judgement", "PackageChange", "worst"]
@@ -146,7 +146,7 @@ class CommandJudge:
         return judgement
 
     def _words(self, words: Sequence[Value], *, repeated: bool, certain: bool) -> Judgement:
-        words = _unwrap(words)
+        words = () if words[0] in PROGRAM_SEARCHES and "-p" not in words else _unwrap(words)
         if not words:
             return HARMLESS
         program = words[0]
@@ -202,10 +202,14 @@ class CommandJudge:
         operands = [word for word in words[1:] if word is None or not word.startswith("-")]
         if name in ATTRIBUTES:
             return self._attributes(name, operands, repeated=repeated, words=words)
-        for operand in operands:
+        written = operands[-1:] if name in _COPIERS else operands
+        for operand in written:
             found = self._changed_path(operand, repeated=repeated, what=name, words=words, certain=certain)
             if found is not None:
                 return found
+        for operand in operands[:-1] if repeated and name in ("cp", "install") else ():
+            if operand is not None and self.image.resolve(operand) in self.changes.changed | self.changes.added:
+                return _needs(f"{name}: copies {operand}, which changes")
         return HARMLESS
 
     def _attributes(
@@ -371,7 +375,9 @@ _SPECIAL: Mapping[str, Special] = {
     **{f"python{version}": CommandJudge.do_python for version in ("", "2", "3", *(f"3.{n}" for n in range(7, 20)))},
 }
 _FOLDERS = ("usr/local/sbin", "usr/local/bin", "usr/sbin", "usr/bin", "sbin", "bin")
-_WRAPPERS = frozenset(("env", "nice", "ionice", "command", "exec", "nohup", "timeout", "builtin", "time"))
+_COPIERS = frozenset(("cp", "install", "ln"))
+_WRAPPERS = frozenset(("env", "nice", "ionice", "command", "exec", "nohup", "builtin", "time"))
+_USER_WRAPPERS = frozenset(("setpriv", "runuser"))
 
 
 def worst(judgements: Sequence[Judgement]) -> Judgement:
@@ -386,6 +392,8 @@ def _needs(reason: str) -> Judgement:
 
 def _unwrap(words: Sequence[Value]) -> Sequence[Value]:
     """Take `env`, `nice` and the like off."""
+    if words and words[0] in _USER_WRAPPERS and "--" in words:
+        return words[words.index("--") + 1 :]
     while words and words[0] in _WRAPPERS:
         rest = list(words[1:])
         while rest and rest[0] is not None and (rest[0].startswith("-") or "=" in rest[0]):

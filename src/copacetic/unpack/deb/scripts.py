@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 
 from copacetic.unpack.deb.commands import ATTRIBUTES, BYTE_COMPILERS, DERIVERS, FILE_CHANGERS
 from copacetic.unpack.deb.judge import Action, ChangeSet, CommandJudge, Judgement, worst
+from copacetic.unpack.deb.recognised import normalise_script, recognise_script
 from copacetic.unpack.deb.shell.interpret import Reached, Surroundings, reach_commands
 from copacetic.unpack.deb.shell.parser import parse_shell
 from copacetic.unpack.deb.shell.syntax import ShellSyntaxError
@@ -26,8 +27,6 @@ __all__ = ["JudgedScript", "ScriptJudge", "ScriptSet"]
 
 MAX_SCRIPT = 1024 * 1024
 _SHELL = re.compile(r"#! ?/(?:usr/)?bin/(?:env )?(?:ba|da|)sh\b")
-_COMMENT = re.compile(r"^[ \t]*#.*$", re.MULTILINE)
-_BLANK = re.compile(r"\s+")
 _WORD = re.compile(r"[A-Za-z0-9_.+-]+")
 _TELLTALE = (
     frozenset(DERIVERS)
@@ -120,6 +119,9 @@ class ScriptJudge:
         text = runs.get(name)
         if text is None:
             return []
+        recognised = recognise_script(scripts.name, name, text) if runs is scripts.new else None
+        if recognised is not None:
+            return [_verdict(scripts, name, recognised)]
         other = (scripts.new if runs is scripts.old else scripts.old).get(name)
         repeated = other is not None and self._is_same(scripts, name, text, other, arguments)
         judgement, triggers = self._follow(scripts, name, text, arguments, repeated=repeated)
@@ -178,7 +180,7 @@ class ScriptJudge:
         self, scripts: ScriptSet, name: str, text: str, other: str, arguments: tuple[str, ...]
     ) -> bool:
         """Tell whether two versions of a script do the same: by their text, or by what they reach."""
-        if _normalise(text) == _normalise(other):
+        if normalise_script(text) == normalise_script(other):
             return True
         try:
             traces = [
@@ -220,11 +222,6 @@ def _judge_unread(text: str, why: str, *, repeated: bool) -> Judgement:
     return Judgement(ScriptClass.HARMLESS, "the same script has already run in this image")
 
 
-def _normalise(text: str) -> str:
-    """Drop comments, debhelper's with its version among them, and all that only lays the text out."""
-    return _BLANK.sub(" ", _COMMENT.sub("", text.partition("\n")[2])).strip()
-
-
 def _mask(words: Sequence[str | None], scripts: ScriptSet) -> tuple[str | None, ...]:
     """Make the package's own version the same in the old and the new script."""
     versions = [v for v in (scripts.new_version, scripts.old_version) if v]
@@ -260,6 +257,9 @@ class _Nothing(Surroundings):
         return None
 
     def ask(self, words: Sequence[str | None]) -> bool | None:  # noqa: ARG002
+        return None
+
+    def find_source(self, path: str) -> str | None:  # noqa: ARG002
         return None
 
 

@@ -21,6 +21,7 @@ from copacetic.unpack.tree import TreeBuilder
 __all__ = ["ImageSurroundings"]
 
 PROGRAM_FOLDERS = ("usr/local/sbin", "usr/local/bin", "usr/sbin", "usr/bin", "sbin", "bin")
+MAX_SOURCE = 256 * 1024
 _VOLATILE = ("/proc/", "/sys/", "/dev/", "/run/", "/var/run/", "/tmp/")
 _ABSENT = ("/run/systemd/", "/run/openrc", "/run/udev/control")
 _TYPES: Mapping[str, FileType] = {
@@ -72,6 +73,19 @@ class ImageSurroundings:
         """Tell whether a query of the system's databases succeeds."""
         known = [word for word in words if word is not None]
         return find_answer(self.tree, known) if len(known) == len(words) else None
+
+    def find_source(self, path: str) -> str | None:
+        """Return a script that is in the image and stays as it is."""
+        if not path.startswith("/"):
+            return None
+        canonical = self.resolve(path, follow=True)
+        moving = self.changes.changed | self.changes.added | self.changes.removed | self.changes.conffiles
+        if canonical in moving or canonical in self.unstable:
+            return None
+        try:
+            return self.tree.read(canonical, limit=MAX_SOURCE).decode("utf-8")
+        except (FileNotFoundError, ImageError, UnicodeDecodeError):
+            return None
 
     def is_settled(self, words: Sequence[str]) -> bool | None:
         """Tell whether running a command would change nothing."""

@@ -11,6 +11,7 @@ from copacetic.inventory.dpkg import DpkgDatabase
 from copacetic.oci.filesystem import FileType
 from copacetic.unpack.deb.handlers.alternatives import plan_alternative
 from copacetic.unpack.deb.handlers.bytecode import remove_bytecode
+from copacetic.unpack.deb.handlers.certificates import update_certificates, update_configuration
 from copacetic.unpack.deb.handlers.ldconfig import update_library_cache
 from copacetic.unpack.deb.judge import Action
 from copacetic.unpack.deb.package import DebPackage
@@ -45,9 +46,18 @@ def reproduce(context: Reproduction, actions: Sequence[Action]) -> list[str]:
         elif action.kind == "alternatives":
             _apply_alternative(context, action)
     remove_bytecode(context.tree)
+    _reproduce_certificates(context, {action.kind for action in actions})
     if any(action.kind == "ldconfig" for action in actions):
         update_library_cache(context.tree, mtime=context.epoch, libc=_libc_versions(context.packages))
     return notes
+
+
+def _reproduce_certificates(context: Reproduction, kinds: set[str]) -> None:
+    if "certificates-configuration" in kinds:
+        scripts = [p.text("config") or "" for p in context.packages if p.name == "ca-certificates"]
+        update_configuration(context.tree, "".join(scripts), mtime=context.epoch)
+    if "certificates" in kinds:
+        update_certificates(context.tree, mtime=context.epoch)
 
 
 def _keep_attributes(tree: TreeBuilder, path: str) -> None:

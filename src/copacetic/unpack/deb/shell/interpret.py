@@ -80,6 +80,10 @@ class Surroundings(Protocol):
         """Whether a command that changes nothing succeeds."""
         ...
 
+    def find_source(self, path: str) -> str | None:
+        """The text of a file with more commands, if it is known."""
+        ...
+
 
 def reach_commands(
     nodes: Sequence[Node],
@@ -438,9 +442,13 @@ class _Interpreter:
         return None
 
     def do_source(self, node: Simple, words: Sequence[Value]) -> Status:
-        """Note it as a command; from here on, the other file may have set everything."""
+        """Follow another file's commands; where they aren't known, it may have set everything."""
+        path = words[1] if len(words) > 1 and words[0] != "eval" else None
+        text = self._surroundings.find_source(path) if path is not None and path != CONFMODULE else None
+        if text is not None and len(self._returned) < MAX_CALLS:
+            return self._call(Group(parse_shell(text, on_line=node.line)), self._state.arguments or ())
         self._note(node.line, tuple(words), ())
-        if len(words) > 1 and words[1] == CONFMODULE:
+        if path == CONFMODULE:
             self._state.variables.assign("RET", None)
         else:
             self._state.variables.forget_all()

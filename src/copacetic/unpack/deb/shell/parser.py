@@ -38,9 +38,15 @@ _REDIRECT = re.compile(r"(\d*)(<<<|<<-|<<|<>|<&|<|>>|>&|>\||>|&>>|&>)")
 _CLOSING = frozenset(("then", "elif", "else", "fi", "do", "done", "esac", "}"))
 
 
-def parse_shell(text: str) -> tuple[Node, ...]:
-    """Parse a script. Raises `ShellSyntaxError` where the grammar ends."""
-    parser = _Parser(text)
+def parse_shell(text: str, *, on_line: int = 0) -> tuple[Node, ...]:
+    """
+    Parse a script. Raises `ShellSyntaxError` where the grammar ends.
+
+    With `on_line`, every command counts as standing there: on the line that includes this text.
+    """
+    parser = _Parser(text, on_line or 1)
+    if on_line:
+        parser.stay_on_line()
     body = parser.parse_list(frozenset())
     if parser.position < len(text):
         raise parser.error("unexpected text")

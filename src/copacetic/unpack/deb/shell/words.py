@@ -52,6 +52,10 @@ class WordParser(ABC):
     def error(self, what: str) -> ShellSyntaxError:
         return ShellSyntaxError(f"line {self.line()}: {what}")
 
+    def stay_on_line(self) -> None:
+        """Count everything as being on the first line."""
+        self._newlines = []
+
     def line(self) -> int:
         return self._line + bisect_right(self._newlines, self.position - 1)
 

@@ -1,0 +1,63 @@
+# The two commands to know: `make demo` and `make test`. Both work on a fresh machine; see README.md.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+
+PYTHON ?= $(shell command -v python3.13 || command -v python3.12 || command -v python3.11 || command -v python3)
+VENV := .venv
+BIN := $(VENV)/bin
+
+# Programs of the host that build images, judge results, or serve as peers. Without them the tests that need them skip.
+DEMO_PACKAGES := mmdebstrap skopeo umoci
+TEST_PACKAGES := $(DEMO_PACKAGES) docker-registry apache2-utils openssl dpkg-dev zstd attr
+BENCH_PACKAGES := $(TEST_PACKAGES) buildah runc
+
+.PHONY: help demo test lint format bench soak clean system-demo system-test system-bench
+
+help: ## Show this list.
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  \1\t\2/' | expand -t 16
+
+demo: $(VENV)/runtime system-demo ## Build a real Debian image and patch it, or patch IMAGE=ref; nothing is pushed.
+	@$(BIN)/python demo/demo.py $(if $(IMAGE),--image $(IMAGE))
+
+test: $(VENV)/test system-test ## Install what the tests need, and run them all.
+	$(BIN)/pytest -n 2 --dist loadgroup --cov --cov-branch --cov-report=term:skip-covered $(ARGS)
+
+lint: $(VENV)/test ## Check style, types and import rules.
+	$(BIN)/ruff format --check . && $(BIN)/ruff check . && $(BIN)/mypy && $(BIN)/lint-imports
+
+format: $(VENV)/test ## Rewrite what the formatter and the linter can.
+	$(BIN)/ruff format . && $(BIN)/ruff check --fix .
+
+bench: $(VENV)/test system-bench ## Compare with a peer, in one run: ratios.
+	@$(BIN)/python -m bench $(ARGS)
+
+soak: $(VENV)/test system-test ## Run the long variations of the property tests.
+	$(BIN)/pytest -m soak $(ARGS)
+
+clean: ## Remove what was built here.
+	rm -rf $(VENV) .cache .coverage .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis
+
+$(VENV)/python:
+	$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or later is needed") if sys.version_info < (3, 11) else None'
+	$(PYTHON) -m venv $(VENV)
+	touch $@
+
+$(VENV)/runtime: requirements/runtime.txt pyproject.toml | $(VENV)/python
+	$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r requirements/runtime.txt
+	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	touch $@
+
+$(VENV)/test: requirements/test.txt $(VENV)/runtime
+	$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r requirements/test.txt
+	touch $@
+
+system-demo:
+	@./demo/system-packages $(DEMO_PACKAGES)
+
+system-test:
+	@./demo/system-packages $(TEST_PACKAGES)
+
+system-bench:
+	@./demo/system-packages $(BENCH_PACKAGES)

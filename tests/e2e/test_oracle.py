@@ -1,0 +1,78 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Real images: what `copa patch` makes is what the real apt and dpkg make."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from support.debian import build_root, layout_of, need
+from support.images import assert_valid_image
+from support.oracle import apt, differences, extract, install_debs, run_in
+
+from copacetic.cli import main
+
+pytestmark = [pytest.mark.system]
+
+SUITES = ("bullseye", "bookworm", "trixie")
+
+
+@dataclass(frozen=True, slots=True)
+class Patched:
+    """One image, patched by us and by the real tools."""
+
+    real: Path
+    ours: Path
+    layout: Path
+    plan: dict[str, object]
+
+
+@pytest.fixture(scope="module", params=[pytest.param(s, marks=pytest.mark.xdist_group(s)) for s in SUITES])
+def patched(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Patched:
+    need("umoci", "skopeo", root=True)
+    suite: str = request.param
+    root = build_root(suite)
+    work = tmp_path_factory.mktemp(suite)
+    layout = work / "layout"
+    image = layout_of([root], layout)
+    cache = work / "cache"
+    plan_file = work / "plan.json"
+    assert main(["plan", "-i", image, "--format", "json", "-o", str(plan_file), "--cache-dir", str(cache)]) == 0
+    plan = json.loads(plan_file.read_text())["plans"][0]
+    arguments = ["patch", "-i", image, "--to", f"oci:{layout}:patched", "--cache-dir", str(cache), "--ignore-errors"]
+    assert main(arguments) == 0
+    real = extract(root, work / "real")
+    install_debs(real, [cache / "packages.v1" / update["sha256"] for update in plan["updates"]])
+    ours = work / "ours"
+    subprocess.run(["umoci", "unpack", "--image", f"{layout}:patched", str(ours)], check=True, capture_output=True)
+    return Patched(real=real, ours=ours / "rootfs", layout=layout, plan=plan)
+
+
+def test_updates_are_pending(patched: Patched) -> None:
+    assert patched.plan["updates"], "an aged root without updates proves nothing"
+
+
+def test_the_tree_equals_the_one_that_dpkg_makes(patched: Patched) -> None:
+    assert differences(patched.real, patched.ours) == []
+
+
+def test_nothing_needed_execution(patched: Patched) -> None:
+    assert patched.plan["skipped"] == []
+
+
+def test_the_result_is_a_valid_image_with_one_layer_more(patched: Patched) -> None:
+    before = assert_valid_image(patched.layout, "base")
+    after = assert_valid_image(patched.layout, "patched")
+
+    assert after["layers"][:-1] == before["layers"]
+
+
+def test_dpkg_and_apt_find_nothing_wrong_and_nothing_to_do(patched: Patched) -> None:
+    assert run_in(patched.ours, "dpkg -C").stdout == ""
+    assert run_in(patched.ours, "dpkg --verify", check=False).stdout == run_in(patched.real, "dpkg --verify", check=False).stdout
+    apt(patched.ours, "update")
+    apt(patched.ours, "check")
+    assert "Inst " not in apt(patched.ours, "--simulate upgrade --with-new-pkgs")

@@ -1,0 +1,29 @@
+# SPDX-License-Identifier: Apache-2.0
+"""
+Where a patched image may differ from what the real apt and dpkg leave: what running them leaves behind, each with
+its reason. Nothing that a package ships or its database says may stand here.
+"""
+
+from __future__ import annotations
+
+DIFFERENCES: tuple[tuple[str, str], ...] = (
+    ("var/log/apt/*", "logs of the run"),
+    ("var/log/dpkg.log", "a log of the run"),
+    ("var/log/alternatives.log", "a log of the run"),
+    ("var/lib/apt/lists/*", "apt's indexes, which the real run fetches into the image"),
+    ("var/lib/apt/extended_states", "apt rewrites it with the same marks"),
+    ("var/cache/apt/*", "apt's caches and downloads"),
+    ("var/cache/debconf/*-old", "debconf's backups"),
+    ("var/cache/debconf/templates.dat", "debconf's copy of the packages' templates, made anew whenever a script asks"),
+    ("var/cache/ldconfig/aux-cache", "a cache of ldconfig for itself"),
+    ("var/lib/dpkg/*-old", "dpkg's backups of its database"),
+    ("var/lib/dpkg/lock", "locks"),
+    ("var/lib/dpkg/triggers/Lock", "a lock"),
+    ("var/lib/dpkg/triggers/Unincorp", "an empty file that trigger processing leaves"),
+    ("var/lib/dpkg/available", "an empty file that dpkg creates"),
+    ("var/lib/dpkg/updates/*", "dpkg's journal"),
+    ("run/*", "run-time state"),
+    ("tmp/*", "temporary files"),
+    ("dev/*", "the chroot's devices"),
+    ("etc/resolv.conf", "written for the run"),
+)
