@@ -8,7 +8,7 @@ Thread-safe; one for a whole run, so that connections, tokens and answers about 
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from threading import Lock
 
 from copacetic.errors import CopaError, UnreachableError
@@ -72,8 +72,13 @@ class RegistryClient:
 
         if find_origin(url) != find_origin(base):
             return send_once("")
+        return self._log_in(access, send_once, base, repeatable=body is None or isinstance(body, bytes))
+
+    def _log_in(self, access: Access, send: Callable[[str], Response], base: str, *, repeatable: bool) -> Response:
+        """Send with what is known; when that is refused, send again with what the registry asks for."""
         authorization = self._authorizer.authorize(access)
-        response = send_once(authorization)
+        response = send(authorization)
+        # After a redirect it is a storage host that refuses, and our login is not for it.
         if response.status != 401 or find_origin(response.url) != find_origin(base):
             return response
         try:
@@ -81,11 +86,11 @@ class RegistryClient:
         except CopaError:
             response.close()
             raise
-        if not (body is None or isinstance(body, bytes)):
+        if not repeatable:
             return response
         if renewed:
             response.discard()
-            response = send_once(renewed)
+            response = send(renewed)
         if response.status == 401:
             raise self._authorizer.explain(access, response)
         return response

@@ -1,0 +1,94 @@
+# SPDX-License-Identifier: Apache-2.0
+"""
+Debian distroless images, as bazel-built ones are: one layer for each .deb, with its stanza in `status.d`, its
+checksums beside it, and neither a `status` file nor a shell. Any architecture, without emulation.
+"""
+
+from __future__ import annotations
+
+import io
+import subprocess
+import tarfile
+from collections.abc import Sequence
+from pathlib import Path
+
+from support.debian import mirrors, need, sources
+from support.images import Layer, make_image, make_layer, write_layout
+
+PACKAGES = ("base-files", "netbase", "tzdata", "ca-certificates", "libc6", "libssl3", "openssl", "zlib1g")
+KEYRING = Path("/usr/share/keyrings/debian-archive-keyring.gpg")
+
+
+class Chdist:
+    """A private apt of another suite and architecture, which only downloads."""
+
+    def __init__(self, folder: Path, suite: str, architecture: str) -> None:
+        need("apt-get", "dpkg-deb")
+        self._root = folder
+        for name in ("etc/apt/preferences.d", "etc/apt/apt.conf.d", "state/lists/partial", "cache/archives/partial", "debs"):
+            (folder / name).mkdir(parents=True, exist_ok=True)
+        (folder / "status").touch()
+        (folder / "etc/apt/sources.list").write_text(sources(suite).replace("deb ", f"deb [signed-by={KEYRING}] "))
+        options = {
+            "Dir::Etc": f"{folder}/etc/apt", "Dir::State": f"{folder}/state", "Dir::Cache": f"{folder}/cache",
+            "Dir::State::status": f"{folder}/status", "APT::Architecture": architecture,
+            "APT::Architectures::": architecture, "APT::Sandbox::User": "root", "Acquire::Languages": "none",
+        }  # fmt: skip
+        self._options = [part for name, value in options.items() for part in ("-o", f"{name}={value}")]
+        self._run("apt-get", "update")
+
+    def _run(self, *arguments: str) -> str:
+        return subprocess.run(
+            [arguments[0], "-qq", *self._options, *arguments[1:]],
+            check=True, capture_output=True, text=True, cwd=self._root / "debs",
+        ).stdout  # fmt: skip
+
+    def oldest(self, package: str) -> str:
+        """Return the oldest version that the suites still have."""
+        versions = [line.split("|")[1].strip() for line in self._run("apt-cache", "madison", package).splitlines()]
+        return min(versions, key=_Version)
+
+    def download(self, package: str, version: str) -> Path:
+        before = set((self._root / "debs").iterdir())
+        self._run("apt-get", "download", f"{package}={version}")
+        (deb,) = set((self._root / "debs").iterdir()) - before
+        return deb
+
+
+class _Version:
+    def __init__(self, text: str) -> None:
+        self.text = text
+
+    def __lt__(self, other: _Version) -> bool:
+        return subprocess.run(["dpkg", "--compare-versions", self.text, "lt", other.text], check=False).returncode == 0
+
+
+def distroless_layer(deb: Path) -> Layer:
+    """Return the layer of one package: its files, its stanza, its checksums."""
+    data = subprocess.run(["dpkg-deb", "--fsys-tarfile", deb], check=True, capture_output=True).stdout
+    control = subprocess.run(["dpkg-deb", "--field", deb], check=True, capture_output=True).stdout
+    parts = subprocess.run(["dpkg-deb", "--ctrl-tarfile", deb], check=True, capture_output=True).stdout
+    with tarfile.open(fileobj=io.BytesIO(parts)) as archive:
+        sums = next((archive.extractfile(m) for m in archive if m.name == "./md5sums"), None)
+        checksums = sums.read() if sums is not None else b""
+    name = control.decode().split("Package: ", 1)[1].split("\n", 1)[0]
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=io.BytesIO(data)) as source, tarfile.open(fileobj=buffer, mode="w") as target:
+        for member in source:
+            target.addfile(member, source.extractfile(member) if member.isreg() else None)
+        for path, content in ((name, control), (f"{name}.md5sums", checksums)):
+            member = tarfile.TarInfo(f"./var/lib/dpkg/status.d/{path}")
+            member.size = len(content)
+            target.addfile(member, io.BytesIO(content))
+    return make_layer(buffer.getvalue())
+
+
+def distroless_layout(
+    layout: Path, work: Path, suite: str, architecture: str, packages: Sequence[str] = PACKAGES
+) -> tuple[str, Chdist]:
+    """Write a distroless image of the oldest versions and return its location, with the apt that it came from."""
+    mirrors()
+    chdist = Chdist(work, suite, architecture)
+    layers = [distroless_layer(chdist.download(package, chdist.oldest(package))) for package in packages]
+    write_layout(layout, {"base": make_image(layers, platform=f"linux/{architecture}")})
+    return f"oci:{layout}:base", chdist
