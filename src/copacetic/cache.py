@@ -207,9 +207,7 @@ class Cache:
         return freed
 
     def _folders(self) -> list[Path]:
-        return [
-            entry for entry in self.root.iterdir() if entry.is_dir() and re.search(r"\.v\d+$", entry.name)
-        ]
+        return [entry for entry in self.root.iterdir() if entry.is_dir() and re.search(r"\.v\d+$", entry.name)]
 
     def _remove_leftovers(self, now: float) -> int:
         freed = 0

@@ -8,13 +8,13 @@ import subprocess
 from pathlib import Path
 
 import pytest
+
+from copacetic.cli import main
+from copacetic.deb822 import parse_stanza
 from support.debian import need, sources
 from support.distroless import KEYRING, distroless_layout
 from support.images import assert_valid_image
 from support.oracle import read_tree
-
-from copacetic.cli import main
-from copacetic.deb822 import parse_stanza
 
 pytestmark = [pytest.mark.system]
 

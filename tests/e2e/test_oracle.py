@@ -9,11 +9,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+
+from copacetic.cli import main
 from support.debian import build_root, layout_of, need
 from support.images import assert_valid_image
 from support.oracle import apt, differences, extract, install_debs, run_in
-
-from copacetic.cli import main
 
 pytestmark = [pytest.mark.system]
 
@@ -72,7 +72,10 @@ def test_the_result_is_a_valid_image_with_one_layer_more(patched: Patched) -> No
 
 def test_dpkg_and_apt_find_nothing_wrong_and_nothing_to_do(patched: Patched) -> None:
     assert run_in(patched.ours, "dpkg -C").stdout == ""
-    assert run_in(patched.ours, "dpkg --verify", check=False).stdout == run_in(patched.real, "dpkg --verify", check=False).stdout
+    assert (
+        run_in(patched.ours, "dpkg --verify", check=False).stdout
+        == run_in(patched.real, "dpkg --verify", check=False).stdout
+    )
     apt(patched.ours, "update")
     apt(patched.ours, "check")
     assert "Inst " not in apt(patched.ours, "--simulate upgrade --with-new-pkgs")

@@ -4,10 +4,10 @@
 from __future__ import annotations
 
 import pytest
-from support.values import finding, installed
 
 from copacetic.patch.match import match_findings, want_everything
 from copacetic.updates import Finding, FindingStatus
+from support.values import finding, installed
 
 PACKAGES = (
     installed("bsdutils", "1:2.41-5", source="util-linux", source_version="2.41-5"),

@@ -9,7 +9,6 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from support.values import candidate, finding, installed, plan
 
 from copacetic.errors import PlanFileError
 from copacetic.patch.planfile import plan_document, read_plans, write_plans
@@ -22,6 +21,7 @@ from copacetic.updates import (
     Skipped,
     SkipReason,
 )
+from support.values import candidate, finding, installed, plan
 
 SHARED = [finding(name, "2.0-1", vulnerability_id="CVE-2026-7") for name in ("libfoo", "foo")]
 PLAN = replace(

@@ -12,7 +12,7 @@ import tarfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from support.debian import mirrors, need, sources
+from support.debian import need, sources
 from support.images import Layer, make_image, make_layer, write_layout
 
 PACKAGES = ("base-files", "netbase", "tzdata", "ca-certificates", "libc6", "libssl3", "openssl", "zlib1g")
@@ -25,7 +25,13 @@ class Chdist:
     def __init__(self, folder: Path, suite: str, architecture: str) -> None:
         need("apt-get", "dpkg-deb")
         self._root = folder
-        for name in ("etc/apt/preferences.d", "etc/apt/apt.conf.d", "state/lists/partial", "cache/archives/partial", "debs"):
+        for name in (
+            "etc/apt/preferences.d",
+            "etc/apt/apt.conf.d",
+            "state/lists/partial",
+            "cache/archives/partial",
+            "debs",
+        ):
             (folder / name).mkdir(parents=True, exist_ok=True)
         (folder / "status").touch()
         (folder / "etc/apt/sources.list").write_text(sources(suite).replace("deb ", f"deb [signed-by={KEYRING}] "))
@@ -87,7 +93,6 @@ def distroless_layout(
     layout: Path, work: Path, suite: str, architecture: str, packages: Sequence[str] = PACKAGES
 ) -> tuple[str, Chdist]:
     """Write a distroless image of the oldest versions and return its location, with the apt that it came from."""
-    mirrors()
     chdist = Chdist(work, suite, architecture)
     layers = [distroless_layer(chdist.download(package, chdist.oldest(package))) for package in packages]
     write_layout(layout, {"base": make_image(layers, platform=f"linux/{architecture}")})

@@ -125,7 +125,9 @@ def read_tree(root: Path) -> Mapping[str, Node]:
             mode=stat.S_IMODE(info.st_mode),
             owner=(info.st_uid, info.st_gid),
             content=content,
-            xattrs={n: os.getxattr(local, n, follow_symlinks=False) for n in os.listxattr(local, follow_symlinks=False)},
+            xattrs={
+                n: os.getxattr(local, n, follow_symlinks=False) for n in os.listxattr(local, follow_symlinks=False)
+            },
         )
     for names in inodes.values():
         for name in names:

@@ -6,11 +6,19 @@ from __future__ import annotations
 from copacetic.oci import Digest, Platform
 from copacetic.updates import Candidate, Finding, InstalledPackage, MatchedFinding, Origin, Plan, PlannedUpdate
 
-ORIGIN = Origin(uri="http://deb.example/debian-security", suite="bookworm-security", component="main", signed_by="AB" * 20)
+ORIGIN = Origin(
+    uri="http://deb.example/debian-security", suite="bookworm-security", component="main", signed_by="AB" * 20
+)
 
 
 def installed(
-    name: str, version: str, *, architecture: str = "amd64", source: str = "", source_version: str = "", held: bool = False
+    name: str,
+    version: str,
+    *,
+    architecture: str = "amd64",
+    source: str = "",
+    source_version: str = "",
+    held: bool = False,
 ) -> InstalledPackage:
     return InstalledPackage(
         name=name,

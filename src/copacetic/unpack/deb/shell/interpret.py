@@ -519,10 +519,7 @@ _BUILTINS: Mapping[str, Builtin] = {
         (
             " ".join(
                 f"db_{verb}"
-                for verb in (
-                    "get set input go fset fget metaget subst reset version capb stop purge register unregister "
-                    "settitle title beginblock endblock info progress x_loadtemplatefile text clear previous_module"
-                ).split()
+                for verb in ["get", "set", "input", "go", "fset", "fget", "metaget", "subst", "reset", "version", "capb", "stop", "purge", "register", "unregister", "settitle", "title", "beginblock", "endblock", "info", "progress", "x_loadtemplatefile", "text", "clear", "previous_module"]
             ),
             _Interpreter.do_debconf,
         ),

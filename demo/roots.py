@@ -1,0 +1,110 @@
+# SPDX-License-Identifier: Apache-2.0
+"""
+Real Debian roots with pending updates, made from the distribution's own packages.
+
+Repository addresses come from this machine's apt configuration. A root is *aged*: every package is put back to the
+oldest version that the configured suites still have, so that updates are pending even right after a point release.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import gzip
+import shutil
+import subprocess
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from functools import lru_cache
+from pathlib import Path
+
+CACHE = Path(__file__).parents[1] / ".cache" / "images"
+
+_AGE = r"""
+set -e
+apt-get -qq update
+old=""
+for row in $(dpkg-query -W -f '${db:Status-Status}/${Package}=${Version}\n' | sed -n 's,^installed/,,p'); do
+  name="${row%%=*}"; present="${row#*=}"; oldest="$present"
+  for version in $(apt-cache madison "$name" | awk '{print $3}'); do
+    if dpkg --compare-versions "$version" lt "$oldest"; then oldest="$version"; fi
+  done
+  if [ "$oldest" != "$present" ]; then old="$old $name=$oldest"; fi
+done
+if [ -n "$old" ]; then apt-get -y -qq --allow-downgrades --no-install-recommends install $old >/dev/null; fi
+"""
+
+
+class NotPossibleError(Exception):
+    """This machine can't make a Debian root; the message says why."""
+
+
+@lru_cache(maxsize=1)
+def mirrors() -> tuple[str, str]:
+    """Return this machine's addresses of the main and of the security archive."""
+    if shutil.which("apt-get") is None:
+        raise NotPossibleError("apt-get is not installed")
+    listed = subprocess.run(
+        ["apt-get", "indextargets", "--format", "$(SITE) $(RELEASE)"], check=True, capture_output=True, text=True
+    ).stdout
+    rows = [(words[0], words[1]) for line in listed.splitlines() if len(words := line.split()) == 2]
+    security = next((site for site, suite in rows if suite.endswith("-security")), "")
+    main = next((site for site, suite in rows if "-" not in suite and site.rstrip("/").endswith("/debian")), "")
+    if not main or not security:
+        raise NotPossibleError("this machine has no Debian archive configured, or `apt-get update` never ran")
+    return main, security
+
+
+def sources(suite: str) -> str:
+    """Return a sources.list with the main, updates and security suites."""
+    main, security = mirrors()
+    suites = ((main, suite), (main, f"{suite}-updates"), (security, f"{suite}-security"))
+    return "".join(f"deb {uri} {name} main\n" for uri, name in suites)
+
+
+def build_root(suite: str, *, packages: Sequence[str] = (), name: str = "", age: bool = True) -> Path:
+    """Return the tar of a minbase root of a suite; it is kept for a week under `.cache/`."""
+    if shutil.which("mmdebstrap") is None:
+        raise NotPossibleError("mmdebstrap is not installed")
+    main, _ = mirrors()
+    target = CACHE / f"{name or suite}-{time.strftime('%G-%V')}.tar"
+    with locked(target):
+        if target.exists():
+            return target
+        partial = target.with_suffix(".partial.tar")
+        listed, script = CACHE / f"{target.stem}.list", CACHE / f"{target.stem}.age"
+        listed.write_text(sources(suite))
+        script.write_text(_AGE)
+        hooks = [f'copy-in "{listed}" "{script}" /tmp', f'mv "$1/tmp/{listed.name}" "$1/etc/apt/sources.list"']
+        hooks += [f'chroot "$1" sh "/tmp/{script.name}"'] * age + [f'rm "$1/tmp/{script.name}"']
+        command = ["mmdebstrap", "--quiet", "--variant=minbase", "--components=main"]
+        command += [f"--include={','.join(packages)}"] if packages else []
+        command += [f"--customize-hook={hook}" for hook in hooks]
+        made = subprocess.run(
+            [*command, suite, str(partial), main], check=False, capture_output=True, text=True, timeout=1_800
+        )
+        if made.returncode != 0:
+            raise NotPossibleError(f"mmdebstrap failed: {made.stderr[-3000:]}")
+        partial.rename(target)
+        return target
+
+
+@contextmanager
+def locked(target: Path) -> Iterator[None]:
+    """Let one process build something, and the others wait for it."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with (target.parent / f".{target.name}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+def compress(tar: Path) -> Path:
+    """Return the gzip of a tar, kept beside it."""
+    target = tar.with_suffix(".tar.gz")
+    with locked(target):
+        if not target.exists():
+            partial = target.with_suffix(".partial")
+            with tar.open("rb") as source, gzip.GzipFile(partial, "wb", compresslevel=1, mtime=0) as sink:
+                shutil.copyfileobj(source, sink, 1 << 20)
+            partial.rename(target)
+    return target
