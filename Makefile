@@ -21,7 +21,7 @@ help: ## Show this list.
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  \1\t\2/' | expand -t 16
 
 demo: $(VENV)/runtime system-demo ## Build a real Debian image and patch it, or patch IMAGE=ref; nothing is pushed.
-	@$(BIN)/python demo/demo.py $(if $(IMAGE),--image $(IMAGE))
+	@$(BIN)/python -m demo $(if $(IMAGE),--image $(IMAGE))
 
 test: $(VENV)/test system-test ## Install what the tests need, and run them all.
 	$(BIN)/pytest -n 2 --dist loadgroup --cov --cov-branch --cov-report=term:skip-covered $(ARGS)

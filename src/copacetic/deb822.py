@@ -12,10 +12,9 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
-__all__ = ["Deb822Error", "Stanza", "index_packages", "parse_stanza", "parse_stanzas"]
+__all__ = ["Deb822Error", "Stanza", "find_package", "format_stanza", "index_packages", "parse_stanza", "parse_stanzas"]
 
 _FIELD = re.compile(r"([!-,./0-9;-~][!-9;-~]*):[ \t]*(.*)")
-_PACKAGE = re.compile(rb"^Package: *([A-Za-z0-9][A-Za-z0-9+.-]*) *$", re.MULTILINE)
 _MAX_FIELDS = 500
 
 
@@ -94,20 +93,40 @@ def _stanza(lines: list[str], start: int) -> Stanza:
     return Stanza(fields=fields, text="\n".join(lines))
 
 
-def index_packages(data: bytes) -> dict[str, list[tuple[int, int]]]:
+def index_packages(data: bytes) -> bytes:
     """
-    Find the stanzas of every package in a big file without parsing them: name → [(start, end), …] in bytes.
+    Make a table of where each package's stanza stands in a big file, without parsing it; see `find_package`.
 
-    The file is one in which every stanza starts with `Package`, as repositories' and dpkg's own do.
+    Stanzas that don't begin with `Package`, as repositories write them, cost more time and are found all the same.
     """
-    found: dict[str, list[tuple[int, int]]] = {}
-    last: list[tuple[int, int]] | None = None
-    for match in _PACKAGE.finditer(data):
-        if last is not None:
-            last[-1] = (last[-1][0], match.start())
-        last = found.setdefault(match[1].decode("ascii"), [])
-        last.append((match.start(), len(data)))
-    return found
+    rows: list[bytes] = []
+    regular = data.count(b"\n\nPackage: ") + data.startswith(b"Package: ") == data.rstrip(b"\n").count(b"\n\n") + 1
+    start = 0
+    while start < len(data):
+        end = data.find(b"\n\n", start) + 1 or len(data)
+        at = start if regular else _package_line(data, start, end)
+        if at is not None:
+            rows.append(b"%b %d %d" % (data[at + 9 : data.find(b"\n", at)].strip(), start, end))
+        start = end + 1
+    rows.sort()
+    return b"\n" + b"\n".join(rows) + b"\n"
+
+
+def _package_line(data: bytes, start: int, end: int) -> int | None:
+    if data.startswith(b"Package: ", start):
+        return start
+    at = data.find(b"\nPackage: ", start, end)
+    return at + 1 if at >= 0 else None
+
+
+def find_package(table: bytes, name: str) -> Iterator[tuple[int, int]]:
+    """Yield (start, end) in bytes of every stanza of a package, from the table of `index_packages`."""
+    key = f"\n{name} ".encode()
+    at = table.find(key)
+    while at >= 0:
+        start, _, end = table[at + len(key) : table.find(b"\n", at + 1)].partition(b" ")
+        yield int(start), int(end)
+        at = table.find(key, at + 1)
 
 
 def format_stanza(fields: Iterable[tuple[str, str]]) -> str:

@@ -14,11 +14,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import quote
 
-import msgspec
-
 from copacetic.cache import Cache
 from copacetic.compression import DecompressedReader, DecompressionError
-from copacetic.deb822 import Deb822Error, Stanza, index_packages, parse_stanza
+from copacetic.deb822 import Deb822Error, Stanza, find_package, index_packages, parse_stanza
 from copacetic.errors import IntegrityError, RepositoryError
 from copacetic.http import HttpClient
 from copacetic.progress import Progress
@@ -34,13 +32,11 @@ _VERSION = re.compile(r"[A-Za-z0-9.+~:-]{1,256}")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _SOURCE = re.compile(r"(\S+)(?:\s+\((\S+)\))?")
 
-_Table = dict[str, list[tuple[int, int]]]
-
 
 class PackagesIndex:
     """The packages that one component of a suite offers for one architecture."""
 
-    def __init__(self, release: Release, component: str, path: Path, table: _Table) -> None:
+    def __init__(self, release: Release, component: str, path: Path, table: bytes) -> None:
         self.release = release
         self.component = component
         self._table = table
@@ -58,7 +54,7 @@ class PackagesIndex:
 
     def find(self, name: str) -> Iterator[Candidate]:
         """Yield what is offered under a name. Raises `RepositoryError` for a row that can't be used."""
-        for start, end in self._table.get(name, ()):
+        for start, end in find_package(self._table, name):
             text = bytes(self._text()[start:end]).decode("utf-8", "replace").rstrip("\n")
             try:
                 stanza = parse_stanza(text)
@@ -133,20 +129,13 @@ class IndexStore:
             return None
         with self._plain.lock(listed.sha256):
             path = self._plain.path(listed.sha256)
-            table = self._table(listed.sha256)
+            table = self._tables.read(listed.sha256)
             if path is None or table is None:
                 self._fetch(release, listed)
-                path, table = self._plain.path(listed.sha256), self._table(listed.sha256)
+                path, table = self._plain.path(listed.sha256), self._tables.read(listed.sha256)
         if path is None or table is None:
             raise RepositoryError(f"the index {listed.path} of {release.source.shown_uri} vanished from the cache")
         return PackagesIndex(release, component, path, table)
-
-    def _table(self, key: str) -> _Table | None:
-        data = self._tables.read(key)
-        try:
-            return msgspec.msgpack.decode(data, type=_Table) if data is not None else None
-        except msgspec.DecodeError:
-            return None
 
     def _fetch(self, release: Release, listed: IndexFile) -> None:
         """Fetch one index under the digest that the signed Release gives for it."""
@@ -186,4 +175,4 @@ class IndexStore:
                 raise RepositoryError(f"{where} can't be read: {error}") from error
         data = b"".join(parts)
         self._plain.write(listed.sha256, data)
-        self._tables.write(listed.sha256, msgspec.msgpack.encode(index_packages(data)))
+        self._tables.write(listed.sha256, index_packages(data))

@@ -144,9 +144,7 @@ def _members(file: BinaryIO) -> Iterator[tuple[str, Window]]:
         position = start + size + size % 2
 
 
-def _expect(
-    members: Iterator[tuple[str, Window]], stem: str, suffixes: frozenset[str], path: Path
-) -> Window:
+def _expect(members: Iterator[tuple[str, Window]], stem: str, suffixes: frozenset[str], path: Path) -> Window:
     """Return the next member, which must have this name; those that start with an underscore don't count."""
     for name, window in members:
         if name.startswith("_"):

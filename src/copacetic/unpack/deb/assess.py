@@ -13,7 +13,8 @@ from dataclasses import dataclass
 
 from copacetic.errors import InvalidVersionError
 from copacetic.inventory.dpkg import DpkgDatabase
-from copacetic.unpack.deb.judge import Action, ChangeSet, PackageChange
+from copacetic.unpack.deb.changes import ChangeSet, PackageChange
+from copacetic.unpack.deb.judgement import Action
 from copacetic.unpack.deb.package import DebPackage
 from copacetic.unpack.deb.scripts import JudgedScript, ScriptJudge, ScriptSet
 from copacetic.unpack.deb.surroundings import ImageSurroundings
@@ -35,9 +36,7 @@ class Assessment:
     actions: tuple[Action, ...]
 
 
-def assess_packages(
-    tree: TreeBuilder, database: DpkgDatabase, packages: Sequence[DebPackage]
-) -> Assessment:
+def assess_packages(tree: TreeBuilder, database: DpkgDatabase, packages: Sequence[DebPackage]) -> Assessment:
     """Judge every script of the packages, and every trigger that they set off."""
     changes = ChangeSet.of([_change(tree, database, package) for package in packages])
     surroundings = ImageSurroundings(tree, changes, _compare)
@@ -137,9 +136,8 @@ def _change(tree: TreeBuilder, database: DpkgDatabase, package: DebPackage) -> P
     return PackageChange(
         package.key,
         files=frozenset(new_files) - conffiles,
-        changed=frozenset(
-            path for path, md5 in new_files.items() if path in present and old_files.get(path) != md5
-        ) - conffiles,
+        changed=frozenset(path for path, md5 in new_files.items() if path in present and old_files.get(path) != md5)
+        - conffiles,
         added=frozenset(new_files) - present - conffiles,
         removed=frozenset(old_files) - frozenset(new_files),
         conffiles=conffiles,
@@ -166,8 +164,18 @@ def _compare(left: str, operator: str, right: str) -> bool | None:
         except InvalidVersionError:
             return None
     answers = {
-        "lt": order < 0, "<<": order < 0, "le": order <= 0, "<": order <= 0, "<=": order <= 0,
-        "eq": order == 0, "=": order == 0, "ne": order != 0,
-        "ge": order >= 0, ">=": order >= 0, ">": order >= 0, "gt": order > 0, ">>": order > 0,
+        "lt": order < 0,
+        "<<": order < 0,
+        "le": order <= 0,
+        "<": order <= 0,
+        "<=": order <= 0,
+        "eq": order == 0,
+        "=": order == 0,
+        "ne": order != 0,
+        "ge": order >= 0,
+        ">=": order >= 0,
+        ">": order >= 0,
+        "gt": order > 0,
+        ">>": order > 0,
     }
     return answers.get(plain)

@@ -31,10 +31,10 @@ def _names(text: str) -> frozenset[str]:
 
 INSPECTING = _names(
     """
-    : [ [[ { alias cd command echo false hash id ls printf pwd return set sleep stat test true type umask which
-    basename cut dirname expr getent groups head mktemp pathfind readlink realpath seq sort tac tail tr uniq wc
+    : [ [[ { cd command echo false hash id ls printf pwd return set sleep stat test true type umask which
+    basename cut dirname expr getent groups head mktemp pathfind readlink realpath seq tac tail tr uniq wc
     date getopt hostname logname nproc tput tty uname whoami arch df dpkg-architecture getconf
-    dpkg dpkg-query dpkg-realpath dpkg-vendor ischroot mountpoint pidof pgrep ps ss netstat lsof fuser
+    dpkg-query dpkg-realpath dpkg-vendor ischroot mountpoint pidof pgrep ps ss netstat lsof fuser
     aa-enabled selinuxenabled systemd-detect-virt systemd-escape getcap getfacl getfattr locale modinfo lsmod
     pg_controldata pg_lsclusters pg_config
     logger log_action_begin_msg log_action_cont_msg log_action_end_msg log_daemon_msg log_end_msg
@@ -45,7 +45,7 @@ INSPECTING = _names(
 
 READING = _names(
     "awk cat cksum cmp comm diff egrep fgrep file find gawk grep gunzip join ldd mawk md5sum nl objdump od paste "
-    "perl rev sed sha1sum sha256sum sha512sum strings xargs zcat zgrep"
+    "perl rev sed sha1sum sha256sum sha512sum sort strings xargs zcat zgrep"
 )
 """They read files, and may write only with the options that the judge looks for."""
 
@@ -59,6 +59,10 @@ SERVICES = _names(
 """They speak to a running system; an image has none."""
 
 QUERIES: Mapping[str, frozenset[str]] = {
+    "dpkg": _names(
+        "-s -l -L -S -p --status --list --listfiles --search --print-avail --compare-versions --print-architecture "
+        "--print-foreign-architectures --version --validate-version --validate-pkgname --get-selections --verify"
+    ),
     "update-alternatives": _names("--list --query --display --get-selections"),
     "dpkg-divert": _names("--list --listpackage --truename"),
     "dpkg-statoverride": _names("--list"),
@@ -75,22 +79,18 @@ QUERIES: Mapping[str, frozenset[str]] = {
 IDEMPOTENT = _names(
     """
     addgroup adduser deluser delgroup groupadd groupdel groupmod gpasswd useradd userdel usermod passwd chpasswd
-    chfn chsh pwck grpck pwconv grpconv shadowconfig update-passwd setpriv runuser su
+    chfn chsh pwck grpck pwconv grpconv shadowconfig setpriv runuser su
     a2enmod a2dismod a2enconf a2disconf a2ensite a2dissite apache2_invoke lighty-enable-mod phpenmod phpdismod
-    php_invoke phpquery php-maintscript-helper
-    add-shell remove-shell update-shells db_purge debconf-communicate debconf-set-selections debconf-show
-    deb-systemd-helper update-rc.d update-inetd systemd-machine-id-setup systemd-sysusers systemd-tmpfiles
-    systemd-hwdb dbus-uuidgen ssh-keygen rndc-confgen make-ssl-cert openssl keytool
-    dpkg-divert dpkg-statoverride update-binfmts update-locale ucf ucfr rm_conffile
-    pam-auth-update pg_checksystem run-upgrade-scripts configure_client_version configure_version stop_version
-    preinst_check_catversion pg_updateaptconfig configure-symlinks convert-usrmerge convert-etc-shells
-    clean-up-unmanaged-libraries exim_dumpdb update-exim4.conf update-exim4defaults stripwhitespace
-    gpg gpgv apt-key locale-gen validlocale setup_colors
+    php_invoke phpquery add-shell remove-shell
+    db_purge debconf-communicate debconf-set-selections debconf-show
+    deb-systemd-helper update-rc.d update-inetd systemd-machine-id-setup dbus-uuidgen
+    ssh-keygen rndc-confgen make-ssl-cert openssl keytool gpg gpgv apt-key
+    dpkg-divert dpkg-statoverride update-locale ucfr pg_checksystem
     """
 )
 """
 They bring the system into a state that follows from the script and from the configuration, not from the packages'
-files: the same script has brought it there already.
+files: the same script has brought it there already, and a new version of the program does the same.
 """
 
 FILE_CHANGERS = _names(
@@ -112,8 +112,15 @@ class Deriver:
     """Why a stale result does no harm; empty when it does."""
 
 
-_FONTS: tuple[str, ...] = ("usr/share/fonts", "usr/local/share/fonts", "usr/share/ghostscript/fonts", "usr/share/texmf/fonts")
-_FONTS += ("etc/X11/fonts", "usr/share/X11/fonts", "usr/share/fonts-urw-base35")
+_FONTS = (
+    "etc/X11/fonts",
+    "usr/local/share/fonts",
+    "usr/share/X11/fonts",
+    "usr/share/fonts",
+    "usr/share/fonts-urw-base35",
+    "usr/share/ghostscript/fonts",
+    "usr/share/texmf/fonts",
+)
 _MANUALS = "the manual's index serves only apropos and whatis, and man-db's own timer renews it"
 
 DERIVERS: Mapping[str, Deriver] = {
@@ -146,6 +153,15 @@ DERIVERS: Mapping[str, Deriver] = {
     "mktexlsr": Deriver(("usr/share/texmf", "usr/share/texlive", "usr/share/texmf-dist")),
     "update-texmf": Deriver(("etc/texmf", "usr/share/texmf", "usr/share/texlive")),
     "fmtutil-sys": Deriver(("usr/share/texmf", "usr/share/texlive")),
+    "pam-auth-update": Deriver(("usr/share/pam-configs", "usr/share/pam")),
+    "update-passwd": Deriver(("usr/share/base-passwd",)),
+    "update-shells": Deriver(("usr/share/debianutils/shells.d",)),
+    "systemd-sysusers": Deriver(("usr/lib/sysusers.d", "etc/sysusers.d")),
+    "systemd-tmpfiles": Deriver(("usr/lib/tmpfiles.d", "etc/tmpfiles.d")),
+    "systemd-hwdb": Deriver(("usr/lib/udev/hwdb.d", "lib/udev/hwdb.d", "etc/udev/hwdb.d")),
+    "locale-gen": Deriver(("usr/share/i18n", "etc/locale.gen")),
+    "update-binfmts": Deriver(("usr/share/binfmts",)),
+    "update-exim4.conf": Deriver(("etc/exim4", "usr/share/exim4")),
     "pg_updatedicts": Deriver(("usr/share/hunspell", "usr/share/myspell/dicts")),
     "update-catalog": Deriver(("etc/sgml", "usr/share/sgml")),
     "update-xmlcatalog": Deriver(("etc/xml", "usr/share/xml")),

@@ -309,9 +309,8 @@ class _Run:
                     remove_stale(self._tree, target)
 
     def _is_ours_alone(self, path: str, target: str) -> bool:
-        return (
-            self._tree.resolve(target, follow=False) not in self._placed
-            and not self._ownership.others(path, self._package)
+        return self._tree.resolve(target, follow=False) not in self._placed and not self._ownership.others(
+            path, self._package
         )
 
 

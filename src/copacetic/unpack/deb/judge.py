@@ -9,11 +9,12 @@ handler reproduces becomes an `Action`.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from fnmatch import fnmatchcase
 from typing import Protocol
 
+from copacetic.unpack.deb.changes import ChangeSet
 from copacetic.unpack.deb.commands import (
     ATTRIBUTES,
     BYTE_COMPILERS,
@@ -26,90 +27,12 @@ from copacetic.unpack.deb.commands import (
     SERVICES,
     Deriver,
 )
+from copacetic.unpack.deb.judgement import HARMLESS, Action, Judgement, needs_execution
 from copacetic.unpack.deb.shell.expansion import Value
 from copacetic.unpack.deb.shell.interpret import CONFMODULE, PROGRAM_SEARCHES, Reached
 from copacetic.updates import ScriptClass
 
-__all__ = ["Action", "CommandJudge", "Judgement", "PackageChange", "worst"]
-
-
-@dataclass(frozen=True, slots=True)
-class Action:
-    """Something to be reproduced when the layer is composed; `handlers` knows the kinds."""
-
-    kind: str
-    words: tuple[str, ...] = ()
-    package: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class Judgement:
-    """A verdict with its reason, and what is to be done instead of running the command."""
-
-    verdict: ScriptClass
-    reason: str = ""
-    actions: tuple[Action, ...] = ()
-
-
-HARMLESS = Judgement(ScriptClass.HARMLESS)
-
-
-@dataclass(frozen=True, slots=True)
-class PackageChange:
-    """
-    What a package brings, as its control part tells. Paths are canonical; those of regular files only, except that
-    `removed` and `added` may have links and directories too.
-    """
-
-    key: str
-    files: frozenset[str] = frozenset()
-    """Regular files of the new version that aren't configuration files."""
-    changed: frozenset[str] = frozenset()
-    """Those with other bytes than before, or whose bytes before aren't known."""
-    added: frozenset[str] = frozenset()
-    removed: frozenset[str] = frozenset()
-    conffiles: frozenset[str] = frozenset()
-
-
-@dataclass(frozen=True, slots=True)
-class ChangeSet:
-    """All packages' changes together."""
-
-    files: frozenset[str] = frozenset()
-    changed: frozenset[str] = frozenset()
-    added: frozenset[str] = frozenset()
-    removed: frozenset[str] = frozenset()
-    conffiles: frozenset[str] = frozenset()
-
-    @classmethod
-    def of(cls, changes: Sequence[PackageChange]) -> ChangeSet:
-        """Join them. What one package drops and another one brings has changed."""
-        empty: frozenset[str] = frozenset()
-        files = empty.union(*(c.files for c in changes))
-        added = empty.union(*(c.added for c in changes))
-        removed = empty.union(*(c.removed for c in changes))
-        moved = added & removed
-        return cls(
-            files=files,
-            changed=empty.union(*(c.changed for c in changes)) | moved,
-            added=added - moved,
-            removed=removed - moved,
-            conffiles=empty.union(*(c.conffiles for c in changes)),
-        )
-
-    def below(self, patterns: Sequence[str], *, names_only: bool = False) -> str | None:
-        """Return a path under one of the patterns that makes a difference, or None."""
-        paths = self.added | self.removed
-        if not names_only:
-            paths |= self.changed | self.conffiles
-        return min((path for path in paths if _is_below(path, patterns)), default=None)
-
-
-def _is_below(path: str, patterns: Sequence[str]) -> bool:
-    return any(
-        path == pattern or path.startswith(f"{pattern}/") or ("*" in pattern and fnmatchcase(path, f"{pattern}/*"))
-        for pattern in patterns
-    )
+__all__ = ["CommandJudge"]
 
 
 class Settled(Protocol):
@@ -151,12 +74,12 @@ class CommandJudge:
             return HARMLESS
         program = words[0]
         if program is None:
-            return HARMLESS if repeated else _needs("what it runs is not known")
+            return HARMLESS if repeated else needs_execution("what it runs is not known")
         name = program.rpartition("/")[2]
         operation = next((w for w in words[1:] if w is not None and w.startswith("-")), "")
         if name in INSPECTING or name in SERVICES or name.startswith("db_"):
             return HARMLESS
-        if name in QUERIES and (operation in QUERIES[name] or "" in QUERIES[name] or _subcommand(words) in QUERIES[name]):
+        if not QUERIES.get(name, frozenset()).isdisjoint(("", operation, _subcommand(words))):
             return HARMLESS
         special = _SPECIAL.get(name)
         if special is not None:
@@ -181,21 +104,21 @@ class CommandJudge:
         path = self.changes.below(deriver.inputs, names_only=deriver.names_only)
         if path is None:
             return HARMLESS
-        return _needs(f"{name} has to be run, as {path} changes")
+        return needs_execution(f"{name} has to be run, as {path} changes")
 
     def _reading(self, name: str, words: Sequence[Value], *, repeated: bool) -> Judgement:
         if name == "xargs":
             inner = [word for word in words[1:] if word is None or not word.startswith("-")]
             return self._words([*inner, None], repeated=repeated, certain=False) if inner else HARMLESS
         in_place = name in ("sed", "perl") and any(
-            word is not None and (word.startswith("-i") or word == "--in-place" or word.startswith("-pi"))
+            word is not None and (word == "--in-place" or ("i" in word and word[0] == "-" and word[1:2] != "-"))
             for word in words[1:]
         )
         deletes = name == "find" and any(word in ("-delete", "-exec", "-execdir", "-ok") for word in words)
         if in_place or deletes:
             return self._changer(name, words, repeated=repeated, certain=False)
-        if name == "perl" and not repeated:
-            return _needs("it runs a perl program")
+        if not repeated and (name == "perl" or any(_WRITING.search(word) for word in words if word is not None)):
+            return needs_execution(f"{name} may do anything")
         return HARMLESS
 
     def _changer(self, name: str, words: Sequence[Value], *, repeated: bool, certain: bool) -> Judgement:
@@ -209,17 +132,15 @@ class CommandJudge:
                 return found
         for operand in operands[:-1] if repeated and name in ("cp", "install") else ():
             if operand is not None and self.image.resolve(operand) in self.changes.changed | self.changes.added:
-                return _needs(f"{name}: copies {operand}, which changes")
+                return needs_execution(f"{name}: copies {operand}, which changes")
         return HARMLESS
 
-    def _attributes(
-        self, name: str, operands: Sequence[Value], *, repeated: bool, words: Sequence[Value]
-    ) -> Judgement:
+    def _attributes(self, name: str, operands: Sequence[Value], *, repeated: bool, words: Sequence[Value]) -> Judgement:
         """What an unchanged script makes of a packaged file's mode, owner and capabilities is there already."""
         known = tuple(word for word in operands if word is not None and word.startswith("/"))
         packaged = tuple(path for path in map(self.image.resolve, known) if path in self.changes.files)
         if not repeated:
-            return HARMLESS if self._settled(words) else _needs(f"{name} may change attributes")
+            return HARMLESS if self._settled(words) else needs_execution(f"{name} may change attributes")
         if name == "setcap" and not packaged:
             packaged = tuple(sorted(self.changes.files)) if None in operands else ()
         if not packaged:
@@ -244,7 +165,8 @@ class CommandJudge:
             if operand is None or not operand.startswith("/"):
                 return None
             path = self.image.resolve(operand)
-            return _needs(f"{what}: changes {path}, a file of the package") if path in self.changes.files else None
+            packaged = path in self.changes.files
+            return needs_execution(f"{what}: changes {path}, a file of the package") if packaged else None
         if operand is not None and operand.startswith(("/dev/", "/proc/", "/sys/", "/run/", "/tmp/")):
             return None
         if words and self._settled(words):
@@ -252,10 +174,10 @@ class CommandJudge:
         known = tuple(word for word in words if word is not None)
         if what == "rm" and certain and len(known) == len(words):
             return Judgement(ScriptClass.REPRODUCED, "rm is reproduced", (Action("remove", known[1:], self.package),))
-        return _needs(f"{what}: changes {operand if operand is not None else 'a file that is not known'}")
+        return needs_execution(f"{what}: changes {operand if operand is not None else 'a file that is not known'}")
 
     def _unsettled(self, name: str, words: Sequence[Value]) -> Judgement:
-        return HARMLESS if self._settled(words) else _needs(f"{name} may change the system's state")
+        return HARMLESS if self._settled(words) else needs_execution(f"{name} may change the system's state")
 
     def _settled(self, words: Sequence[Value]) -> bool:
         known = [word for word in words if word is not None]
@@ -263,13 +185,13 @@ class CommandJudge:
 
     def _unknown(self, name: str, program: str, words: Sequence[Value], *, repeated: bool) -> Judgement:
         if not repeated:
-            return _needs(f"{name} is not known")
+            return needs_execution(f"{name} is not known")
         for word in words:
             if word is None or not (word.startswith("/") or word == program):
                 continue
             path = self._program_path(word) if word == program else self.image.resolve(word)
             if path in self.changes.changed or path in self.changes.added:
-                return _needs(f"{name} is not known, and {path} changes")
+                return needs_execution(f"{name} is not known, and {path} changes")
         return HARMLESS
 
     def _program_path(self, program: str) -> str:
@@ -290,14 +212,14 @@ class CommandJudge:
         if not self.installed_version:
             return HARMLESS
         path = operands[1] if len(operands) > 1 and operands[1] is not None else "a path"
-        return _needs(f"dpkg-maintscript-helper {operands[0] if operands else ''} has to act on {path}")
+        return needs_execution(f"dpkg-maintscript-helper {operands[0] if operands else ''} has to act on {path}")
 
     def do_alternatives(self, words: Sequence[Value], repeated: bool, certain: bool) -> Judgement:
         known = tuple(word for word in words[1:] if word is not None)
         if self._settled(words):
             return HARMLESS
         if len(known) < len(words) - 1 or not certain:
-            return HARMLESS if repeated else _needs("update-alternatives with words that are not known")
+            return HARMLESS if repeated else needs_execution("update-alternatives with words that are not known")
         return Judgement(
             ScriptClass.REPRODUCED,
             "update-alternatives is reproduced",
@@ -305,9 +227,7 @@ class CommandJudge:
         )
 
     def do_certificates(self, _words: Sequence[Value], _repeated: bool, _certain: bool) -> Judgement:
-        return Judgement(
-            ScriptClass.REPRODUCED, "update-ca-certificates is reproduced", (Action("certificates"),)
-        )
+        return Judgement(ScriptClass.REPRODUCED, "update-ca-certificates is reproduced", (Action("certificates"),))
 
     def do_ldconfig(self, _words: Sequence[Value], _repeated: bool, _certain: bool) -> Judgement:
         return Judgement(ScriptClass.REPRODUCED, "ldconfig is reproduced", (Action("ldconfig"),))
@@ -322,25 +242,23 @@ class CommandJudge:
     def do_python(self, words: Sequence[Value], repeated: bool, certain: bool) -> Judgement:
         if any(word is not None and word.endswith("/py_compile.py") for word in words):
             return self.do_bytecode(words, repeated, certain)
-        return HARMLESS if repeated else _needs("it runs a Python program")
+        return HARMLESS if repeated else needs_execution("it runs a Python program")
 
     def do_users(self, words: Sequence[Value], repeated: bool, certain: bool) -> Judgement:
         known = tuple(word for word in words if word is not None)
         if repeated or self._settled(words):
             return HARMLESS
         if len(known) < len(words) or not certain or "--system" not in known:
-            return _needs(f"{words[0]} may add a user or a group")
-        return Judgement(
-            ScriptClass.REPRODUCED, f"{words[0]} is reproduced", (Action("users", known, self.package),)
-        )
+            return needs_execution(f"{words[0]} may add a user or a group")
+        return Judgement(ScriptClass.REPRODUCED, f"{words[0]} is reproduced", (Action("users", known, self.package),))
 
     def do_ucf(self, words: Sequence[Value], repeated: bool, _certain: bool) -> Judgement:
         operands = [word for word in words[1:] if word is None or not word.startswith("-")]
         source = operands[0] if operands else None
         if not repeated:
-            return _needs("ucf may change a configuration file")
+            return needs_execution("ucf may change a configuration file")
         if source is not None and self.image.resolve(source) in self.changes.changed | self.changes.added:
-            return _needs(f"ucf has to offer the new {source}")
+            return needs_execution(f"ucf has to offer the new {source}")
         return HARMLESS
 
     def do_source(self, words: Sequence[Value], repeated: bool, _certain: bool) -> Judgement:
@@ -348,9 +266,9 @@ class CommandJudge:
         if source == CONFMODULE:
             return HARMLESS
         if not repeated:
-            return _needs(f"it reads more commands from {source or 'a file'}")
+            return needs_execution(f"it reads more commands from {source or 'a file'}")
         if source is not None and self.image.resolve(source) in self.changes.changed | self.changes.added:
-            return _needs(f"it reads more commands from {source}, which changes")
+            return needs_execution(f"it reads more commands from {source}, which changes")
         return HARMLESS
 
     def do_trigger(self, _words: Sequence[Value], _repeated: bool, _certain: bool) -> Judgement:
@@ -375,19 +293,11 @@ _SPECIAL: Mapping[str, Special] = {
     **{f"python{version}": CommandJudge.do_python for version in ("", "2", "3", *(f"3.{n}" for n in range(7, 20)))},
 }
 _FOLDERS = ("usr/local/sbin", "usr/local/bin", "usr/sbin", "usr/bin", "sbin", "bin")
+_WRITING = re.compile(r"\bsystem *\(|[>|] *\"|-fprint|^-o$")
+"""Parts of awk's, find's and sort's arguments that write files or run programs."""
 _COPIERS = frozenset(("cp", "install", "ln"))
 _WRAPPERS = frozenset(("env", "nice", "ionice", "command", "exec", "nohup", "builtin", "time"))
 _USER_WRAPPERS = frozenset(("setpriv", "runuser"))
-
-
-def worst(judgements: Sequence[Judgement]) -> Judgement:
-    """Return the one that decides."""
-    order = (ScriptClass.HARMLESS, ScriptClass.REPRODUCED, ScriptClass.NEEDS_EXECUTION)
-    return max(judgements, key=lambda j: order.index(j.verdict), default=HARMLESS)
-
-
-def _needs(reason: str) -> Judgement:
-    return Judgement(ScriptClass.NEEDS_EXECUTION, reason)
 
 
 def _unwrap(words: Sequence[Value]) -> Sequence[Value]:

@@ -14,8 +14,10 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
+from copacetic.unpack.deb.changes import ChangeSet
 from copacetic.unpack.deb.commands import ATTRIBUTES, BYTE_COMPILERS, DERIVERS, FILE_CHANGERS
-from copacetic.unpack.deb.judge import Action, ChangeSet, CommandJudge, Judgement, worst
+from copacetic.unpack.deb.judge import CommandJudge
+from copacetic.unpack.deb.judgement import Action, Judgement, worst
 from copacetic.unpack.deb.recognised import normalise_script, recognise_script
 from copacetic.unpack.deb.shell.interpret import Reached, Surroundings, reach_commands
 from copacetic.unpack.deb.shell.parser import parse_shell
@@ -85,9 +87,7 @@ class ScriptJudge:
                 judged.append(_verdict(scripts, name, Judgement(ScriptClass.HARMLESS, NEVER_RUN)))
         return judged
 
-    def judge_triggered(
-        self, scripts: ScriptSet, triggers: Sequence[str], *, unchanged: str = ""
-    ) -> JudgedScript:
+    def judge_triggered(self, scripts: ScriptSet, triggers: Sequence[str], *, unchanged: str = "") -> JudgedScript:
         """
         Judge what an interested package's postinst does about triggers; nothing of it counts as done before.
 
@@ -155,9 +155,7 @@ class ScriptJudge:
             reason = _describe(judgements, repeated=repeated, commands=commands)
         return Judgement(worst(judgements).verdict, reason, actions), _activated(commands)
 
-    def _reach(
-        self, scripts: ScriptSet, name: str, text: str, arguments: tuple[str, ...]
-    ) -> tuple[Reached, ...]:
+    def _reach(self, scripts: ScriptSet, name: str, text: str, arguments: tuple[str, ...]) -> tuple[Reached, ...]:
         if len(text) > MAX_SCRIPT:
             raise ShellSyntaxError("too long to be read")
         if _SHELL.match(text) is None:
@@ -176,9 +174,7 @@ class ScriptJudge:
             surroundings=self.surroundings,
         )
 
-    def _is_same(
-        self, scripts: ScriptSet, name: str, text: str, other: str, arguments: tuple[str, ...]
-    ) -> bool:
+    def _is_same(self, scripts: ScriptSet, name: str, text: str, other: str, arguments: tuple[str, ...]) -> bool:
         """Tell whether two versions of a script do the same: by their text, or by what they reach."""
         if normalise_script(text) == normalise_script(other):
             return True
@@ -195,12 +191,8 @@ class ScriptJudge:
         return traces[0] == traces[1]
 
 
-def _verdict(
-    scripts: ScriptSet, name: str, judgement: Judgement, triggers: tuple[str, ...] = ()
-) -> JudgedScript:
-    verdict = ScriptVerdict(
-        package=scripts.key, script=name, verdict=judgement.verdict, reason=judgement.reason
-    )
+def _verdict(scripts: ScriptSet, name: str, judgement: Judgement, triggers: tuple[str, ...] = ()) -> JudgedScript:
+    verdict = ScriptVerdict(package=scripts.key, script=name, verdict=judgement.verdict, reason=judgement.reason)
     return JudgedScript(verdict, judgement.actions, triggers)
 
 
@@ -208,7 +200,7 @@ def _describe(judgements: Sequence[Judgement], *, repeated: bool, commands: Sequ
     notes = list(dict.fromkeys(j.reason for j in judgements if j.reason))
     if not commands:
         return "nothing in it is reached by this upgrade"
-    said = "the same script has already run in this image" if repeated else "only commands that change nothing in an image"
+    said = "the same script has already run in this image" if repeated else "only commands without effect in an image"
     return "; ".join([said, *notes])
 
 
@@ -247,19 +239,19 @@ def _activated(commands: Sequence[Reached]) -> tuple[str, ...]:
 class _Nothing(Surroundings):
     """Surroundings of which nothing is known."""
 
-    def compare_versions(self, left: str, operator: str, right: str) -> bool | None:  # noqa: ARG002
+    def compare_versions(self, left: str, operator: str, right: str) -> bool | None:
         return None
 
-    def test_file(self, operator: str, path: str) -> bool | None:  # noqa: ARG002
+    def test_file(self, operator: str, path: str) -> bool | None:
         return None
 
-    def has_program(self, name: str) -> bool | None:  # noqa: ARG002
+    def has_program(self, name: str) -> bool | None:
         return None
 
-    def ask(self, words: Sequence[str | None]) -> bool | None:  # noqa: ARG002
+    def ask(self, words: Sequence[str | None]) -> bool | None:
         return None
 
-    def find_source(self, path: str) -> str | None:  # noqa: ARG002
+    def find_source(self, path: str) -> str | None:
         return None
 
 

@@ -13,8 +13,8 @@ from dataclasses import dataclass, field
 
 from copacetic.errors import ImageError
 from copacetic.oci.filesystem import Entry, FileType
+from copacetic.unpack.deb.changes import ChangeSet
 from copacetic.unpack.deb.handlers.settled import find_answer, find_settled
-from copacetic.unpack.deb.judge import ChangeSet
 from copacetic.unpack.deb.shell.expansion import Value
 from copacetic.unpack.tree import TreeBuilder
 

@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from copacetic.inventory.dpkg import DpkgDatabase
-from copacetic.unpack.deb.judge import ChangeSet
+from copacetic.unpack.deb.changes import ChangeSet
 from copacetic.unpack.deb.package import DebPackage
 
 __all__ = ["Activation", "find_activations"]

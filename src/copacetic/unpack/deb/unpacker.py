@@ -125,9 +125,7 @@ def _refuse_execution(assessment: Assessment) -> None:
     for verdicts in assessment.verdicts.values():
         for verdict in verdicts:
             if verdict.verdict is ScriptClass.NEEDS_EXECUTION:
-                raise NeedsExecutionError(
-                    f"{verdict.package}: {verdict.script} would have to be run: {verdict.reason}"
-                )
+                raise NeedsExecutionError(f"{verdict.package}: {verdict.script} would have to be run: {verdict.reason}")
 
 
 def _record(package: DebPackage, installation: Installation, payload: Sequence[PayloadEntry]) -> DebRecord:

@@ -108,9 +108,7 @@ def _install(tree: TreeBuilder, words: Sequence[str]) -> tuple[AlternativeEdit, 
     if any(group.slaves.get(slave, slave_link) != slave_link for slave, (slave_link, _) in slaves.items()):
         return None
     group.slaves.update({slave: slave_link for slave, (slave_link, _) in slaves.items()})
-    group.choices[path] = _Choice(
-        path, int(priority), {slave: target for slave, (_, target) in slaves.items()}
-    )
+    group.choices[path] = _Choice(path, int(priority), {slave: target for slave, (_, target) in slaves.items()})
     return _settle(tree, group)
 
 

@@ -57,9 +57,7 @@ def update_configuration(tree: TreeBuilder, script: str, *, mtime: int) -> None:
     trust_new = _find_answer(tree, "ca-certificates/trust_new_crts") or "yes"
     if trust_new not in ("yes", "no"):
         raise NeedsExecutionError(f"ca-certificates: its scripts would have to be run, to ask ({trust_new}) about news")
-    enabled = [
-        crt for crt in available if crt not in disabled and (crt in trusted or trust_new == "yes")
-    ]
+    enabled = [crt for crt in available if crt not in disabled and (crt in trusted or trust_new == "yes")]
     if text is None:
         _add_local_folder(tree, mtime)
         written = [*_HEADER.splitlines(), *(crt if crt in enabled else f"!{crt}" for crt in available)]
@@ -107,9 +105,7 @@ def _revise(tree: TreeBuilder, lines: list[str], enabled: list[str], available: 
     written = [_keep_line(tree, line, set(enabled), set(available)) for line in lines]
     written += [crt for crt in enabled if not any(line.startswith(crt) for line in written)]
     return written + [
-        f"!{crt}"
-        for crt in available
-        if crt not in enabled and not any(line.startswith(f"!{crt}") for line in written)
+        f"!{crt}" for crt in available if crt not in enabled and not any(line.startswith(f"!{crt}") for line in written)
     ]
 
 
@@ -199,9 +195,7 @@ def _rehash(tree: TreeBuilder, folder: str, mtime: int) -> None:
         _settle_hash(tree, f"{folder}/{number}", present.get(number, {}), names, mtime)
 
 
-def _settle_hash(
-    tree: TreeBuilder, stem: str, present: dict[int, str], names: list[str], mtime: int
-) -> None:
+def _settle_hash(tree: TreeBuilder, stem: str, present: dict[int, str], names: list[str], mtime: int) -> None:
     kept = {index: target for index, target in present.items() if index < len(names) and target in names}
     missing = [name for name in names if name not in kept.values()]
     free = [index for index in range(len(names)) if index not in kept]

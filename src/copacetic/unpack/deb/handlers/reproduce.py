@@ -13,7 +13,7 @@ from copacetic.unpack.deb.handlers.alternatives import plan_alternative
 from copacetic.unpack.deb.handlers.bytecode import remove_bytecode
 from copacetic.unpack.deb.handlers.certificates import update_certificates, update_configuration
 from copacetic.unpack.deb.handlers.ldconfig import update_library_cache
-from copacetic.unpack.deb.judge import Action
+from copacetic.unpack.deb.judgement import Action
 from copacetic.unpack.deb.package import DebPackage
 from copacetic.unpack.tree import TreeBuilder
 
@@ -65,9 +65,7 @@ def _keep_attributes(tree: TreeBuilder, path: str) -> None:
     below, new = tree.below(path), tree.lookup(path, follow=False)
     if below is None or new is None or below.type is not FileType.FILE or new.type is not FileType.FILE:
         return
-    tree.change(
-        path, replace(new, mode=below.mode, uid=below.uid, gid=below.gid, xattrs=dict(below.xattrs))
-    )
+    tree.change(path, replace(new, mode=below.mode, uid=below.uid, gid=below.gid, xattrs=dict(below.xattrs)))
 
 
 def _apply_alternative(context: Reproduction, action: Action) -> None:

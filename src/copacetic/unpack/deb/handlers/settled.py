@@ -105,7 +105,10 @@ def _group(tree: TreeBuilder, words: Arguments) -> Answer:
 
 
 _USER_OPTIONS = frozenset(
-    ["--home", "--shell", "--uid", "--gid", "--ingroup", "--gecos", "--comment", "--firstuid", "--lastuid", "--conf", "-d", "-s", "-u", "-g", "-c", "-G", "-k", "-K", "-b", "-h"]
+    (
+        *("--home", "--shell", "--uid", "--gid", "--ingroup", "--gecos", "--comment", "--firstuid", "--lastuid"),
+        *("--conf", "-d", "-s", "-u", "-g", "-c", "-G", "-k", "-K", "-b", "-h"),
+    )
 )
 
 

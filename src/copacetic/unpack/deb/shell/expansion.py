@@ -14,9 +14,26 @@ from fnmatch import fnmatchcase
 
 from copacetic.unpack.deb.shell.syntax import Literal, Opaque, Part, Substitution, Variable, Word
 
-__all__ = ["Scope", "Value", "Variables", "expand_fields", "expand_pattern", "expand_value", "matches_pattern"]
+__all__ = [
+    "Scope",
+    "Value",
+    "Variables",
+    "expand_fields",
+    "expand_pattern",
+    "expand_value",
+    "has_pattern",
+    "matches_pattern",
+]
 
 Value = str | None
+_ENVIRONMENT = frozenset(
+    (
+        *("PATH", "HOME", "PWD", "OLDPWD", "USER", "LOGNAME", "SHELL", "TERM", "LANG", "LANGUAGE", "TMPDIR"),
+        *("HOSTNAME", "UID", "EUID", "PPID", "RANDOM", "COLUMNS", "LINES", "DISPLAY", "SUDO_USER", "SUDO_UID"),
+        *("APT_CONFIG", "DEBIAN_HAS_FRONTEND", "DEBIAN_PRIORITY", "PERL_BADLANG", "BASH", "BASH_VERSION"),
+    )
+)
+"""Names that a real run's environment, or the shell, may have set."""
 _CHOICES: Mapping[str, str] = {op: op[-1] for op in (":-", ":=", ":?", ":+", "-", "=", "?", "+")}
 
 
@@ -36,13 +53,15 @@ class Variables:
         """Return whether a variable is set, and its value; an unknown one counts as set."""
         if name in self._values:
             return True, self._values[name]
-        return (True, None) if self._others else (False, "")
+        if self._others or name in _ENVIRONMENT or name.startswith(("DPKG_", "LC_", "DEBCONF_")):
+            return True, None
+        return False, ""
 
     def assign(self, name: str, value: Value) -> None:
         self._values[name] = value
 
     def unset(self, name: str) -> None:
-        """Forget a name; another's value under it stays possible only as an unknown one."""
+        """Take a variable away."""
         self._values.pop(name, None)
 
     def forget(self, names: Iterable[str]) -> None:
@@ -113,6 +132,8 @@ def expand_fields(word: Word, scope: Scope, run: Run) -> list[Value]:
                 started = True
             continue
         value = _value(part, scope, run)
+        if value and not isinstance(part, Literal) and not part.quoted and scope.variables.find("IFS")[0]:
+            value = None  # it is split in a way that isn't followed
         if isinstance(part, Literal) or part.quoted or value is None:
             current = None if current is None or value is None else current + value
             started = True
@@ -143,6 +164,11 @@ def expand_pattern(word: Word, scope: Scope, run: Run) -> Value:
         quoted = part.quoted
         result += re.sub(r"([*?\[])", r"[\1]", value) if quoted else value
     return result
+
+
+def has_pattern(value: str) -> bool:
+    """Tell whether a field would be expanded to path names."""
+    return any(char in value for char in "*?[")
 
 
 def matches_pattern(value: str, pattern: str) -> bool:

@@ -10,10 +10,8 @@ reach with the given arguments in a clean environment; there may be more.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Protocol
 
-from copacetic.unpack.deb.shell.conditions import evaluate_test
+from copacetic.unpack.deb.shell.builtin import BUILTINS, CONFMODULE, PROGRAM_SEARCHES
 from copacetic.unpack.deb.shell.expansion import (
     Scope,
     Value,
@@ -21,9 +19,10 @@ from copacetic.unpack.deb.shell.expansion import (
     expand_fields,
     expand_pattern,
     expand_value,
+    has_pattern,
     matches_pattern,
 )
-from copacetic.unpack.deb.shell.parser import parse_shell
+from copacetic.unpack.deb.shell.machine import MAX_CALLS, Reached, State, Status, Surroundings
 from copacetic.unpack.deb.shell.syntax import (
     AndOr,
     Case,
@@ -31,7 +30,6 @@ from copacetic.unpack.deb.shell.syntax import (
     Function,
     Group,
     If,
-    Literal,
     Node,
     Pipeline,
     Redirect,
@@ -44,45 +42,11 @@ from copacetic.unpack.deb.shell.syntax import (
     has_jump,
 )
 
-__all__ = ["Reached", "Surroundings", "reach_commands"]
+__all__ = ["CONFMODULE", "PROGRAM_SEARCHES", "Reached", "Surroundings", "reach_commands"]
 
 _NOWHERE = frozenset(("/dev/null", "/dev/stderr", "/dev/stdout", "/dev/tty"))
 MAX_STEPS = 50_000
-MAX_CALLS = 16
 MAX_ROUNDS = 64
-
-Status = bool | None
-
-
-@dataclass(frozen=True, slots=True)
-class Reached:
-    """A command that a script may run."""
-
-    line: int
-    words: tuple[Value, ...]
-    """The command and its arguments; None for those that aren't known."""
-    writes: tuple[Value, ...]
-    """Files that its output is redirected into."""
-    certain: bool
-    """Every run gets here."""
-
-
-class Surroundings(Protocol):
-    """What a script can ask its surroundings; None when the answer isn't known."""
-
-    def compare_versions(self, left: str, operator: str, right: str) -> bool | None: ...
-
-    def test_file(self, operator: str, path: str) -> bool | None: ...
-
-    def has_program(self, name: str) -> bool | None: ...
-
-    def ask(self, words: Sequence[Value]) -> bool | None:
-        """Whether a command that changes nothing succeeds."""
-        ...
-
-    def find_source(self, path: str) -> str | None:
-        """The text of a file with more commands, if it is known."""
-        ...
 
 
 def reach_commands(
@@ -93,24 +57,13 @@ def reach_commands(
     surroundings: Surroundings,
 ) -> tuple[Reached, ...]:
     """
-    Return the commands that a script may run; without arguments, whatever they may be. Raises `ShellSyntaxError` when it is
-    too complex to tell.
+    Return the commands that a script may run; without arguments, whatever they may be.
+
+    Raises `ShellSyntaxError` when it is too complex to tell.
     """
     interpreter = _Interpreter(arguments, variables, surroundings)
     interpreter.run(nodes)
     return tuple(interpreter.reached)
-
-
-@dataclass(slots=True)
-class _State:
-    variables: Variables
-    arguments: tuple[Value, ...] | None
-    stopped: str = ""
-    """How this path ended: `exit`, `return`, or not at all."""
-    certain: bool = True
-
-    def copy(self) -> _State:
-        return _State(self.variables.copy(), self.arguments, self.stopped, self.certain)
 
 
 class _Interpreter:
@@ -118,10 +71,11 @@ class _Interpreter:
         self, arguments: Sequence[str] | None, variables: Mapping[str, str], surroundings: Surroundings
     ) -> None:
         self.reached: list[Reached] = []
-        self._state = _State(Variables(variables), None if arguments is None else tuple(arguments))
-        self._surroundings = surroundings
+        self.state = State(Variables(variables), None if arguments is None else tuple(arguments))
+        self.surroundings = surroundings
+        self._locals: list[dict[str, tuple[bool, Value]]] = []
         self._functions: dict[str, Node] = {}
-        self._returned: list[list[_State]] = []
+        self._returned: list[list[State]] = []
         self._steps = 0
 
     # -- control ---------------------------------------------------------------------------------------------
@@ -129,7 +83,7 @@ class _Interpreter:
     def run(self, nodes: Sequence[Node]) -> Status:
         status: Status = True
         for node in nodes:
-            if self._state.stopped:
+            if self.state.stopped:
                 break
             status = self._node(node)
         return status
@@ -159,31 +113,31 @@ class _Interpreter:
             case Group():
                 return self._group(node)
 
-    def _choose(self, *alternatives: Callable[[], object]) -> None:
+    def choose(self, *alternatives: Callable[[], object]) -> None:
         """Follow all alternatives from here, and go on with what they have in common."""
-        start = self._state
-        ends: list[_State] = []
+        start = self.state
+        ends: list[State] = []
         for alternative in alternatives:
-            self._state = start.copy()
-            self._state.certain = False
+            self.state = start.copy()
+            self.state.certain = False
             alternative()
-            ends.append(self._state)
+            ends.append(self.state)
         self._merge(ends, certain=start.certain)
 
     def _maybe(self, node: Node) -> Status:
         """Follow a command that may be left out, and return its own status."""
         statuses: list[Status] = []
-        self._choose(lambda: statuses.append(self._node(node)), lambda: None)
+        self.choose(lambda: statuses.append(self._node(node)), lambda: None)
         return statuses[0]
 
-    def _merge(self, ends: Sequence[_State], *, certain: bool) -> None:
+    def _merge(self, ends: Sequence[State], *, certain: bool) -> None:
         alive = [state for state in ends if not state.stopped]
         for state in ends:
             if state.stopped == "return" and self._returned:
                 self._returned[-1].append(state)
         if not alive:
             stopped = "return" if any(state.stopped == "return" for state in ends) else "exit"
-            self._state = _State(ends[0].variables.copy(), ends[0].arguments, stopped, certain=False)
+            self.state = State(ends[0].variables.copy(), ends[0].arguments, stopped, certain=False)
             return
         merged = alive[0].copy()
         for state in alive[1:]:
@@ -191,33 +145,33 @@ class _Interpreter:
             if state.arguments != merged.arguments:
                 merged.arguments = None
         merged.certain = certain and len(alive) == len(ends)
-        self._state = merged
+        self.state = merged
 
-    def _isolated(self, nodes: Sequence[Node]) -> Status:
+    def isolate(self, nodes: Sequence[Node]) -> Status:
         """Run in a subshell: whatever happens to variables there is gone afterwards."""
-        saved, functions = self._state, dict(self._functions)
-        self._state = saved.copy()
+        saved, functions = self.state, dict(self._functions)
+        self.state = saved.copy()
         status = self.run(nodes)
-        ended = self._state.stopped
-        self._state, self._functions = saved, functions
+        ended = self.state.stopped
+        self.state, self._functions = saved, functions
         return None if ended else status
 
-    def _substitute(self, part: Substitution) -> Value:
+    def substitute(self, part: Substitution) -> Value:
         before = len(self.reached)
-        status = self._isolated(part.body)
+        status = self.isolate(part.body)
         silent = all(reached.words[0] in PROGRAM_SEARCHES for reached in self.reached[before:])
         return "" if status is False and silent else None
 
     @property
-    def _scope(self) -> Scope:
-        return Scope(self._state.variables, self._state.arguments)
+    def scope(self) -> Scope:
+        return Scope(self.state.variables, self.state.arguments)
 
     # -- compound commands -----------------------------------------------------------------------------------
 
     def _and_or(self, node: AndOr) -> Status:
         status = self._node(node.first)
         for operator, following in node.rest:
-            if self._state.stopped:
+            if self.state.stopped:
                 break
             wanted = operator == "&&"
             if status is None:
@@ -229,27 +183,25 @@ class _Interpreter:
     def _pipeline(self, node: Pipeline) -> Status:
         if len(node.commands) > 1:
             for command in node.commands:
-                self._isolated((command,))
+                self.isolate((command,))
             return None
         status = self._node(node.commands[0])
         return None if status is None else status is not node.negated
 
-    def _if(
-        self, branches: Sequence[tuple[tuple[Node, ...], tuple[Node, ...]]], orelse: tuple[Node, ...]
-    ) -> Status:
+    def _if(self, branches: Sequence[tuple[tuple[Node, ...], tuple[Node, ...]]], orelse: tuple[Node, ...]) -> Status:
         if not branches:
             return self.run(orelse)
         condition, body = branches[0]
         status = self.run(condition)
-        if self._state.stopped:
+        if self.state.stopped:
             return None
         if status is None:
-            self._choose(lambda: self.run(body), lambda: self._if(branches[1:], orelse))
+            self.choose(lambda: self.run(body), lambda: self._if(branches[1:], orelse))
             return None
         return self.run(body) if status else self._if(branches[1:], orelse)
 
     def _case(self, node: Case) -> Status:
-        subject = expand_value(node.word, self._scope, self._substitute)
+        subject = expand_value(node.word, self.scope, self.substitute)
         return self._arms(subject, node.arms)
 
     def _arms(self, subject: Value, arms: Sequence[tuple[tuple[Word, ...], tuple[Node, ...]]]) -> Status:
@@ -258,35 +210,33 @@ class _Interpreter:
         patterns, body = arms[0]
         answer: Status = False
         for word in patterns:
-            pattern = expand_pattern(word, self._scope, self._substitute)
-            if pattern == "*" or (
-                subject is not None and pattern is not None and matches_pattern(subject, pattern)
-            ):
+            pattern = expand_pattern(word, self.scope, self.substitute)
+            if pattern == "*" or (subject is not None and pattern is not None and matches_pattern(subject, pattern)):
                 answer = True
                 break
             if subject is None or pattern is None:
                 answer = None
         if answer is None:
-            self._choose(lambda: self.run(body), lambda: self._arms(subject, arms[1:]))
+            self.choose(lambda: self.run(body), lambda: self._arms(subject, arms[1:]))
             return None
         return self.run(body) if answer else self._arms(subject, arms[1:])
 
     def _for(self, node: For) -> Status:
         values: list[Value] = []
         if node.words is None:
-            values = [None] if self._state.arguments is None else list(self._state.arguments)
+            values = [None] if self.state.arguments is None else list(self.state.arguments)
         for word in node.words or ():
-            values += expand_fields(word, self._scope, self._substitute)
-        plain = all(value is not None and not any(char in value for char in "*?[") for value in values)
+            values += expand_fields(word, self.scope, self.substitute)
+        plain = all(value is not None and not has_pattern(value) for value in values)
         if plain and len(values) <= MAX_ROUNDS and not has_jump(node.body):
             for value in values:
-                self._state.variables.assign(node.name, value)
+                self.state.variables.assign(node.name, value)
                 self.run(node.body)
             return None
         self._forget(node.body)
-        self._state.variables.assign(node.name, None)
-        self._choose(lambda: self.run(node.body), lambda: None)
-        self._state.variables.assign(node.name, None)
+        self.state.variables.assign(node.name, None)
+        self.choose(lambda: self.run(node.body), lambda: None)
+        self.state.variables.assign(node.name, None)
         self._forget(node.body)
         return None
 
@@ -294,235 +244,103 @@ class _Interpreter:
         loop = (*node.condition, *node.body)
         self._forget(loop)
         status = self.run(node.condition)
-        if status is not False and not self._state.stopped:
-            self._choose(lambda: self.run(node.body), lambda: None)
+        if status is not False and not self.state.stopped:
+            self.choose(lambda: self.run(node.body), lambda: None)
         self._forget(loop)
         return None
 
     def _group(self, node: Group) -> Status:
         writes = self._redirections(node.redirects)
         if writes:
-            self._note(node.line, ("{",), writes)
-        return self._isolated(node.body) if node.subshell else self.run(node.body)
+            self.note(node.line, ("{",), writes)
+        return self.isolate(node.body) if node.subshell else self.run(node.body)
 
     def _forget(self, nodes: tuple[Node, ...]) -> None:
         """Take every variable that these commands may set for unknown, as a loop's first round is not its last."""
         names = find_assigned(nodes)
         if names & self._functions.keys():
             names |= find_assigned(tuple(self._functions.values()))
-        self._state.variables.forget(names)
+        self.state.variables.forget(names)
         if names & {".", "source", "eval"}:
-            self._state.variables.forget_all()
+            self.state.variables.forget_all()
         if names & {"shift", "set"}:
-            self._state.arguments = None
+            self.state.arguments = None
 
     # -- simple commands -------------------------------------------------------------------------------------
 
     def _simple(self, node: Simple) -> Status:
         words: list[Value] = []
         for word in node.words:
-            words += expand_fields(word, self._scope, self._substitute)
+            words += expand_fields(word, self.scope, self.substitute)
         writes = self._redirections(node.redirects)
-        values = [(name, expand_value(word, self._scope, self._substitute)) for name, word in node.assignments]
+        values = [(name, expand_value(word, self.scope, self.substitute)) for name, word in node.assignments]
         if not words:
             for name, value in values:
-                self._state.variables.assign(name, value)
+                self.state.variables.assign(name, value)
             if writes:
-                self._note(node.line, (":",), writes)
+                self.note(node.line, (":",), writes)
             return None if node.words or any(value is None for _, value in values) else True
-        return self._run_words(node, words, writes)
+        return self.run_words(node, words, writes)
 
-    def _run_words(self, node: Simple, words: Sequence[Value], writes: tuple[Value, ...] = ()) -> Status:
+    def run_words(self, node: Simple, words: Sequence[Value], writes: tuple[Value, ...] = ()) -> Status:
         command = words[0] if words else ":"
         function = self._functions.get(command) if command is not None else None
-        builtin = _BUILTINS.get(command) if command is not None else None
+        builtin = BUILTINS.get(command) if command is not None else None
         if function is None and builtin is None:
-            self._note(node.line, tuple(words), writes)
-            return self._surroundings.ask(words)
+            self.note(node.line, tuple(words), writes)
+            return self.surroundings.ask(words)
         if writes:
-            self._note(node.line, (":",), writes)
+            self.note(node.line, (":",), writes)
         if function is not None:
-            return self._call(function, words[1:])
+            for name, word in node.assignments:
+                self.state.variables.assign(name, expand_value(word, self.scope, self.substitute))
+            return self.call(function, words[1:])
         return builtin(self, node, words) if builtin is not None else None
 
     def _redirections(self, redirects: Sequence[Redirect]) -> tuple[Value, ...]:
         """Return the files that are written to."""
         writes: list[Value] = []
         for redirect in redirects:
-            target = expand_value(redirect.target, self._scope, self._substitute)
+            target = expand_value(redirect.target, self.scope, self.substitute)
             descriptor = redirect.operator == ">&" and target is not None and target.isdigit()
             closes = redirect.operator == ">&" and target == "-"
             if ">" in redirect.operator and not descriptor and not closes and target not in _NOWHERE:
                 writes.append(target)
         return tuple(writes)
 
-    def _note(self, line: int, words: tuple[Value, ...], writes: tuple[Value, ...]) -> None:
-        self.reached.append(Reached(line, words, writes, self._state.certain))
+    def note(self, line: int, words: tuple[Value, ...], writes: tuple[Value, ...]) -> None:
+        self.reached.append(Reached(line, words, writes, self.state.certain))
 
-    def _call(self, body: Node, arguments: Sequence[Value]) -> Status:
+    def call(self, body: Node, arguments: Sequence[Value]) -> Status:
         if len(self._returned) >= MAX_CALLS:
             raise ShellSyntaxError("calls nested too deeply to follow")
-        saved, certain = self._state.arguments, self._state.certain
-        self._state.arguments = tuple(arguments)
+        saved, certain = self.state.arguments, self.state.certain
+        # A pattern is expanded before a function sees it.
+        self.state.arguments = tuple(None if value is None or has_pattern(value) else value for value in arguments)
         self._returned.append([])
+        self._locals.append({})
         status = self._node(body)
         returned = self._returned.pop()
-        if returned or self._state.stopped == "return":
-            ends = [*returned, self._state]
-            exits = self._state.stopped == "exit"
+        if returned or self.state.stopped == "return":
+            ends = [*returned, self.state]
+            exits = self.state.stopped == "exit"
             for state in returned:
                 state.stopped = ""
-            self._state.stopped = "" if self._state.stopped == "return" else self._state.stopped
+            self.state.stopped = "" if self.state.stopped == "return" else self.state.stopped
             self._merge(ends, certain=certain)
-            self._state.certain = certain and not exits
+            self.state.certain = certain and not exits
             status = None
-        self._state.arguments = saved
+        for name, (known, value) in self._locals.pop().items():
+            if known:
+                self.state.variables.assign(name, value)
+            else:
+                self.state.variables.unset(name)
+        self.state.arguments = saved
         return status
 
-    # -- builtins --------------------------------------------------------------------------------------------
+    def depth(self) -> int:
+        return len(self._returned)
 
-    def do_test(self, node: Simple, words: Sequence[Value]) -> Status:
-        closing = {"[": "]", "[[": "]]"}.get(words[0] or "")
-        inner = words[1:-1] if closing is not None and words[-1] == closing else words[1:]
-        answer = evaluate_test(inner, self._surroundings.test_file)
-        if answer is None:
-            self._note(node.line, tuple(words), ())
-        return answer
-
-    def do_dpkg(self, node: Simple, words: Sequence[Value]) -> Status:
-        operands = [word for word in words[1:] if word != "--"]
-        if operands[:1] != ["--compare-versions"]:
-            self._note(node.line, tuple(words), ())
-            return None
-        if len(operands) != 4 or operands[1] is None or operands[2] is None or operands[3] is None:
-            return None
-        return self._surroundings.compare_versions(operands[1], operands[2], operands[3])
-
-    def do_stop(self, _node: Simple, words: Sequence[Value]) -> Status:
-        self._state.stopped = "return" if words[0] == "return" and self._returned else "exit"
-        status = words[1] if len(words) > 1 else None
-        return None if status is None else status == "0"
-
-    def do_declare(self, node: Simple, words: Sequence[Value]) -> Status:
-        for word in node.words[1:]:
-            first = word.parts[0]
-            name, assigned, value = first.text.partition("=") if isinstance(first, Literal) else ("", "", "")
-            if assigned:
-                rest = Word((Literal(value), *word.parts[1:]))
-                self._state.variables.assign(name, expand_value(rest, self._scope, self._substitute))
-            elif not name:
-                self._state.variables.forget_all()
-            elif words[0] == "local":
-                self._state.variables.assign(name, "")
-        return True
-
-    def do_set(self, _node: Simple, words: Sequence[Value]) -> Status:
-        if "--" in words:
-            self._state.arguments = tuple(words[words.index("--") + 1 :])
-        elif any(word is None or not word.startswith(("-", "+")) for word in words[1:2]):
-            self._state.arguments = None
-        return True
-
-    def do_shift(self, _node: Simple, words: Sequence[Value]) -> Status:
-        arguments = self._state.arguments
-        count = words[1] if len(words) > 1 else "1"
-        known = arguments is not None and count is not None and count.isdigit()
-        self._state.arguments = arguments[int(count or 0) :] if known and arguments is not None else None
-        return None
-
-    def do_unset(self, _node: Simple, words: Sequence[Value]) -> Status:
-        for word in words[1:]:
-            self._state.variables.unset(word or "")
-        return True
-
-    def do_read(self, _node: Simple, words: Sequence[Value]) -> Status:
-        for word in words[1:]:
-            if word is not None and not word.startswith("-"):
-                self._state.variables.assign(word, None)
-        return None
-
-    def do_source(self, node: Simple, words: Sequence[Value]) -> Status:
-        """Follow another file's commands; where they aren't known, it may have set everything."""
-        path = words[1] if len(words) > 1 and words[0] != "eval" else None
-        text = self._surroundings.find_source(path) if path is not None and path != CONFMODULE else None
-        if text is not None and len(self._returned) < MAX_CALLS:
-            return self._call(Group(parse_shell(text, on_line=node.line)), self._state.arguments or ())
-        self._note(node.line, tuple(words), ())
-        if path == CONFMODULE:
-            self._state.variables.assign("RET", None)
-        else:
-            self._state.variables.forget_all()
-        return None
-
-    def do_debconf(self, node: Simple, words: Sequence[Value]) -> Status:
-        self._note(node.line, tuple(words), ())
-        self._state.variables.assign("RET", None)
-        return None
-
-    def do_trap(self, node: Simple, words: Sequence[Value]) -> Status:
-        action = words[1] if len(words) > 2 else "-"
-        if action is None:
-            self._note(node.line, tuple(words), ())
-        elif action not in ("-", "") and not action.isdigit():
-            before = len(self.reached)
-            self._choose(lambda: self._isolated(parse_shell(action)), lambda: None)
-            self.reached[before:] = [
-                Reached(node.line, r.words, r.writes, certain=False) for r in self.reached[before:]
-            ]
-        return True
-
-    def do_search(self, node: Simple, words: Sequence[Value]) -> Status:
-        """Look for a program: `command -v`, `which`, `type`."""
-        operands = [word for word in words[1:] if word is None or not word.startswith("-")]
-        if words[0] == "command" and words[1:2] not in (["-v"], ["-V"]):
-            return self._run_words(node, words[1:])
-        self._note(node.line, tuple(words), ())
-        if len(operands) != 1 or operands[0] is None:
-            return None
-        return self._surroundings.has_program(operands[0])
-
-    def do_exec(self, node: Simple, words: Sequence[Value]) -> Status:
-        if len(words) > 1:
-            self._note(node.line, tuple(words[1:]), ())
-            self._state.stopped = "exit"
-        return None
-
-    def do_known(self, _node: Simple, words: Sequence[Value]) -> Status:
-        return words[0] != "false"
-
-    def do_ignore(self, _node: Simple, _words: Sequence[Value]) -> Status:
-        return None
-
-
-PROGRAM_SEARCHES = frozenset(("command", "which", "type"))
-CONFMODULE = "/usr/share/debconf/confmodule"
-
-Builtin = Callable[[_Interpreter, Simple, Sequence[Value]], Status]
-
-_BUILTINS: Mapping[str, Builtin] = {
-    name: builtin
-    for names, builtin in (
-        (": true false", _Interpreter.do_known),
-        ("[ [[ test", _Interpreter.do_test),
-        ("dpkg", _Interpreter.do_dpkg),
-        ("exit return", _Interpreter.do_stop),
-        ("export readonly local declare typeset", _Interpreter.do_declare),
-        ("set", _Interpreter.do_set),
-        ("shift", _Interpreter.do_shift),
-        ("unset", _Interpreter.do_unset),
-        ("read getopts", _Interpreter.do_read),
-        (". source eval", _Interpreter.do_source),
-        ("trap", _Interpreter.do_trap),
-        ("exec", _Interpreter.do_exec),
-        ("command which type", _Interpreter.do_search),
-        ("break continue umask wait", _Interpreter.do_ignore),
-        (
-            " ".join(
-                f"db_{verb}"
-                for verb in ["get", "set", "input", "go", "fset", "fget", "metaget", "subst", "reset", "version", "capb", "stop", "purge", "register", "unregister", "settitle", "title", "beginblock", "endblock", "info", "progress", "x_loadtemplatefile", "text", "clear", "previous_module"]
-            ),
-            _Interpreter.do_debconf,
-        ),
-    )
-    for name in names.split()
-}
+    def keep_local(self, name: str) -> None:
+        if self._locals:
+            self._locals[-1].setdefault(name, self.state.variables.find(name))

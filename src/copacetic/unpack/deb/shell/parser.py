@@ -217,7 +217,9 @@ class _Parser(WordParser):
                     break
             self._expect_char(")")
             arms.append((tuple(patterns), self.parse_list(frozenset(("esac",)))))
-            self._operator(";;&", ";;", ";&")
+            if self._operator(";;&", ";&") is not None:
+                raise self.error("a case that falls through")
+            self._operator(";;")
 
     def _simple(self, line: int) -> Simple:
         assignments: list[tuple[str, Word]] = []
@@ -299,4 +301,3 @@ class _Parser(WordParser):
         if any(not isinstance(part, Literal) or part.quoted for part in delimiter.parts):
             return Word((Literal(content, quoted=True),))
         return Word(tuple(_Parser(content, line, self.depth).quoted(terminated=False)))
-

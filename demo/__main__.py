@@ -10,7 +10,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from roots import CACHE, NotPossibleError, build_root, compress
+from demo.roots import CACHE, NotPossibleError, build_root, compress
 
 OUT = CACHE.parent / "demo"
 

@@ -1,0 +1,187 @@
+# SPDX-License-Identifier: Apache-2.0
+"""
+`make bench`: local registry to local registry, copa against a Dockerfile upgrade by buildah, medians and ratios.
+
+    make bench                       everything
+    make bench ARGS="--runs 5 --only minbase"
+"""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
+
+from demo.roots import build_root
+from support.debian import layout_of
+from support.images import make_image, make_layer, write_layout
+from support.registry import docker_registry
+
+from bench.measure import Result, Sample, repeat, run
+
+COPA = str(Path(sys.executable).with_name("copa"))
+LARGE = (
+    "build-essential,ca-certificates,curl,default-jre-headless,ffmpeg,git,imagemagick,libpq-dev,libxml2-dev,nginx,nodejs,"
+    "openssh-client,openssl,php-cli,postgresql-client,python3-dev,python3-pip,redis-server,ruby,vim,wget"
+).split(",")
+GROUPS = ("start", "minbase", "large", "shared")
+
+
+@dataclass(frozen=True, slots=True)
+class Bench:
+    """Where everything is."""
+
+    work: Path
+    registry: str
+    runs: int
+
+    def push(self, layout: str, name: str) -> str:
+        target = f"{self.registry}/{name}:1"
+        subprocess.run(
+            ["skopeo", "copy", "--quiet", "--dest-tls-verify=false", layout, f"docker://{target}"], check=True
+        )
+        return target
+
+    def copa(self, image: str, cache: Path, tag: str) -> list[str]:
+        return [COPA, "patch", "-i", image, "-t", tag, "--push", "--cache-dir", str(cache), "-q", "--ignore-errors"]
+
+    def buildah(self, image: str, tag: str) -> Sample:
+        """Upgrade with a Dockerfile, from an empty storage, and push."""
+        folder = Path(tempfile.mkdtemp(dir=self.work))
+        (folder / "Dockerfile").write_text(
+            f"FROM {image}\nRUN apt-get update && apt-get -y upgrade && rm -rf /var/lib/apt/lists/*\n"
+        )
+        program = f"buildah --root {folder}/root --runroot {folder}/run --storage-driver overlay"
+        target = f"{image.rpartition(':')[0]}:{tag}"
+        script = (
+            f"{program} bud --quiet --isolation oci --runtime runc --network host --tls-verify=false -t {target} {folder} "
+            f"&& {program} push --quiet --tls-verify=false {target}"
+        )
+        sample = run(["sh", "-c", script])
+        subprocess.run(["sh", "-c", f"{program} rmi --all --force"], check=False, capture_output=True)
+        shutil.rmtree(folder, ignore_errors=True)
+        return sample
+
+
+@contextmanager
+def opened(runs: int) -> Iterator[Bench]:
+    with tempfile.TemporaryDirectory(prefix="copa-bench-") as folder, docker_registry(Path(folder)) as registry:
+        yield Bench(Path(folder), str(getattr(registry, "host", registry)), runs)
+
+
+def compare(bench: Bench, name: str, tars: list[Path]) -> list[Result]:
+    """Patch one image cold, with layers indexed, and with everything known; then let buildah do it."""
+    image = bench.push(layout_of(tars, bench.work / f"{name}-layout"), name)
+    caches: list[Path] = []
+
+    def cold() -> Sample:
+        caches.append(Path(tempfile.mkdtemp(dir=bench.work)))
+        return run(bench.copa(image, caches[-1], f"cold{len(caches)}"))
+
+    def indexed() -> Sample:
+        for bucket in ("patches", "patch-layers"):
+            for path in caches[-1].glob(f"{bucket}.v*"):
+                shutil.rmtree(path)
+        return run(bench.copa(image, caches[-1], "indexed"))
+
+    results = [repeat(f"{name}: copa, empty cache", bench.runs, cold)]
+    results.append(repeat(f"{name}: copa, layers indexed", bench.runs, indexed))
+    results.append(
+        repeat(f"{name}: copa, layer known", bench.runs, lambda: run(bench.copa(image, caches[-1], "known")))
+    )
+    results.append(repeat(f"{name}: buildah, Dockerfile upgrade", bench.runs, lambda: bench.buildah(image, "peer")))
+    return results
+
+
+def start(bench: Bench) -> list[Result]:
+    """How long nothing takes."""
+    tar = build_root("bookworm", name="bookworm-minbase", age=False)
+    image = layout_of([tar], bench.work / "start-layout")
+    cache = bench.work / "start-cache"
+    plan = [COPA, "plan", "-i", image, "--cache-dir", str(cache), "-q"]
+    run(plan)
+    return [
+        repeat("copa --help", bench.runs * 3, lambda: run([COPA, "--help"])),
+        repeat("copa plan, warm", bench.runs * 3, lambda: run(plan)),
+    ]
+
+
+def shared(bench: Bench) -> list[Result]:
+    """Eight images on one base, each with a layer of its own, against one."""
+    tar = build_root("bookworm", name="bookworm-minbase", age=False)
+    base = layout_of([tar], bench.work / "shared-layout").split(":")[1]
+    images = [bench.push(_on_top(bench, Path(base), tar, number), f"app{number}") for number in range(8)]
+
+    def together() -> Sample:
+        cache = Path(tempfile.mkdtemp(dir=bench.work))
+        with ThreadPoolExecutor(2) as pool:
+            script = "; ".join(
+                " ".join(bench.copa(image, cache, "shared")) + (" &" if number else "")
+                for number, image in enumerate(images)
+            )
+            return pool.submit(run, ["bash", "-c", script.replace("&;", "&") + " wait"]).result()
+
+    def one() -> Sample:
+        return run(bench.copa(images[0], Path(tempfile.mkdtemp(dir=bench.work)), "one"))
+
+    return [
+        repeat("one image on a base", bench.runs, one),
+        repeat("eight images on a base", bench.runs, together),
+    ]
+
+
+def _on_top(bench: Bench, _base: Path, tar: Path, number: int) -> str:
+    from demo.roots import compress
+    from support.images import Layer, describe
+
+    from copacetic.oci.manifest import OCI_LAYER
+
+    blob = compress(tar).read_bytes()
+    layers = [Layer(describe(blob, f"{OCI_LAYER}+gzip"), blob, tar.read_bytes())]
+    layers.append(make_layer({f"srv/app{number}": "x" * 100_000}))
+    layout = bench.work / f"app{number}"
+    write_layout(layout, {"1": make_image(layers)})
+    return f"oci:{layout}:1"
+
+
+def show(results: list[Result]) -> None:
+    width = max(len(result.name) for result in results)
+    for result in results:
+        peer = next((r for r in results if "buildah" in r.name and r.name.split(":")[0] == result.name.split(":")[0]), None)
+        if result.name.startswith("eight"):
+            peer = next(r for r in results if r.name.startswith("one image"))
+        ratio = ""
+        if peer is not None and peer is not result:
+            ratio = f"{peer.seconds / result.seconds:5.1f} x faster" if "buildah" in peer.name else f"{result.seconds / peer.seconds:5.2f} x one"
+        print(f"{result.name.ljust(width)}  {result.seconds:7.2f} s  {result.spread.rjust(13)}  {result.megabytes:5.0f} MB  {ratio}", flush=True)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="make bench")
+    parser.add_argument("--runs", type=int, default=3)
+    parser.add_argument("--only", choices=GROUPS, action="append")
+    arguments = parser.parse_args()
+    chosen = arguments.only or GROUPS
+    with opened(arguments.runs) as bench:
+        if "start" in chosen:
+            show(start(bench))
+        if "minbase" in chosen:
+            show(compare(bench, "minbase", [build_root("bookworm", name="bookworm-minbase", age=False)]))
+        if "shared" in chosen:
+            show(shared(bench))
+        if "large" in chosen:
+            base = build_root("bookworm", name="bookworm-minbase", age=False)
+            show(compare(bench, "large", [base, build_root("bookworm", name="bookworm-large", packages=LARGE, age=False)]))
+
+
+if __name__ == "__main__":
+    main()
