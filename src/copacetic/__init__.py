@@ -63,6 +63,5 @@ def __getattr__(name: str) -> Any:
     if home is None:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     value = getattr(import_module(f"{__name__}.{home}"), name)
-    # A sub-package of the same name sets itself as an attribute when it is imported: the function stays in its place.
     globals()[name] = value
     return value

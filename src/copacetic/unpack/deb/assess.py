@@ -2,7 +2,8 @@
 """
 All scripts and triggers of a set of packages, judged together.
 
-What a package changes is told from the lists of checksums, old and new, so that no payload is needed. An image
+What a package changes is told from the lists of checksums, old and new; of the payload only the configuration files,
+which are in no such list, are looked at. An image
 without scripts of its own (distroless) never ran any, and has no program to run them.
 """
 
@@ -16,6 +17,7 @@ from copacetic.inventory.dpkg import DpkgDatabase
 from copacetic.unpack.deb.changes import ChangeSet, PackageChange
 from copacetic.unpack.deb.judgement import Action
 from copacetic.unpack.deb.package import DebPackage
+from copacetic.unpack.deb.payload import read_checksums
 from copacetic.unpack.deb.scripts import JudgedScript, ScriptJudge, ScriptSet
 from copacetic.unpack.deb.surroundings import ImageSurroundings
 from copacetic.unpack.deb.triggers import find_activations
@@ -126,22 +128,34 @@ def _change(tree: TreeBuilder, database: DpkgDatabase, package: DebPackage) -> P
     old = database.md5sums(installed) if installed is not None else {}
     new = package.md5sums
     conffiles = _canonical(tree, package.conffiles)
+    news = _changed_conffiles(tree, database, package)
     if new is None:
         # Without checksums, everything that there was may change.
         files = _canonical(tree, (path for path in old_list if path)) - conffiles
-        return PackageChange(package.key, files=files, changed=files, conffiles=conffiles)
+        return PackageChange(package.key, files=files, changed=files, conffiles=news)
     new_files = {_resolve(tree, path): md5 for path, md5 in new.items()}
     old_files = {_resolve(tree, path): md5 for path, md5 in old.items()}
     present = _canonical(tree, old_list)
+    altered = {path for path, md5 in new_files.items() if path in present and old_files.get(path) != md5}
     return PackageChange(
         package.key,
         files=frozenset(new_files) - conffiles,
-        changed=frozenset(path for path, md5 in new_files.items() if path in present and old_files.get(path) != md5)
-        - conffiles,
+        changed=frozenset(altered) - conffiles,
         added=frozenset(new_files) - present - conffiles,
-        removed=frozenset(old_files) - frozenset(new_files),
-        conffiles=conffiles,
+        removed=frozenset(old_files) - frozenset(new_files) - conffiles,
+        conffiles=news,
     )
+
+
+def _changed_conffiles(tree: TreeBuilder, database: DpkgDatabase, package: DebPackage) -> frozenset[str]:
+    """Return the configuration files that the package ships with other bytes than before."""
+    shipped = [path for path, to_remove in package.conffiles.items() if not to_remove]
+    if package.installed is None or not shipped:
+        return _canonical(tree, package.conffiles)
+    old = database.conffiles(package.installed)
+    new = read_checksums(package.archive, shipped, installed_size=package.installed_size)
+    same = {path for path in shipped if path in old and old[path].md5 == new.get(path)}
+    return _canonical(tree, (path for path in (*package.conffiles, *old) if path not in same))
 
 
 def _canonical(tree: TreeBuilder, paths: Iterable[str]) -> frozenset[str]:

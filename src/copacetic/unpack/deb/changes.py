@@ -29,6 +29,7 @@ class PackageChange:
     added: frozenset[str] = frozenset()
     removed: frozenset[str] = frozenset()
     conffiles: frozenset[str] = frozenset()
+    """Configuration files that are shipped with other bytes than before."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -36,7 +36,7 @@ INSPECTING = _names(
     date getopt hostname logname nproc tput tty uname whoami arch df dpkg-architecture getconf
     dpkg-query dpkg-realpath dpkg-vendor ischroot mountpoint pidof pgrep ps ss netstat lsof fuser
     aa-enabled selinuxenabled systemd-detect-virt systemd-escape getcap getfacl getfattr locale modinfo lsmod
-    pg_controldata pg_lsclusters pg_config
+    pg_controldata pg_lsclusters pg_config exim_dumpdb testparm
     logger log_action_begin_msg log_action_cont_msg log_action_end_msg log_daemon_msg log_end_msg
     log_failure_msg log_success_msg log_warning_msg log_progress_msg warning
     """
@@ -121,6 +121,7 @@ _FONTS = (
     "usr/share/ghostscript/fonts",
     "usr/share/texmf/fonts",
 )
+_EMACS = ("usr/lib/emacsen-common", "usr/share/emacs/site-lisp", "usr/share/emacs-site-lisp")
 _MANUALS = "the manual's index serves only apropos and whatis, and man-db's own timer renews it"
 
 DERIVERS: Mapping[str, Deriver] = {
@@ -161,15 +162,15 @@ DERIVERS: Mapping[str, Deriver] = {
     "systemd-hwdb": Deriver(("usr/lib/udev/hwdb.d", "lib/udev/hwdb.d", "etc/udev/hwdb.d")),
     "locale-gen": Deriver(("usr/share/i18n", "etc/locale.gen")),
     "update-binfmts": Deriver(("usr/share/binfmts",)),
-    "update-exim4.conf": Deriver(("etc/exim4", "usr/share/exim4")),
+    "update-exim4.conf": Deriver((), rebuilt="exim4 writes this file anew whenever it starts"),
     "pg_updatedicts": Deriver(("usr/share/hunspell", "usr/share/myspell/dicts")),
     "update-catalog": Deriver(("etc/sgml", "usr/share/sgml")),
     "update-xmlcatalog": Deriver(("etc/xml", "usr/share/xml")),
     "helpztags": Deriver(("usr/share/vim",), names_only=True),
-    "emacs-install": Deriver(("usr/lib/emacsen-common", "usr/share/emacs")),
-    "emacs-remove": Deriver(("usr/lib/emacsen-common", "usr/share/emacs")),
-    "emacs-package-install": Deriver(("usr/lib/emacsen-common", "usr/share/emacs")),
-    "emacs-package-remove": Deriver(("usr/lib/emacsen-common", "usr/share/emacs")),
+    "emacs-install": Deriver(_EMACS),
+    "emacs-remove": Deriver(_EMACS),
+    "emacs-package-install": Deriver(_EMACS),
+    "emacs-package-remove": Deriver(_EMACS),
     "update-dictcommon-hunspell": Deriver(("usr/share/hunspell",)),
     "update-dictcommon-aspell": Deriver(("usr/lib/aspell", "usr/share/aspell")),
     "update-cracklib": Deriver(("usr/share/dict",)),

@@ -27,6 +27,7 @@ from copacetic.unpack.deb.commands import (
     SERVICES,
     Deriver,
 )
+from copacetic.unpack.deb.handlers.users import parse_account
 from copacetic.unpack.deb.judgement import HARMLESS, Action, Judgement, needs_execution
 from copacetic.unpack.deb.shell.expansion import Value
 from copacetic.unpack.deb.shell.interpret import CONFMODULE, PROGRAM_SEARCHES, Reached
@@ -43,6 +44,8 @@ class Settled(Protocol):
     def resolve(self, path: str) -> str: ...
 
     def has_program(self, name: str) -> bool | None: ...
+
+    def test_file(self, operator: str, path: str) -> bool | None: ...
 
 
 @dataclass(slots=True)
@@ -114,6 +117,8 @@ class CommandJudge:
             word is not None and (word == "--in-place" or ("i" in word and word[0] == "-" and word[1:2] != "-"))
             for word in words[1:]
         )
+        if name == "perl" and any('exec "/usr/bin/mandb"' in word for word in words if word is not None):
+            return self._derive("mandb", DERIVERS["mandb"])
         deletes = name == "find" and any(word in ("-delete", "-exec", "-execdir", "-ok") for word in words)
         if in_place or deletes:
             return self._changer(name, words, repeated=repeated, certain=False)
@@ -203,16 +208,23 @@ class CommandJudge:
     # -- commands with a rule of their own -------------------------------------------------------------------
 
     def do_maintscript(self, words: Sequence[Value], _repeated: bool, _certain: bool) -> Judgement:
-        """dpkg-maintscript-helper acts only on upgrades from a version up to the one that it is given."""
+        """
+        dpkg-maintscript-helper acts on upgrades from a version up to the one that it is given, and only when what it
+        is to move away is there.
+        """
         operands = list(words[1 : words.index("--")]) if "--" in words else list(words[1:])
-        position = 2 if operands[:1] == ["rm_conffile"] else 3
+        verb, path = (*operands, None, None)[:2]
+        position = 2 if verb == "rm_conffile" else 3
         prior = operands[position] if len(operands) > position else ""
-        if prior and self.installed_version and self.precedes(self.installed_version, prior) is False:
-            return HARMLESS
         if not self.installed_version:
             return HARMLESS
-        path = operands[1] if len(operands) > 1 and operands[1] is not None else "a path"
-        return needs_execution(f"dpkg-maintscript-helper {operands[0] if operands else ''} has to act on {path}")
+        if prior and self.precedes(self.installed_version, prior) is False:
+            return HARMLESS
+        test = "-L" if verb == "symlink_to_dir" else "-d" if verb == "dir_to_symlink" else "-e"
+        there = self.image.test_file(test, path) if path is not None else None
+        if there is False or (verb == "dir_to_symlink" and path and self.image.test_file("-L", path)):
+            return HARMLESS
+        return needs_execution(f"dpkg-maintscript-helper {verb or ''} has to act on {path or 'a path'}")
 
     def do_alternatives(self, words: Sequence[Value], repeated: bool, certain: bool) -> Judgement:
         known = tuple(word for word in words[1:] if word is not None)
@@ -244,11 +256,26 @@ class CommandJudge:
             return self.do_bytecode(words, repeated, certain)
         return HARMLESS if repeated else needs_execution("it runs a Python program")
 
+    def do_java(self, words: Sequence[Value], repeated: bool, _certain: bool) -> Judgement:
+        """Class data archives only speed up starting, and Java ignores one of another build."""
+        program = words[0] or ""
+        if "-version" in words:
+            return HARMLESS
+        if "-Xshare:dump" not in words or not program.endswith("/bin/java"):
+            return self._unknown("java", program, words, repeated=repeated)
+        archive = f"{program.removesuffix('/bin/java')}/lib/server/classes.jsa"
+        return Judgement(
+            ScriptClass.REPRODUCED,
+            "the class data archive of the old build is removed; it only speeds up starting",
+            (Action("remove", (archive,), self.package),),
+        )
+
     def do_users(self, words: Sequence[Value], repeated: bool, certain: bool) -> Judgement:
         known = tuple(word for word in words if word is not None)
         if repeated or self._settled(words):
             return HARMLESS
-        if len(known) < len(words) or not certain or "--system" not in known:
+        understood = len(known) == len(words) and parse_account(known) is not None
+        if not understood or not certain or self.image.has_program(known[0]) is not True:
             return needs_execution(f"{words[0]} may add a user or a group")
         return Judgement(ScriptClass.REPRODUCED, f"{words[0]} is reproduced", (Action("users", known, self.package),))
 
@@ -282,6 +309,7 @@ _SPECIAL: Mapping[str, Special] = {
     "dpkg-maintscript-helper": CommandJudge.do_maintscript,
     "update-alternatives": CommandJudge.do_alternatives,
     "update-ca-certificates": CommandJudge.do_certificates,
+    "java": CommandJudge.do_java,
     "ldconfig": CommandJudge.do_ldconfig,
     "ucf": CommandJudge.do_ucf,
     ".": CommandJudge.do_source,

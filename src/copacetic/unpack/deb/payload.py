@@ -9,7 +9,7 @@ file's content is a window of it. Every path is relative and crosses nothing tha
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,7 +22,7 @@ from copacetic.oci.filesystem import FileType
 from copacetic.oci.tarstream import TarEntry, TarLimits, TarReader
 from copacetic.unpack.deb.archive import DebArchive, guard_package
 
-__all__ = ["PayloadEntry", "spool_payload", "spool_payloads"]
+__all__ = ["PayloadEntry", "read_checksums", "spool_payload", "spool_payloads"]
 
 MAX_ENTRIES = 1_000_000
 MAX_FILE = 8 * 1024**3
@@ -77,6 +77,25 @@ def spool_payload(archive: DebArchive, spool: Path, *, installed_size: int) -> t
             _check_path(described, entries, archive.path.name)
             entries[described.path] = described
     return tuple(entries.values())
+
+
+def read_checksums(archive: DebArchive, paths: Collection[str], *, installed_size: int) -> Mapping[str, str]:
+    """Return the MD5 of some files of a payload, reading no further than to the last of them."""
+    missing = set(paths)
+    found: dict[str, str] = {}
+    limit = 2 * installed_size + SIZE_FLOOR
+    with guard_package(archive.path), archive.open_part(archive.data, limit=limit) as stream:
+        reader = TarReader(stream, limits=TarLimits(entries=MAX_ENTRIES, file_size=MAX_FILE), chunk=1 << 16)
+        for entry in reader if missing else ():
+            if entry.path in missing and entry.type == "0":
+                digest = hashlib.md5(usedforsecurity=False)
+                for piece in reader.content():
+                    digest.update(piece)
+                found[entry.path] = digest.hexdigest()
+                missing.discard(entry.path)
+                if not missing:
+                    break
+    return found
 
 
 class _Tee:

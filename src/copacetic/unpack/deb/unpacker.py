@@ -19,7 +19,7 @@ from copacetic.oci.filesystem import Entry, FileType, ImageFilesystem
 from copacetic.unpack import Composition, FetchedPackage
 from copacetic.unpack.deb.accounts import Accounts
 from copacetic.unpack.deb.assess import Assessment, assess_packages
-from copacetic.unpack.deb.handlers.reproduce import Reproduction, reproduce
+from copacetic.unpack.deb.handlers.reproduce import Reproduction, make_accounts, reproduce
 from copacetic.unpack.deb.install import Installation, Installer, md5_of
 from copacetic.unpack.deb.owners import Ownership
 from copacetic.unpack.deb.package import SCRIPTS, DebPackage, load_package
@@ -63,12 +63,14 @@ class DebUnpacker:
         tree = TreeBuilder(self._fs)
         assessment = assess_packages(tree, self._database, loaded)
         _refuse_execution(assessment)
+        reproduction = Reproduction(tree, self._database, loaded, epoch)
+        make_accounts(reproduction, assessment.actions)
         payloads = dict(zip((p.key for p in loaded), self._spool(loaded, scratch), strict=True))
         ownership = Ownership(self._database, loaded, {key: [e.path for e in p] for key, p in payloads.items()})
         installer = Installer(tree, self._database, ownership, Accounts(tree))
         installed = {package.key: installer.install(package, payloads[package.key]) for package in loaded}
         notes = [note for installation in installed.values() for note in installation.notes]
-        notes += reproduce(Reproduction(tree, self._database, loaded, epoch), assessment.actions)
+        notes += reproduce(reproduction, assessment.actions)
         records = [_record(package, installed[package.key], payloads[package.key]) for package in loaded]
         records += self._losers(list(installed.values()))
         self._write_database(tree, records, epoch)

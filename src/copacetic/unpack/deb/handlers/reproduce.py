@@ -13,11 +13,12 @@ from copacetic.unpack.deb.handlers.alternatives import plan_alternative
 from copacetic.unpack.deb.handlers.bytecode import remove_bytecode
 from copacetic.unpack.deb.handlers.certificates import update_certificates, update_configuration
 from copacetic.unpack.deb.handlers.ldconfig import update_library_cache
+from copacetic.unpack.deb.handlers.users import make_account, parse_account
 from copacetic.unpack.deb.judgement import Action
 from copacetic.unpack.deb.package import DebPackage
 from copacetic.unpack.tree import TreeBuilder
 
-__all__ = ["Reproduction", "reproduce"]
+__all__ = ["Reproduction", "make_accounts", "reproduce"]
 
 LIBC = "libc-bin"
 
@@ -30,6 +31,13 @@ class Reproduction:
     database: DpkgDatabase
     packages: Sequence[DebPackage]
     epoch: int
+
+
+def make_accounts(context: Reproduction, actions: Sequence[Action]) -> None:
+    """Make users and groups; before anything is installed, so that files can belong to them."""
+    for action in actions:
+        if action.kind == "users":
+            _make_account(context, action)
 
 
 def reproduce(context: Reproduction, actions: Sequence[Action]) -> list[str]:
@@ -75,6 +83,14 @@ def _apply_alternative(context: Reproduction, action: Action) -> None:
         raise NeedsExecutionError(f"{action.package}: update-alternatives {words} would have to be run")
     for edit in edits:
         edit.apply(context.tree, mtime=context.epoch)
+
+
+def _make_account(context: Reproduction, action: Action) -> None:
+    request = parse_account(action.words)
+    adduser = next((p.version for p in context.database.packages() if p.name == "adduser"), "")
+    made = request is not None and adduser and make_account(context.tree, request, adduser=adduser, mtime=context.epoch)
+    if not made:
+        raise NeedsExecutionError(f"{action.package}: {' '.join(action.words)} would have to be run")
 
 
 def _libc_versions(packages: Sequence[DebPackage]) -> tuple[str, str] | None:

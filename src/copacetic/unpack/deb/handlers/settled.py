@@ -163,7 +163,10 @@ def _service_links(tree: TreeBuilder, words: Arguments) -> Answer:
 def _systemd(tree: TreeBuilder, words: Arguments) -> Answer:
     """deb-systemd-helper keeps a state file for each unit that it has enabled."""
     verb, unit = _operands(words)[:2]
-    if verb not in ("unmask", "enable", "update-state"):
+    if verb == "unmask":
+        masked = tree.lookup(f"etc/systemd/system/{unit}", follow=False)
+        return masked is None or masked.target != "/dev/null"
+    if verb not in ("enable", "update-state"):
         return None
     state = "var/lib/systemd/deb-systemd-helper-enabled"
     return tree.lookup(f"{state}/{unit}.dsh-also") is not None or None

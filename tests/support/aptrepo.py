@@ -1,0 +1,187 @@
+# SPDX-License-Identifier: Apache-2.0
+"""
+A small signed apt repository on loopback, and images that have it in their sources.
+
+    with serve_repository(tmp_path, [Deb(name="foo", version="2.0-1")]) as repository:
+        image = debian_image(tmp_path / "layout", repository, [Deb(name="foo", version="1.0-1")])
+"""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import lzma
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+from pysequoia import SignatureMode, Tsk, sign
+from support.debs import Deb, file
+from support.images import Image, make_image, make_layer, write_layout
+
+from copacetic.deb822 import parse_stanza
+from copacetic.inventory.dpkg.rewrite import DebRecord, file_list, installed_stanza
+
+OS_RELEASE = 'PRETTY_NAME="Debian GNU/Linux 12 (bookworm)"\nID=debian\nVERSION_ID="12"\nVERSION_CODENAME=bookworm\n'
+
+
+@dataclass(slots=True)
+class Repository:
+    """What is served, by path; tests change `files` and `statuses` to break it."""
+
+    address: str = ""
+    suite: str = "stable-security"
+    key: Any = field(default_factory=lambda: Tsk.generate("Tests <tests@example.com>"))
+    files: dict[str, bytes] = field(default_factory=dict)
+    statuses: dict[str, int] = field(default_factory=dict)
+    requests: list[str] = field(default_factory=list)
+    debs: list[Deb] = field(default_factory=list)
+
+    @property
+    def definition(self) -> str:
+        return f"deb {self.address} {self.suite} main"
+
+    @property
+    def certificate(self) -> bytes:
+        return bytes(self.key.extract_certificate())
+
+    def publish(
+        self, debs: Sequence[Deb] | None = None, *, release: Mapping[str, str] | None = None, packages: str | None = None
+    ) -> None:
+        """Write the indexes anew; `release` replaces fields of the Release, `packages` the whole index."""
+        self.debs = list(self.debs if debs is None else debs)
+        stanzas = []
+        for deb in self.debs:
+            data = deb.to_bytes()
+            path = f"pool/{deb.name}_{deb.version.replace(':', '%3a')}_{deb.architecture}.deb"
+            self.files[path] = data
+            more = {"Filename": path, "Size": str(len(data)), "SHA256": hashlib.sha256(data).hexdigest()}
+            stanzas.append(_control(deb) + "".join(f"\n{name}: {value}" for name, value in more.items()))
+        index = ("\n\n".join(stanzas) + "\n").encode() if packages is None else packages.encode()
+        self._write_release(index, release or {})
+
+    def _write_release(self, index: bytes, fields: Mapping[str, str]) -> None:
+        folder = f"dists/{self.suite}"
+        rows = []
+        for ending, data in (("", index), (".gz", gzip.compress(index, mtime=0)), (".xz", lzma.compress(index))):
+            digest = hashlib.sha256(data).hexdigest()
+            path = f"main/binary-amd64/Packages{ending}"
+            rows.append(f" {digest} {len(data)} {path}")
+            self.files[f"{folder}/{path}"] = data
+            self.files[f"{folder}/main/binary-amd64/by-hash/SHA256/{digest}"] = data
+        now = datetime.now(UTC)
+        values = {
+            "Origin": "Tests", "Label": "Tests-Security", "Suite": self.suite, "Codename": self.suite,
+            "Date": format_datetime(now - timedelta(hours=1)), "Valid-Until": format_datetime(now + timedelta(days=7)),
+            "Acquire-By-Hash": "yes", "Architectures": "amd64 all", "Components": "main", **fields,
+            "SHA256": "\n" + "\n".join(rows),
+        }  # fmt: skip
+        text = "".join(f"{name}: {value}\n" for name, value in values.items() if value).encode()
+        signer = self.key.signer()
+        self.files[f"{folder}/Release"] = text
+        self.files[f"{folder}/Release.gpg"] = sign(signer, text, mode=SignatureMode.DETACHED)
+        self.files[f"{folder}/InRelease"] = sign(signer, text, mode=SignatureMode.CLEAR)
+
+
+def _control(deb: Deb) -> str:
+    """The package's own control file."""
+    (control,) = (m.content for name, m in deb.control_members() if name.lstrip("./") == "control")
+    return control.decode().strip()
+
+
+@contextmanager
+def serve_repository(debs: Sequence[Deb]) -> Iterator[Repository]:
+    """Publish packages on loopback, until the context ends."""
+    repository = Repository()
+    server = ThreadingHTTPServer(("127.0.0.1", 0), _handler(repository))
+    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread.start()
+    repository.address = f"http://127.0.0.1:{server.server_address[1]}"
+    repository.publish(debs)
+    try:
+        yield repository
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()
+
+
+def _handler(repository: Repository) -> type[BaseHTTPRequestHandler]:
+    class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def do_GET(self) -> None:
+            path = self.path.lstrip("/")
+            repository.requests.append(path)
+            data = repository.files.get(path)
+            status = repository.statuses.get(path, 200 if data is not None else 404)
+            tag = f'"{hashlib.sha256(data or b"").hexdigest()}"'
+            if status == 200 and self.headers.get("If-None-Match") == tag:
+                status, data = 304, b""
+            self.send_response(status)
+            self.send_header("ETag", tag)
+            self.send_header("Content-Length", str(len(data or b"") if status == 200 else 0))
+            self.end_headers()
+            if status == 200:
+                self.wfile.write(data or b"")
+
+        def log_message(self, *_arguments: object) -> None:
+            pass
+
+    return Handler
+
+
+def installed_files(debs: Sequence[Deb], *, held: Sequence[str] = ()) -> dict[str, bytes | str]:
+    """Return the files of an image in which packages are installed, with dpkg's database."""
+    files: dict[str, bytes | str] = {"etc/os-release": OS_RELEASE}
+    stanzas = []
+    for deb in sorted(debs, key=lambda d: d.name):
+        members = {name.removeprefix("./"): member for name, member in deb.control_members()}
+        paths = tuple(name.removeprefix("./").strip("/").removeprefix(".") for name, _ in deb.data_members())
+        record = DebRecord(
+            control=parse_stanza(_control(deb)),
+            control_files={n: m.content for n, m in members.items() if n not in {"control", "", "."}},
+            files=("", *filter(None, paths)),
+        )
+        stanza = installed_stanza(record)
+        stanzas.append(stanza.replace("install ok", "hold ok") if deb.name in held else stanza)
+        stem = f"var/lib/dpkg/info/{record.info_name}"
+        files[f"{stem}.list"] = file_list(record)
+        files.update({f"{stem}.{name}": data for name, data in record.control_files.items()})
+        files.update({path: member.content for path, member in deb.files.items() if member.type == b"0"})
+    files["var/lib/dpkg/status"] = "\n\n".join(stanzas) + "\n\n"
+    return files
+
+
+def debian_image(
+    repository: Repository,
+    debs: Sequence[Deb],
+    *,
+    held: Sequence[str] = (),
+    more: Mapping[str, bytes | str] | None = None,
+    compression: str = "gzip",
+    **image: Any,
+) -> Image:
+    """Return an image with packages installed and the repository in its sources."""
+    files = {
+        "etc/apt/sources.list": f"{repository.definition}\n",
+        "etc/apt/trusted.gpg.d/tests.gpg": repository.certificate,
+        **installed_files(debs, held=held),
+        **(more or {}),
+    }
+    kind = image.get("kind", "oci")
+    return make_image([make_layer(files, compression=compression, kind=kind)], **image)
+
+
+def write_image(folder: Path, image: Image, tag: str = "1") -> str:
+    """Write an image as a layout and return its location."""
+    return f"oci:{write_layout(folder, {tag: image})}:{tag}"
+
+
+__all__ = ["OS_RELEASE", "Deb", "Repository", "debian_image", "file", "installed_files", "serve_repository", "write_image"]
