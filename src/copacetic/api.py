@@ -152,7 +152,7 @@ def plan(request: PatchRequest, *, settings: Settings | None = None, progress: P
     settings, progress = settings or Settings(), progress or Silent()
     location = Location.parse(request.image)
     with _means(settings, progress) as means:
-        reports = _reports(request)
+        reports = _reports(request, progress)
         return PlanSet(plans=plan_image(means.source(location), request, reports, means.environment))
 
 
@@ -167,7 +167,7 @@ def patch(request: PatchRequest, *, settings: Settings | None = None, progress: 
     location = Location.parse(request.image)
     target = select_destination(request, location)
     with _means(settings, progress) as means:
-        reports, plans = _reports(request), _plans(request)
+        reports, plans = _reports(request, progress), _plans(request)
         source = means.source(location)
         if target.kind == "docker-archive":
             source = _one_image(source, request)
@@ -232,8 +232,13 @@ def _patched_tag(reference: Reference) -> str:
     return f"{reference.tag}{PATCHED_SUFFIX}" if reference.tag else PATCHED_SUFFIX.lstrip("-")
 
 
-def _reports(request: PatchRequest) -> tuple[Report, ...]:
-    return load_reports(request.reports, package_types=request.package_types)
+def _reports(request: PatchRequest, progress: Progress) -> tuple[Report, ...]:
+    reports = load_reports(request.reports, package_types=request.package_types)
+    for report in reports:
+        if report.ignored:
+            what = ", ".join(f"{count} with {reason}" for reason, count in sorted(report.ignored.items()))
+            progress.note(f"{report.path}: rows left out: {what}")
+    return reports
 
 
 def _plans(request: PatchRequest) -> tuple[Plan, ...]:

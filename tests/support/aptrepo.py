@@ -99,7 +99,7 @@ def _control(deb: Deb) -> str:
 def serve_repository(debs: Sequence[Deb]) -> Iterator[Repository]:
     """Publish packages on loopback, until the context ends."""
     repository = Repository()
-    server = ThreadingHTTPServer(("127.0.0.1", 0), _handler(repository))
+    server = _QuietServer(("127.0.0.1", 0), _handler(repository))
     thread = threading.Thread(target=server.serve_forever, daemon=True)
     thread.start()
     repository.address = f"http://127.0.0.1:{server.server_address[1]}"
@@ -110,6 +110,11 @@ def serve_repository(debs: Sequence[Deb]) -> Iterator[Repository]:
         server.shutdown()
         server.server_close()
         thread.join()
+
+
+class _QuietServer(ThreadingHTTPServer):
+    def handle_error(self, *_arguments: object) -> None:
+        """A client that goes away is what some tests want."""
 
 
 def _handler(repository: Repository) -> type[BaseHTTPRequestHandler]:

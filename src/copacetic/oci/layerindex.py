@@ -184,6 +184,10 @@ class _Pump:
                 self._queue.put(part)
             if not self._stopped.is_set():
                 self._check()
+        except DecompressionLimitError as error:
+            end = error
+        except DecompressionError as error:
+            end = self._blame(error)
         except BaseException as error:  # noqa: BLE001 - handed over to the thread that reads
             end = error
         if not self._stopped.is_set():
@@ -197,6 +201,18 @@ class _Pump:
         self._compressed.update(part)
         self.advance(len(part))
         return part
+
+    def _blame(self, error: DecompressionError) -> Exception:
+        """A broken stream is the sender's fault when its bytes are not the promised ones."""
+        try:
+            while self.fetch(_CHUNK):
+                pass
+        except Exception as other:  # noqa: BLE001 - handed over, too
+            return other
+        digest = self._descriptor.digest
+        if self._compressed.hexdigest() == digest.encoded:
+            return error
+        return IntegrityError(f"the layer {digest} has another content: sha256:{self._compressed.hexdigest()}")
 
     def _check(self) -> None:
         digest = self._descriptor.digest
@@ -224,6 +240,20 @@ def _translate(error: ValueError, digest: Digest) -> CorruptLayerError | Hostile
     return kind(f"the layer {digest} is unusable: {error}")
 
 
+class _LayerReader(TarReader):
+    """A reader whose content fails with an error about the layer, wherever it is consumed."""
+
+    def __init__(self, stream: _Pump, digest: Digest) -> None:
+        super().__init__(stream)
+        self._digest = digest
+
+    def content(self) -> Iterator[memoryview]:
+        try:
+            yield from super().content()
+        except (TarError, DecompressionError) as error:
+            raise _translate(error, self._digest) from error
+
+
 def stream_layer(
     stream: ByteStream,
     descriptor: Descriptor,
@@ -241,7 +271,7 @@ def stream_layer(
     with _Pump(stream, descriptor, diff_id) as pump:
         if advance is not None:
             pump.advance = advance
-        reader = TarReader(pump)
+        reader = _LayerReader(pump, descriptor.digest)
         try:
             for entry in reader:
                 yield entry, reader

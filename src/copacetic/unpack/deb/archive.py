@@ -54,40 +54,43 @@ class DebArchive:
     """An opened package file."""
 
     path: Path
+    label: str
+    """What errors call it: name and version, as the file's own name is often a digest."""
     control: Window
     data: Window
 
     @classmethod
-    def open(cls, path: Path) -> DebArchive:
+    def open(cls, path: Path, label: str = "") -> DebArchive:
         """Find the parts. Raises `PackageError` when this is no package."""
-        with guard_package(path), path.open("rb") as file:
+        label = label or path.name
+        with guard_package(path, label), path.open("rb") as file:
             members = _members(file)
             name, window = next(members, ("", Window(0, 0, "none")))
             version = _window_bytes(file, window, 64)
             if name != "debian-binary" or not version.startswith(b"2."):
-                raise PackageError(f"{path.name}: not a Debian package of format 2")
-            control = _expect(members, "control.tar", _CONTROL_FORMATS, path)
-            data = _expect(members, "data.tar", frozenset(_FORMATS), path)
-        return cls(path, control, data)
+                raise PackageError(f"{label}: not a Debian package of format 2")
+            control = _expect(members, "control.tar", _CONTROL_FORMATS, label)
+            data = _expect(members, "data.tar", frozenset(_FORMATS), label)
+        return cls(path, label, control, data)
 
     def read_control(self) -> ControlPart:
         """Read the control part. Raises `PackageError` when it is broken, or holds anything but plain files."""
         files: dict[str, bytes] = {}
         executable: set[str] = set()
         newest = 0
-        with guard_package(self.path), self.open_part(self.control, limit=MAX_CONTROL_PART) as stream:
+        with guard_package(self.path, self.label), self.open_part(self.control, limit=MAX_CONTROL_PART) as stream:
             reader = TarReader(stream, limits=TarLimits(entries=MAX_CONTROL_FILES, file_size=MAX_CONTROL_PART))
             for entry in reader:
                 newest = max(newest, entry.mtime)
                 if entry.type == "5" and entry.path == "":
                     continue
                 if entry.type != "0" or _CONTROL_NAME.fullmatch(entry.path) is None or entry.path in files:
-                    raise PackageError(f"{self.path.name}: {entry.path!r} has no place in a control part")
+                    raise PackageError(f"{self.label}: {entry.path!r} has no place in a control part")
                 files[entry.path] = b"".join(bytes(piece) for piece in reader.content())
                 if entry.mode & 0o111:
                     executable.add(entry.path)
         if "control" not in files:
-            raise PackageError(f"{self.path.name}: no control file")
+            raise PackageError(f"{self.label}: no control file")
         return ControlPart(files, frozenset(executable), newest)
 
     @contextmanager
@@ -98,12 +101,12 @@ class DebArchive:
 
 
 @contextmanager
-def guard_package(path: Path) -> Iterator[None]:
+def guard_package(path: Path, label: str) -> Iterator[None]:
     """Turn what goes wrong while a package file is read into an error that names it."""
     try:
         yield
     except (DecompressionError, TarError) as error:
-        raise PackageError(f"{path.name}: {error}") from error
+        raise PackageError(f"{label}: {error}") from error
     except OSError as error:
         raise StorageError(f"{path}: {error.strerror or error}") from error
 
@@ -144,15 +147,15 @@ def _members(file: BinaryIO) -> Iterator[tuple[str, Window]]:
         position = start + size + size % 2
 
 
-def _expect(members: Iterator[tuple[str, Window]], stem: str, suffixes: frozenset[str], path: Path) -> Window:
+def _expect(members: Iterator[tuple[str, Window]], stem: str, suffixes: frozenset[str], label: str) -> Window:
     """Return the next member, which must have this name; those that start with an underscore don't count."""
     for name, window in members:
         if name.startswith("_"):
             continue
         if name.startswith(stem) and name.removeprefix(stem) in suffixes:
             return window
-        raise PackageError(f"{path.name}: found {name!r} where {stem} belongs")
-    raise PackageError(f"{path.name}: no {stem}")
+        raise PackageError(f"{label}: found {name!r} where {stem} belongs")
+    raise PackageError(f"{label}: no {stem}")
 
 
 def _window_bytes(file: BinaryIO, window: Window, limit: int) -> bytes:

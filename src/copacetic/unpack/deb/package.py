@@ -87,9 +87,9 @@ class DebPackage:
 def load_package(fetched: FetchedPackage) -> DebPackage:
     """Read a package's control part. Raises `PackageError` when it isn't the planned package."""
     candidate = fetched.update.candidate
-    archive = DebArchive.open(fetched.path)
-    control = archive.read_control()
     label = f"{candidate.name} {candidate.version}"
+    archive = DebArchive.open(fetched.path, label)
+    control = archive.read_control()
     try:
         stanza = parse_stanza(control.files["control"].decode("utf-8", "surrogateescape"))
         conffiles = parse_conffile_list(control.files.get("conffiles", b"").decode("utf-8", "surrogateescape"))

@@ -54,12 +54,15 @@ def spool_payloads(
 ) -> list[tuple[PayloadEntry, ...]]:
     """Spool several packages side by side; each comes with its installed size in bytes."""
 
-    def one(numbered: tuple[int, tuple[DebArchive, int]]) -> tuple[PayloadEntry, ...]:
-        number, (archive, installed_size) = numbered
+    def one(number: int) -> tuple[PayloadEntry, ...]:
+        archive, installed_size = archives[number]
         return spool_payload(archive, scratch / f"{number}.tar", installed_size=installed_size)
 
+    # The largest first, so that no worker is left alone with it at the end.
+    order = sorted(range(len(archives)), key=lambda number: -archives[number][0].data.size)
     with ThreadPoolExecutor(workers) as pool:
-        return list(pool.map(one, enumerate(archives)))
+        spooled = dict(zip(order, pool.map(one, order), strict=True))
+    return [spooled[number] for number in range(len(archives))]
 
 
 def spool_payload(archive: DebArchive, spool: Path, *, installed_size: int) -> tuple[PayloadEntry, ...]:
@@ -70,11 +73,11 @@ def spool_payload(archive: DebArchive, spool: Path, *, installed_size: int) -> t
     """
     limit = 2 * installed_size + SIZE_FLOOR
     entries: dict[str, PayloadEntry] = {}
-    with guard_package(archive.path), archive.open_part(archive.data, limit=limit) as stream, spool.open("xb") as out:
+    with guard_package(archive.path, archive.label), archive.open_part(archive.data, limit=limit) as stream, spool.open("xb") as out:
         reader = TarReader(_Tee(stream, out), limits=TarLimits(entries=MAX_ENTRIES, file_size=MAX_FILE))
         for entry in reader:
-            described = _describe(entry, reader, spool, archive.path.name)
-            _check_path(described, entries, archive.path.name)
+            described = _describe(entry, reader, spool, archive.label)
+            _check_path(described, entries, archive.label)
             entries[described.path] = described
     return tuple(entries.values())
 
@@ -84,7 +87,7 @@ def read_checksums(archive: DebArchive, paths: Collection[str], *, installed_siz
     missing = set(paths)
     found: dict[str, str] = {}
     limit = 2 * installed_size + SIZE_FLOOR
-    with guard_package(archive.path), archive.open_part(archive.data, limit=limit) as stream:
+    with guard_package(archive.path, archive.label), archive.open_part(archive.data, limit=limit) as stream:
         reader = TarReader(stream, limits=TarLimits(entries=MAX_ENTRIES, file_size=MAX_FILE), chunk=1 << 16)
         for entry in reader if missing else ():
             if entry.path in missing and entry.type == "0":

@@ -77,6 +77,7 @@ class _Interpreter:
         self._functions: dict[str, Node] = {}
         self._returned: list[list[State]] = []
         self._steps = 0
+        self._assigned: dict[tuple[int, int], frozenset[str]] = {}
 
     # -- control ---------------------------------------------------------------------------------------------
 
@@ -257,14 +258,22 @@ class _Interpreter:
 
     def _forget(self, nodes: tuple[Node, ...]) -> None:
         """Take every variable that these commands may set for unknown, as a loop's first round is not its last."""
-        names = find_assigned(nodes)
+        names = self._find_assigned(nodes)
         if names & self._functions.keys():
-            names |= find_assigned(tuple(self._functions.values()))
+            names = names.union(*(self._find_assigned((body,)) for body in self._functions.values()))
         self.state.variables.forget(names)
         if names & {".", "source", "eval"}:
             self.state.variables.forget_all()
         if names & {"shift", "set"}:
             self.state.arguments = None
+
+    def _find_assigned(self, nodes: tuple[Node, ...]) -> frozenset[str]:
+        """Remember the answer by the first node, which the tree keeps alive."""
+        key = id(nodes[0]) if nodes else 0
+        found = self._assigned.get((key, len(nodes)))
+        if found is None:
+            found = self._assigned[key, len(nodes)] = find_assigned(nodes)
+        return found
 
     # -- simple commands -------------------------------------------------------------------------------------
 

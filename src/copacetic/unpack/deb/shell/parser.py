@@ -10,6 +10,7 @@ is known.
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 
 from copacetic.unpack.deb.shell.syntax import (
     AndOr,
@@ -38,6 +39,7 @@ _REDIRECT = re.compile(r"(\d*)(<<<|<<-|<<|<>|<&|<|>>|>&|>\||>|&>>|&>)")
 _CLOSING = frozenset(("then", "elif", "else", "fi", "do", "done", "esac", "}"))
 
 
+@lru_cache(maxsize=2_048)
 def parse_shell(text: str, *, on_line: int = 0) -> tuple[Node, ...]:
     """
     Parse a script. Raises `ShellSyntaxError` where the grammar ends.
