@@ -22,17 +22,36 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 
 from demo.roots import build_root
+
+from bench.measure import Result, Sample, repeat, run
 from support.debian import layout_of
 from support.images import make_image, make_layer, write_layout
 from support.registry import docker_registry
 
-from bench.measure import Result, Sample, repeat, run
-
 COPA = str(Path(sys.executable).with_name("copa"))
 LARGE = (
-    "build-essential,ca-certificates,curl,default-jre-headless,ffmpeg,git,imagemagick,libpq-dev,libxml2-dev,nginx,nodejs,"
-    "openssh-client,openssl,php-cli,postgresql-client,python3-dev,python3-pip,redis-server,ruby,vim,wget"
-).split(",")
+    "build-essential",
+    "ca-certificates",
+    "curl",
+    "default-jre-headless",
+    "ffmpeg",
+    "git",
+    "imagemagick",
+    "libpq-dev",
+    "libxml2-dev",
+    "nginx",
+    "nodejs",
+    "openssh-client",
+    "openssl",
+    "php-cli",
+    "postgresql-client",
+    "python3-dev",
+    "python3-pip",
+    "redis-server",
+    "ruby",
+    "vim",
+    "wget",
+)
 GROUPS = ("start", "minbase", "large", "shared")
 
 
@@ -141,9 +160,9 @@ def shared(bench: Bench) -> list[Result]:
 
 def _on_top(bench: Bench, _base: Path, tar: Path, number: int) -> str:
     from demo.roots import compress
-    from support.images import Layer, describe
 
     from copacetic.oci.manifest import OCI_LAYER
+    from support.images import Layer, describe
 
     blob = compress(tar).read_bytes()
     layers = [Layer(describe(blob, f"{OCI_LAYER}+gzip"), blob, tar.read_bytes())]
@@ -156,13 +175,20 @@ def _on_top(bench: Bench, _base: Path, tar: Path, number: int) -> str:
 def show(results: list[Result]) -> None:
     width = max(len(result.name) for result in results)
     for result in results:
-        peer = next((r for r in results if "buildah" in r.name and r.name.split(":")[0] == result.name.split(":")[0]), None)
+        peer = next(
+            (r for r in results if "buildah" in r.name and r.name.split(":")[0] == result.name.split(":")[0]), None
+        )
         if result.name.startswith("eight"):
             peer = next(r for r in results if r.name.startswith("one image"))
         ratio = ""
         if peer is not None and peer is not result:
-            ratio = f"{peer.seconds / result.seconds:5.1f} x faster" if "buildah" in peer.name else f"{result.seconds / peer.seconds:5.2f} x one"
-        print(f"{result.name.ljust(width)}  {result.seconds:7.2f} s  {result.spread.rjust(13)}  {result.megabytes:5.0f} MB  {ratio}", flush=True)
+            ratio = (
+                f"{peer.seconds / result.seconds:5.1f} x faster"
+                if "buildah" in peer.name
+                else f"{result.seconds / peer.seconds:5.2f} x one"
+            )
+        figures = f"{result.seconds:7.2f} s  {result.spread.rjust(13)}  {result.megabytes:5.0f} MB"
+        print(f"{result.name.ljust(width)}  {figures}  {ratio}", flush=True)
 
 
 def main() -> None:
@@ -180,7 +206,11 @@ def main() -> None:
             show(shared(bench))
         if "large" in chosen:
             base = build_root("bookworm", name="bookworm-minbase", age=False)
-            show(compare(bench, "large", [base, build_root("bookworm", name="bookworm-large", packages=LARGE, age=False)]))
+            show(
+                compare(
+                    bench, "large", [base, build_root("bookworm", name="bookworm-large", packages=LARGE, age=False)]
+                )
+            )
 
 
 if __name__ == "__main__":

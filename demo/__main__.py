@@ -29,7 +29,9 @@ def write_layout(tar: Path, blob: Path, layout: Path) -> str:
     created = "2024-01-01T00:00:00Z"
     config = {
         "created": created,
-        "architecture": subprocess.run(["dpkg", "--print-architecture"], check=True, capture_output=True, text=True).stdout.strip(),
+        "architecture": subprocess.run(
+            ["dpkg", "--print-architecture"], check=True, capture_output=True, text=True
+        ).stdout.strip(),
         "os": "linux",
         "config": {"Cmd": ["bash"]},
         "rootfs": {"type": "layers", "diff_ids": [diff_id]},

@@ -14,7 +14,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 from copacetic.progress import Progress, Task
 from copacetic.tables import format_size, outcome_lines, printable
@@ -64,7 +64,7 @@ class Console:
         self._started = time.monotonic()
         self._lock = threading.Lock()
 
-    def __enter__(self) -> Console:
+    def __enter__(self) -> Self:
         if self._mode == "tty":
             self._bar = _make_bar(color=self._color)
             self._bar.start()

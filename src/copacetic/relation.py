@@ -63,11 +63,11 @@ Group = tuple[Relation, ...]
 @lru_cache(maxsize=65_536)
 def parse_relations(text: str) -> tuple[Group, ...]:
     """Read a field. Raises `RelationError`, quoting what is wrong."""
-    groups = []
-    for item in text.split(","):
-        if item.strip():
-            groups.append(tuple(_parse_relation(alternative) for alternative in item.split("|")))
-    return tuple(groups)
+    return tuple(
+        tuple(_parse_relation(alternative) for alternative in item.split("|"))
+        for item in text.split(",")
+        if item.strip()
+    )
 
 
 def _parse_relation(text: str) -> Relation:

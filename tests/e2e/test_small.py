@@ -10,12 +10,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support.aptrepo import Deb, Repository, debian_image, file, serve_repository, write_image
-from support.images import Image, assert_valid_image, make_attestation, make_index, skopeo, write_layout
 
 import copacetic
 from copacetic.cli import main
 from copacetic.oci.layout import LayoutSource
+from support.aptrepo import Deb, Repository, debian_image, file, serve_repository, write_image
+from support.images import Image, assert_valid_image, make_attestation, make_index, skopeo, write_layout
 
 FOO = Deb(name="foo", version="1.0-1", architecture="amd64", files={"usr/bin/foo": file("old", 0o755)})
 BAR = Deb(name="bar", version="1.0-1", architecture="amd64", files={"usr/share/bar": file("same")})
@@ -95,9 +95,8 @@ def test_a_file_that_is_the_same_below_is_not_in_the_layer(tmp_path: Path, repos
     copa("patch", "-i", write_image(layout, debian_image(repository, [FOO, BAR])), "--to", f"oci:{layout}:patched")
 
     source = LayoutSource(layout, "patched")
-    from support.trees import scan_tar
-
     from copacetic.compression import decompress
+    from support.trees import scan_tar
 
     layer = json.loads(source.root()[1])["layers"][-1]
     blob = (layout / "blobs" / layer["digest"].replace(":", "/")).read_bytes()
@@ -117,13 +116,26 @@ def test_a_report_decides_what_changes_and_every_row_is_accounted_for(
     )  # fmt: skip
 
     run = copa(
-        "patch", "-i", write_image(layout, image), "-r", report, "--to", f"oci:{layout}:patched", "-o", f"json={outcome}"
+        "patch",
+        "-i",
+        write_image(layout, image),
+        "-r",
+        report,
+        "--to",
+        f"oci:{layout}:patched",
+        "-o",
+        f"json={outcome}",
     )
 
     assert run.code == 0
     (platform,) = json.loads(outcome.read_text())["platforms"]
     assert [(u["name"], u["findings"]) for u in platform["plan"]["updates"]] == [("foo", ["CVE-1"])]
-    assert [f["status"] for f in platform["plan"]["findings"]] == ["fixable", "no-fix", "not-installed", "already-fixed"]
+    assert [f["status"] for f in platform["plan"]["findings"]] == [
+        "fixable",
+        "no-fix",
+        "not-installed",
+        "already-fixed",
+    ]
     assert [f["vulnerabilityId"] for f in platform["findings"]["closed"]] == ["CVE-1"]
     assert [f["vulnerabilityId"] for f in platform["findings"]["open"]] == ["CVE-2"]
     assert platform["verified"] is True
@@ -196,7 +208,10 @@ def test_source_date_epoch_dates_the_image(
 
 def test_the_config_keeps_everything_else(tmp_path: Path, repository: Repository, copa: Any) -> None:
     layout = tmp_path / "layout"
-    odd = {"x-unknown": {"a": [1]}, "config": {"User": "1000", "Entrypoint": ["/x"], "Labels": {"mine": "1"}}}
+    odd: dict[str, Any] = {
+        "x-unknown": {"a": [1]},
+        "config": {"User": "1000", "Entrypoint": ["/x"], "Labels": {"mine": "1"}},
+    }
     image = debian_image(repository, [FOO], config=odd)
 
     copa("patch", "-i", write_image(layout, image), "--to", f"oci:{layout}:patched")

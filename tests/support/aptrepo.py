@@ -22,11 +22,11 @@ from pathlib import Path
 from typing import Any
 
 from pysequoia import SignatureMode, Tsk, sign
-from support.debs import Deb, file
-from support.images import Image, make_image, make_layer, write_layout
 
 from copacetic.deb822 import parse_stanza
 from copacetic.inventory.dpkg.rewrite import DebRecord, file_list, installed_stanza
+from support.debs import Deb, file
+from support.images import Image, make_image, make_layer, write_layout
 
 OS_RELEASE = 'PRETTY_NAME="Debian GNU/Linux 12 (bookworm)"\nID=debian\nVERSION_ID="12"\nVERSION_CODENAME=bookworm\n'
 
@@ -52,7 +52,11 @@ class Repository:
         return bytes(self.key.extract_certificate())
 
     def publish(
-        self, debs: Sequence[Deb] | None = None, *, release: Mapping[str, str] | None = None, packages: str | None = None
+        self,
+        debs: Sequence[Deb] | None = None,
+        *,
+        release: Mapping[str, str] | None = None,
+        packages: str | None = None,
     ) -> None:
         """Write the indexes anew; `release` replaces fields of the Release, `packages` the whole index."""
         self.debs = list(self.debs if debs is None else debs)
@@ -189,4 +193,13 @@ def write_image(folder: Path, image: Image, tag: str = "1") -> str:
     return f"oci:{write_layout(folder, {tag: image})}:{tag}"
 
 
-__all__ = ["OS_RELEASE", "Deb", "Repository", "debian_image", "file", "installed_files", "serve_repository", "write_image"]
+__all__ = [
+    "OS_RELEASE",
+    "Deb",
+    "Repository",
+    "debian_image",
+    "file",
+    "installed_files",
+    "serve_repository",
+    "write_image",
+]

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 from demo import roots
-from support.images import Layer, describe, make_image, write_layout
 
 from copacetic.oci.manifest import OCI_LAYER
+from support.images import Layer, describe, make_image, write_layout
 
 
 def need(*programs: str, root: bool = False) -> None:

@@ -9,7 +9,7 @@ import hashlib
 import io
 import lzma
 import tarfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -155,7 +155,7 @@ def tar(members: Sequence[tuple[str, Member]], *, format: int = tarfile.GNU_FORM
     return buffer.getvalue()
 
 
-_COMPRESSIONS = {
+_COMPRESSIONS: Mapping[str, tuple[str, Callable[[bytes], bytes]]] = {
     "none": ("", lambda data: data),
     "gzip": (".gz", lambda data: gzip.compress(data, 1, mtime=0)),
     "xz": (".xz", lambda data: lzma.compress(data, preset=0)),

@@ -41,8 +41,8 @@ def extract(tar: Path, root: Path) -> Path:
     """Unpack a root tar as root, with owners and attributes."""
     root.mkdir(parents=True, exist_ok=True)
     subprocess.run(
-        ["tar", "--extract", "--file", tar, "--directory", root, "--numeric-owner", "--preserve-permissions", "--xattrs",
-         "--xattrs-include=*"],
+        ["tar", "--extract", "--file", tar, "--directory", root, "--numeric-owner", "--preserve-permissions",
+         "--xattrs", "--xattrs-include=*"],
         check=True,
     )  # fmt: skip
     return root
@@ -150,11 +150,11 @@ def _walk(root: Path) -> Iterator[tuple[str, os.stat_result]]:
 def differences(real: Path, ours: Path) -> list[str]:
     """Return how two trees differ, apart from what the written list allows, as lines."""
     expected, actual = read_tree(real), read_tree(ours)
-    lines = []
-    for path in sorted(expected.keys() | actual.keys()):
-        if expected.get(path) != actual.get(path) and not is_allowed(path):
-            lines.append(f"{path}: expected {expected.get(path)}, got {actual.get(path)}")
-    return lines
+    return [
+        f"{path}: expected {expected.get(path)}, got {actual.get(path)}"
+        for path in sorted(expected.keys() | actual.keys())
+        if expected.get(path) != actual.get(path) and not is_allowed(path)
+    ]
 
 
 def is_allowed(path: str) -> bool:

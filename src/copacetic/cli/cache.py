@@ -27,7 +27,7 @@ class Size(click.ParamType[Any]):
         match = _SIZE.fullmatch(str(value))
         if match is None:
             self.fail(f"{str(value)[:40]!r} is not a size such as 500M or 2G", param, ctx)
-        return int(match[1]) * 1024 ** _UNITS[match[2].upper()]
+        return int(match[1]) << (10 * _UNITS[match[2].upper()])
 
 
 def _folder(folder: Path | None) -> Path:

@@ -259,7 +259,7 @@ class RecordingFilesystem:
         self._reads: set[str] = set()
 
     def reads(self) -> frozenset[str]:
-        """Return the paths that were looked up or read, and, with a trailing slash, the directories that were listed."""
+        """Return the paths that were looked up or read, and, with a trailing slash, listed directories."""
         return frozenset(self._reads)
 
     def lookup(self, path: str, *, follow: bool = True) -> Entry | None:

@@ -13,7 +13,7 @@ import queue
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Self
 
 import msgspec
 
@@ -154,7 +154,7 @@ class _Pump:
         self.advance: Callable[[int], None] = lambda _amount: None
         self._thread = threading.Thread(target=self._run, daemon=True)
 
-    def __enter__(self) -> _Pump:
+    def __enter__(self) -> Self:
         self._thread.start()
         return self
 

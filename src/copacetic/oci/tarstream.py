@@ -48,7 +48,7 @@ class TarLimits:
 
 @dataclass(slots=True, kw_only=True)
 class TarEntry:
-    """One member. `type` is the character of ustar: 0 file, 1 hard link, 2 symlink, 3/4 devices, 5 directory, 6 fifo."""
+    """One member. `type` is ustar's: 0 file, 1 hard link, 2 symlink, 3/4 devices, 5 directory, 6 fifo."""
 
     path: str
     type: str
@@ -198,7 +198,7 @@ class TarReader:
             uname=_text(_cut(uname)),
             gname=_text(_cut(gname)),
         )
-        if entry.type in "\07":
+        if entry.type in {"\x00", "7"}:
             entry.type = "0"
         if type_ in "xgLK":
             self._set_content(entry.size)

@@ -140,7 +140,7 @@ def _matches(glob: str, name: str) -> bool:
 
 
 def _compile(glob: str) -> re.Pattern[str]:
-    """fnmatch(3) without flags: `*` and `?` match anything, `\\` quotes."""
+    """fnmatch(3) without flags: `*` and `?` match anything, and a backslash quotes."""
     parts = []
     at = 0
     while at < len(glob):

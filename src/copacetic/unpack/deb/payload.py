@@ -73,7 +73,11 @@ def spool_payload(archive: DebArchive, spool: Path, *, installed_size: int) -> t
     """
     limit = 2 * installed_size + SIZE_FLOOR
     entries: dict[str, PayloadEntry] = {}
-    with guard_package(archive.path, archive.label), archive.open_part(archive.data, limit=limit) as stream, spool.open("xb") as out:
+    with (
+        guard_package(archive.path, archive.label),
+        archive.open_part(archive.data, limit=limit) as stream,
+        spool.open("xb") as out,
+    ):
         reader = TarReader(_Tee(stream, out), limits=TarLimits(entries=MAX_ENTRIES, file_size=MAX_FILE))
         for entry in reader:
             described = _describe(entry, reader, spool, archive.label)

@@ -1,0 +1,95 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The linters, the import rules and the project's own rules, as tests."""
+
+from __future__ import annotations
+
+import ast
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+SOURCES = sorted((ROOT / "src").rglob("*.py"))
+MODULES = [pytest.param(path, id=str(path.relative_to(ROOT / "src"))) for path in SOURCES]
+MAX_LINES = 400
+MAX_FUNCTION = 60
+VAGUE = {"utils", "util", "common", "helpers", "misc", "base"}
+
+
+def _run(*command: str) -> None:
+    program = Path(sys.executable).with_name(command[0])
+    result = subprocess.run([program, *command[1:]], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert result.returncode == 0, result.stdout[-4000:] + result.stderr[-2000:]
+
+
+def test_the_formatter_has_nothing_to_do() -> None:
+    _run("ruff", "format", "--check", ".")
+
+
+def test_the_linter_finds_nothing() -> None:
+    _run("ruff", "check", ".")
+
+
+def test_the_types_are_right() -> None:
+    _run("mypy")
+
+
+def test_imports_go_down_only() -> None:
+    _run("lint-imports")
+
+
+def _tracked() -> list[Path]:
+    listed = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True, check=False)
+    return [ROOT / name for name in listed.stdout.split("\0") if name and (ROOT / name).is_file()]
+
+
+@pytest.mark.parametrize("path", MODULES)
+def test_a_module_is_short_and_says_what_it_is(path: Path) -> None:
+    text = path.read_text()
+    tree = ast.parse(text)
+
+    assert path.stem not in VAGUE
+    assert text.startswith("# SPDX-License-Identifier: Apache-2.0\n")
+    assert ast.get_docstring(tree), "no module docstring"
+    assert text.count("\n") <= MAX_LINES
+    for node in ast.walk(tree):
+        if isinstance(node, ast.FunctionDef):
+            assert (node.end_lineno or 0) - node.lineno <= MAX_FUNCTION, f"{node.name} is long"
+
+
+def test_only_the_command_line_reads_the_environment_prints_or_exits() -> None:
+    pattern = re.compile(r"os\.environ|os\.getenv|sys\.exit|(?<![\w.])print\(|sys\.std(?:out|err)")
+    allowed = {"cli", "console.py"}
+    offenders = [
+        str(path.relative_to(ROOT))
+        for path in SOURCES
+        if not allowed.intersection(path.relative_to(ROOT / "src/copacetic").parts) and pattern.search(path.read_text())
+    ]
+
+    assert offenders == []
+
+
+def test_no_file_names_a_place_of_somebody_s_machine_or_a_lock_an_address() -> None:
+    for path in _tracked():
+        text = path.read_text("utf-8", "replace")
+        assert str(ROOT) not in text, path
+        if path.parent.name == "requirements":
+            assert "://" not in text, path
+
+
+def test_the_command_line_reference_is_up_to_date() -> None:
+    from copacetic.cli.reference import reference
+
+    assert (ROOT / "docs/reference/cli.md").read_text() == reference()
+
+
+@pytest.mark.parametrize("module", ["copacetic", "copacetic.cli", "copacetic.cli.root"])
+def test_importing_the_command_line_loads_nothing_heavy(module: str) -> None:
+    heavy = {"urllib3", "msgspec", "pysequoia", "isal", "zstandard", "rich", "copacetic.api"}
+    code = f"import sys, {module}; print(*sorted(sys.modules))"
+    loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
+
+    assert heavy.intersection(loaded) == set()
