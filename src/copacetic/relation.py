@@ -20,7 +20,7 @@ __all__ = ["Group", "Relation", "RelationError", "broken_relations", "parse_rela
 
 _RELATION = re.compile(
     r"\s*([a-zA-Z0-9][a-zA-Z0-9+.-]*)(?::([a-z0-9-]+))?"
-    r"(?:\s*\(\s*(<<|<=|=|>=|>>|<|>)\s*([^\s()]+)\s*\))?"
+    r"(?:\s*\(\s*(<<|<=|=|>=|>>|<|>)\s*([^\s()<>=]+)\s*\))?"
     r"(?:\s*\[[^\]]*\])?(?:\s*<[^>]*>)*\s*"
 )
 _OBSOLETE = {"<": "<=", ">": ">="}

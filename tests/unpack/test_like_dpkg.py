@@ -67,6 +67,31 @@ def write(path: str, text: str) -> Change:
     return change
 
 
+def link(path: str, target: str) -> Change:
+    """Put a link to a folder in a folder's place; what was in it moves along."""
+
+    def change(root: Path) -> None:
+        old, folder = root / path, (root / path).parent / target
+        folder.mkdir(parents=True, exist_ok=True)
+        if old.exists():
+            for child in old.iterdir():
+                child.rename(folder / child.name)
+            old.rmdir()
+        old.symlink_to(target)
+
+    return change
+
+
+def delete(path: str) -> Change:
+    def change(root: Path) -> None:
+        if (root / path).is_dir():
+            shutil.rmtree(root / path)
+        else:
+            (root / path).unlink()
+
+    return change
+
+
 def all_of(*changes: Change) -> Change:
     return lambda root: [change(root) for change in changes]
 
@@ -86,7 +111,7 @@ def diverted(root: Path) -> None:
 
 def overridden(root: Path) -> None:
     (root / "var/lib/dpkg/statoverride").write_text(
-        "#7 #8 4750 /usr/bin/tool\nroot root 0700 /usr/share/private\nroot root 0600 /etc/demo.conf\n"
+        "#7 #8 4750 /usr/bin/tool\n#0 #0 0700 /usr/share/private\n#0 #0 0600 /etc/demo.conf\n"
     )
 
 
@@ -96,7 +121,7 @@ CASES: dict[str, Case] = {
     "nothing changes": Case([old(files=KEEP)], [new(files=KEEP)]),
     "a file goes": Case([old(files={**KEEP, "usr/a": file("1")})], [new(files=KEEP)]),
     "a file that somebody else removed goes": Case(
-        [old(files={**KEEP, "usr/a": file("1")})], [new(files=KEEP)], lambda root: (root / "usr/a").unlink()
+        [old(files={**KEEP, "usr/a": file("1")})], [new(files=KEEP)], delete("usr/a")
     ),
     "a folder goes with its last file": Case([old(files={**KEEP, "usr/d/e/f": file("1")})], [new(files=KEEP)]),
     "a folder with somebody's file stays": Case(
@@ -117,7 +142,7 @@ CASES: dict[str, Case] = {
     "a link to a folder stays where the package has the folder": Case(
         [old(files={"usr/d/f": file("1"), "usr/e/g": file("1")})],
         [new(files={"usr/d/f": file("2"), "usr/e/g": file("1")})],
-        lambda root: (shutil.rmtree(root / "usr/d"), (root / "usr/d").symlink_to("e")),
+        all_of(delete("usr/d"), link("usr/d", "e")),
     ),
     "a folder stays where the package has a link to one": Case(
         [old(files={"usr/d/f": file("1"), "usr/e/g": file("1")})],
@@ -152,21 +177,12 @@ CASES: dict[str, Case] = {
     "the same file has moved through a link": Case(
         [old(files={"lib/tool": file("1"), **KEEP})],
         [new(files={"usr/lib/tool": file("2"), **KEEP})],
-        lambda root: (
-            (root / "usr/lib").mkdir(),
-            (root / "lib/tool").rename(root / "usr/lib/tool"),
-            (root / "lib").rmdir(),
-            (root / "lib").symlink_to("usr/lib"),
-        ),
+        link("lib", "usr/lib"),
     ),
     "files land behind the image's own links": Case(
         [old(files=KEEP)],
         [new(files={**KEEP, "lib/x86/a": file("1"), "sbin/tool": file("2", 0o755)})],
-        lambda root: (
-            (root / "usr/lib").mkdir(),
-            (root / "lib").symlink_to("usr/lib"),
-            (root / "sbin").symlink_to("/usr/bin"),
-        ),
+        all_of(link("lib", "usr/lib"), link("sbin", "usr/bin")),
     ),
     "hard links": Case(
         [old(files={"usr/a": file("1"), "usr/b": hardlink("./usr/a")})],
@@ -184,13 +200,21 @@ CASES: dict[str, Case] = {
         [old(files={**KEEP, "usr/a": file("1")}, md5sums=False)],
         [
             new(
-                files={**KEEP, "usr/a": file("2"), "usr/b": hardlink("./usr/a"), "usr/l": symlink("a"), "etc/c": file("c")},
+                files={
+                    **KEEP,
+                    "usr/a": file("2"),
+                    "usr/b": hardlink("./usr/a"),
+                    "usr/l": symlink("a"),
+                    "etc/c": file("c"),
+                },
                 conffiles=["/etc/c"],
                 md5sums=False,
             )
         ],
     ),
-    "a new package": Case([old(files=KEEP)], [new(name="news", files={"usr/news": file("1")}, **CONF)]),
+    "a new package": Case(
+        [old(files=KEEP)], [new(name="news", files={"usr/news": file("1"), "etc/demo.conf": file("1")}, **CONF)]
+    ),
     "names sort as in dpkg": Case(
         [old(name="b-c", files=KEEP), old(name="b", files={"usr/b": file()})],
         [new(name="b+c", files={"usr/b+c": file()}), new(name="a", files={"usr/a": file()})],
@@ -208,7 +232,6 @@ CASES: dict[str, Case] = {
                     "X-Odd": "value",
                     "Installed-Size": "7",
                     "Multi-Arch": "foreign",
-                    "Essential": "no",
                 },
             )
         ],
@@ -236,13 +259,18 @@ CASES: dict[str, Case] = {
         [old(**conf("1"))], [new(**conf("2"))], all_of(*(write(f"etc/demo.conf.dpkg-{e}", e) for e in ("old", "dist")))
     ),
     "conf: new, changed to the same": Case([old(**conf("1"))], [new(**conf("2"))], write("etc/demo.conf", "2")),
-    "conf: same, removed": Case([old(**conf("1"))], [new(**conf("1"))], lambda root: (root / "etc/demo.conf").unlink()),
-    "conf: new, removed": Case([old(**conf("1"))], [new(**conf("2"))], lambda root: (root / "etc/demo.conf").unlink()),
+    "conf: same, removed": Case([old(**conf("1"))], [new(**conf("1"))], delete("etc/demo.conf")),
+    "conf: new, removed": Case([old(**conf("1"))], [new(**conf("2"))], delete("etc/demo.conf")),
     "conf: gone, unchanged": Case([old(**conf("1"))], [new(files=KEEP)]),
     "conf: gone, changed": Case([old(**conf("1"))], [new(files=KEEP)], write("etc/demo.conf", "mine")),
-    "conf: gone, removed": Case([old(**conf("1"))], [new(files=KEEP)], lambda root: (root / "etc/demo.conf").unlink()),
+    "conf: gone, removed": Case([old(**conf("1"))], [new(files=KEEP)], delete("etc/demo.conf")),
     "conf: several gone": Case(
-        [old(files={**KEEP, "etc/a": file("1"), "etc/b": file("2"), "etc/c": file("3")}, conffiles=["/etc/a", "/etc/b", "/etc/c"])],
+        [
+            old(
+                files={**KEEP, "etc/a": file("1"), "etc/b": file("2"), "etc/c": file("3")},
+                conffiles=["/etc/a", "/etc/b", "/etc/c"],
+            )
+        ],
         [new(files={**KEEP, "etc/b": file("2")}, conffiles=["/etc/b"])],
     ),
     "conf: over somebody's file": Case([old(files=KEEP)], [new(**conf("1"))], write("etc/demo.conf", "mine")),
@@ -254,7 +282,7 @@ CASES: dict[str, Case] = {
     "conf: its folder was removed": Case(
         [old(files={**KEEP, "etc/d/c": file("1")}, conffiles=["/etc/d/c"])],
         [new(files={**KEEP, "etc/d/c": file("2")}, conffiles=["/etc/d/c"])],
-        lambda root: shutil.rmtree(root / "etc/d"),
+        delete("etc/d"),
     ),
     "conf: taken over, changed": Case(
         [old(name="a", **conf("1"))],
@@ -269,7 +297,9 @@ CASES: dict[str, Case] = {
         [old(**conf("1"))], [new(files=KEEP, conffiles=["remove-on-upgrade /etc/demo.conf"])]
     ),
     "conf: to be removed, changed": Case(
-        [old(**conf("1"))], [new(files=KEEP, conffiles=["remove-on-upgrade /etc/demo.conf"])], write("etc/demo.conf", "m")
+        [old(**conf("1"))],
+        [new(files=KEEP, conffiles=["remove-on-upgrade /etc/demo.conf"])],
+        write("etc/demo.conf", "m"),
     ),
     # paths that are somebody else's, too
     "a file is taken over": Case(
@@ -277,7 +307,10 @@ CASES: dict[str, Case] = {
         [new(name="b", files={"usr/x": file("2")}, fields={"Replaces": "a (<< 2)"})],
     ),
     "a file that was taken over stays so": Case(
-        [old(name="a", files={**KEEP, "usr/x": file("1")}), old(name="b", files={"usr/x": file("2")}, fields={"Replaces": "a"})],
+        [
+            old(name="a", files={**KEEP, "usr/x": file("1")}),
+            old(name="b", files={"usr/x": file("2")}, fields={"Replaces": "a"}),
+        ],
         [new(name="a", files={**KEEP, "usr/x": file("3")})],
     ),
     "a file moves to another package": Case(
@@ -343,7 +376,11 @@ path-exclude /usr/share/man/*
 
 
 def test_filtered_paths_are_left_out_as_by_dpkg(case_root: Path, tmp_path: Path) -> None:
-    options = ["--path-exclude=/usr/share/doc/*", "--path-include=/usr/share/doc/*/copyright", "--path-exclude=/usr/share/man/*"]
+    options = [
+        "--path-exclude=/usr/share/doc/*",
+        "--path-include=/usr/share/doc/*/copyright",
+        "--path-exclude=/usr/share/man/*",
+    ]
     files = {
         "usr/share/doc/demo/copyright": file("free"),
         "usr/share/doc/demo/changelog": file("log"),
@@ -375,7 +412,7 @@ def test_a_file_of_another_package_is_refused_as_by_dpkg(after: Sequence[Deb], c
     debs = [deb.write(tmp_path) for deb in after]
 
     assert dpkg(copy_root(case_root, tmp_path / "real"), *debs).returncode != 0
-    with pytest.raises(PackageError, match="usr/x is also in a 1.0"):
+    with pytest.raises(PackageError, match=r"usr/x is also in a 1\.0"):
         compose_onto(case_root, debs, tmp_path / "scratch")
 
 

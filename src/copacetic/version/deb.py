@@ -59,13 +59,11 @@ def _order(char: str) -> int:
 
 
 def _part_key(text: str) -> tuple[object, ...]:
-    """Alternate weights of non-digits, each run closed by 0, and numbers; a missing rest is an empty run and 0."""
+    """Alternate weights of non-digits, each run closed by 0, and numbers; an empty number is 0."""
     key: list[object] = []
     for letters, digits in _CHUNK.findall(text):
         if letters or digits:
             key.append((*(_order(char) for char in letters), 0))
             key.append(int(digits or 0))
-    while len(key) >= 2 and key[-1] == 0 and key[-2] == (0,):
-        del key[-2:]
-    key.append((0,))
+    key.append((0,))  # the end sorts as an empty run: after `~`, before everything else
     return tuple(key)

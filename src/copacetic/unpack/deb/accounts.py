@@ -21,8 +21,8 @@ class Accounts:
     """The image's users and groups, as they were before the upgrade."""
 
     def __init__(self, tree: TreeBuilder) -> None:
-        self._users = _read_numbers(tree, "etc/passwd")
-        self._groups = _read_numbers(tree, "etc/group")
+        self._users = _read_numbers(tree, "etc/passwd") or {"root": 0}
+        self._groups = _read_numbers(tree, "etc/group") or {"root": 0}
 
     def owner(self, user: str, uid: int, group: str, gid: int) -> tuple[int, int]:
         """Return the owner of a payload's entry."""

@@ -54,6 +54,7 @@ class Installer:
         """Put the payload in place and take away what only the old version had."""
         run = _Run(self._tree, self._database, self._ownership, self._accounts, package, payload, self._placed)
         run.place_payload()
+        run.remove_unwanted_conffiles()
         run.remove_old_files()
         run.record_conffiles()
         return run.result
@@ -161,29 +162,31 @@ class _Run:
         return self._database.path_filters.excludes(entry.path, directory_or_link=special)
 
     def _link(self, entry: PayloadEntry, target: str) -> bool:
+        """Make a further name of a file; as in dpkg, the attributes that the last name comes with are the file's."""
         first = self._divert(entry.hardlink)
         if entry.hardlink not in self._kept or entry.hardlink in self._package.conffiles:
             return False
         self._tree.link(target, first)
+        self._tree.change(target, self._entry(entry))
         return True
 
     def _entry(self, entry: PayloadEntry) -> Entry:
-        first = self._origin(entry)
-        uid, gid = self._accounts.owner(first.user, first.uid, first.group, first.gid)
-        mode = first.mode
+        origin = self._origin(entry)
+        uid, gid = self._accounts.owner(entry.user, entry.uid, entry.group, entry.gid)
+        mode = entry.mode
         override = self._database.statoverrides.get(entry.path)
         if override is not None and entry.type is not FileType.SYMLINK:
             uid, gid = self._accounts.override(override.user, override.group)
             mode = override.mode
         return Entry(
-            type=first.type,
+            type=entry.type,
             mode=mode,
             uid=uid,
             gid=gid,
-            size=first.content.size if first.content is not None else 0,
-            mtime=first.mtime,
-            target=first.target,
-            sha256=first.sha256,
+            size=origin.content.size if origin.content is not None else 0,
+            mtime=entry.mtime,
+            target=entry.target,
+            sha256=origin.sha256,
         )
 
     def _origin(self, entry: PayloadEntry) -> PayloadEntry:
@@ -267,13 +270,19 @@ class _Run:
             if to_remove:
                 if old is not None:
                     self.result.conffiles.append(replace(old, obsolete=False, remove_on_upgrade=True))
-                    self._remove_on_upgrade(path, old)
             elif path in self._shipped:
                 self.result.conffiles.append(Conffile(path, self._shipped[path]))
             elif old is not None:
                 self.result.conffiles.append(replace(old, obsolete=False))
         self.result.conffiles += obsolete
         self.result.files += self._obsolete
+
+    def remove_unwanted_conffiles(self) -> None:
+        """Take away what the package lists only to have it removed; a changed file gets another name."""
+        for path, to_remove in self._package.conffiles.items():
+            old = self._old_conffiles.get(path)
+            if to_remove and old is not None:
+                self._remove_on_upgrade(path, old)
 
     def _remove_on_upgrade(self, path: str, old: Conffile) -> None:
         target = self._tree.resolve(self._divert(path))

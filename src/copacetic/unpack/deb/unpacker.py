@@ -9,12 +9,13 @@ scripts and triggers derive, and writes dpkg's database last.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from copacetic.deb822 import Stanza
 from copacetic.errors import NeedsExecutionError, PackageError, UnsupportedImageError
 from copacetic.inventory import PackageDatabase
-from copacetic.inventory.dpkg import Conffile, DebRecord, DpkgDatabase
+from copacetic.inventory.dpkg import DebRecord, DpkgDatabase
 from copacetic.oci.filesystem import Entry, FileType, ImageFilesystem
 from copacetic.unpack import Composition, FetchedPackage
 from copacetic.unpack.deb.accounts import Accounts
@@ -72,7 +73,7 @@ class DebUnpacker:
         notes = [note for installation in installed.values() for note in installation.notes]
         notes += reproduce(reproduction, assessment.actions)
         records = [_record(package, installed[package.key], payloads[package.key]) for package in loaded]
-        records += self._losers(list(installed.values()))
+        records += self._losers(tree, list(installed.values()))
         self._write_database(tree, records, epoch)
         return Composition(changes=tree.finish(), notes=tuple(notes))
 
@@ -94,7 +95,7 @@ class DebUnpacker:
         archives = [(package.archive, package.installed_size) for package in packages]
         return spool_payloads(archives, scratch, workers=WORKERS)
 
-    def _losers(self, installations: Sequence[Installation]) -> list[DebRecord]:
+    def _losers(self, tree: TreeBuilder, installations: Sequence[Installation]) -> list[DebRecord]:
         """Return the records of packages that stay, without the paths that others took over."""
         losses: dict[InstalledPackage, set[str]] = {}
         for installation in installations:
@@ -102,9 +103,28 @@ class DebUnpacker:
                 if owner.installed is not None:
                     losses.setdefault(owner.installed, set()).update(paths)
         return [
-            _without(self._database, package, frozenset(paths), self._control_files(package))
+            self._without(tree, package, frozenset(paths))
             for package, paths in sorted(losses.items(), key=lambda item: item[0].name)
         ]
+
+    def _without(self, tree: TreeBuilder, package: InstalledPackage, paths: frozenset[str]) -> DebRecord:
+        files = tuple(path for path in self._database.files(package) if path not in paths)
+        if all(_is_directory(tree, path) for path in files):
+            raise PackageError(
+                f"{package.name} {package.version} would disappear: other packages have all of its files"
+            )
+        stanza = self._database.stanza(package)
+        fields = {name: value for name, value in stanza.fields.items() if name != "Conffiles"}
+        return DebRecord(
+            control=Stanza(fields=fields, text=stanza.text),
+            control_files=self._control_files(package),
+            files=files,
+            conffiles=tuple(
+                replace(conffile, obsolete=conffile.obsolete or conffile.path in paths)
+                for conffile in self._database.conffiles(package).values()
+            ),
+            replaces=package,
+        )
 
     def _control_files(self, package: InstalledPackage) -> Mapping[str, bytes]:
         """Return everything that the database has in `info/` about a package, but its list."""
@@ -156,25 +176,6 @@ def _checksums(payload: Sequence[PayloadEntry], files: Sequence[str]) -> bytes:
     return "".join(lines).encode("utf-8", "surrogateescape")
 
 
-def _without(
-    database: DpkgDatabase,
-    package: InstalledPackage,
-    paths: frozenset[str],
-    control_files: Mapping[str, bytes],
-) -> DebRecord:
-    files = tuple(path for path in database.files(package) if path not in paths)
-    if not any(path and path not in paths for path in files):
-        raise PackageError(f"{package.name} {package.version} would disappear: other packages have all of its files")
-    stanza = database.stanza(package)
-    fields = {name: value for name, value in stanza.fields.items() if name != "Conffiles"}
-    conffiles = tuple(
-        Conffile(c.path, c.md5, obsolete=c.obsolete or c.path in paths, remove_on_upgrade=c.remove_on_upgrade)
-        for c in database.conffiles(package).values()
-    )
-    return DebRecord(
-        control=Stanza(fields=fields, text=stanza.text),
-        control_files=control_files,
-        files=files,
-        conffiles=conffiles,
-        replaces=package,
-    )
+def _is_directory(tree: TreeBuilder, path: str) -> bool:
+    entry = tree.lookup(path)
+    return entry is not None and entry.type is FileType.DIRECTORY
