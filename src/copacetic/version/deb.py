@@ -16,7 +16,7 @@ from copacetic.errors import InvalidVersionError
 __all__ = ["DebVersion"]
 
 _MAX_LENGTH = 512
-_PATTERN = re.compile(r"(?:(\d{1,10}):)?(\d[A-Za-z0-9.+~:-]*?)(?:-([A-Za-z0-9.+~]+))?")
+_PATTERN = re.compile(r"(?:(\d{1,10}):)?(\d[A-Za-z0-9.+~:-]*?)(?:-([A-Za-z0-9.+~]+))?(?<!-)")
 _CHUNK = re.compile(r"(\D*)(\d*)")
 
 
