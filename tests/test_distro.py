@@ -12,7 +12,7 @@ from copacetic.errors import UnsupportedImageError
 
 
 def test_the_usual_fields_are_read() -> None:
-    text = b"# x\nPRETTY_NAME=\"Debian GNU/Linux 12 (bookworm)\"\nID=debian\nVERSION_ID='12'\nVERSION_CODENAME=bookworm\nID_LIKE=\"a b\"\n"
+    text = b'# x\nPRETTY_NAME="Debian GNU/Linux 12 (bookworm)"\nID=debian\nVERSION_ID=\'12\'\nVERSION_CODENAME=bookworm\nID_LIKE="a b"\n'
 
     distro = Distro.parse(text)
 
@@ -20,7 +20,7 @@ def test_the_usual_fields_are_read() -> None:
     assert distro.pretty_name == "Debian GNU/Linux 12 (bookworm)"
 
 
-@pytest.mark.parametrize("text", [b"", b"NAME=x", b"ID=\n", b"ID='a b'", b"ID=../x", b"ID=\"unclosed"])
+@pytest.mark.parametrize("text", [b"", b"NAME=x", b"ID=\n", b"ID='a b'", b"ID=../x", b'ID="unclosed'])
 def test_without_a_usable_id_it_is_refused(text: bytes) -> None:
     with pytest.raises(UnsupportedImageError, match="no usable ID"):
         Distro.parse(text)

@@ -25,7 +25,9 @@ def broken(*packages: InstalledPackage) -> list[str]:
 
 
 def test_a_field_is_read_with_alternatives_versions_and_qualifiers() -> None:
-    (one, two) = parse_relations("a (>= 1:2~) | b:any , c [amd64 !arm64] <!nocheck> (<< 3)".replace(" [amd64 !arm64] <!nocheck>", ""))
+    (one, two) = parse_relations(
+        "a (>= 1:2~) | b:any , c [amd64 !arm64] <!nocheck> (<< 3)".replace(" [amd64 !arm64] <!nocheck>", "")
+    )
 
     assert [str(relation) for relation in one] == ["a (>= 1:2~)", "b:any"]
     assert [str(relation) for relation in two] == ["c (<< 3)"]
@@ -48,7 +50,14 @@ def test_any_text_is_a_relation_or_refused(text: str) -> None:
 
 @pytest.mark.parametrize(
     ("version", "operator", "accepted"),
-    [("1.0", ">=", True), ("0.9", ">=", False), ("1.0", "=", True), ("1.0", ">>", False), ("1.0", "<<", False), ("1.0", "<=", True)],
+    [
+        ("1.0", ">=", True),
+        ("0.9", ">=", False),
+        ("1.0", "=", True),
+        ("1.0", ">>", False),
+        ("1.0", "<<", False),
+        ("1.0", "<=", True),
+    ],
 )
 def test_a_version_is_accepted_as_the_operator_says(version: str, operator: str, accepted: bool) -> None:
     assert parse_relations(f"a ({operator} 1.0)")[0][0].accepts(version) is accepted

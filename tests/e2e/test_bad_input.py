@@ -80,7 +80,7 @@ TRIVY: dict[str, Any] = {"SchemaVersion": 2, "Results": [{"Class": "os-pkgs", "T
         (b" \n", "is empty"),
         (b"hello", "is not JSON"),
         (json.dumps(TRIVY).encode()[:-9], "is not JSON"),
-        (gzip.compress(json.dumps(TRIVY).encode())[:-12], "is truncated"),
+        (gzip.compress(json.dumps(TRIVY).encode(), mtime=0)[:-12], "is truncated"),
         (b'{"matches": [], "descriptor": {}}', "is an object with descriptor, matches; supported: Trivy JSON"),
         (b'{"SchemaVersion": 7, "Results": []}', "has Trivy's schema version 7"),
         (b'{"SchemaVersion": 2, "Results": [3]}', "no object in `Results[0]`"),

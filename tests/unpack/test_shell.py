@@ -39,9 +39,7 @@ class Unknown:
 
 
 def reached(text: str, *arguments: str, **variables: str) -> list[Reached]:
-    return list(
-        reach_commands(parse_shell(text), arguments=arguments, variables=variables, surroundings=Unknown())
-    )
+    return list(reach_commands(parse_shell(text), arguments=arguments, variables=variables, surroundings=Unknown()))
 
 
 def acts(text: str, *arguments: str, **variables: str) -> list[str]:
@@ -210,7 +208,9 @@ def blocks(children: st.SearchStrategy[str]) -> st.SearchStrategy[str]:
 SCRIPTS = st.tuples(
     st.recursive(SIMPLE, blocks, max_leaves=8), st.recursive(SIMPLE, blocks, max_leaves=12), st.booleans()
 ).map(
-    lambda t: f"f() {{\n{'local a; ' if t[2] else ''}act in-f \"$a\"\n{t[0].replace('f x', ':').replace('f', ':') if False else t[0].replace('return_or_exit', 'return 0').replace(chr(10) + 'f' + chr(10), chr(10))}\n}}\n{t[1].replace('return_or_exit', 'exit 0')}\nact end"  # noqa: E501
+    lambda t: (
+        f'f() {{\n{"local a; " if t[2] else ""}act in-f "$a"\n{t[0].replace("f x", ":").replace("f", ":") if False else t[0].replace("return_or_exit", "return 0").replace(chr(10) + "f" + chr(10), chr(10))}\n}}\n{t[1].replace("return_or_exit", "exit 0")}\nact end'
+    )  # noqa: E501
 )
 PRELUDE = """
 exec 9>"$LOG"

@@ -25,7 +25,12 @@ PAIRS = list(itertools.combinations(ORDERED, 2))
 _part = st.text("0123456789abzAZ.+~", max_size=8)
 versions = st.builds(
     "".join,
-    st.tuples(st.sampled_from(["", "0:", "1:", "12:"]), st.sampled_from("0123"), _part, st.sampled_from(["", "-1", "-0", "-a~1", "-1-2"])),
+    st.tuples(
+        st.sampled_from(["", "0:", "1:", "12:"]),
+        st.sampled_from("0123"),
+        _part,
+        st.sampled_from(["", "-1", "-0", "-a~1", "-1-2"]),
+    ),
 )
 
 
@@ -85,7 +90,9 @@ def test_an_absent_revision_and_epoch_are_zero() -> None:
     assert hash(DebVersion("1.0")) == hash(DebVersion("0:1.0-0"))
 
 
-@pytest.mark.parametrize("text", ["", "x1", "1.0-", "1 0", "a:1", ":1", "1:2:3\n", "9" * 600, "99999999999:1", "1\u0663", "1_2"])
+@pytest.mark.parametrize(
+    "text", ["", "x1", "1.0-", "1 0", "a:1", ":1", "1:2:3\n", "9" * 600, "99999999999:1", "1\u0663", "1_2"]
+)
 def test_what_is_no_version_is_refused(text: str) -> None:
     with pytest.raises(InvalidVersionError, match="invalid deb version"):
         DebVersion(text)
