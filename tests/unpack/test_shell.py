@@ -68,7 +68,7 @@ def acts(text: str, *arguments: str, **variables: str) -> list[str]:
         ("if dpkg --compare-versions \"$2\" lt 7; then act yes; fi", ["yes"]),
         ("if dpkg --compare-versions -- \"$2\" lt 3; then act no; fi", []),
         ("if ! dpkg --compare-versions \"$2\" lt 3; then act yes; fi", ["yes"]),
-        ("true && act a || act b; false && act c || act d", ["a", "d"]),
+        ("true && act a || act b; false && act c || act d", ["a", "b", "d"]),
         ("exit 0; act never", []),
         ("unknown && exit 0; act maybe", ["maybe"]),
         ("f() { act $1; return; act never; }; f x; act after", ["x", "after"]),
@@ -178,24 +178,27 @@ def test_any_text_is_a_script_or_an_error(text: str) -> None:
 # next digit of a given list.
 NAMES = st.sampled_from(["a", "b", "c"])
 VALUES = st.sampled_from(["x", "y", "'p q'", '"$a"', "$b", '"$1"', "${c:-z}", "$(maybe && echo w)", "${a%x}", "''"])
-CONDITIONS = st.sampled_from(
-    ["maybe", "! maybe", "true", "false", '[ "$a" = x ]', '[ -n "$b" ]', '[ -z "$c" -o "$1" = 1 ]', '[ "$#" -gt 1 ]',
-     "f", "{ maybe && true; }"]
-)  # fmt: skip
-SIMPLE = st.one_of(
-    st.tuples(NAMES, VALUES).map(lambda t: f"{t[0]}={t[1]}"),
-    st.tuples(VALUES, VALUES).map(lambda t: f"act {t[0]} {t[1]}"),
-    NAMES.map(lambda n: f"unset {n}"),
-    NAMES.map(lambda n: f'act "${n}"'),
-    st.sampled_from(["f", "f x", "shift || :", "return_or_exit", "set -- p q"]),
-)
+PLAIN_CONDITIONS = ("maybe", "! maybe", "true", "false", '[ "$a" = x ]', '[ -n "$b" ]', '[ -z "$c" -o "$1" = 1 ]')
+MORE_CONDITIONS = ('[ "$#" -gt 1 ]', "{ maybe && true; }", "a=$(maybe)")
 
 
-def blocks(children: st.SearchStrategy[str]) -> st.SearchStrategy[str]:
+def simple_commands(stop: str, *more: str) -> st.SearchStrategy[str]:
     return st.one_of(
-        st.tuples(CONDITIONS, children, children).map(lambda t: f"if {t[0]}; then\n{t[1]}\nelse\n{t[2]}\nfi"),
-        st.tuples(CONDITIONS, SIMPLE).map(lambda t: f"{t[0]} && {t[1]} || :"),
-        st.tuples(CONDITIONS, SIMPLE).map(lambda t: f"{t[0]} || {t[1]} || :"),
+        st.tuples(NAMES, VALUES).map(lambda t: f"{t[0]}={t[1]}"),
+        st.tuples(VALUES, VALUES).map(lambda t: f"act {t[0]} {t[1]}"),
+        NAMES.map(lambda n: f"unset {n}"),
+        NAMES.map(lambda n: f'act "${n}"'),
+        st.sampled_from(["shift || :", "set -- p q", stop, *more]),
+    )
+
+
+def blocks(
+    children: st.SearchStrategy[str], conditions: st.SearchStrategy[str], simple: st.SearchStrategy[str]
+) -> st.SearchStrategy[str]:
+    return st.one_of(
+        st.tuples(conditions, children, children).map(lambda t: f"if {t[0]}; then\n{t[1]}\nelse\n{t[2]}\nfi"),
+        st.tuples(conditions, simple).map(lambda t: f"{t[0]} && {t[1]} || :"),
+        st.tuples(conditions, simple).map(lambda t: f"{t[0]} || {t[1]} || :"),
         st.tuples(VALUES, children, children).map(lambda t: f"case {t[0]} in x|'p q') {t[1]}\n;; y*) {t[2]}\n;; esac"),
         st.tuples(NAMES, VALUES, children).map(lambda t: f"for {t[0]} in k {t[1]}; do\n{t[2]}\ndone"),
         children.map(lambda t: f"while maybe; do\n{t}\ndone"),
@@ -205,12 +208,17 @@ def blocks(children: st.SearchStrategy[str]) -> st.SearchStrategy[str]:
     )
 
 
-SCRIPTS = st.tuples(
-    st.recursive(SIMPLE, blocks, max_leaves=8), st.recursive(SIMPLE, blocks, max_leaves=12), st.booleans()
-).map(
-    lambda t: (
-        f'f() {{\n{"local a; " if t[2] else ""}act in-f "$a"\n{t[0].replace("f x", ":").replace("f", ":") if False else t[0].replace("return_or_exit", "return 0").replace(chr(10) + "f" + chr(10), chr(10))}\n}}\n{t[1].replace("return_or_exit", "exit 0")}\nact end'
-    )  # noqa: E501
+def programs(stop: str, *calls: str) -> st.SearchStrategy[str]:
+    conditions = st.sampled_from((*PLAIN_CONDITIONS, *MORE_CONDITIONS, *calls))
+    simple = simple_commands(stop, *calls)
+    return st.recursive(simple, lambda children: blocks(children, conditions, simple), max_leaves=10)
+
+
+SCRIPTS = st.builds(
+    lambda local, body, main: f'f() {{\n{local}\nact in-f "$a" "$1"\n{body}\n}}\n{main}\nact end',
+    st.sampled_from([":", "local a", "local a=l b"]),
+    programs("return 0"),
+    programs("exit 0", "f", "f x"),
 )
 PRELUDE = """
 exec 9>"$LOG"

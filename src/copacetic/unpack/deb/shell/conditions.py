@@ -72,7 +72,9 @@ def _unary(operator: Value, operand: Value, file_test: FileTest) -> bool | None:
         return operand != ""
     if operator == "-z":
         return operand == ""
-    return file_test(operator, operand) if operator in _FILE else None
+    if operator not in _FILE:
+        return None
+    return file_test(operator, operand) if operand else False
 
 
 def _binary(left: Value, operator: Value, right: Value) -> bool | None:
