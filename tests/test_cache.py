@@ -12,10 +12,10 @@ import time
 from pathlib import Path
 
 import pytest
-from support.images import small_disk
 
 from copacetic.cache import Cache
 from copacetic.errors import StorageError
+from support.images import small_disk
 
 
 def test_an_entry_appears_whole_when_it_is_finished(tmp_path: Path) -> None:

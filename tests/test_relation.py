@@ -6,10 +6,10 @@ from __future__ import annotations
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from support.values import installed
 
 from copacetic.relation import RelationError, broken_relations, parse_relations
 from copacetic.updates import InstalledPackage
+from support.values import installed
 
 
 def package(name: str, version: str = "1", architecture: str = "amd64", **fields: str) -> InstalledPackage:

@@ -22,7 +22,7 @@ _MAGIC: tuple[tuple[bytes, Format], ...] = (
 )
 _XZ_MEMORY_LIMIT = 512 * 1024 * 1024
 _ZSTD_MAX_WINDOW = 128 * 1024 * 1024
-_ZSTD_PIECE = 1024
+_ZSTD_PIECE = 512
 
 
 class DecompressionError(ValueError):

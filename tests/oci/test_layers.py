@@ -13,9 +13,6 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from support.debian import need
-from support.images import fixture, make_image, make_layer, tar_file, umoci, write_layout
-from support.trees import directory, scan_tar, stack, symlink, tree
 
 from copacetic.cache import Cache
 from copacetic.errors import CorruptLayerError, HostileLayerError, ImageError
@@ -30,6 +27,9 @@ from copacetic.oci.layerwriter import write_layer
 from copacetic.oci.layout import LayoutSource
 from copacetic.oci.tarstream import HostileTarError, TarError, TarReader
 from copacetic.progress import Silent
+from support.debian import need
+from support.images import fixture, make_image, make_layer, tar_file, umoci, write_layout
+from support.trees import directory, scan_tar, stack, symlink, tree
 
 # -- tar -------------------------------------------------------------------------------------------------------------
 
@@ -231,7 +231,7 @@ def test_the_stacked_view_is_the_tree_that_umoci_unpacks(
         return
     # Every directory is explicit, as in the tars that real builders write.
     full = [dict(sorted({**_parents(layer), **layer}.items())) for layer in layers]
-    removed = {path: b"" for path in deletions}
+    removed = dict.fromkeys(deletions, b"")
     full.append({**_parents(removed), **removed})
     from support.trees import layer_tar
 

@@ -12,11 +12,11 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from support.images import FIXTURES, fixture
 
 from copacetic.errors import ReportError
 from copacetic.report import load_reports, parse_report
 from copacetic.updates import Report
+from support.images import FIXTURES, fixture
 
 OS = frozenset({"os"})
 

@@ -1,0 +1,259 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The shell that is read and never run, held against one that runs."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from copacetic.unpack.deb.shell.interpret import Reached, reach_commands
+from copacetic.unpack.deb.shell.parser import parse_shell
+from copacetic.unpack.deb.shell.syntax import ShellSyntaxError
+from support.debian import need
+
+
+class Unknown:
+    """Surroundings that answer nothing but versions, which are numbers here."""
+
+    def compare_versions(self, left: str, operator: str, right: str) -> bool | None:
+        if not (left.isdigit() and right.isdigit()):
+            return None
+        return {"lt": int(left) < int(right), "ge": int(left) >= int(right)}.get(operator)
+
+    def test_file(self, operator: str, path: str) -> bool | None:
+        return False if path == "/run/systemd/system" else None
+
+    def has_program(self, name: str) -> bool | None:
+        return False if name == "absent" else None
+
+    def ask(self, words: Sequence[str | None]) -> bool | None:
+        return None
+
+    def find_source(self, path: str) -> str | None:
+        return "included() { act from-include $1; }\nset=here\n" if path == "/lib/include" else None
+
+
+def reached(text: str, *arguments: str, **variables: str) -> list[Reached]:
+    return list(reach_commands(parse_shell(text), arguments=arguments, variables=variables, surroundings=Unknown()))
+
+
+def acts(text: str, *arguments: str, **variables: str) -> list[str]:
+    """Return what `act` is called with, `?` standing for what isn't known."""
+    return [
+        " ".join("?" if word is None else word for word in command.words[1:])
+        for command in reached(text, *arguments, **variables)
+        if command.words[0] == "act"
+    ]
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("act a; act b", ["a", "b"]),
+        ("if [ \"$1\" = configure ]; then act yes; else act no; fi", ["yes"]),
+        ("if [ \"$1\" != configure ]; then act yes; elif [ -n \"$2\" ]; then act two; fi", ["two"]),
+        ("if unknown; then act yes; else act no; fi", ["yes", "no"]),
+        ("case \"$1\" in install|upgrade) act a;; conf*) act b;; *) act c;; esac", ["b"]),
+        ("case $x in a) act a;; *) act b;; esac", ["b"]),
+        ("case \"$(unknown)\" in a) act a;; *) act b;; esac", ["a", "b"]),
+        ("case \"*\" in \"*\") act star;; esac; case a in \"*\") act no;; esac", ["star"]),
+        ("[ -d /run/systemd/system ] && act no", []),
+        ("[ -d /run/systemd/system ] || act yes", ["yes"]),
+        ("if [ -z \"${DPKG_ROOT:-}\" ] && [ -d /run/systemd/system ]; then act no; fi", []),
+        ("if dpkg --compare-versions \"$2\" lt 7; then act yes; fi", ["yes"]),
+        ("if dpkg --compare-versions -- \"$2\" lt 3; then act no; fi", []),
+        ("if ! dpkg --compare-versions \"$2\" lt 3; then act yes; fi", ["yes"]),
+        ("true && act a || act b; false && act c || act d", ["a", "b", "d"]),
+        ("exit 0; act never", []),
+        ("unknown && exit 0; act maybe", ["maybe"]),
+        ("f() { act $1; return; act never; }; f x; act after", ["x", "after"]),
+        ("f() { local v=in; }; v=out; f; act $v", ["out"]),
+        ("f() { v=in; }; v=out; f; act $v", ["in"]),
+        ("f() { v=in; }; v=out; unknown && f; act $v", ["?"]),
+        ("f() { [ -n \"$1\" ] && return; v=in; }; v=out; f; act $v", ["in"]),
+        ("for i in a b; do act $i; done", ["a", "b"]),
+        ("for i in /etc/*; do act $i; done", ["?"]),
+        ("for i; do act $i; done", ["configure", "5"]),
+        ("while read x; do act $x; done", ["?"]),
+        ("v=1; while unknown; do act $v; v=2; done; act $v", ["?", "?"]),
+        ("v=1; (v=2; act $v); act $v", ["2", "1"]),
+        ("v=1; unknown | v=2; act $v", ["1"]),
+        ("v=\"a b\"; act $v \"$v\"", ["a b a b"]),
+        ("set -- x \"y z\"; act $#; act \"$2\"; shift; act \"$1\"", ["2", "y z", "y z"]),
+        ("act ${1%gure} ${1#con} ${x:-d} ${1:+set} ${#1}", ["confi figure d set 9"]),
+        ("p=/usr/lib/x.so; act ${p##*/} ${p%/*}", ["x.so /usr/lib"]),
+        ("act $(unknown) `unknown` $((1 + 1)) $UNSET end", ["? ? ? end"]),
+        ("if [ -x \"$(command -v absent)\" ]; then act no; fi", []),
+        ("if command -v absent >/dev/null; then act no; fi", []),
+        ("if which present >/dev/null; then act maybe; fi", ["maybe"]),
+        ("cat <<EOF\nact no $(act yes)\nEOF\nact after", ["yes", "after"]),
+        ("cat <<'EOF'\n$(act no)\nEOF\nact after", ["after"]),
+        ("cat <<-EOF | act piped\n\ttext\n\tEOF\nact after", ["piped", "after"]),
+        ("trap 'act trapped' 0; act first", ["trapped", "first"]),
+        (". /lib/include; included x; act $set", ["from-include x", "here"]),
+        ("v=1; . /lib/other; act $v", ["?"]),
+        ("v=1; eval \"$thing\"; act $v", ["?"]),
+        ("if [ \"$1\" = configure ] # a comment ; then act no\nthen act yes; fi", ["yes"]),
+        ("if [[ $1 == configure && -n $2 ]]; then act both; fi", ["both"]),
+        ("if [ \"$1\" = x -o \"$1\" = configure -a -n \"$2\" ]; then act yes; fi", ["yes"]),
+        ("act $PATH $LC_ALL $DPKG_OTHER", ["? ? ?"]),
+        ("IFS=:; v=a:b; act $v", ["?"]),
+        ("FOO=x exec act replaced; act never", ["replaced"]),
+        ("{ act grouped; } > /etc/file", ["grouped"]),
+        ("act 'quo''ted' \"a'b\" c\\ d", ["quoted a'b c d"]),
+        ("! unknown || act maybe", ["maybe"]),
+        ("until unknown; do act loop; done", ["loop"]),
+    ],
+)  # fmt: skip
+def test_commands_that_can_be_reached(text: str, expected: list[str]) -> None:
+    assert acts(text, "configure", "5") == expected
+
+
+def test_certainty_is_told() -> None:
+    found = reached("act 1; if unknown; then act 2; fi; act 3; unknown && exit 1; act 4")
+
+    assert [(c.words[1], c.certain) for c in found if c.words[0] == "act"] == [
+        ("1", True),
+        ("2", False),
+        ("3", True),
+        ("4", False),
+    ]
+
+
+def test_redirections_into_files_are_told() -> None:
+    found = reached("act > /etc/a 2>/dev/null; act >> $HOME/b; act 2>&1 </etc/c; > /etc/d")
+
+    assert [c.writes for c in found] == [("/etc/a",), (None,), (), ("/etc/d",)]
+
+
+def test_lines_are_told() -> None:
+    text = "act 1\n\n# comment\nif true; then\n  act \\\n   2\nfi\ncat <<E\nx\nE\nact 3\n"
+
+    assert [(c.words[1], c.line) for c in reached(text) if c.words[0] == "act"] == [("1", 1), ("2", 5), ("3", 11)]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "if true; then act",
+        "case x in a) act;; ",
+        "act 'open",
+        'act "open',
+        "act $(open",
+        "act ${open",
+        "done",
+        "fi; act",
+        "act )",
+        "case x in a) act;& esac",
+        "{ act; ",
+        "f() ",
+        "for x in a; do act",
+        "(" * 100 + "act" + ")" * 100,
+    ],
+)
+def test_what_is_not_understood_is_an_error(text: str) -> None:
+    with pytest.raises(ShellSyntaxError):
+        parse_shell(text)
+
+
+def test_a_script_that_never_ends_is_an_error() -> None:
+    with pytest.raises(ShellSyntaxError, match="too"):
+        reached("f() { f; f; }; f")
+
+
+@given(st.text(alphabet="if then fi()|&;<>$`'\"\\{}!#\n a=1*[]"))
+def test_any_text_is_a_script_or_an_error(text: str) -> None:
+    with suppress(ShellSyntaxError):
+        reach_commands(parse_shell(text), arguments=None, variables={}, surroundings=Unknown())
+
+
+# A generator of scripts that a real shell can run: `act` writes its arguments down, `maybe` takes its status from the
+# next digit of a given list.
+NAMES = st.sampled_from(["a", "b", "c"])
+VALUES = st.sampled_from(["x", "y", "'p q'", '"$a"', "$b", '"$1"', "${c:-z}", "$(maybe && echo w)", "${a%x}", "''"])
+PLAIN_CONDITIONS = ("maybe", "! maybe", "true", "false", '[ "$a" = x ]', '[ -n "$b" ]', '[ -z "$c" -o "$1" = 1 ]')
+MORE_CONDITIONS = ('[ "$#" -gt 1 ]', "{ maybe && true; }", "a=$(maybe)")
+
+
+def simple_commands(stop: str, *more: str) -> st.SearchStrategy[str]:
+    return st.one_of(
+        st.tuples(NAMES, VALUES).map(lambda t: f"{t[0]}={t[1]}"),
+        st.tuples(VALUES, VALUES).map(lambda t: f"act {t[0]} {t[1]}"),
+        NAMES.map(lambda n: f"unset {n}"),
+        NAMES.map(lambda n: f'act "${n}"'),
+        st.sampled_from(["shift || :", "set -- p q", stop, *more]),
+    )
+
+
+def blocks(
+    children: st.SearchStrategy[str], conditions: st.SearchStrategy[str], simple: st.SearchStrategy[str]
+) -> st.SearchStrategy[str]:
+    return st.one_of(
+        st.tuples(conditions, children, children).map(lambda t: f"if {t[0]}; then\n{t[1]}\nelse\n{t[2]}\nfi"),
+        st.tuples(conditions, simple).map(lambda t: f"{t[0]} && {t[1]} || :"),
+        st.tuples(conditions, simple).map(lambda t: f"{t[0]} || {t[1]} || :"),
+        st.tuples(VALUES, children, children).map(lambda t: f"case {t[0]} in x|'p q') {t[1]}\n;; y*) {t[2]}\n;; esac"),
+        st.tuples(NAMES, VALUES, children).map(lambda t: f"for {t[0]} in k {t[1]}; do\n{t[2]}\ndone"),
+        children.map(lambda t: f"while maybe; do\n{t}\ndone"),
+        children.map(lambda t: f"(\n{t}\n)"),
+        children.map(lambda t: f"{{\n{t}\n}} | cat"),
+        st.lists(children, min_size=1, max_size=3).map("\n".join),
+    )
+
+
+def programs(stop: str, *calls: str) -> st.SearchStrategy[str]:
+    conditions = st.sampled_from((*PLAIN_CONDITIONS, *MORE_CONDITIONS, *calls))
+    simple = simple_commands(stop, *calls)
+    return st.recursive(simple, lambda children: blocks(children, conditions, simple), max_leaves=10)
+
+
+SCRIPTS = st.builds(
+    lambda local, body, main: f'f() {{\n{local}\nact in-f "$a" "$1"\n{body}\n}}\n{main}\nact end',
+    st.sampled_from([":", "local a", "local a=l b"]),
+    programs("return 0"),
+    programs("exit 0", "f", "f x"),
+)
+PRELUDE = """
+exec 9>"$LOG"
+act() { for _word; do printf '%s\\037' "$_word" >&9; done; printf '\\n' >&9; }
+maybe() { read -r digit <&8 || digit=1; return "$digit"; }
+exec 8<"$DIGITS"
+"""
+
+
+@pytest.mark.system
+@settings(max_examples=6000, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(script=SCRIPTS, digits=st.lists(st.sampled_from("01"), max_size=12))
+def test_a_real_run_reaches_nothing_that_was_not_found(script: str, digits: list[str], tmp_path: Path) -> None:
+    need("dash")
+    (tmp_path / "digits").write_text("".join(f"{digit}\n" for digit in digits))
+    log = tmp_path / "log"
+    environment = {"LOG": str(log), "DIGITS": str(tmp_path / "digits"), "PATH": "/usr/bin:/bin"}
+    run = subprocess.run(
+        ["dash", "-c", PRELUDE + script, "script", "1", "two words"],
+        env=environment, capture_output=True, text=True, check=False, timeout=5,
+    )  # fmt: skip
+    ran = [line.split("\x1f")[:-1] for line in log.read_text().splitlines()]
+    found = [c.words[1:] for c in reached(script, "1", "two words") if c.words[0] == "act"]
+
+    assert run.returncode in (0, 1)
+    for words in ran:
+        assert any(_may_be(words, candidate) for candidate in found), (words, found)
+
+
+def _may_be(words: Sequence[str], found: Sequence[str | None]) -> bool:
+    """Tell whether a call may be one that was found; an unknown word may be any number of words."""
+    if None not in found:
+        return list(words) == list(found)
+    if not found:
+        return not words
+    first, rest = found[0], found[1:]
+    if first is None:
+        return any(_may_be(words[n:], rest) for n in range(len(words) + 1))
+    return bool(words) and words[0] == first and _may_be(words[1:], rest)
