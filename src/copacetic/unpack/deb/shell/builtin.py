@@ -55,8 +55,9 @@ def _declare(machine: Machine, node: Simple, words: Sequence[Value]) -> Status:
             machine.state.variables.assign(name, expand_value(rest, machine.scope, machine.substitute))
         elif not name:
             machine.state.variables.forget_all()
-        elif words[0] == "local":
-            machine.state.variables.assign(name, "")
+        elif words[0] == "local" and machine.state.variables.find(name)[1] != "":
+            # dash lets it have the outer value, bash doesn't.
+            machine.state.variables.assign(name, None)
     return True
 
 
