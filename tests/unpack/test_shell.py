@@ -227,6 +227,7 @@ exec 8<"$DIGITS"
 """
 
 
+@pytest.mark.soak  # generated programs run for real, and may multiply
 @pytest.mark.system
 @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(script=SCRIPTS, digits=st.lists(st.sampled_from("01"), max_size=12))
@@ -242,7 +243,7 @@ def test_a_real_run_reaches_nothing_that_was_not_found(script: str, digits: list
     ran = [line.split("\x1f")[:-1] for line in log.read_text().splitlines()]
     found = [c.words[1:] for c in reached(script, "1", "two words") if c.words[0] == "act"]
 
-    assert run.returncode in (0, 1)
+    assert "Syntax error" not in run.stderr
     for words in ran:
         assert any(_may_be(words, candidate) for candidate in found), (words, found)
 

@@ -22,7 +22,7 @@ __all__ = ["AptSource", "parse_sources", "read_sources", "substitute"]
 SOURCE_LIMIT = 1024 * 1024
 _MAX_SOURCES = 200
 _LIST_NAME = re.compile(r"[A-Za-z0-9._-]+\.(?:list|sources)")
-_OPTIONS = re.compile(r"\[([^\]]*)\]")
+_OPTIONS = re.compile(r"(?<=^deb)\s+\[([^\]]*)\]")
 _WORD = re.compile(r"[A-Za-z0-9][A-Za-z0-9._/+~-]{0,200}/?|\.?/")
 _YES = frozenset({"yes", "true", "with", "on", "enable", "1"})
 _SUPPORTED = ("http", "https")

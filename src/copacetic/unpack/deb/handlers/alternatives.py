@@ -41,9 +41,9 @@ class _Group:
     """Slave name → its generic link."""
     choices: dict[str, _Choice] = field(default_factory=dict)
 
-    def best(self) -> _Choice | None:
-        """Return the choice of the highest priority; the first in the file of several."""
-        ordered = [self.choices[path] for path in sorted(self.choices)]
+    def best(self, current: str | None) -> _Choice | None:
+        """Return the choice of the highest priority; among equals the current one, or the first by name."""
+        ordered = [self.choices[path] for path in sorted(self.choices, key=lambda path: (path != current, path))]
         return max(ordered, key=lambda choice: choice.priority, default=None)
 
     def format(self) -> bytes:
@@ -120,25 +120,18 @@ def _remove(tree: TreeBuilder, name: str, path: str) -> tuple[AlternativeEdit, .
     del group.choices[path]
     if not group.automatic and current == path:
         group.automatic = True
-    used = {slave for choice in group.choices.values() for slave, target in choice.slaves.items() if target}
-    dropped = {slave: link for slave, link in group.slaves.items() if slave not in used}
-    group.slaves = {slave: link for slave, link in group.slaves.items() if slave in used}
-    edits = [
-        AlternativeEdit(gone)
-        for slave, link in dropped.items()
-        for gone in (link.lstrip("/"), f"{LINKS}/{slave}")
-        if _is_link(tree, gone)
-    ]
     if group.choices:
-        return (*edits, *_settle(tree, group))
+        return _settle(tree, group)
+    edits = _drop_slaves(tree, group)
     gone_paths = (link_path for link_path in (group.link.lstrip("/"), f"{LINKS}/{name}") if _is_link(tree, link_path))
     return (*edits, *(AlternativeEdit(path) for path in gone_paths), AlternativeEdit(f"{ADMIN}/{name}"))
 
 
 def _settle(tree: TreeBuilder, group: _Group) -> tuple[AlternativeEdit, ...]:
     """Return the edits that make file and links agree with the group."""
-    edits: list[AlternativeEdit] = []
-    chosen = group.best() if group.automatic else group.choices.get(_current(tree, group) or "")
+    edits = _drop_slaves(tree, group)
+    current = _current(tree, group)
+    chosen = group.best(current) if group.automatic else group.choices.get(current or "")
     if chosen is None:
         return ()
     edits += _link_edits(tree, group.link, group.name, chosen.path)
@@ -154,6 +147,15 @@ def _settle(tree: TreeBuilder, group: _Group) -> tuple[AlternativeEdit, ...]:
     if _read(tree, f"{ADMIN}/{group.name}") != content:
         edits.append(AlternativeEdit(f"{ADMIN}/{group.name}", content=content))
     return tuple(edits)
+
+
+def _drop_slaves(tree: TreeBuilder, group: _Group) -> list[AlternativeEdit]:
+    """Forget slaves that no choice has any more, and return the edits that take their links away."""
+    used = {slave for choice in group.choices.values() for slave, target in choice.slaves.items() if target}
+    dropped = {slave: link for slave, link in group.slaves.items() if slave not in used}
+    group.slaves = {slave: link for slave, link in group.slaves.items() if slave in used}
+    paths = [path for slave, link in dropped.items() for path in (link.lstrip("/"), f"{LINKS}/{slave}")]
+    return [AlternativeEdit(path) for path in paths if _is_link(tree, path)]
 
 
 def _link_edits(tree: TreeBuilder, link: str, name: str, target: str) -> list[AlternativeEdit]:
