@@ -58,6 +58,11 @@ class ChangeSet:
             conffiles=empty.union(*(c.conffiles for c in changes)),
         )
 
+    @property
+    def news(self) -> frozenset[str]:
+        """Paths under which a script would read something that it has not read before."""
+        return self.changed | self.added | self.conffiles
+
     def below(self, patterns: Sequence[str], *, names_only: bool = False) -> str | None:
         """Return a path under one of the patterns that makes a difference, or None."""
         paths = self.added | self.removed

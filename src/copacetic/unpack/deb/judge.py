@@ -136,7 +136,7 @@ class CommandJudge:
             if found is not None:
                 return found
         for operand in operands[:-1] if repeated and name in ("cp", "install") else ():
-            if operand is not None and self.image.resolve(operand) in self.changes.changed | self.changes.added:
+            if operand is not None and self.image.resolve(operand) in self.changes.news:
                 return needs_execution(f"{name}: copies {operand}, which changes")
         return HARMLESS
 
@@ -284,7 +284,7 @@ class CommandJudge:
         source = operands[0] if operands else None
         if not repeated:
             return needs_execution("ucf may change a configuration file")
-        if source is not None and self.image.resolve(source) in self.changes.changed | self.changes.added:
+        if source is not None and self.image.resolve(source) in self.changes.news:
             return needs_execution(f"ucf has to offer the new {source}")
         return HARMLESS
 
@@ -294,7 +294,7 @@ class CommandJudge:
             return HARMLESS
         if not repeated:
             return needs_execution(f"it reads more commands from {source or 'a file'}")
-        if source is not None and self.image.resolve(source) in self.changes.changed | self.changes.added:
+        if source is not None and self.image.resolve(source) in self.changes.news:
             return needs_execution(f"it reads more commands from {source}, which changes")
         return HARMLESS
 

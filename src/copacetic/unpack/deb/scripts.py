@@ -36,6 +36,7 @@ _TELLTALE = (
     | BYTE_COMPILERS
     | {"update-ca-certificates", "ldconfig", "update-alternatives", "py_compile", "dpkg-divert"}
 )
+ANSWERED = "only asks debconf's questions (debconf-devel(7)), and this image has its answers"
 NEVER_RUN = "not run by this upgrade"
 
 
@@ -80,7 +81,10 @@ class ScriptJudge:
         judged += self._pair(scripts, "preinst", first, runs=scripts.new)
         if upgrade:
             judged += self._pair(scripts, "postrm", ("upgrade", scripts.new_version), runs=scripts.old)
-        judged += self._pair(scripts, "config", ("configure", scripts.old_version), runs=scripts.new)
+        if upgrade and "config" in scripts.old and "config" in scripts.new:
+            judged.append(_verdict(scripts, "config", Judgement(ScriptClass.HARMLESS, ANSWERED)))
+        else:
+            judged += self._pair(scripts, "config", ("configure", scripts.old_version), runs=scripts.new)
         judged += self._pair(scripts, "postinst", ("configure", scripts.old_version), runs=scripts.new)
         for name in ("prerm", "postrm"):
             if name in scripts.new and name not in scripts.old:

@@ -1,0 +1,416 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Which scripts can be left out, and which can't: one line of a postinst for each rule."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import pytest
+
+from copacetic.errors import NeedsExecutionError
+from copacetic.updates import ScriptClass, ScriptVerdict
+from support.composed import compose, open_unpacker, plan_debs
+from support.debs import Deb, Member, file, symlink
+from support.trees import Content, tree
+from unpack.dpkg_image import installed
+
+HARMLESS, REPRODUCED, NEEDS = ScriptClass.HARMLESS, ScriptClass.REPRODUCED, ScriptClass.NEEDS_EXECUTION
+
+FILES = {"usr/bin/tool": file("1", 0o755), "usr/share/same": file("same"), "usr/lib/tool/data": file("1")}
+NEW_FILES = {**FILES, "usr/bin/tool": file("2", 0o755), "usr/lib/tool/data": file("2")}
+CONF = {"etc/tool.conf": file("1")}
+IMAGE: Mapping[str, Content] = {
+    **{
+        f"usr/bin/{name}": ""
+        for name in (
+            *("awk", "chgrp", "chmod", "chown", "cp", "deb-systemd-helper", "dpkg", "dpkg-divert", "find", "ln"),
+            *("mkdir", "other", "perl", "py3compile", "rm", "sed", "setcap", "update-rc.d", "xargs"),
+        )
+    },
+    "usr/sbin/adduser": "",
+    "usr/bin/glib-compile-schemas": "",
+    "usr/bin/fc-cache": "",
+    "usr/sbin/update-icon-caches": "",
+    "etc/passwd": "root:x:0:0::/root:/bin/sh\nold:x:100:100::/:/bin/sh\n",
+    "etc/group": "root:x:0:\nold:x:100:\n",
+    "etc/default/tool": "FROM_FILE=yes\n",
+    "var/lib/there": "",
+}
+
+
+def script(body: str) -> str:
+    return f"#!/bin/sh\nset -e\n{body}\nexit 0\n"
+
+
+def classify(
+    old: str | None,
+    new: str | None,
+    *,
+    name: str = "postinst",
+    files: Mapping[str, Member] = NEW_FILES,
+    fresh: bool = False,
+    conf: str = "1",
+    more: Mapping[str, Content] = IMAGE,
+) -> ScriptVerdict:
+    """Return the verdict on one script of an upgrade from 1.0 to 2.0."""
+    before = Deb(
+        version="1.0",
+        files={**FILES, **CONF},
+        conffiles=["/etc/tool.conf"],
+        scripts={name: old} if old is not None else {},
+    )
+    after = Deb(
+        version="2.0",
+        files={**files, "etc/tool.conf": file(conf)},
+        conffiles=["/etc/tool.conf"],
+        scripts={name: new} if new is not None else {},
+    )
+    base = Deb(name="base", files={"usr/share/base": file()})
+    fs = tree(installed(*((base,) if fresh else (base, before)), more=more))
+    deb = write(after)
+    verdicts = open_unpacker(fs).classify(plan_debs(fs, [deb]))["demo:all"]
+    return next(verdict for verdict in verdicts if verdict.script == name)
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path: Path) -> None:
+    _FOLDER[:] = [tmp_path]
+
+
+_FOLDER: list[Path] = []
+
+
+def write(deb: Deb) -> Path:
+    return deb.write(_FOLDER[0])
+
+
+REPEATED = [
+    # what has run before has done to the system what it does
+    ("other --setup", HARMLESS),
+    ("adduser --system new", HARMLESS),
+    ("rm -rf /var/cache/tool", HARMLESS),
+    ("echo x > /etc/generated", HARMLESS),
+    ("$UNKNOWN_PROGRAM", HARMLESS),
+    (". /usr/share/debconf/confmodule; db_get tool/question; echo $RET", HARMLESS),
+    ("deb-systemd-helper enable tool.service; update-rc.d tool defaults; invoke-rc.d tool restart", HARMLESS),
+    ("other /usr/share/same", HARMLESS),
+    ("chmod 0755 /var/lib/tool", HARMLESS),
+    ("cp /usr/share/same /etc/generated", HARMLESS),
+    ("ucf /usr/share/same /etc/generated", HARMLESS),
+    # but what depends on the package's files is another matter
+    ("tool --setup", NEEDS),
+    ("/usr/bin/tool --setup", NEEDS),
+    ("other /usr/lib/tool/data", NEEDS),
+    ("cp /usr/lib/tool/data /etc/generated", NEEDS),
+    ("ucf /usr/lib/tool/data /etc/generated", NEEDS),
+    (". /usr/lib/tool/data", NEEDS),
+    ("sed -i s/a/b/ /usr/share/same", NEEDS),
+    ("echo x > /usr/share/same", NEEDS),
+    ("ln -sf x /usr/share/same", NEEDS),
+    ("rm /usr/bin/tool", NEEDS),
+    ("chown root:old /usr/bin/tool; chmod 2755 /usr/bin/tool", REPRODUCED),
+    ("setcap cap_net_raw+ep $(readlink /usr/bin/tool)", REPRODUCED),
+    ("update-ca-certificates", REPRODUCED),
+    ("ldconfig", REPRODUCED),
+    ("if which py3compile >/dev/null 2>&1; then py3compile -p demo; fi", REPRODUCED),
+    ("py3clean -p demo", REPRODUCED),
+    ("/usr/bin/python3.11 -E /usr/lib/python3.11/py_compile.py x.py", REPRODUCED),
+    ("/usr/lib/jvm/x/bin/java -server -Xshare:dump", REPRODUCED),
+    ("glib-compile-schemas /usr/share/glib-2.0/schemas", HARMLESS),
+    ("fc-cache -f", HARMLESS),
+    ("update-initramfs -u", HARMLESS),
+]
+
+
+@pytest.mark.parametrize(("line", "expected"), REPEATED)
+def test_a_script_that_has_run_before(line: str, expected: ScriptClass) -> None:
+    verdict = classify(script(line), script(line))
+
+    assert verdict.verdict is expected, verdict
+    assert verdict.reason
+
+
+def test_a_script_is_the_same_whatever_its_comments_and_layout() -> None:
+    old = script("# Automatically added by dh_x/12.9\nother   --setup\n# End automatically added section")
+    new = script("\n# Automatically added by dh_x/13.3.4\n\tother --setup # why\n")
+
+    assert classify(old, new).verdict is HARMLESS
+
+
+def test_a_script_is_the_same_when_it_reaches_the_same() -> None:
+    old = script('if dpkg --compare-versions "$2" lt 0.5; then unheard-of; fi\nother "1.0"')
+    new = script('if dpkg --compare-versions "$2" lt 0.6; then another; else :; fi\nother "2.0"')
+
+    assert classify(old, new).verdict is HARMLESS
+
+
+def test_a_guard_that_opens_makes_another_script_of_it() -> None:
+    line = 'if dpkg --compare-versions "$2" lt {}; then other --migrate; fi'
+    verdict = classify(script(line.format("1.0")), script(line.format("2.0")))
+
+    assert verdict.verdict is NEEDS
+    assert "line 3" in verdict.reason
+    assert "other --migrate" in verdict.reason
+
+
+FIRST_TIME = [
+    ("echo hello; test -f /etc/x || true; grep -q x /etc/y; [ -n \"$2\" ]", HARMLESS),
+    ("if [ -d /run/systemd/system ]; then systemctl --system daemon-reload; fi", HARMLESS),
+    ("deb-systemd-invoke restart tool.service; invoke-rc.d tool restart", HARMLESS),
+    ("if command -v absent >/dev/null; then absent --run; fi", HARMLESS),
+    ("absent --run", HARMLESS),
+    ("other --run", NEEDS),
+    ("tool --run", NEEDS),
+    ("case \"$1\" in abort*) other;; configure) ;; esac", HARMLESS),
+    ("case \"$1\" in configure) other;; esac", NEEDS),
+    ("if dpkg --compare-versions \"$2\" lt-nl 0.9; then other; fi", HARMLESS),
+    ("dpkg-maintscript-helper rm_conffile /etc/old 0.9~ demo -- \"$@\"", HARMLESS),
+    ("dpkg-maintscript-helper rm_conffile /etc/absent 1.5~ demo -- \"$@\"", HARMLESS),
+    ("dpkg-maintscript-helper rm_conffile /etc/passwd 1.5~ demo -- \"$@\"", NEEDS),
+    ("dpkg-maintscript-helper dir_to_symlink /usr/share/doc/x y 1.5 -- \"$@\"", HARMLESS),
+    ("dpkg-maintscript-helper dir_to_symlink /usr/bin y 1.5 -- \"$@\"", NEEDS),
+    ("dpkg-maintscript-helper symlink_to_dir /usr/bin y 1.5 -- \"$@\"", HARMLESS),
+    ("rm -f /var/lib/absent", HARMLESS),
+    ("rm -f /var/lib/there", REPRODUCED),
+    ("if other; then rm -f /var/lib/there; fi", NEEDS),
+    ("mkdir -p /usr/bin", HARMLESS),
+    ("mkdir -p /var/lib/tool", NEEDS),
+    ("ln -sf x /usr/lib/y", NEEDS),
+    ("echo x > /etc/y", NEEDS),
+    ("echo x > /run/y; echo y >/dev/null 2>&1", HARMLESS),
+    ("chmod 755 /usr/share/same", NEEDS),
+    ("sed -i s/a/b/ /etc/passwd", NEEDS),
+    ("sed -Ei s/a/b/ /etc/passwd", NEEDS),
+    ("sed s/a/b/ /etc/passwd", HARMLESS),
+    ("find /usr -name x -delete", NEEDS),
+    ("find /usr -name x | xargs rm -f", NEEDS),
+    ("find /usr -name x | xargs grep y", HARMLESS),
+    ("awk '{ system(\"x\") }' /etc/passwd", NEEDS),
+    ("perl -e 'unlink'", NEEDS),
+    ("eval other", NEEDS),
+    (". /etc/default/tool; [ \"$FROM_FILE\" = yes ] || other", HARMLESS),
+    (". /etc/absent", NEEDS),
+    ("adduser --system old", HARMLESS),
+    ("adduser --system --no-create-home new", REPRODUCED),
+    ("adduser new", NEEDS),
+    ("if ! getent passwd old >/dev/null; then other; fi", HARMLESS),
+    ("id -u new || other", NEEDS),
+    ("update-rc.d tool defaults", NEEDS),
+    ("deb-systemd-helper enable tool.service", NEEDS),
+    ("update-alternatives --install /usr/bin/vi vi /usr/bin/tool 5", REPRODUCED),
+    ("if other; then :; fi", NEEDS),
+    ("ucf /usr/share/same /etc/x", NEEDS),
+    ("dpkg-divert --list", HARMLESS),
+    ("dpkg-divert --add /usr/bin/other", NEEDS),
+    ("dpkg --configure -a", NEEDS),
+    ("trap 'other' EXIT", NEEDS),
+    ("( other )", NEEDS),
+    ("echo $(other)", NEEDS),
+    ("env X=1 nice other", NEEDS),
+    ("/usr/lib/jvm/x/bin/java -version", HARMLESS),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("line", "expected"), FIRST_TIME)
+def test_a_script_that_is_new(line: str, expected: ScriptClass) -> None:
+    verdict = classify(script(":"), script(line))
+
+    assert verdict.verdict is expected, verdict
+
+
+@pytest.mark.parametrize(
+    ("line", "expected"), [("other", NEEDS), ("echo hello", HARMLESS), ("adduser --system new", REPRODUCED)]
+)
+def test_the_script_of_a_new_package(line: str, expected: ScriptClass) -> None:
+    verdict = classify(None, script(line), fresh=True)
+
+    assert verdict.verdict is expected, verdict
+
+
+@pytest.mark.parametrize(
+    ("line", "files", "expected"),
+    [
+        ("glib-compile-schemas /x", {"usr/share/glib-2.0/schemas/a.xml": file("new")}, NEEDS),
+        ("update-icon-caches /x", {"usr/share/icons/hicolor/a.png": file("new")}, NEEDS),
+        ("fc-cache", {"usr/share/fonts/a.ttf": file("new")}, HARMLESS),
+    ],
+)
+def test_what_is_derived_from_files_matters_when_they_change(
+    line: str, files: Mapping[str, Member], expected: ScriptClass
+) -> None:
+    verdict = classify(script(line), script(line), files={**NEW_FILES, **files})
+
+    assert verdict.verdict is expected, verdict
+    if expected is NEEDS:
+        assert min(files) in verdict.reason
+
+
+def test_a_configuration_file_that_changes_is_seen_in_the_payload() -> None:
+    line = script(". /etc/tool.conf")
+
+    assert classify(line, line).verdict is HARMLESS
+    assert classify(line, line, conf="2").verdict is NEEDS
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("#!/usr/bin/perl\nprint 1;\n", "not a shell script"),
+        ("\x7fELF\x02", "not a shell script"),
+        ("#!/bin/sh\nif true; then\n", "expected fi"),
+        ("#!/bin/sh\n" + ":" * 2_000_000, "too long"),
+        ("#!/bin/sh\nf() { f; }; f\n", "too deeply"),
+    ],
+)
+def test_what_can_not_be_read_is_trusted_only_when_it_has_run(text: str, reason: str) -> None:
+    assert classify(text, text).verdict is HARMLESS
+    verdict = classify(script(":"), text)
+    assert verdict.verdict is NEEDS
+    assert reason in verdict.reason
+
+
+def test_what_can_not_be_read_and_names_a_derived_state_is_not_trusted() -> None:
+    text = "#!/usr/bin/perl\nsystem('setcap', 'x');\n"
+
+    assert classify(text, text).verdict is NEEDS
+
+
+def test_the_old_packages_prerm_and_postrm_are_judged() -> None:
+    assert classify(script("other"), None, name="prerm").verdict is NEEDS
+    assert classify(script("other"), script("other"), name="prerm").verdict is HARMLESS
+    assert classify(script('[ "$1" != remove ] || other'), None, name="postrm").verdict is HARMLESS
+    assert classify(None, script("other"), name="postrm").reason == "not run by this upgrade"
+
+
+def test_every_script_gets_a_verdict(tmp_path: Path) -> None:
+    scripts = {name: script(":") for name in ("config", "preinst", "postinst", "prerm", "postrm")}
+    fs = tree(installed(Deb(version="1.0", files=FILES, scripts=scripts)))
+    deb = Deb(version="2.0", files=FILES, scripts=scripts).write(tmp_path)
+
+    verdicts = open_unpacker(fs).classify(plan_debs(fs, [deb]))
+
+    assert [v.script for v in verdicts["demo:all"]] == ["prerm", "preinst", "postrm", "config", "postinst"]
+    assert all(v.package == "demo:all" and v.reason for v in verdicts["demo:all"])
+
+
+def test_without_scripts_there_are_no_verdicts(tmp_path: Path) -> None:
+    fs = tree(installed(Deb(version="1.0", files=FILES)))
+
+    assert open_unpacker(fs).classify(plan_debs(fs, [Deb(version="2.0", files=FILES).write(tmp_path)])) == {
+        "demo:all": ()
+    }
+
+
+def test_composing_refuses_what_needs_execution(tmp_path: Path) -> None:
+    fs = tree(installed(Deb(version="1.0", files=FILES), more=IMAGE))
+    deb = Deb(version="2.0", files=FILES, scripts={"postinst": script("other --run")}).write(tmp_path)
+
+    with pytest.raises(NeedsExecutionError, match=r"demo:all: postinst would have to be run: line 3, 'other --run'"):
+        compose(fs, [deb], tmp_path / "scratch")
+
+
+def test_attributes_that_the_same_script_gave_are_kept(tmp_path: Path) -> None:
+    line = script("chown root:old /usr/bin/tool; chmod 2755 /usr/bin/tool")
+    fs = tree(installed(Deb(version="1.0", files=FILES, scripts={"postinst": line}), more=IMAGE))
+    deb = Deb(version="2.0", files=NEW_FILES, scripts={"postinst": line}).write(tmp_path)
+
+    changes = {change.path: change for change in compose(fs, [deb], tmp_path / "scratch").changes.entries}
+
+    below = fs.lookup("usr/bin/tool")
+    entry = changes["usr/bin/tool"].entry
+    assert below is not None
+    assert entry is not None
+    assert (entry.mode, entry.uid, entry.gid) == (below.mode, below.uid, below.gid)
+    assert entry.sha256 != below.sha256
+
+
+def test_byte_code_of_what_changes_goes(tmp_path: Path) -> None:
+    lib = "usr/lib/python3/dist-packages/demo"
+    files = {f"{lib}/{name}.py": file(name) for name in ("same", "changes", "gone")}
+    cache = {f"{lib}/__pycache__/{name}.cpython-311.pyc": "code" for name in ("same", "changes", "gone", "gone_too")}
+    fs = tree(installed(Deb(version="1.0", files=files), more=cache))
+    new = {f"{lib}/same.py": file("same"), f"{lib}/changes.py": file("other")}
+
+    composed = compose(fs, [Deb(version="2.0", files=new).write(tmp_path)], tmp_path / "scratch")
+
+    removed = {change.path.removeprefix(f"{lib}/") for change in composed.changes.entries if change.entry is None}
+    assert removed == {"gone.py", "__pycache__/gone.cpython-311.pyc", "__pycache__/changes.cpython-311.pyc"}
+
+
+def test_a_folder_goes_with_its_byte_code(tmp_path: Path) -> None:
+    lib = "usr/lib/python3/dist-packages/demo"
+    before = Deb(version="1.0", files={f"{lib}/a.py": file("a"), "usr/share/keep": file()})
+    fs = tree(installed(before, more={f"{lib}/__pycache__/a.cpython-311.pyc": "code"}))
+
+    deb = Deb(version="2.0", files={"usr/share/keep": file()}).write(tmp_path)
+    composed = compose(fs, [deb], tmp_path / "scratch")
+
+    assert [c.path for c in composed.changes.entries if c.entry is None] == ["usr/lib"]
+
+
+TRIGGERED = {
+    "interested": script('if [ "$1" = triggered ]; then {}; fi'),
+}
+
+
+def trigger(action: str, *, new: Mapping[str, Member], activate: str = "") -> list[ScriptVerdict]:
+    """Upgrade a package while another one is interested in `usr/share/watched` and in the name `news`."""
+    watcher = Deb(
+        name="watcher",
+        files={"usr/share/watcher": file()},
+        control={"triggers": "interest-noawait /usr/share/watched\ninterest-noawait news\n"},
+        scripts={"postinst": TRIGGERED["interested"].format(action)},
+    )
+    before = Deb(version="1.0", files={"usr/share/watched/a": file("1"), "usr/share/b": file("1")})
+    fs = tree(installed(before, watcher, more=IMAGE))
+    control = {"triggers": f"activate-noawait {activate}\n"} if activate else {}
+    deb = write(Deb(version="2.0", files=new, control=control))
+    return list(open_unpacker(fs).classify(plan_debs(fs, [deb]))["demo:all"])
+
+
+CHANGED = {"usr/share/watched/a": file("2"), "usr/share/b": file("1")}
+SAME = {"usr/share/watched/a": file("1"), "usr/share/b": file("2")}
+
+
+def test_a_trigger_on_files_that_change_is_judged() -> None:
+    (verdict,) = trigger("other", new=CHANGED)
+
+    assert verdict.script == "trigger /usr/share/watched"
+    assert verdict.verdict is NEEDS
+    assert "other" in verdict.reason
+
+
+def test_a_trigger_on_files_that_stay_is_harmless() -> None:
+    (verdict,) = trigger("other", new=SAME)
+
+    assert verdict.verdict is HARMLESS
+    assert verdict.reason == "nothing below /usr/share/watched is different afterwards"
+
+
+def test_a_trigger_on_files_that_come_or_go_is_judged() -> None:
+    assert trigger("other", new={"usr/share/b": file("1")})[0].verdict is NEEDS
+    assert trigger("other", new={**SAME, "usr/share/watched/c": file()})[0].verdict is NEEDS
+
+
+def test_a_named_trigger_is_judged() -> None:
+    assert trigger("other", new={"usr/share/b": file("1")}, activate="unheard-of")[0].script != "trigger unheard-of"
+    verdicts = {v.script: v for v in trigger("ldconfig", new=SAME, activate="news")}
+
+    assert verdicts["trigger news"].verdict is REPRODUCED
+    assert verdicts["trigger /usr/share/watched"].verdict is HARMLESS
+
+
+def test_a_trigger_that_only_speaks_to_services_is_harmless() -> None:
+    assert trigger("invoke-rc.d watcher reload", new=CHANGED)[0].verdict is HARMLESS
+
+
+def test_a_link_among_the_files_is_no_trouble(tmp_path: Path) -> None:
+    fs = tree(installed(Deb(version="1.0", files={**FILES, "usr/share/l": symlink("same")})))
+    deb = Deb(version="2.0", files={**FILES, "usr/share/l": symlink("other")}).write(tmp_path)
+
+    changes = {c.path: c for c in compose(fs, [deb], tmp_path / "scratch").changes.entries}
+
+    entry = changes["usr/share/l"].entry
+    assert entry is not None
+    assert entry.target == "other"
