@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -18,7 +18,7 @@ from copacetic.oci.layered import RecordingFilesystem
 from copacetic.unpack import open_unpacker
 from copacetic.unpack.deb import DebUnpacker
 from copacetic.unpack.deb.conffile import NEW, ConffileFate, parse_conffile_list, select_fate
-from copacetic.updates import ScriptClass
+from copacetic.updates import Candidate, ScriptClass
 from support.composed import EPOCH, compose, plan_debs, read_content
 from support.composed import open_unpacker as open_deb_unpacker
 from support.debs import Deb, Member, file, symlink
@@ -39,18 +39,19 @@ def changes_of(changes: tuple[Change, ...]) -> dict[str, bytes | None]:
 
 
 @pytest.mark.parametrize(
-    ("field", "value", "message"),
+    ("change", "message"),
     [
-        ("name", "other", "the file is of Package 'demo' instead of 'other'"),
-        ("version", "3.0", "the file is of Version '2.0' instead of '3.0'"),
-        ("architecture", "arm64", "the file is of Architecture 'all' instead of 'arm64'"),
+        (lambda candidate: replace(candidate, name="other"), "of Package 'demo' instead of 'other'"),
+        (lambda candidate: replace(candidate, version="3.0"), r"of Version '2\.0' instead of '3\.0'"),
+        (lambda candidate: replace(candidate, architecture="arm64"), "of Architecture 'all' instead of 'arm64'"),
     ],
 )
-def test_a_file_that_is_another_package_is_refused(field: str, value: str, message: str, tmp_path: Path) -> None:
+def test_a_file_that_is_another_package_is_refused(
+    change: Callable[[Candidate], Candidate], message: str, tmp_path: Path
+) -> None:
     fs = tree(installed(OLD))
     (planned,) = plan_debs(fs, [Deb(version="2.0", files=FILES).write(tmp_path)])
-    candidate = replace(planned.update.candidate, **{field: value})
-    other = replace(planned, update=replace(planned.update, candidate=candidate))
+    other = replace(planned, update=replace(planned.update, candidate=change(planned.update.candidate)))
 
     with pytest.raises(PackageError, match=message):
         open_deb_unpacker(fs).classify([other])
@@ -76,14 +77,6 @@ def test_broken_lists_are_refused(control: Mapping[str, str], message: str, tmp_
     deb = Deb(version="2.0", files=FILES, control=control).write(tmp_path)
 
     with pytest.raises(PackageError, match=f"demo 2.0: {message}"):
-        compose(fs, [deb], tmp_path / "scratch")
-
-
-def test_a_payload_behind_a_file_of_the_image_is_refused(tmp_path: Path) -> None:
-    fs = tree(installed(OLD, more={"usr/lib": "a file"}))
-    deb = Deb(version="2.0", files={**FILES, "usr/lib/x/y": file()}).write(tmp_path)
-
-    with pytest.raises(PackageError, match=r"demo 2.0: .*usr/lib"):
         compose(fs, [deb], tmp_path / "scratch")
 
 
@@ -182,8 +175,7 @@ def test_what_stays_the_same_is_left_out_and_told(tmp_path: Path) -> None:
     changes = compose(fs, [deb], tmp_path / "scratch").changes
 
     assert "usr/share/doc/demo" not in {change.path for change in changes.entries}
-    assert set(changes.unchanged) == {"usr/share/doc/demo", "var/lib/dpkg/triggers/File"} & set(changes.unchanged)
-    assert "usr/share/doc/demo" in changes.unchanged
+    assert set(changes.unchanged) == {"usr/share/doc/demo", "var/lib/dpkg/info/demo.list"}
 
 
 def test_the_newest_package_gives_the_epoch(tmp_path: Path) -> None:
@@ -252,7 +244,7 @@ def test_a_distroless_package_is_replaced_with_its_record(tmp_path: Path) -> Non
 def test_files_that_go_from_a_distroless_package_go(tmp_path: Path) -> None:
     files = {path: member for path, member in NEW_FILES.items() if "copyright" not in path}
 
-    assert upgrade_distroless(tmp_path, files=files)["usr/share/doc"] is None
+    assert upgrade_distroless(tmp_path, files=files)["usr/share/doc/demo/copyright"] is None
 
 
 def test_a_distroless_configuration_file_is_replaced_unless_it_was_changed(tmp_path: Path) -> None:

@@ -51,6 +51,7 @@ class TreeBuilder:
         self._nodes: dict[str, _Inode | None] = {}
         self._names: dict[str, set[str]] = {}
         self._lower: dict[str, Entry | None] = {}
+        self._reads: set[str] = set()
         self._directories: dict[str, str] = {}
 
     # -- looking ---------------------------------------------------------------------------------------------
@@ -126,6 +127,7 @@ class TreeBuilder:
         entry = None
         if canonical == "" or self._is_real_directory(parent):
             entry = self._fs.lookup(canonical, follow=False)
+            self._reads.add(canonical)
         self._lower[canonical] = entry
         return entry
 
@@ -235,7 +237,7 @@ class TreeBuilder:
             for path, inode in self._nodes.items()
             if inode is not None and inode.content is not None and path not in changed
         }
-        return Changes(entries=ordered, reads=frozenset(self._lower), unchanged=unchanged)
+        return Changes(entries=ordered, reads=frozenset(self._reads), unchanged=unchanged)
 
     def _change(self, path: str, inode: _Inode | None) -> Change:
         if inode is None:

@@ -42,7 +42,7 @@ def read_shared_object(read: Read) -> SharedObject | None:
 
 def _read(read: Read) -> SharedObject | None:
     ident = read(0, 64)
-    if ident[:4] != b"\x7fELF" or ident[4] not in (1, 2) or ident[5] not in (1, 2):
+    if len(ident) < 64 or ident[:4] != b"\x7fELF" or ident[4] not in (1, 2) or ident[5] not in (1, 2):
         return None
     order = "<" if ident[5] == 1 else ">"
     wide = ident[4] == 2
