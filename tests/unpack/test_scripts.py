@@ -294,6 +294,31 @@ def test_every_script_gets_a_verdict(tmp_path: Path) -> None:
     assert all(v.package == "demo:all" and v.reason for v in verdicts["demo:all"])
 
 
+CONFMODULE = ". /usr/share/debconf/confmodule\n"
+
+
+@pytest.mark.parametrize(
+    ("config", "expected"),
+    [
+        ("db_input low demo/question || true; db_go", HARMLESS),
+        ("db_input high demo/question || true; db_go", HARMLESS),
+        ("db_set demo/question yes", NEEDS),
+    ],
+)
+def test_a_config_script_that_gives_other_answers_makes_another_postinst(
+    config: str, expected: ScriptClass, tmp_path: Path
+) -> None:
+    postinst = script(f"{CONFMODULE}db_get demo/question; other $RET")
+    asks = script(f"{CONFMODULE}db_input low demo/question || true; db_go")
+    before = Deb(version="1.0", files=FILES, scripts={"config": asks, "postinst": postinst})
+    after = Deb(version="2.0", files=FILES, scripts={"config": script(CONFMODULE + config), "postinst": postinst})
+    fs = tree(installed(before, more=IMAGE))
+
+    verdicts = open_unpacker(fs).classify(plan_debs(fs, [after.write(tmp_path)]))["demo:all"]
+
+    assert {verdict.script: verdict.verdict for verdict in verdicts} == {"config": HARMLESS, "postinst": expected}
+
+
 def test_without_scripts_there_are_no_verdicts(tmp_path: Path) -> None:
     fs = tree(installed(Deb(version="1.0", files=FILES)))
 

@@ -227,9 +227,8 @@ exec 8<"$DIGITS"
 """
 
 
-@pytest.mark.soak  # generated programs run for real, and may multiply
 @pytest.mark.system
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=80, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(script=SCRIPTS, digits=st.lists(st.sampled_from("01"), max_size=12))
 def test_a_real_run_reaches_nothing_that_was_not_found(script: str, digits: list[str], tmp_path: Path) -> None:
     need("dash")

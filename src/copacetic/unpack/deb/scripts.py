@@ -128,8 +128,22 @@ class ScriptJudge:
             return [_verdict(scripts, name, recognised)]
         other = (scripts.new if runs is scripts.old else scripts.old).get(name)
         repeated = other is not None and self._is_same(scripts, name, text, other, arguments)
+        if name == "postinst" and "db_get" in text and self._answers_otherwise(scripts):
+            repeated = False
         judgement, triggers = self._follow(scripts, name, text, arguments, repeated=repeated)
         return [_verdict(scripts, name, judgement, triggers)]
+
+    def _answers_otherwise(self, scripts: ScriptSet) -> bool:
+        """Tell whether the package's config script gives debconf other answers than the one that has run."""
+        old, new = scripts.old.get("config", ""), scripts.new.get("config", "")
+        arguments = ("configure", scripts.old_version)
+        if not new or self._is_same(scripts, "config", new, old, arguments):
+            return False
+        try:
+            commands = self._reach(scripts, "config", new, arguments)
+        except ShellSyntaxError:
+            return True
+        return any(command.words[0] == "db_set" for command in commands)
 
     def _follow(
         self, scripts: ScriptSet, name: str, text: str, arguments: tuple[str, ...], *, repeated: bool
