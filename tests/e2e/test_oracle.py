@@ -4,9 +4,11 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -18,6 +20,8 @@ from support.oracle import apt, differences, extract, install_debs, run_in
 pytestmark = [pytest.mark.system]
 
 SUITES = ("bullseye", "bookworm", "trixie")
+REFUSED = {"bullseye": {"tzdata"}}
+"""What may need execution: this tzdata's config script converts old names of time zones, and its postinst acts on that."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +31,8 @@ class Patched:
     real: Path
     ours: Path
     layout: Path
-    plan: dict[str, object]
+    plan: dict[str, Any]
+    refused: set[str]
 
 
 @pytest.fixture(scope="module", params=[pytest.param(s, marks=pytest.mark.xdist_group(s)) for s in SUITES])
@@ -48,7 +53,7 @@ def patched(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
     install_debs(real, [cache / "packages.v1" / update["sha256"] for update in plan["updates"]])
     ours = work / "ours"
     subprocess.run(["umoci", "unpack", "--image", f"{layout}:patched", str(ours)], check=True, capture_output=True)
-    return Patched(real=real, ours=ours / "rootfs", layout=layout, plan=plan)
+    return Patched(real=real, ours=ours / "rootfs", layout=layout, plan=plan, refused=REFUSED.get(suite, set()))
 
 
 def test_updates_are_pending(patched: Patched) -> None:
@@ -59,8 +64,9 @@ def test_the_tree_equals_the_one_that_dpkg_makes(patched: Patched) -> None:
     assert differences(patched.real, patched.ours) == []
 
 
-def test_nothing_needed_execution(patched: Patched) -> None:
-    assert patched.plan["skipped"] == []
+def test_nothing_but_what_is_known_needs_execution(patched: Patched) -> None:
+    assert {row["name"] for row in patched.plan["skipped"]} <= patched.refused
+    assert all(row["reason"] == "needs-execution" for row in patched.plan["skipped"])
 
 
 def test_the_result_is_a_valid_image_with_one_layer_more(patched: Patched) -> None:
@@ -78,4 +84,5 @@ def test_dpkg_and_apt_find_nothing_wrong_and_nothing_to_do(patched: Patched) -> 
     )
     apt(patched.ours, "update")
     apt(patched.ours, "check")
-    assert "Inst " not in apt(patched.ours, "--simulate upgrade --with-new-pkgs")
+    left = re.findall(r"^Inst (\S+)", apt(patched.ours, "--simulate upgrade --with-new-pkgs"), re.MULTILINE)
+    assert set(left) <= patched.refused

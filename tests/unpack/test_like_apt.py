@@ -1,0 +1,135 @@
+# SPDX-License-Identifier: Apache-2.0
+"""
+A real root with packages whose scripts derive something, upgraded by apt and composed by us.
+
+What the minimal roots of every suite come to is compared end to end, through images; here it is certificates, byte
+code, alternatives, capabilities and groups, and rules of dpkg's that only show in a chroot.
+"""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import pytest
+
+from copacetic.oci.directory import DirectoryFilesystem
+from copacetic.updates import ScriptClass
+from support.composed import compose_onto, copy_root, open_unpacker, plan_debs
+from support.debian import build_root, need
+from support.debs import Deb, file
+from support.oracle import apt, differences, extract, install_debs, run_in
+
+pytestmark = [pytest.mark.system, pytest.mark.xdist_group("like-apt")]
+
+PACKAGES = (
+    *("ca-certificates", "curl", "git", "man-db", "nginx-light", "openssh-client", "openssl", "php-cli"),
+    *("python3", "python3-certifi", "redis-server", "vim-tiny"),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Upgraded:
+    """One root, upgraded by the real tools and by us."""
+
+    before: Path
+    real: Path
+    ours: Path
+    debs: list[Path]
+
+
+@pytest.fixture(scope="module")
+def upgraded(tmp_path_factory: pytest.TempPathFactory) -> Upgraded:
+    need("chroot", "unshare", root=True)
+    work = tmp_path_factory.mktemp("apt")
+    before = extract(build_root("bookworm", packages=PACKAGES, name="bookworm-scripts"), work / "before")
+    fetcher = copy_root(before, work / "fetcher")
+    apt(fetcher, "update")
+    apt(fetcher, "--download-only upgrade --with-new-pkgs")
+    debs = sorted((fetcher / "var/cache/apt/archives").glob("*.deb"))
+    real, ours = copy_root(before, work / "real"), copy_root(before, work / "ours")
+    install_debs(real, debs)
+    compose_onto(ours, debs, work / "scratch")
+    shutil.rmtree(work / "scratch")
+    return Upgraded(before, real, ours, debs)
+
+
+def test_updates_with_scripts_are_pending(upgraded: Upgraded) -> None:
+    fs = DirectoryFilesystem(upgraded.before)
+    verdicts = open_unpacker(fs).classify(plan_debs(fs, upgraded.debs))
+    kinds = {verdict.verdict for scripts in verdicts.values() for verdict in scripts}
+
+    assert kinds == {ScriptClass.HARMLESS, ScriptClass.REPRODUCED}
+
+
+def test_the_tree_is_the_one_that_apt_leaves(upgraded: Upgraded) -> None:
+    assert differences(upgraded.real, upgraded.ours) == []
+
+
+def test_stale_byte_code_is_gone_and_the_rest_is_untouched(upgraded: Upgraded) -> None:
+    def compiled(root: Path) -> dict[str, bytes]:
+        return {str(path.relative_to(root)): path.read_bytes() for path in root.glob("usr/lib/python3*/**/*.pyc")}
+
+    before, ours = compiled(upgraded.before), compiled(upgraded.ours)
+    sources = {path: path.partition("__pycache__/") for path in before.keys() - ours.keys()}
+
+    assert before
+    assert ours.items() <= before.items()
+    for folder, _, name in sources.values():
+        source = f"{folder}{name.partition('.')[0]}.py"
+        present = upgraded.ours / source
+        assert not present.exists() or present.read_bytes() != (upgraded.before / source).read_bytes()
+
+
+def test_the_tools_find_nothing_wrong(upgraded: Upgraded) -> None:
+    assert run_in(upgraded.ours, "dpkg -C").stdout == ""
+    assert (
+        run_in(upgraded.ours, "dpkg --verify", check=False).stdout
+        == run_in(upgraded.real, "dpkg --verify", check=False).stdout
+    )
+    assert run_in(upgraded.ours, "python3 -c 'import ssl, certifi, email, json'").returncode == 0
+    assert run_in(upgraded.ours, "ldconfig -p").stdout == run_in(upgraded.real, "ldconfig -p").stdout
+
+
+SYNTHETIC = Deb(
+    name="synthetic",
+    version="1.0",
+    files={
+        "etc/synthetic/linked": file("1"),
+        "etc/synthetic/far": file("1"),
+        "usr/share/synthetic/mine": file("1", uname="www-data", gname="mail", uid=7, gid=7),
+        "usr/share/synthetic/yours": file("1", uname="no-such-user", gname="no-such-group", uid=12, gid=13),
+        "lib/synthetic/behind": file("1"),
+    },
+    conffiles=["/etc/synthetic/linked", "/etc/synthetic/far"],
+)
+
+
+def test_rules_that_show_in_a_chroot(upgraded: Upgraded, tmp_path: Path) -> None:
+    """Configuration files behind links, owners by the image's own names, and merged folders."""
+    changed = {path: replace(member, content=b"2") for path, member in SYNTHETIC.files.items()}
+    old, new = (tmp_path / "old"), (tmp_path / "new")
+    old.mkdir()
+    new.mkdir()
+    first = SYNTHETIC.write(old)
+    second = replace(SYNTHETIC, version="2.0", files=changed).write(new)
+    for root in (upgraded.real, upgraded.ours):
+        install_with_dpkg(root, first)
+        folder = root / "etc/synthetic"
+        (folder / "linked").rename(folder / "real")
+        (folder / "linked").symlink_to("real")
+        (root / "srv/far").write_text("mine")
+        (folder / "far").unlink()
+        (folder / "far").symlink_to("/srv/far")
+
+    install_with_dpkg(upgraded.real, second)
+    compose_onto(upgraded.ours, [second], tmp_path / "scratch")
+
+    assert differences(upgraded.real, upgraded.ours) == []
+
+
+def install_with_dpkg(root: Path, deb: Path) -> None:
+    (root / "run/package.deb").write_bytes(deb.read_bytes())
+    run_in(root, "dpkg --force-confold --force-confdef --log=/dev/null --install /run/package.deb </dev/null")
+    (root / "run/package.deb").unlink()
