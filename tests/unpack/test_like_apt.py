@@ -9,7 +9,7 @@ code, alternatives, capabilities and groups, and rules of dpkg's that only show 
 from __future__ import annotations
 
 import shutil
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -104,29 +104,6 @@ SYNTHETIC = Deb(
     },
     conffiles=["/etc/synthetic/linked", "/etc/synthetic/far"],
 )
-
-
-def test_rules_that_show_in_a_chroot(upgraded: Upgraded, tmp_path: Path) -> None:
-    """Configuration files behind links, owners by the image's own names, and merged folders."""
-    changed = {path: replace(member, content=b"2") for path, member in SYNTHETIC.files.items()}
-    old, new = (tmp_path / "old"), (tmp_path / "new")
-    old.mkdir()
-    new.mkdir()
-    first = SYNTHETIC.write(old)
-    second = replace(SYNTHETIC, version="2.0", files=changed).write(new)
-    for root in (upgraded.real, upgraded.ours):
-        install_with_dpkg(root, first)
-        folder = root / "etc/synthetic"
-        (folder / "linked").rename(folder / "real")
-        (folder / "linked").symlink_to("real")
-        (root / "srv/far").write_text("mine")
-        (folder / "far").unlink()
-        (folder / "far").symlink_to("/srv/far")
-
-    install_with_dpkg(upgraded.real, second)
-    compose_onto(upgraded.ours, [second], tmp_path / "scratch")
-
-    assert differences(upgraded.real, upgraded.ours) == []
 
 
 def install_with_dpkg(root: Path, deb: Path) -> None:

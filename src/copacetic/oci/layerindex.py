@@ -55,30 +55,21 @@ class PathSelector:
 
 KEEP = PathSelector(
     prefixes=(
-        "etc/apk/",
-        "etc/apt/",
-        "etc/ca-certificates",
-        "etc/dpkg/",
-        "etc/ld.so.conf",
+        "etc/",
         "lib/apk/db/",
         "usr/lib/apk/db/",
         "usr/local/share/ca-certificates/",
         "usr/share/ca-certificates/",
         "usr/share/keyrings/",
         "usr/share/python3/",
+        "var/cache/debconf/",
         "var/lib/dpkg/",
     ),
     names=frozenset(
         {
-            "etc/debian_version",
-            "etc/group",
-            "etc/gshadow",
-            "etc/ld.so.cache",
-            "etc/os-release",
-            "etc/passwd",
-            "etc/shadow",
-            "etc/shells",
-            "etc/ssl/certs/ca-certificates.crt",
+            # What maintainer scripts of whole families of packages include.
+            "usr/lib/php/php-maintscript-helper",
+            "usr/share/postgresql-common/maintscripts-functions",
             "usr/lib/os-release",
         }
     ),
@@ -311,13 +302,9 @@ def scan_layer(
                 hidden = name[len(_WHITEOUT) :]
                 whiteouts.append(pack_text(f"{folder}/{hidden}" if folder else hidden))
             continue
-        selected = entry.type == "0" and entry.size <= keep.file_limit and keep.selects(entry.path)
+        selected = entry.type == "0" and entry.size <= min(keep.file_limit, budget) and keep.selects(entry.path)
         if selected:
-            budget -= entry.size
-            if budget < 0:
-                raise HostileLayerError(
-                    f"the layer {descriptor.digest} has more than {keep.total_limit} bytes of databases"
-                )
+            budget -= entry.size  # what exceeds it is read from the layer when it is asked for
         digest, data = _consume(entry, reader, selected, on_file)
         rows.pop(entry.path, None)  # the last entry of a name counts, and comes at its own place
         contents.pop(entry.path, None)
