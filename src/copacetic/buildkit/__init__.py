@@ -1,0 +1,2 @@
+# SPDX-License-Identifier: Apache-2.0
+"""BuildKit: graphs solved by a daemon, over any byte stream. `BuildkitSolver` is the way in."""
