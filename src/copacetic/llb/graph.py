@@ -310,7 +310,10 @@ def local(name: str, *, shared_key: str = "", include: Sequence[str] = ()) -> St
     if include:
         import json
 
-        attributes.append(("local.includepattern", json.dumps(list(include))))
+        text = json.dumps(list(include), separators=(",", ":"), ensure_ascii=False)
+        for character in "<>&":  # as Go writes JSON: a vertex's digest is over these bytes
+            text = text.replace(character, f"\\u{ord(character):04x}")
+        attributes.append(("local.includepattern", text))
     if shared_key:
         attributes.append(("local.sharedkeyhint", shared_key))
     return State(SourceOp(identifier=f"local://{name}", attributes=tuple(sorted(attributes))))

@@ -2,8 +2,8 @@
 """
 From a graph to a definition: `pb.Op` messages named by their digests, byte for byte as BuildKit's own client has them.
 
-What is the same everywhere for the same graph is everything: fields in the order of their numbers, maps sorted, mounts
-sorted by their place, no clock, no address of this process.
+The same graph gives the same bytes everywhere: maps are sorted, mounts are sorted by their place, and no clock, no
+session and no address of this process is in them.
 """
 
 from __future__ import annotations
@@ -103,6 +103,18 @@ def _serialise(message: Any) -> bytes:
     return data
 
 
+def _serialise_operation(op: Any) -> bytes:
+    """Go writes the member of a oneof after all other fields; protobuf here by its number. Digests are over Go's."""
+    kind = op.WhichOneof("op")
+    if kind is None:
+        return _serialise(op)
+    rest, body = pb().Op(), pb().Op()
+    rest.CopyFrom(op)
+    rest.ClearField(kind)
+    getattr(body, kind).CopyFrom(getattr(op, kind))
+    return _serialise(rest) + _serialise(body)
+
+
 @dataclass(slots=True, kw_only=True)
 class _Writer:
     platform: Platform
@@ -152,7 +164,7 @@ class _Writer:
             self.metadata[digest].caps[cap] = True
 
     def _store(self, op: Any) -> Digest:
-        data = _serialise(op)
+        data = _serialise_operation(op)
         digest = Digest.of(data)
         self.operations.setdefault(digest, data)
         self.metadata.setdefault(digest, pb().OpMetadata())
