@@ -37,6 +37,8 @@ _RESOLV_LIMIT = 64 * 1024
 _SHOWN_LINES = 5
 _LINE = 300
 _PIECE = 1 << 16
+_TURN = 250
+"""In milliseconds."""
 _SPACE = 16 * 1024 * 1024
 _FULL = "free space on the disk of the cache folder (`copa cache prune`), or name another folder with --cache-dir"
 Layers = tuple[str, ...]
@@ -185,7 +187,8 @@ class Execution:
             if not why and left <= 0:
                 why = f"did not end within {self.limits.seconds:g} seconds"
                 job.ask({"kill": True})
-            for handle, _ in poll.poll(None if why else max(1, left * 1_000)):
+            # Short turns: a signal that another thread got is noticed in between only.
+            for handle, _ in poll.poll(_TURN if why else max(1, min(_TURN, left * 1_000))):
                 if handle != reader:
                     poll.unregister(handle)
                     result = job.result()

@@ -26,7 +26,8 @@ class Channel:
         data = json.dumps(message, separators=(",", ":")).encode("ascii")
         frame = len(data).to_bytes(4, "big") + data
         sent = socket.send_fds(self.socket, [frame], list(fds)) if fds else 0
-        self.socket.sendall(memoryview(frame)[sent:])
+        if sent < len(frame):  # or the other side may be done with it, and gone, already
+            self.socket.sendall(memoryview(frame)[sent:])
 
     def receive(self) -> tuple[Message, list[int]] | None:
         """Return the next message and its files (not inherited by programs); None when the other end is closed."""

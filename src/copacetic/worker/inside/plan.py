@@ -67,7 +67,11 @@ def make_plan(request: Message, output: int) -> Plan:
         views=[root],
         process=request["process"],
         network=request["network"],
-        system_calls=build_filter(machine(), fake_owners=request["single"]),
+        system_calls=build_filter(
+            machine(),
+            fake_owners=request["single"],
+            only_local_sockets=not request["network"] and not request["isolated"],
+        ),
         set_groups=not request["single"],
         output=output,
     )

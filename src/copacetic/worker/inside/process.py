@@ -123,8 +123,11 @@ def execute(
     if set_groups:
         os.setgroups(identity.groups)
     linux.limit_capabilities(keep)
-    os.setresgid(identity.gid, identity.gid, identity.gid)
-    os.setresuid(identity.uid, identity.uid, identity.uid)
+    try:
+        os.setresgid(identity.gid, identity.gid, identity.gid)
+        os.setresuid(identity.uid, identity.uid, identity.uid)
+    except OSError as error:
+        raise RefusalError("unsupported", f"there is no user {identity.uid}:{identity.gid} in this sandbox") from error
     try:
         os.chdir(process["cwd"])
     except OSError as error:

@@ -120,6 +120,10 @@ _OWNERS = {
 }
 _CLONE = {"clone": (56, 120, 220, 120, 120, 120)}
 _IOCTL = {"ioctl": (16, 54, 29, 54, 54, 54)}
+_SOCKET = {"socket": (41, 359, 198, 281, 326, 359)}
+_SOCKET_CALL = {"socketcall": (None, 102, None, None, 102, 102)}
+"""The old way on some machines, whose arguments no filter sees."""
+_AF_UNIX = 1
 _CLONE3 = 435
 _NEW_NAMESPACES = 0x7E020080
 """All CLONE_NEW* flags: mount, cgroup, uts, ipc, user, pid, net and time namespaces."""
@@ -132,31 +136,34 @@ _ALLOW = 0x7FFF0000
 _ERROR = 0x00050000
 _NUMBER, _ARCHITECTURE, _ARGUMENTS = 0, 4, 16
 
-NUMBERS = {**_REFUSED, **_IDLE, **_OWNERS, **_CLONE, **_IOCTL}
+NUMBERS = {**_REFUSED, **_IDLE, **_OWNERS, **_CLONE, **_IOCTL, **_SOCKET, **_SOCKET_CALL}
 
 
-def build_filter(machine: str, *, fake_owners: bool) -> bytes | None:
+def build_filter(machine: str, *, fake_owners: bool, only_local_sockets: bool) -> bytes | None:
     """
     Return the program for a kind of machine (`os.uname().machine`), None for one that isn't known.
 
-    With `fake_owners`, changing a file's owner succeeds and does nothing: for a namespace with a single user.
+    With `fake_owners`, changing a file's owner succeeds and does nothing: for a namespace with a single user. With
+    `only_local_sockets` there is no network: for a sandbox without a network namespace.
     """
     kinds = _RUNS.get(machine)
     if kinds is None:
         return None
     program = [_instruction(_LOAD, _ARCHITECTURE)]
     for kind in kinds:
-        section = _section(kind, fake_owners)
+        section = _section(kind, fake_owners, only_local_sockets)
         program += [_instruction(_EQUAL, _AUDIT[kind], 0, len(section)), *section]
     program.append(_instruction(_RETURN, _ERROR | errno.ENOSYS))
     return b"".join(program)
 
 
-def _section(kind: str, fake_owners: bool) -> list[bytes]:
+def _section(kind: str, fake_owners: bool, only_local_sockets: bool) -> list[bytes]:
     """What is decided about the calls of one kind of program; its last three instructions are the verdicts."""
     refused = [*_numbers(_REFUSED, kind), *_NEW_CALLS.values()]
     idle = [*_numbers(_IDLE, kind), *(_numbers(_OWNERS, kind) if fake_owners else ())]
-    (clone,), (ioctl,) = _numbers(_CLONE, kind), _numbers(_IOCTL, kind)
+    (clone,), (ioctl,), (socket,) = _numbers(_CLONE, kind), _numbers(_IOCTL, kind), _numbers(_SOCKET, kind)
+    if only_local_sockets:
+        refused += _numbers(_SOCKET_CALL, kind)
     plan: list[tuple[int, int, str]] = []
     if kind == "x86_64":
         plan.append((_AT_LEAST, _X32, "absent"))
@@ -176,6 +183,16 @@ def _section(kind: str, fake_owners: bool) -> list[bytes]:
         ("is", _TERMINAL_INPUT[1], 0),
         ("allow", 0, 0),
     ]
+    if only_local_sockets:
+        tail[-1:] = [
+            ("load", _NUMBER, 0),
+            ("if", socket, 4),
+            ("load", _argument(0), 0),
+            ("if", _AF_UNIX, 1),
+            ("allow", 0, 0),
+            ("refuse", 0, 0),
+            ("allow", 0, 0),
+        ]
     verdicts = {"refuse": errno.EPERM, "succeed": 0, "absent": errno.ENOSYS}
     end = 1 + len(plan) + len(tail)
     targets = {name: end + offset for offset, name in enumerate(verdicts)}
@@ -188,6 +205,8 @@ def _section(kind: str, fake_owners: bool) -> list[bytes]:
             code.append(_instruction(_LOAD, value))
         elif what == "allow":
             code.append(_instruction(_RETURN, _ALLOW))
+        elif what == "refuse":
+            code.append(_instruction(_RETURN, _ERROR | errno.EPERM))
         elif what == "if":
             code.append(_instruction(_EQUAL, value, 0, skip))
         else:
