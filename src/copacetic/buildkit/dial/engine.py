@@ -125,7 +125,7 @@ class Engine:
         data = b""
         while not done(before + data):
             if not stream.wait(deadline - time.monotonic()):
-                raise BuilderUnreachableError(f"{self.name}: the engine gives no answer within {self.seconds:.0f} s")
+                raise BuilderUnreachableError(f"{self.name}: the engine gives no answer within {self.seconds:g} s")
             part = stream.recv(65_536)
             if not part:
                 break

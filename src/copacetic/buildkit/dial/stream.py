@@ -103,7 +103,7 @@ def read_exactly(stream: Stream, size: int, *, seconds: float, name: str) -> byt
     data = b""
     while len(data) < size:
         if not stream.wait(deadline - time.monotonic()):
-            raise BuilderUnreachableError(f"{name}: no answer within {seconds:.0f} s")
+            raise BuilderUnreachableError(f"{name}: no answer within {seconds:g} s")
         part = stream.recv(size - len(data))
         if not part:
             break

@@ -26,10 +26,10 @@ def connect_tcp(address: TcpAddress, tls: TlsFiles, *, protocol: str, name: str,
         message = f"{name}: the host {address.host} is unknown: {error.strerror}"
         raise BuilderUnreachableError(message, hint="check the name and the resolver") from error
     except TimeoutError as error:
-        message = f"{name}: no connection within {seconds:.0f} s"
+        message = f"{name}: no connection within {seconds:g} s"
         raise BuilderUnreachableError(message, hint="check the address, and the firewalls between") from error
     except ConnectionRefusedError as error:
-        raise BuilderUnreachableError(f"{name}: nobody listens there", hint="check the port, start it") from error
+        raise BuilderUnreachableError(f"{name}: nobody listens there", hint="check the port; is the builder running?") from error
     except OSError as error:
         raise BuilderUnreachableError(f"{name}: {error.strerror or error}") from error
     connected.settimeout(None)

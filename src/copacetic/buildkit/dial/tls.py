@@ -72,7 +72,8 @@ def _load(path: Path, load: object, what: str) -> None:
     try:
         load()
     except ssl.SSLError as error:
-        raise UsageError(f"{path} doesn't hold {what}: {_reason(error)}", hint="write it as PEM") from error
+        hint = "take the key of that certificate" if "MISMATCH" in (error.reason or "") else "write it as PEM"
+        raise UsageError(f"{path} doesn't hold {what}: {_reason(error)}", hint=hint) from error
     except OSError as error:
         shown = error.filename or path
         raise UsageError(f"can't read {shown}: {error.strerror}", hint="check the files for TLS") from error
@@ -121,7 +122,7 @@ class TlsStream:
                 return
             if not self._inner.wait(deadline - time.monotonic()):
                 raise BuilderUnreachableError(
-                    f"{self._name}: no TLS handshake within {seconds:.0f} s",
+                    f"{self._name}: no TLS handshake within {seconds:g} s",
                     hint="is it a builder, and does it use TLS? without --cacert the connection is plain",
                 )
             try:

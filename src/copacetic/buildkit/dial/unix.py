@@ -4,7 +4,9 @@
 from __future__ import annotations
 
 import errno
+import grp
 import os
+import pwd
 import socket
 import stat
 from pathlib import Path
@@ -35,7 +37,7 @@ def connect_unix(address: UnixAddress, *, name: str, seconds: float) -> SocketSt
 
 def _diagnose(path: Path, error: OSError, seconds: float) -> tuple[str, str | None]:
     if isinstance(error, TimeoutError):
-        return f"{path} accepts no connection within {seconds:.0f} s", None
+        return f"{path} accepts no connection within {seconds:g} s", None
     if error.errno in {errno.EACCES, errno.EPERM}:
         return _diagnose_permission(path)
     if error.errno == errno.ENOENT:
@@ -72,8 +74,6 @@ def _diagnose_permission(path: Path) -> tuple[str, str]:
 
 
 def _group_name(number: int) -> str:
-    import grp
-
     try:
         return grp.getgrgid(number).gr_name
     except KeyError:
@@ -81,8 +81,6 @@ def _group_name(number: int) -> str:
 
 
 def _user_name(number: int) -> str:
-    import pwd
-
     try:
         return pwd.getpwuid(number).pw_name
     except KeyError:
