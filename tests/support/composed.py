@@ -16,7 +16,7 @@ from copacetic.oci.directory import DirectoryFilesystem
 from copacetic.oci.filesystem import FileType, ImageFilesystem
 from copacetic.unpack import Composition, FetchedPackage
 from copacetic.unpack.deb import DebUnpacker
-from copacetic.unpack.deb.archive import DebArchive
+from copacetic.inventory.dpkg.archive import DebArchive
 from copacetic.unpack.tree import Changes
 from copacetic.updates import Candidate, Origin, PlannedUpdate
 
