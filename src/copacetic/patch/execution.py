@@ -36,7 +36,7 @@ from copacetic.patch.solvelog import SolveLog
 from copacetic.pkgmgr import Content, Recipe, open_package_manager
 from copacetic.updates import FetchedPackage
 
-__all__ = ["ExecApplier", "RecipeMaker", "describe_run", "run_recipe", "why_not"]
+__all__ = ["ExecApplier", "RecipeMaker", "describe_run", "run_recipe", "stage", "why_not"]
 
 RecipeMaker: TypeAlias = Callable[[llb.State, llb.State | None], Recipe]
 """Called with the image, and with the tooling image where one is needed."""
@@ -107,7 +107,7 @@ def run_recipe(
         recipe, images = _build(make, access, opened, execution)
         definition = llb.diff(recipe.base, recipe.result).marshal(opened.image.platform)
         inputs = Inputs(
-            directories={name: _stage(folder / name, files) for name, files in recipe.directories.items()},
+            directories={name: stage(folder / name, files) for name, files in recipe.directories.items()},
             images=images,
             credentials=execution.credentials,
         )
@@ -166,7 +166,7 @@ def _image_state(access: ImageAccess, digest: Digest, store: str, images: dict[s
     return llb.oci_layout(_SENT, digest, store=store)
 
 
-def _stage(folder: Path, files: Mapping[str, Content]) -> Path:
+def stage(folder: Path, files: Mapping[str, Content]) -> Path:
     """Fill a directory that a builder may read; files of the cache are linked, not copied."""
     try:
         folder.mkdir()
