@@ -8,8 +8,8 @@ so that a builder can be made to lie.
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 from copacetic.errors import SolverError
@@ -36,10 +36,8 @@ class FakeSolver:
     def capabilities(self) -> Capabilities:
         return self._capabilities
 
-    @contextlib.contextmanager
-    def solve(self, definition: Definition, inputs: Inputs, events: Events) -> Iterator[Result]:
+    def solve(self, definition: Definition, inputs: Inputs, events: Events) -> AbstractContextManager[Result]:
         raise SolverError("the fake exports only")
-        yield
 
     def export(
         self, definition: Definition, inputs: Inputs, events: Events, *, folder: Path
