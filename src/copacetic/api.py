@@ -16,6 +16,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from copacetic.buildkit.settings import BuilderSettings
 from copacetic.cache import Cache
 from copacetic.errors import PlanFileError, UsageError
 from copacetic.http import HttpClient, HttpSettings
@@ -53,6 +54,8 @@ class Settings:
     credentials: Credentials | None = None
     """For every registry, instead of those in files."""
     repository: RepositorySettings = field(default_factory=RepositorySettings)
+    builder: BuilderSettings = field(default_factory=BuilderSettings)
+    """Where a builder is, or may be looked for."""
     jobs: int = 4
     """How many platforms, layers or blobs are worked on at once."""
 
