@@ -17,6 +17,7 @@ from pathlib import Path
 from threading import Lock
 from typing import TYPE_CHECKING
 
+from copacetic.buildkit.settings import BuilderSettings
 from copacetic.cache import Cache
 from copacetic.errors import PlanFileError, UnsupportedBuilderError, UsageError
 from copacetic.http import HttpClient, HttpSettings
@@ -59,6 +60,8 @@ class Settings:
     credentials: Credentials | None = None
     """For every registry, instead of those in files."""
     repository: RepositorySettings = field(default_factory=RepositorySettings)
+    builder: BuilderSettings = field(default_factory=BuilderSettings)
+    """Where a builder is, or may be looked for."""
     jobs: int = 4
     """How many platforms, layers or blobs are worked on at once."""
     builder: BuilderSettings | None = None

@@ -212,9 +212,12 @@ def test_a_peer_that_hangs_up_at_once() -> None:
     assert "if it uses TLS, give --cacert" in str(error.hint)
 
 
+class _Quiet(http.server.BaseHTTPRequestHandler):
+    def log_message(self, *arguments: object) -> None: ...
+
+
 def test_a_web_server() -> None:
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), http.server.BaseHTTPRequestHandler)
-    server.RequestHandlerClass.log_message = lambda *arguments: None  # type: ignore[method-assign,assignment]
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), _Quiet)
     thread = threading.Thread(target=server.serve_forever)
     thread.start()
     try:

@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
-"""BuildKit: where a builder is, how to reach it, and how to have graphs solved there."""
+"""BuildKit: graphs solved by a daemon, over any byte stream. `BuildkitSolver` is the way in."""

@@ -111,7 +111,6 @@ PATCHING = (
         "--strategy", type=click.Choice(("auto", "unpack")), default="auto", help="How updates are applied.  [auto]"
     ),
     option("--library-patch-level", type=click.Choice(("patch", "minor", "major")), help="Not supported yet."),
-    option("-a", "--addr", help="Accepted and ignored: no BuildKit is needed."),
     option("-l", "--loader", help="Accepted and ignored: see --to."),
 )
 
@@ -130,6 +129,8 @@ def apply(*groups: tuple[Callable[[Any], Any], ...]) -> Callable[[F], F]:
 def make_settings(values: Mapping[str, Any]) -> Settings:
     """Turn flags and environment into the library's settings."""
     from copacetic.api import Settings
+    from copacetic.buildkit.settings import BuilderSettings
+    from copacetic.cli.builder import make_builder_settings
     from copacetic.cli.environment import auth_files, cache_folder, certs_dirs, proxies, registries_conf
     from copacetic.http import HttpSettings
     from copacetic.oci.registryconfig import RegistrySettings
@@ -159,6 +160,7 @@ def make_settings(values: Mapping[str, Any]) -> Settings:
             allow_unsigned=values.get("allow_unsigned_repository", False),
         ),
         jobs=values["jobs"],
+        builder=make_builder_settings(values) if "addr" in values else BuilderSettings(),
     )
 
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import click
 
+from copacetic.cli.builder import BUILDER
 from copacetic.cli.options import COMMON, PATCHING, REGISTRY, REPOSITORY, apply, make_console, make_settings, option
 from copacetic.cli.request import make_request
 
@@ -24,6 +25,7 @@ from copacetic.cli.request import make_request
         option("--push", is_flag=True, hidden=True),
         option("--to", "destination", default="", hidden=True),
     ),
+    BUILDER,
     REPOSITORY,
     REGISTRY,
     COMMON,

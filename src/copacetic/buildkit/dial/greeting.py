@@ -8,10 +8,8 @@ says nothing at all would leave us waiting: both get a reason here.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 from copacetic.buildkit.dial.stream import Stream, read_exactly
-from copacetic.errors import BuilderUnreachableError
+from copacetic.errors import BuilderUnreachableError, SolverError
 
 __all__ = ["GreetedStream", "is_settings_frame"]
 
@@ -48,7 +46,12 @@ class GreetedStream:
         return self._inner.recv(size)
 
     def sendall(self, data: bytes, /) -> None:
-        self._inner.sendall(data)
+        try:
+            self._inner.sendall(data)
+        except (OSError, SolverError):
+            # Who hangs up before a greeting has mostly said why, and reading gets to know that.
+            if self._first is not None:
+                raise
 
     def close(self) -> None:
         self._closed = True
@@ -69,10 +72,15 @@ class GreetedStream:
             said = "" if header or self._closed else self._inner.last_words()
         if is_settings_frame(header) or (self._closed and not header):
             return header
+        what: str
+        hint: str | None
         if not header:
             what, hint = said or "it closed the connection without a word", self._hint
         else:
-            what, hint = _diagnose(header, self._read_text)
+            what, hint = _diagnose(header) or (
+                f"something that isn't a builder answers there: {self._read_text(header)}",
+                self._hint or "check the address",
+            )
         raise BuilderUnreachableError(f"{self._name}: {what}", hint=hint)
 
     def _read_text(self, header: bytes) -> str:
@@ -90,11 +98,11 @@ class GreetedStream:
         return text if text.replace("\r\n", " ").replace("\n", " ").isprintable() else repr(header)
 
 
-def _diagnose(header: bytes, read_text: Callable[[bytes], str]) -> tuple[str, str | None]:
+def _diagnose(header: bytes) -> tuple[str, str] | None:
     if header.startswith(b"HTTP/1"):
         return "a web server answers there, not a builder", "check the address; an engine's is docker://tcp://HOST:PORT"
     if header.startswith(_TLS_ALERT):
         return "it uses TLS, and the connection was plain", "give --cacert (and --cert and --key)"
     if header.startswith(b"SSH-"):
         return "an ssh server answers there, not a builder", "write ssh://[USER@]HOST"
-    return f"something that isn't a builder answers there: {read_text(header)}", "check the address"
+    return None

@@ -29,7 +29,9 @@ def connect_tcp(address: TcpAddress, tls: TlsFiles, *, protocol: str, name: str,
         message = f"{name}: no connection within {seconds:g} s"
         raise BuilderUnreachableError(message, hint="check the address, and the firewalls between") from error
     except ConnectionRefusedError as error:
-        raise BuilderUnreachableError(f"{name}: nobody listens there", hint="check the port; is the builder running?") from error
+        raise BuilderUnreachableError(
+            f"{name}: nobody listens there", hint="check the port; is the builder running?"
+        ) from error
     except OSError as error:
         raise BuilderUnreachableError(f"{name}: {error.strerror or error}") from error
     connected.settimeout(None)
