@@ -37,7 +37,6 @@ from copacetic.repository import RepositorySettings
 from copacetic.updates import Plan, Report
 
 if TYPE_CHECKING:
-    from copacetic.buildkit.settings import BuilderSettings
     from copacetic.llb.definition import Definition
     from copacetic.llb.solver import Solver
     from copacetic.oci.credentials import Credentials, Keychain
@@ -60,16 +59,14 @@ class Settings:
     credentials: Credentials | None = None
     """For every registry, instead of those in files."""
     repository: RepositorySettings = field(default_factory=RepositorySettings)
-    builder: BuilderSettings = field(default_factory=BuilderSettings)
-    """Where a builder is, or may be looked for."""
-    jobs: int = 4
-    """How many platforms, layers or blobs are worked on at once."""
-    builder: BuilderSettings | None = None
-    """Where BuildKit is, or where to look for it; None looks for none."""
+    builder: BuilderSettings | None = field(default_factory=BuilderSettings)
+    """Where a builder is, or may be looked for; None looks for none."""
     worker: bool = True
     """Whether programs may run in a sandbox of this machine when there is no builder."""
     tooling_image: str = TOOLING_IMAGE
     """Whose dpkg acts on images without one, when something is to be run."""
+    jobs: int = 4
+    """How many platforms, layers or blobs are worked on at once."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -58,6 +58,8 @@ def _plan_lines(plan: Plan) -> Iterator[str]:
     yield f"{printable(plan.image)}  {plan.platform}  {printable(plan.distro)}"
     yield from _counts(plan.matched)
     if plan.updates:
+        yield printable(f"strategy {plan.strategy}: {plan.strategy_reason}")
+    if plan.updates:
         count = len(plan.updates)
         yield f"{count} package{'s' * (count != 1)} to install, {format_size(plan.download_size)} to fetch:"
         yield ""
@@ -124,6 +126,7 @@ def _platform_lines(platform: PlatformOutcome) -> Iterator[str]:
     if plan is not None and platform.changed:
         rows = [("PACKAGE", "BEFORE", "AFTER", "CLOSES"), *(_update_row(u)[:4] for u in plan.updates)]
         yield from (f"  {line}" for line in format_table(rows).splitlines())
+        yield printable(f"  strategy {plan.strategy}: {plan.strategy_reason}")
     for skipped in plan.skipped if plan is not None else ():
         yield printable(
             f"  left: {skipped.package.name} {skipped.package.version} ({skipped.reason}: {skipped.detail})"

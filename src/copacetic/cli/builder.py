@@ -29,6 +29,27 @@ BUILDER = (
 )
 
 
+EXECUTION = (
+    *BUILDER,
+    option("--tooling-image", metavar="IMAGE", help="Whose dpkg acts on an image without one.  [debian:stable-slim]"),
+)
+WORKER = "worker://"
+"""Stands for this machine in place of a builder's address."""
+
+
+def select_tooling(values: Mapping[str, Any]) -> str:
+    """Return the tooling image's name. Raises `InvalidReferenceError`."""
+    from copacetic.api import TOOLING_IMAGE
+    from copacetic.oci.location import Location
+
+    return str(Location.parse(values.get("tooling_image") or TOOLING_IMAGE))
+
+
+def names_worker(values: Mapping[str, Any]) -> bool:
+    """Tell whether --addr, else BUILDKIT_HOST, says that no builder is to be looked for: this machine is it."""
+    return bool((values["addr"] or os.environ.get("BUILDKIT_HOST")) == WORKER)
+
+
 def make_builder_settings(values: Mapping[str, Any], environment: Mapping[str, str] | None = None) -> BuilderSettings:
     """
     Turn flags and environment into what finding a builder needs; an address comes from --addr, else BUILDKIT_HOST.

@@ -108,7 +108,10 @@ PATCHING = (
     option("--ignore-errors", is_flag=True, help="Go on with what can be fixed."),
     option("--pkg-types", type=CommaList(), default="os", show_default=True, help="os, library."),
     option(
-        "--strategy", type=click.Choice(("auto", "unpack")), default="auto", help="How updates are applied.  [auto]"
+        "--strategy",
+        type=click.Choice(("auto", "unpack", "exec")),
+        default="auto",
+        help="How updates are applied.  [auto]",
     ),
     option("--library-patch-level", type=click.Choice(("patch", "minor", "major")), help="Not supported yet."),
     option("-l", "--loader", help="Accepted and ignored: see --to."),
@@ -129,8 +132,7 @@ def apply(*groups: tuple[Callable[[Any], Any], ...]) -> Callable[[F], F]:
 def make_settings(values: Mapping[str, Any]) -> Settings:
     """Turn flags and environment into the library's settings."""
     from copacetic.api import Settings
-    from copacetic.buildkit.settings import BuilderSettings
-    from copacetic.cli.builder import make_builder_settings
+    from copacetic.cli.builder import make_builder_settings, names_worker, select_tooling
     from copacetic.cli.environment import auth_files, cache_folder, certs_dirs, proxies, registries_conf
     from copacetic.http import HttpSettings
     from copacetic.oci.registryconfig import RegistrySettings
@@ -160,7 +162,8 @@ def make_settings(values: Mapping[str, Any]) -> Settings:
             allow_unsigned=values.get("allow_unsigned_repository", False),
         ),
         jobs=values["jobs"],
-        builder=make_builder_settings(values) if "addr" in values else BuilderSettings(),
+        builder=None if "addr" not in values or names_worker(values) else make_builder_settings(values),
+        tooling_image=select_tooling(values),
     )
 
 
