@@ -3,7 +3,7 @@
 A real BuildKit daemon of our own: its root, its socket, its configuration, in mount and pid namespaces of its own.
 
     with buildkitd(mirrors={"docker.io": host}) as daemon:
-        ...  # daemon.socket is a path
+        ...  # daemon.path is its socket's
 
 Whatever it mounts or runs ends with its namespaces, even when it is killed.
 """
@@ -37,18 +37,19 @@ class Buildkitd:
     process: subprocess.Popen[bytes]
 
     @property
-    def socket(self) -> Path:
+    def path(self) -> Path:
+        """The socket's."""
         return self.folder / "socket"
 
     @property
     def address(self) -> str:
-        return f"unix://{self.socket}"
+        return f"unix://{self.path}"
 
     def connect(self) -> socket.socket:
         """Return a new connection, as a builder's address gives one."""
         connection = socket.socket(socket.AF_UNIX)
         connection.settimeout(10)
-        connection.connect(str(self.socket))
+        connection.connect(str(self.path))
         connection.settimeout(None)
         return connection
 
@@ -149,7 +150,9 @@ def _child_of(pid: int) -> int | None:
 
 def _children(pid: int) -> list[int]:
     try:
-        return [int(one) for task in Path(f"/proc/{pid}/task").iterdir() for one in (task / "children").read_text().split()]
+        return [
+            int(one) for task in Path(f"/proc/{pid}/task").iterdir() for one in (task / "children").read_text().split()
+        ]
     except OSError:
         return []
 

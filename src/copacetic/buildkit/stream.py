@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The byte streams that everything here runs over: a socket, a TLS connection, the pipes of a process, another stream."""
+"""The byte streams that everything here runs over: a socket, TLS, the pipes of a process, another stream."""
 
 from __future__ import annotations
 
