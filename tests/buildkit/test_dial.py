@@ -186,7 +186,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SshServer]:
 def test_ssh_to_a_socket_there(builders: Builders, server: SshServer, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", server.client_path)
 
-    _assert_builder(_open(f"ssh://{server.user}@127.0.0.1:{server.port}{builders.daemon.socket}"))
+    _assert_builder(_open(f"ssh://{server.user}@127.0.0.1:{server.port}{builders.daemon.path}"))
 
 
 def test_ssh_where_no_builder_is(server: SshServer, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -227,7 +227,7 @@ def test_ssh_where_nobody_listens(server: SshServer, monkeypatch: pytest.MonkeyP
 def test_no_ssh_stays_behind(builders: Builders, server: SshServer, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", server.client_path)
 
-    _open(f"ssh://{server.user}@127.0.0.1:{server.port}{builders.daemon.socket}")
+    _open(f"ssh://{server.user}@127.0.0.1:{server.port}{builders.daemon.path}")
 
     assert _children(os.getpid()) == []
 
@@ -283,7 +283,7 @@ def test_a_program_gets_the_arguments_that_buildctl_would_give_it(
 
 
 def test_a_container_of_podman(builders: Builders, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    with podman_container(tmp_path, builders.daemon.socket, monkeypatch) as container:
+    with podman_container(tmp_path, builders.daemon.path, monkeypatch) as container:
         _assert_builder(_open(f"podman-container://{container}"))
 
     assert 'no container with name or ID "buildkitd" found' in str(_fail(f"podman-container://{container}"))
@@ -399,7 +399,7 @@ def test_where_no_builder_is_all_that_was_tried_is_said(tmp_path: Path) -> None:
 
 
 def test_buildkitd_at_its_default_socket_is_found_last(builders: Builders, tmp_path: Path) -> None:
-    settings = replace(_nowhere(tmp_path), buildkit_socket=builders.daemon.socket)
+    settings = replace(_nowhere(tmp_path), buildkit_socket=builders.daemon.path)
 
     assert _states(settings)[-1] == (builders.daemon.address, ProbeState.USABLE)
     solver = open_builder(settings)
@@ -408,7 +408,7 @@ def test_buildkitd_at_its_default_socket_is_found_last(builders: Builders, tmp_p
 
 def test_a_builder_that_buildx_selected_goes_before_buildkitd(builders: Builders, tmp_path: Path) -> None:
     _builder(tmp_path, "mine", "remote", {"Name": "mine0", "Endpoint": str(builders.plain)})
-    settings = replace(_nowhere(tmp_path), buildkit_socket=builders.daemon.socket, buildx_builder="mine")
+    settings = replace(_nowhere(tmp_path), buildkit_socket=builders.daemon.path, buildx_builder="mine")
 
     report = find_builders(settings)
 
@@ -420,7 +420,7 @@ def test_a_builder_that_buildx_selected_goes_before_buildkitd(builders: Builders
 
 def test_buildkitd_without_root_is_found_in_its_user_s_folder(builders: Builders, tmp_path: Path) -> None:
     (tmp_path / "buildkit").mkdir()
-    (tmp_path / "buildkit" / "buildkitd.sock").symlink_to(builders.daemon.socket)
+    (tmp_path / "buildkit" / "buildkitd.sock").symlink_to(builders.daemon.path)
     settings = replace(_nowhere(tmp_path), runtime_dir=tmp_path)
 
     assert _states(settings)[-1] == (f"unix://{tmp_path}/buildkit/buildkitd.sock", ProbeState.USABLE)
@@ -428,7 +428,7 @@ def test_buildkitd_without_root_is_found_in_its_user_s_folder(builders: Builders
 
 def test_a_named_address_that_fails_is_the_only_one_that_is_tried(builders: Builders, tmp_path: Path) -> None:
     address = parse_address("unix:///no/such.sock")
-    settings = replace(_nowhere(tmp_path), buildkit_socket=builders.daemon.socket, address=address)
+    settings = replace(_nowhere(tmp_path), buildkit_socket=builders.daemon.path, address=address)
 
     assert _states(settings) == [("unix:///no/such.sock", ProbeState.FAILED)]
     with pytest.raises(BuilderUnreachableError, match=r"^unix:///no/such.sock: there is no /no/such.sock$"):

@@ -97,7 +97,7 @@ class ProcessStream:
             if self._closed:
                 return
             self._closed = True
-            # The end of its input is what such programs wait for; while a thread is stuck in writing, only signals help.
+            # Such programs wait for the end of their input; while a thread is stuck in writing, only signals help.
             if self._writing.acquire(blocking=False):
                 try:
                     self._stdin.close()
