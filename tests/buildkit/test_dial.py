@@ -4,10 +4,12 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import socket
+import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -25,10 +27,10 @@ from support.buildkitd import Buildkitd, buildkitd
 from support.certificate import Certificate, make_certificate
 from support.gotools import go_programs
 from support.nativeengine import NativeEngine
+from support.podman import podman_container
 from support.sshd import SshServer, ssh_server
 
 pytestmark = pytest.mark.system
-VERSION = "v0.32.2"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -100,7 +102,7 @@ def _fail(address: str, settings: BuilderSettings | None = None) -> BuilderUnrea
 
 
 def _assert_builder(capabilities: Capabilities) -> None:
-    assert capabilities.version == VERSION
+    assert capabilities.version
     assert capabilities.merge_diff
     assert "linux/amd64" in map(str, capabilities.platforms)
 
@@ -109,7 +111,11 @@ def _assert_builder(capabilities: Capabilities) -> None:
 
 
 def test_a_socket(builders: Builders) -> None:
-    _assert_builder(_open(builders.daemon.address))
+    capabilities = _open(builders.daemon.address)
+
+    _assert_builder(capabilities)
+    command = [str(go_programs() / "buildctl"), "--addr", builders.daemon.address, "debug", "info"]
+    assert capabilities.version in subprocess.run(command, capture_output=True, text=True, check=True).stdout
 
 
 def test_a_port_without_tls(builders: Builders) -> None:
@@ -127,19 +133,24 @@ def test_a_port_by_another_name_of_its_certificate(builders: Builders) -> None:
 @pytest.mark.parametrize(
     ("change", "message", "hint"),
     [
-        ({"server_name": "builder.example"}, "its certificate isn't for 'builder.example'", "--tls-server-name"),
-        ({"ca": "other"}, "its certificate isn't trusted: ", "--cacert"),
-        ({"cert": "", "key": ""}, "it wants a certificate of the client", "--cert and --key"),
-        ({"cert": "other", "key": "other"}, "it refuses the client's certificate: unknown ca", "--cert"),
+        (
+            lambda tls, other: replace(tls, server_name="builder.example"),
+            "its certificate isn't for 'builder.example'",
+            "--tls-server-name",
+        ),
+        (lambda tls, other: replace(tls, ca=other.authority), "its certificate isn't trusted: ", "--cacert"),
+        (lambda tls, other: TlsFiles(ca=tls.ca), "it wants a certificate of the client", "--cert and --key"),
+        (
+            lambda tls, other: replace(tls, cert=other.file, key=other.key),
+            "it refuses the client's certificate: unknown ca",
+            "--cert",
+        ),
     ],
 )
 def test_tls_that_doesn_t_match_is_told_apart(
-    builders: Builders, change: dict[str, str], message: str, hint: str
+    builders: Builders, change: Callable[[TlsFiles, Certificate], TlsFiles], message: str, hint: str
 ) -> None:
-    files = {"ca": builders.other.authority, "cert": builders.other.file, "key": builders.other.key}
-    values = {name: files[name] if value == "other" else value or None for name, value in change.items()}
-
-    error = _fail(str(builders.secure), BuilderSettings(tls=replace(builders.tls, **values)))
+    error = _fail(str(builders.secure), BuilderSettings(tls=change(builders.tls, builders.other)))
 
     assert message in str(error)
     assert hint in str(error.hint)
@@ -175,7 +186,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SshServer]:
 def test_ssh_to_a_socket_there(builders: Builders, server: SshServer, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", server.client_path)
 
-    _assert_builder(_open(f"ssh://{server.user}@127.0.0.1:{server.port}{builders.daemon.socket}"))
+    _assert_builder(_open(f"ssh://{server.user}@127.0.0.1:{server.port}{builders.daemon.path}"))
 
 
 def test_ssh_where_no_builder_is(server: SshServer, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -216,7 +227,7 @@ def test_ssh_where_nobody_listens(server: SshServer, monkeypatch: pytest.MonkeyP
 def test_no_ssh_stays_behind(builders: Builders, server: SshServer, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", server.client_path)
 
-    _open(f"ssh://{server.user}@127.0.0.1:{server.port}{builders.daemon.socket}")
+    _open(f"ssh://{server.user}@127.0.0.1:{server.port}{builders.daemon.path}")
 
     assert _children(os.getpid()) == []
 
@@ -226,7 +237,7 @@ def _children(pid: int) -> list[str]:
     for task in Path(f"/proc/{pid}/task").iterdir():
         for child in (task / "children").read_text().split():
             command = Path(f"/proc/{child}/cmdline").read_text()
-            if "ssh" in command or "buildctl" in command:
+            if re.match(r"(\S*/)?(ssh|buildctl)\0", command):
                 found.append(command)
     return found
 
@@ -271,10 +282,17 @@ def test_a_program_gets_the_arguments_that_buildctl_would_give_it(
     assert _children(os.getpid()) == []
 
 
+def test_a_container_of_podman(builders: Builders, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    with podman_container(tmp_path, builders.daemon.path, monkeypatch) as container:
+        _assert_builder(_open(f"podman-container://{container}"))
+
+    assert 'no container with name or ID "buildkitd" found' in str(_fail(f"podman-container://{container}"))
+
+
 # buildx
 
 
-def _builder(config: Path, name: str, driver: str, *nodes: dict[str, object]) -> None:
+def _builder(config: Path, name: str, driver: str, *nodes: Mapping[str, object]) -> None:
     import json
 
     folder = config / "buildx" / "instances"
@@ -377,10 +395,11 @@ def test_where_no_builder_is_all_that_was_tried_is_said(tmp_path: Path) -> None:
         f"unix://{tmp_path}/buildkitd.sock: there is no {tmp_path}/buildkitd.sock"
     )
     assert "copa builders" in str(caught.value.hint)
+    assert "--strategy unpack" in str(caught.value.hint)
 
 
 def test_buildkitd_at_its_default_socket_is_found_last(builders: Builders, tmp_path: Path) -> None:
-    settings = replace(_nowhere(tmp_path), buildkit_socket=builders.daemon.socket)
+    settings = replace(_nowhere(tmp_path), buildkit_socket=builders.daemon.path)
 
     assert _states(settings)[-1] == (builders.daemon.address, ProbeState.USABLE)
     solver = open_builder(settings)
@@ -389,7 +408,7 @@ def test_buildkitd_at_its_default_socket_is_found_last(builders: Builders, tmp_p
 
 def test_a_builder_that_buildx_selected_goes_before_buildkitd(builders: Builders, tmp_path: Path) -> None:
     _builder(tmp_path, "mine", "remote", {"Name": "mine0", "Endpoint": str(builders.plain)})
-    settings = replace(_nowhere(tmp_path), buildkit_socket=builders.daemon.socket, buildx_builder="mine")
+    settings = replace(_nowhere(tmp_path), buildkit_socket=builders.daemon.path, buildx_builder="mine")
 
     report = find_builders(settings)
 
@@ -401,7 +420,7 @@ def test_a_builder_that_buildx_selected_goes_before_buildkitd(builders: Builders
 
 def test_buildkitd_without_root_is_found_in_its_user_s_folder(builders: Builders, tmp_path: Path) -> None:
     (tmp_path / "buildkit").mkdir()
-    (tmp_path / "buildkit" / "buildkitd.sock").symlink_to(builders.daemon.socket)
+    (tmp_path / "buildkit" / "buildkitd.sock").symlink_to(builders.daemon.path)
     settings = replace(_nowhere(tmp_path), runtime_dir=tmp_path)
 
     assert _states(settings)[-1] == (f"unix://{tmp_path}/buildkit/buildkitd.sock", ProbeState.USABLE)
@@ -409,7 +428,7 @@ def test_buildkitd_without_root_is_found_in_its_user_s_folder(builders: Builders
 
 def test_a_named_address_that_fails_is_the_only_one_that_is_tried(builders: Builders, tmp_path: Path) -> None:
     address = parse_address("unix:///no/such.sock")
-    settings = replace(_nowhere(tmp_path), buildkit_socket=builders.daemon.socket, address=address)
+    settings = replace(_nowhere(tmp_path), buildkit_socket=builders.daemon.path, address=address)
 
     assert _states(settings) == [("unix:///no/such.sock", ProbeState.FAILED)]
     with pytest.raises(BuilderUnreachableError, match=r"^unix:///no/such.sock: there is no /no/such.sock$"):

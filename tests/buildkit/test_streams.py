@@ -254,9 +254,12 @@ def test_tls_agrees_on_the_protocol_that_is_spoken_inside(certificate: Certifica
 def test_waiting_on_tls_is_not_deceived_by_what_tls_says_for_itself(certificate: Certificate) -> None:
     # TLS 1.3 sends tickets right after the handshake: bytes for the socket, nothing for us.
     release = threading.Event()
-    with _tls_server(
-        certificate.server_context(), lambda secure: (release.wait(10), secure.sendall(b"now"))[1]
-    ) as plain:
+
+    def serve(secure: ssl.SSLSocket) -> None:
+        release.wait(10)
+        secure.sendall(b"now")
+
+    with _tls_server(certificate.server_context(), serve) as plain:
         stream = _client(plain, certificate)
 
         assert not stream.wait(0.3)

@@ -3,7 +3,7 @@
 A real BuildKit daemon of our own: its root, its socket, its configuration, in mount and pid namespaces of its own.
 
     with buildkitd(mirrors={"docker.io": host}) as daemon:
-        ...  # daemon.socket is a path
+        ...  # daemon.path is its socket's
 
 Whatever it mounts or runs ends with its namespaces, even when it is killed.
 """
@@ -37,18 +37,19 @@ class Buildkitd:
     process: subprocess.Popen[bytes]
 
     @property
-    def socket(self) -> Path:
+    def path(self) -> Path:
+        """The socket's."""
         return self.folder / "socket"
 
     @property
     def address(self) -> str:
-        return f"unix://{self.socket}"
+        return f"unix://{self.path}"
 
     def connect(self) -> socket.socket:
         """Return a new connection, as a builder's address gives one."""
         connection = socket.socket(socket.AF_UNIX)
         connection.settimeout(10)
-        connection.connect(str(self.socket))
+        connection.connect(str(self.path))
         connection.settimeout(None)
         return connection
 
@@ -74,12 +75,13 @@ def buildkitd(
     registries: Sequence[str] = (),
     snapshotter: str = "overlayfs",
     entitlements: Sequence[str] = (),
+    options: Sequence[str] = (),
 ) -> Iterator[Buildkitd]:
     """
     Start a daemon, and yield it once it answers.
 
     `mirrors` says which loopback registry serves the names of another one, `registries` which further ones speak
-    plain HTTP. Skips the test where root, runc or Go is missing.
+    plain HTTP; `options` are further arguments. Skips the test where root, runc or Go is missing.
     """
     if os.geteuid() != 0:
         pytest.skip("buildkitd needs root here")
@@ -92,7 +94,14 @@ def buildkitd(
         config = folder / "buildkitd.toml"
         config.write_text(_configure(folder, mirrors or {}, registries, snapshotter, entitlements))
         command = ["unshare", "--mount", "--propagation", "private", "--pid", "--fork", "--kill-child", "--mount-proc"]
-        command += [str(program_folder / "buildkitd"), "--config", str(config), "--addr", f"unix://{folder}/socket"]
+        command += [
+            str(program_folder / "buildkitd"),
+            "--config",
+            str(config),
+            "--addr",
+            f"unix://{folder}/socket",
+            *options,
+        ]
         with (folder / "log").open("wb") as log:
             process = subprocess.Popen(command, stdout=log, stderr=log, stdin=subprocess.DEVNULL, cwd=folder)
         daemon = Buildkitd(folder=folder, process=process)
@@ -149,7 +158,9 @@ def _child_of(pid: int) -> int | None:
 
 def _children(pid: int) -> list[int]:
     try:
-        return [int(one) for task in Path(f"/proc/{pid}/task").iterdir() for one in (task / "children").read_text().split()]
+        return [
+            int(one) for task in Path(f"/proc/{pid}/task").iterdir() for one in (task / "children").read_text().split()
+        ]
     except OSError:
         return []
 

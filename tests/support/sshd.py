@@ -69,7 +69,7 @@ def _configure_server(home: Path, port: int, programs: Path) -> None:
     Path("/run/sshd").mkdir(exist_ok=True)  # where it separates its privileges
     (home / "sshd_config").write_text(
         f"Port {port}\nListenAddress 127.0.0.1\nHostKey {home}/host\nAuthorizedKeysFile {home}/user.pub\n"
-        "StrictModes no\nPermitRootLogin prohibit-password\nPasswordAuthentication no\nUsePAM no\nPidFile none\n"
+        "StrictModes no\nPermitRootLogin prohibit-password\nPasswordAuthentication no\nKbdInteractiveAuthentication no\nUsePAM no\nPidFile none\n"
         f"SetEnv PATH={programs}:/usr/local/bin:/usr/bin:/bin\n"
     )
 

@@ -21,7 +21,7 @@ from copacetic.buildkit.probe import BuilderReport, Probe, ProbeState
 from copacetic.buildkit.route import Route, find_routes
 from copacetic.buildkit.settings import BuilderSettings
 from copacetic.buildkit.solver import BuildkitSolver
-from copacetic.errors import BuilderUnreachableError, CopaError, UnsupportedBuilderError
+from copacetic.errors import BuilderUnreachableError, CopaError, SolverError, UnsupportedBuilderError, UsageError
 
 __all__ = ["find_builders", "open_builder"]
 
@@ -95,12 +95,14 @@ def _skip_buildx(settings: BuilderSettings) -> Probe | None:
     try:
         name = selected_builder(settings, current_endpoint(settings))
         if not name:
-            return replace(probe, reason="no builder is selected", fix="docker buildx create --use")
+            return replace(
+                probe, reason="buildx://: no builder is selected", fix="`docker buildx create --use` makes one"
+            )
         builder = load_builder(settings, name)
         if builder is None:
             here, there = DockerAddress(), DockerAddress(context=name)
             if find_engine(here, settings).host == find_engine(there, settings).host:
-                return replace(probe, reason=f"the builder {name} is the engine of docker://")
+                return replace(probe, reason=f"buildx://: the selected builder {name} is the engine of docker://")
     except CopaError:
         pass  # trying it tells
     return None
@@ -123,9 +125,12 @@ def _try_route(route: Route, origin: str, need_merge_diff: bool) -> _Attempt:
     solver = BuildkitSolver(route.connect, route.address)
     try:
         capabilities = solver.capabilities()
-    except CopaError as error:
+    except SolverError as error:
         solver.close()
-        return _failed(_with_version(probe, route), error)
+        return _failed(_with_version(probe, route), BuilderUnreachableError(str(error), hint=error.hint))
+    except UsageError as error:
+        solver.close()
+        return _failed(probe, error)
     except BaseException:
         solver.close()
         raise
@@ -149,18 +154,17 @@ def _with_version(probe: Probe, route: Route) -> Probe:
 def _failed(probe: Probe, error: CopaError) -> _Attempt:
     """A class's general hint leads to `copa builders`, so only a hint for this very error is a fix."""
     fix = error.hint if error.hint and error.hint != type(error).hint else ""
-    return _Attempt(probe=replace(probe, reason=str(error), fix=fix), error=error)
+    reason = str(error)
+    if not reason.startswith(probe.address):
+        reason = f"{probe.address}: {reason}"
+    return _Attempt(probe=replace(probe, reason=reason, fix=fix), error=error)
 
 
 def _failure(attempts: list[_Attempt]) -> CopaError:
     if len(attempts) == 1 and attempts[0].error is not None:
         return attempts[0].error
-    reasons = "; ".join(_reason(attempt.probe) for attempt in attempts)
+    reasons = "; ".join(attempt.probe.reason for attempt in attempts)
     lacking = next((a.probe for a in attempts if a.probe.state is ProbeState.LACKING), None)
     if lacking is not None:
         return UnsupportedBuilderError(f"no usable builder: {reasons}", hint=lacking.fix)
     return BuilderUnreachableError(f"no builder answers: {reasons}")
-
-
-def _reason(probe: Probe) -> str:
-    return probe.reason if probe.reason.startswith(probe.address) else f"{probe.address}: {probe.reason}"

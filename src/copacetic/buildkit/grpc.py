@@ -12,6 +12,7 @@ import logging
 import time
 from base64 import b64decode
 from collections.abc import Callable, Mapping, Sequence
+from typing import Self
 from urllib.parse import quote, unquote
 
 from copacetic.buildkit.http2 import CANCEL, Connection, ConnectionLostError, Headers, Stream
@@ -104,7 +105,7 @@ class Call:
         self._reader = _Reader(stream, max_size)
         self._name = name
 
-    def __enter__(self) -> Call:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_exc: object) -> None:
@@ -117,6 +118,9 @@ class Call:
         except BrokenPipeError:
             self._finish(0.0)
             raise RpcError(Code.INTERNAL, f"{self._name}: the builder takes no more data") from None
+        except TimeoutError:
+            text = f"{self._name}: the builder has taken no data for {limit:g} seconds"
+            raise RpcError(Code.DEADLINE_EXCEEDED, text) from None
 
     def end(self) -> None:
         """Say that no more messages come."""
@@ -154,7 +158,9 @@ class Call:
 
     def _no_status(self, headers: Mapping[str, str]) -> RpcError:
         http = headers.get(":status", "")
-        if http not in {"", "200"} or not headers.get("content-type", "application/grpc").startswith("application/grpc"):
+        if http not in {"", "200"} or not headers.get("content-type", "application/grpc").startswith(
+            "application/grpc"
+        ):
             return RpcError(Code.UNIMPLEMENTED, f"{self._name}: HTTP status {http[:3]}, so no gRPC is spoken there")
         if self._stream.reset_code == CANCEL:
             return RpcError(Code.CANCELLED, f"{self._name} was cancelled")

@@ -113,11 +113,10 @@ class Stream:
         self._pieces.append((data, size))
         if len(self._pieces) > _MAX_PIECES:
             raise ConnectionLostError("the builder sends more pieces of data than anyone can read")
-        self.notify()
 
     def ended(self) -> None:
         self._ended = True
-        self.notify()
+        self.headers = self.headers or ()
 
     @property
     def ended_cleanly(self) -> bool:
@@ -179,7 +178,10 @@ class Connection:
         from h2.settings import SettingCodes
 
         h2 = H2Connection(H2Configuration(client_side=self._client, header_encoding=None))
-        settings = {SettingCodes.INITIAL_WINDOW_SIZE: _STREAM_WINDOW, SettingCodes.MAX_CONCURRENT_STREAMS: _MAX_STREAMS}
+        settings: dict[SettingCodes | int, int] = {
+            SettingCodes.INITIAL_WINDOW_SIZE: _STREAM_WINDOW,
+            SettingCodes.MAX_CONCURRENT_STREAMS: _MAX_STREAMS,
+        }
         if self._client:
             settings[SettingCodes.ENABLE_PUSH] = 0
         h2.local_settings.update(settings)
@@ -195,18 +197,22 @@ class Connection:
             if self.failure is not None:
                 raise self.failure
             if not self._greeting_seen:
-                raise ConnectionLostError(f"{self.name} said nothing for {limit:g} seconds: is that a builder's address?")
+                raise ConnectionLostError(
+                    f"{self.name} said nothing for {limit:g} seconds: is that a builder's address?"
+                )
 
     def open(self, headers: Headers) -> Stream:
         """Open a stream, as a client."""
+        from h2.exceptions import ProtocolError
+
         with self.lock:
             self._check()
             try:
                 number = self._h2.get_next_available_stream_id()
                 stream = self._streams[number] = Stream(self, number)
                 self._h2.send_headers(number, headers)
-            except Exception as error:
-                self._fail(f"{self.name}: {error}")
+            except ProtocolError as error:
+                self._fail(f"{self.name} takes no more calls: {error}")
                 self._check()
             self._flush()
             return stream
@@ -295,11 +301,11 @@ class Connection:
         if self._out:
             self._writable.notify_all()
 
-    def _fail(self, reason: str, *, at_once: bool = True) -> None:
+    def _fail(self, reason: str, *, hint: str | None = None, at_once: bool = True) -> None:
         with self.lock:
             if self.failure is not None:
                 return
-            self.failure = ConnectionLostError(reason)
+            self.failure = ConnectionLostError(reason, hint=hint)
             self._greeted.notify_all()
             self._writable.notify_all()
             for stream in self._streams.values():
@@ -322,6 +328,9 @@ class Connection:
             try:
                 if data:
                     self._stream.sendall(data)
+            except SolverError as error:
+                self._fail(str(error), hint=error.hint)
+                over = True
             except (OSError, ValueError) as error:
                 self._fail(_lost_because(self.name, error))
                 over = True
@@ -331,7 +340,7 @@ class Connection:
                 return
 
     def _read(self) -> None:
-        reason = f"{self.name} closed the connection"
+        reason, hint = f"{self.name} closed the connection", None
         try:
             while self.failure is None:
                 data = self._stream.recv(_READ)
@@ -342,52 +351,34 @@ class Connection:
                     for event in self._h2.receive_data(data):
                         self._handle(event)
                     self._flush()
-        except ConnectionLostError as error:
-            reason = str(error)
+        except SolverError as error:
+            reason, hint = str(error), error.hint
         except (OSError, ValueError) as error:
             reason = _lost_because(self.name, error)
-        except Exception as error:  # noqa: BLE001 - whatever a hostile peer makes h2 raise ends the connection, no more
+        except Exception as error:  # whatever a hostile peer makes h2 raise
             _logger.debug("http/2 with %s", self.name, exc_info=True)
             reason = f"{self.name} doesn't speak HTTP/2 as it should: {str(error)[:200] or type(error).__name__}"
             with self.lock, suppress(Exception):
                 self._flush()
-        self._fail(reason)
+        self._fail(reason, hint=hint)
 
     def _handle(self, event: Any) -> None:
         kind = type(event).__name__
-        if kind == "RemoteSettingsChanged":
-            self._greeting_seen = True
-            self._greeted.notify_all()
         if kind == "ConnectionTerminated":
             text = bytes(event.additional_data or b"").decode("utf-8", "replace")[:200]
             raise ConnectionLostError(f"{self.name} ended the connection: {text or f'code {int(event.error_code)}'}")
-        if kind in {"RemoteSettingsChanged", "WindowUpdated"} and not getattr(event, "stream_id", 0):
-            for stream in self._streams.values():
-                stream.notify()
         if kind == "RequestReceived":
             self._accepted(event)
-        stream = self._streams.get(getattr(event, "stream_id", None) or 0)
-        if stream is None:
-            if kind == "DataReceived":
-                self.acknowledge(0, event.flow_controlled_length, ended=True)
-            return
-        match kind:
-            case "ResponseReceived":
-                stream.headers = _decode(event.headers)
-                stream.notify()
-            case "DataReceived":
-                stream.arrived(event.data, event.flow_controlled_length)
-            case "TrailersReceived":
-                stream.trailers = _decode(event.headers)
-            case "StreamEnded":
-                stream.ended()
-                if stream.headers is None:
-                    stream.headers = ()
-            case "StreamReset":
-                stream.reset_code = int(event.error_code)
-                stream.notify()
-            case "WindowUpdated":
-                stream.notify()
+        number = getattr(event, "stream_id", None) or 0
+        if kind == "RemoteSettingsChanged" or (kind == "WindowUpdated" and not number):
+            self._greeting_seen = self._greeting_seen or kind == "RemoteSettingsChanged"
+            self._greeted.notify_all()
+            for one in self._streams.values():
+                one.notify()
+        elif number in self._streams:
+            _tell(self._streams[number], kind, event)
+        elif kind == "DataReceived":
+            self.acknowledge(0, event.flow_controlled_length, ended=True)
 
     def _accepted(self, event: Any) -> None:
         if self._accept is None:
@@ -406,8 +397,26 @@ class Connection:
             stream.reset(_NO_ERROR)
 
 
+def _tell(stream: Stream, kind: str, event: Any) -> None:
+    """Pass on to a stream what happened to it."""
+    match kind:
+        case "ResponseReceived":
+            stream.headers = _decode(event.headers)
+        case "DataReceived":
+            stream.arrived(event.data, event.flow_controlled_length)
+        case "TrailersReceived":
+            stream.trailers = _decode(event.headers)
+        case "StreamEnded":
+            stream.ended()
+        case "StreamReset":
+            stream.reset_code = int(event.error_code)
+    stream.notify()
+
+
 def _decode(headers: Sequence[tuple[Any, Any]]) -> Headers:
-    return [(bytes(name).decode("utf-8", "replace"), bytes(value).decode("utf-8", "replace")) for name, value in headers]
+    return [
+        (bytes(name).decode("utf-8", "replace"), bytes(value).decode("utf-8", "replace")) for name, value in headers
+    ]
 
 
 def _lost_because(name: str, error: Exception) -> str:

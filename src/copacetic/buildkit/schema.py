@@ -23,7 +23,7 @@ BuildkitVersion: package=1 bytes, version=2 bytes, revision=3 bytes
 Timestamp: seconds=1 int64, nanos=2 int32
 Any: type_url=1 string, value=2 bytes
 Status: code=1 int32, message=2 bytes, details=3 *Any
-ApiCap: id=1 string, enabled=2 bool, disabled_reason=4 bytes, disabled_message=5 bytes, disabled_alternative=6 bytes
+ApiCap: id=1 bytes, enabled=2 bool, disabled_reason=4 bytes, disabled_message=5 bytes, disabled_alternative=6 bytes
 Stat: path=1 bytes, mode=2 uint32, uid=3 uint32, gid=4 uint32, size=5 int64, mtime=6 int64, linkname=7 bytes,
     devmajor=8 int64, devminor=9 int64, xattrs=10 map string bytes
 """,

@@ -22,8 +22,8 @@ from copacetic.errors import BuilderUnreachableError
 __all__ = ["ProcessStream", "last_line"]
 
 _KEPT = 4_096
-_GRACE = 2.0
-"""Seconds that a program has to end by itself after its input has ended or SIGTERM came."""
+_GRACE = 1.0
+"""Seconds that a program has to end by itself after its input has ended, and again after SIGTERM."""
 
 
 class ProcessStream:
@@ -56,7 +56,7 @@ class ProcessStream:
         self._stdin, self._stdout = self._process.stdin, self._process.stdout
         self._said = bytearray()
         self._closed = False
-        self._lock = threading.Lock()
+        self._closing, self._writing = threading.Lock(), threading.Lock()
         self._listener = threading.Thread(target=self._listen, name=f"stderr of {self._program}", daemon=True)
         self._listener.start()
 
@@ -70,12 +70,13 @@ class ProcessStream:
 
     def sendall(self, data: bytes, /) -> None:
         rest = memoryview(data)
-        while rest:
-            try:
-                rest = rest[self._stdin.write(rest) :]
-            except (BrokenPipeError, ValueError) as error:
-                said = "" if self._closed else self.last_words()
-                raise BuilderUnreachableError(f"{self._name}: {said or 'the connection is closed'}") from error
+        with self._writing:
+            while rest:
+                try:
+                    rest = rest[self._stdin.write(rest) :]
+                except (BrokenPipeError, ValueError) as error:
+                    said = "" if self._closed else self.last_words()
+                    raise BuilderUnreachableError(f"{self._name}: {said or 'the connection is closed'}") from error
 
     def wait(self, seconds: float, /) -> bool:
         return wait_readable(self._stdout.fileno(), seconds)
@@ -92,25 +93,38 @@ class ProcessStream:
         return f"{ended}: {line}" if line else ended
 
     def close(self) -> None:
-        with self._lock:
+        with self._closing:
             if self._closed:
                 return
             self._closed = True
-        if self._process.poll() is None:
-            self._end()
-        self._listener.join(_GRACE)
-        for pipe in (self._stdin, self._stdout):
-            with suppress(OSError):
-                pipe.close()
+            # Such programs wait for the end of their input; while a thread is stuck in writing, only signals help.
+            if self._writing.acquire(blocking=False):
+                try:
+                    self._stdin.close()
+                finally:
+                    self._writing.release()
+            if self._process.poll() is None:
+                self._end()
+            self._listener.join(_GRACE)
+            with self._writing, suppress(OSError):
+                self._stdin.close()
+            self._stdout.close()
 
     def _end(self) -> None:
         """End the program and what it started: reaping comes last, so that its number still is its own."""
-        self._signal(signal.SIGTERM)
-        deadline = time.monotonic() + _GRACE
-        while time.monotonic() < deadline and not self._has_ended():
-            time.sleep(0.005)
+        if not self._wait_for_end(_GRACE):
+            self._signal(signal.SIGTERM)
+            self._wait_for_end(_GRACE)
         self._signal(signal.SIGKILL)
         self._process.wait()
+
+    def _wait_for_end(self, seconds: float) -> bool:
+        deadline = time.monotonic() + seconds
+        while not self._has_ended():
+            if time.monotonic() > deadline:
+                return False
+            time.sleep(0.005)
+        return True
 
     def _has_ended(self) -> bool:
         try:

@@ -11,26 +11,18 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Protocol, TypeAlias
 
+from copacetic.buildkit.stream import ByteStream
 from copacetic.errors import BuilderUnreachableError
 
 __all__ = ["Dial", "PlainSocket", "SocketStream", "Stream", "read_exactly", "wait_readable"]
 
 
-class Stream(Protocol):
+class Stream(ByteStream, Protocol):
     """
-    Two directions of bytes, as a socket has them.
+    A stream that one can wait for, and that knows why it ended.
 
-    Failures are `OSError`s or `SolverError`s. After `close`, which may be called twice and from another thread, a
-    waiting `recv` ends.
+    After `close`, which may be called twice, `recv` gives the end.
     """
-
-    def recv(self, size: int, /) -> bytes:
-        """Return some bytes, at most `size`; none at the end."""
-        ...
-
-    def sendall(self, data: bytes, /) -> None: ...
-
-    def close(self) -> None: ...
 
     def wait(self, seconds: float, /) -> bool:
         """Wait until `recv` has something to say, be it the end; False when the time is over. Only before `recv`s."""

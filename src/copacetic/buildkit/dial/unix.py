@@ -41,7 +41,7 @@ def _diagnose(path: Path, error: OSError, seconds: float) -> tuple[str, str | No
     if error.errno in {errno.EACCES, errno.EPERM}:
         return _diagnose_permission(path)
     if error.errno == errno.ENOENT:
-        return f"there is no {path}", None
+        return f"there is no {path}", "is it installed and running? or name another builder with --addr"
     if error.errno == errno.ECONNREFUSED:
         if _is_socket(path):
             return f"nobody listens on {path}; its server has ended", "start it again"
