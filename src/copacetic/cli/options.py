@@ -108,10 +108,12 @@ PATCHING = (
     option("--ignore-errors", is_flag=True, help="Go on with what can be fixed."),
     option("--pkg-types", type=CommaList(), default="os", show_default=True, help="os, library."),
     option(
-        "--strategy", type=click.Choice(("auto", "unpack")), default="auto", help="How updates are applied.  [auto]"
+        "--strategy",
+        type=click.Choice(("auto", "unpack", "exec")),
+        default="auto",
+        help="How updates are applied.  [auto]",
     ),
     option("--library-patch-level", type=click.Choice(("patch", "minor", "major")), help="Not supported yet."),
-    option("-a", "--addr", help="Accepted and ignored: no BuildKit is needed."),
     option("-l", "--loader", help="Accepted and ignored: see --to."),
 )
 
@@ -130,6 +132,7 @@ def apply(*groups: tuple[Callable[[Any], Any], ...]) -> Callable[[F], F]:
 def make_settings(values: Mapping[str, Any]) -> Settings:
     """Turn flags and environment into the library's settings."""
     from copacetic.api import Settings
+    from copacetic.cli.builder import make_builder_settings, names_worker, select_tooling
     from copacetic.cli.environment import auth_files, cache_folder, certs_dirs, proxies, registries_conf
     from copacetic.http import HttpSettings
     from copacetic.oci.registryconfig import RegistrySettings
@@ -159,6 +162,8 @@ def make_settings(values: Mapping[str, Any]) -> Settings:
             allow_unsigned=values.get("allow_unsigned_repository", False),
         ),
         jobs=values["jobs"],
+        builder=None if "addr" not in values or names_worker(values) else make_builder_settings(values),
+        tooling_image=select_tooling(values),
     )
 
 

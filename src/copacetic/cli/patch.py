@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from copacetic.cli.builder import EXECUTION
 from copacetic.cli.options import COMMON, PATCHING, REGISTRY, REPOSITORY, apply, make_console, make_settings, option
 from copacetic.cli.request import make_request
 
@@ -38,6 +39,7 @@ FORMATS = ("json", "openvex")
         option("--digestfile", type=click.Path(path_type=Path), help="Write the result's digest to a file."),
         option("--exit-code-no-change", type=click.IntRange(0, 255), default=0, help="When nothing was to do.  [0]"),
     ),
+    EXECUTION,
     REPOSITORY,
     REGISTRY,
     COMMON,

@@ -14,6 +14,7 @@ COMMANDS = {
     "patch": ("copacetic.cli.patch:patch", "Patch an image, prove the result, and publish it."),
     "plan": ("copacetic.cli.plan:plan", "Show what patching would change, and why."),
     "inspect": ("copacetic.cli.inspect:inspect", "Show what is installed, and which layer it came with."),
+    "builders": ("copacetic.cli.builders:builders", "Show which builders there are, and what is wrong with them."),
     "cache": ("copacetic.cli.cache:cache", "Look at the cache, or make it smaller."),
     "version": ("copacetic.cli.version:version", "Print the version."),
     "completion": ("copacetic.cli.completion:completion", "Print a shell's completion script."),

@@ -4,9 +4,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
-from copacetic.llb.graph import State
+from copacetic.llb.graph import State, Vertex
 from copacetic.oci import Digest, Platform
 
 __all__ = ["Definition"]
@@ -14,7 +14,11 @@ __all__ = ["Definition"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Definition:
-    """Operations in an order in which inputs come first; the last one names the result."""
+    """
+    Operations in an order in which inputs come first; the last one only names the result.
+
+    The empty filesystem's definition has no operations.
+    """
 
     state: State
     platform: Platform
@@ -24,3 +28,5 @@ class Definition:
     """Of each operation's bytes: a vertex's name everywhere."""
     metadata: Mapping[Digest, bytes]
     """`pb.OpMetadata` messages by operation."""
+    vertices: Mapping[Vertex, Digest] = field(default_factory=dict)
+    """The digest of every vertex of the graph; vertices that are the same operation share one."""

@@ -11,8 +11,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
+from typing import TYPE_CHECKING
 
-from copacetic.oci import Digest
+from copacetic.oci import Digest, Platform
+
+if TYPE_CHECKING:
+    from copacetic.llb.definition import Definition
 
 
 class Network(IntEnum):
@@ -72,7 +76,7 @@ class Secret:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ssh:
-    """The client's ssh agent, as a socket."""
+    """The client's ssh agent, as a socket; `SSH_AUTH_SOCK` names the first one unless the environment sets it."""
 
     dest: str
     id: str = "default"
@@ -252,6 +256,18 @@ class State:
         """Change files without running anything."""
         return State(FileOp(input=self, actions=actions, name=name))
 
+    def marshal(self, platform: Platform, *, constraints: Sequence[str] = (), unique: str = "") -> Definition:
+        """
+        Write the graph down: the same bytes and digests for the same graph, always.
+
+        `constraints` are filters that a worker of the solver has to meet. `unique` keeps client directories of
+        different clients apart while they are solved at once; a solver sets it. Raises `SolverError` for a graph that
+        no solver can take: a relative path, a program without a name, two mounts at one place.
+        """
+        from copacetic.llb.marshal import marshal
+
+        return marshal(self, platform, constraints=constraints, unique=unique)
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Execution:
@@ -279,7 +295,7 @@ def scratch() -> State:
 
 def image(reference: str, *, resolve_mode: str = "default") -> State:
     """An image of a registry; `reference` must be canonical (host, tag or digest): solvers don't normalise it."""
-    attributes = (("image.resolvemode", resolve_mode),)
+    attributes = (("image.resolvemode", resolve_mode),) if resolve_mode != "default" else ()
     return State(SourceOp(identifier=f"docker-image://{reference}", attributes=attributes))
 
 
@@ -294,7 +310,10 @@ def local(name: str, *, shared_key: str = "", include: Sequence[str] = ()) -> St
     if include:
         import json
 
-        attributes.append(("local.includepattern", json.dumps(list(include))))
+        text = json.dumps(list(include), separators=(",", ":"), ensure_ascii=False)
+        for character in "<>&":  # as Go writes JSON: a vertex's digest is over these bytes
+            text = text.replace(character, f"\\u{ord(character):04x}")
+        attributes.append(("local.includepattern", text))
     if shared_key:
         attributes.append(("local.sharedkeyhint", shared_key))
     return State(SourceOp(identifier=f"local://{name}", attributes=tuple(sorted(attributes))))
@@ -302,7 +321,7 @@ def local(name: str, *, shared_key: str = "", include: Sequence[str] = ()) -> St
 
 def http(url: str, *, checksum: Digest, filename: str, mode: int = 0o644) -> State:
     """A file that the solver fetches itself, checked."""
-    attributes = (("http.checksum", str(checksum)), ("http.filename", filename), ("http.perm", f"{mode:o}"))
+    attributes = (("http.checksum", str(checksum)), ("http.filename", filename), ("http.perm", f"0{mode:o}"))
     return State(SourceOp(identifier=url, attributes=attributes))
 
 
@@ -315,5 +334,5 @@ def merge(states: Sequence[State]) -> State:
 
 
 def diff(lower: State, upper: State) -> State:
-    """Return what turns `lower` into `upper`."""
-    return State(DiffOp(lower=lower, upper=upper))
+    """Return what turns `lower` into `upper`; from the empty filesystem, that is `upper` itself."""
+    return upper if lower.vertex is None else State(DiffOp(lower=lower, upper=upper))

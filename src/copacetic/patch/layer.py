@@ -4,7 +4,8 @@ One layer from a plan's packages, or the one that the same packages already gave
 
 Composing is a pure function of the packages, the epoch, the compression and what it reads of the image. So a layer
 is kept together with its read set, and another image in which everything read is the same gets the same layer:
-images on one base pay once.
+images on one base pay once. A layer that came of running something may depend on all of the image, and is kept for
+that image alone.
 """
 
 from __future__ import annotations
@@ -17,14 +18,13 @@ from pathlib import Path
 import msgspec
 
 from copacetic.cache import Bucket, Cache
-from copacetic.errors import ImageError
-from copacetic.inventory import detect_database
 from copacetic.oci import Descriptor, Digest
 from copacetic.oci.change import Spooled
 from copacetic.oci.filesystem import ImageFilesystem
-from copacetic.oci.layered import RecordingFilesystem, state_of
+from copacetic.oci.layered import state_of
 from copacetic.oci.layerwriter import write_layer
-from copacetic.unpack import FetchedPackage, open_unpacker
+from copacetic.unpack.tree import Changes
+from copacetic.updates import FetchedPackage
 
 COMPOSITION_VERSION = 1
 """Part of the key of kept layers: raise it whenever composing gives other bytes for the same input."""
@@ -78,6 +78,8 @@ class LayerRequest:
     epoch: int
     compression: str
     media_type: str
+    base: tuple[Digest, ...] = ()
+    """The image's diff_ids, for a layer that is made by running something; empty where the read set tells."""
 
     @property
     def key(self) -> str:
@@ -86,20 +88,32 @@ class LayerRequest:
             f"{p.update.candidate.name} {p.update.candidate.architecture} {p.update.candidate.sha256}"
             for p in self.packages
         )
+        rows += [str(digest) for digest in self.base]
         text = "\n".join([str(COMPOSITION_VERSION), str(self.epoch), self.compression, self.media_type, *rows])
         return hashlib.sha256(text.encode()).hexdigest()
 
 
-class LayerMaker:
-    """Makes layers, and keeps those that were proven."""
+def finish_layer(changes: Changes, request: LayerRequest, scratch: Path) -> NewLayer:
+    """Write changes as a layer file in `scratch`."""
+    path = scratch / "layer"
+    written = write_layer(changes.entries, path, compression=request.compression)
+    return NewLayer(
+        path=path,
+        descriptor=Descriptor(media_type=request.media_type, digest=written.digest, size=written.size),
+        diff_id=written.diff_id,
+        files=len(changes.entries),
+    )
+
+
+class KeptLayers:
+    """Layers that were proven, by what determined them."""
 
     def __init__(self, cache: Cache) -> None:
-        self._cache = cache
         self._kept = cache.bucket("patches", version=COMPOSITION_VERSION)
         self._blobs = cache.bucket("patch-layers", version=COMPOSITION_VERSION)
 
     @property
-    def kept(self) -> Bucket:
+    def bucket(self) -> Bucket:
         """Where to hold a lock while a layer is made, so that others wait and take it."""
         return self._kept
 
@@ -118,28 +132,6 @@ class LayerMaker:
                 )
                 return ComposedLayer(layer=layer, notes=tuple(kept.notes), reused=True)
         return None
-
-    def make(self, request: LayerRequest, fs: ImageFilesystem, scratch: Path) -> ComposedLayer:
-        """Compose and write the layer into `scratch`."""
-        recorder = RecordingFilesystem(fs)
-        database = detect_database(recorder)
-        if database is None:
-            raise ImageError("the package database is gone")
-        composition = open_unpacker(recorder, database).compose(request.packages, epoch=request.epoch, scratch=scratch)
-        path = scratch / "layer"
-        written = write_layer(composition.changes.entries, path, compression=request.compression)
-        layer = NewLayer(
-            path=path,
-            descriptor=Descriptor(media_type=request.media_type, digest=written.digest, size=written.size),
-            diff_id=written.diff_id,
-            files=len(composition.changes.entries),
-        )
-        return ComposedLayer(
-            layer=layer,
-            notes=composition.notes,
-            reads=recorder.reads(),
-            unchanged=composition.changes.unchanged,
-        )
 
     def keep(self, request: LayerRequest, fs: ImageFilesystem, made: ComposedLayer) -> None:
         """Remember a layer that passed verification."""

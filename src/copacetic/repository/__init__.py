@@ -80,6 +80,10 @@ class Repository(Protocol):
         """
         ...
 
+    def state(self) -> str:
+        """Return a digest of what the repositories say they hold now; it changes whenever they publish anything."""
+        ...
+
     def fetch(self, candidates: Sequence[Candidate]) -> Mapping[Candidate, Path]:
         """Return a local file for each candidate, its size and digest checked; downloads run side by side."""
         ...

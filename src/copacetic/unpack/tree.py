@@ -193,6 +193,19 @@ class TreeBuilder:
         self._set(canonical, None)
         return True
 
+    def remove_all(self, path: str) -> None:
+        """Remove what is at a path, its last component not followed, with everything below."""
+        self.empty(path)
+        self.remove(path)
+
+    def empty(self, path: str) -> None:
+        """Remove everything in a directory; without one at the path, its last component not followed, do nothing."""
+        canonical = self.resolve(path, follow=False)
+        entry = self._at(canonical)
+        if entry is not None and entry.type is _DIRECTORY:
+            self._clear(canonical)
+            self._directories.clear()
+
     def move(self, source: str, target: str) -> None:
         """Rename something among the changes that isn't a directory, replacing what the new name has."""
         canonical = self.resolve(source, follow=False)

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -69,6 +70,12 @@ class AptRepository:
                 break
         origins = tuple(dict.fromkeys(index.origin for index in loaded))
         return Resolution(updates=updates, skipped=skipped, origins=origins)
+
+    def state(self) -> str:
+        digest = hashlib.sha256()
+        for source in {(s.uri, s.suite): s for s in self._sources}.values():
+            digest.update(f"{source.uri} {source.suite}\n{self._release(source).stanza.text}\n".encode())
+        return digest.hexdigest()
 
     def fetch(self, candidates: Sequence[Candidate]) -> Mapping[Candidate, Path]:
         return self._packages.fetch(candidates)

@@ -18,10 +18,10 @@ from typing import BinaryIO
 
 from copacetic.compression import DecompressedReader
 from copacetic.errors import PackageError
+from copacetic.inventory.dpkg.archive import DebArchive, guard_package
 from copacetic.oci.change import Spooled
 from copacetic.oci.filesystem import FileType
 from copacetic.oci.tarstream import TarEntry, TarLimits, TarReader
-from copacetic.unpack.deb.archive import DebArchive, guard_package
 
 __all__ = ["PayloadEntry", "read_checksums", "spool_payload", "spool_payloads"]
 

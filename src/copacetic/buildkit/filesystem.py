@@ -1,0 +1,154 @@
+# SPDX-License-Identifier: Apache-2.0
+"""
+A solved filesystem as `ImageFilesystem`: directories are listed when they are first looked into, and remembered.
+
+Links are resolved here, inside the root: what the builder would follow is never left to it, and neither is `..`.
+"""
+
+from __future__ import annotations
+
+import posixpath
+import stat
+from collections.abc import Iterator, Sequence
+from threading import Lock
+from typing import Any, Protocol
+
+from copacetic.errors import ImageError, SolverError
+from copacetic.oci.filesystem import Entry, FileType
+
+__all__ = ["SolvedFilesystem"]
+
+MAX_LINKS = 40
+_MAX_DEPTH = 5_000
+_TYPES = (
+    (1 << 31, FileType.DIRECTORY),
+    (1 << 27, FileType.SYMLINK),
+    (1 << 25, FileType.FIFO),
+    (1 << 21, FileType.CHARACTER_DEVICE),
+    (1 << 26, FileType.BLOCK_DEVICE),
+)
+_SPECIAL = ((1 << 23, stat.S_ISUID), (1 << 22, stat.S_ISGID), (1 << 20, stat.S_ISVTX))
+_SOCKET = 1 << 24
+_ROOT = Entry(type=FileType.DIRECTORY, mode=0o755, implicit=True)
+
+
+class Reader(Protocol):
+    """What lists and reads, by canonical paths."""
+
+    def list(self, path: bytes) -> Sequence[Any]: ...
+    def read(self, path: bytes, size: int) -> bytes: ...
+
+
+class SolvedFilesystem:
+    """`ImageFilesystem` over a builder's answers, which are as hostile as the image."""
+
+    def __init__(self, reader: Reader) -> None:
+        self._reader = reader
+        self._listed: dict[str, dict[str, Entry]] = {}
+        self._lock = Lock()
+
+    def lookup(self, path: str, *, follow: bool = True) -> Entry | None:
+        return self._entry(self.resolve(path, follow=follow))
+
+    def resolve(self, path: str, *, follow: bool = True) -> str:
+        pending = [part for part in reversed(path.split("/")) if part not in {"", "."}]
+        at, links = "", 0
+        while pending:
+            part = pending.pop()
+            if part == "..":
+                at = posixpath.dirname(at)
+                continue
+            step = f"{at}/{part}" if at else part
+            entry = self._entry(step)
+            if entry is None or entry.type is not FileType.SYMLINK or (not pending and not follow):
+                at = step
+                continue
+            links += 1
+            if links > MAX_LINKS:
+                raise ImageError(f"too many levels of symbolic links: {path[:200]}")
+            if entry.target.startswith("/"):
+                at = ""
+            pending.extend(part for part in reversed(entry.target.split("/")) if part not in {"", "."})
+        return at
+
+    def read(self, path: str, *, limit: int) -> bytes:
+        canonical = self.resolve(path)
+        entry = self._entry(canonical)
+        if entry is None or entry.type is not FileType.FILE:
+            raise FileNotFoundError(path)
+        if entry.size > limit:
+            raise ImageError(f"{path} has {entry.size} bytes, the limit is {limit}")
+        data = self._reader.read(_encode(canonical), entry.size)
+        if len(data) != entry.size:
+            raise SolverError(f"{path} has {entry.size} bytes, and the builder returned {len(data)}")
+        return data
+
+    def iterdir(self, path: str) -> tuple[str, ...]:
+        canonical = self.resolve(path)
+        entry = self._entry(canonical)
+        if entry is None or entry.type is not FileType.DIRECTORY:
+            return ()
+        return tuple(sorted(self._list(canonical)))
+
+    def walk(self, path: str = "") -> Iterator[tuple[str, Entry]]:
+        start = self.resolve(path)
+        pending = [f"{start}/{name}" if start else name for name in reversed(self.iterdir(start))]
+        while pending:
+            one = pending.pop()
+            entry = self._entry(one)
+            if entry is None:
+                continue
+            yield one, entry
+            if entry.type is FileType.DIRECTORY:
+                if one.count("/") > _MAX_DEPTH:
+                    raise ImageError(f"directories are nested too deep: {one[:200]}")
+                pending.extend(f"{one}/{name}" for name in sorted(self._list(one), reverse=True))
+
+    def layer_of(self, path: str) -> int | None:
+        """Builders don't say."""
+        return None
+
+    def _entry(self, canonical: str) -> Entry | None:
+        if not canonical:
+            return _ROOT
+        parent, _, name = canonical.rpartition("/")
+        above = self._entry(parent) if parent else _ROOT
+        if above is None or above.type is not FileType.DIRECTORY:
+            return None
+        return self._list(parent).get(name)
+
+    def _list(self, canonical: str) -> dict[str, Entry]:
+        with self._lock:
+            known = self._listed.get(canonical)
+        if known is None:
+            known = {}
+            for status in self._reader.list(_encode(canonical)):
+                name = status.path.decode("utf-8", "surrogateescape").rpartition("/")[2]
+                if name in {"", ".", ".."} or "\0" in name or status.mode & _SOCKET:
+                    continue
+                known[name] = _convert(status)
+            with self._lock:
+                self._listed[canonical] = known
+        return known
+
+
+def _encode(canonical: str) -> bytes:
+    return b"/" + canonical.encode("utf-8", "surrogateescape")
+
+
+def _convert(status: Any) -> Entry:
+    kind = next((kind for bit, kind in _TYPES if status.mode & bit), FileType.FILE)
+    mode = status.mode & 0o777 | sum(native for bit, native in _SPECIAL if status.mode & bit)
+    if status.size < 0:
+        raise SolverError(f"the builder says that {status.path[:100]!r} has {status.size} bytes")
+    return Entry(
+        type=kind,
+        mode=mode,
+        uid=status.uid,
+        gid=status.gid,
+        size=status.size if kind is FileType.FILE else 0,
+        mtime=status.mtime // 1_000_000_000,
+        target=status.linkname.decode("utf-8", "surrogateescape") if kind is FileType.SYMLINK else "",
+        device=(status.devmajor, status.devminor),
+        xattrs=dict(status.xattrs),
+    )

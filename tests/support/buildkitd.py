@@ -1,0 +1,177 @@
+# SPDX-License-Identifier: Apache-2.0
+"""
+A real BuildKit daemon of our own: its root, its socket, its configuration, in mount and pid namespaces of its own.
+
+    with buildkitd(mirrors={"docker.io": host}) as daemon:
+        ...  # daemon.path is its socket's
+
+Whatever it mounts or runs ends with its namespaces, even when it is killed.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from support.gotools import go_programs
+
+_START_LIMIT = 60.0
+_STOP_LIMIT = 20.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Buildkitd:
+    folder: Path
+    process: subprocess.Popen[bytes]
+
+    @property
+    def path(self) -> Path:
+        """The socket's."""
+        return self.folder / "socket"
+
+    @property
+    def address(self) -> str:
+        return f"unix://{self.path}"
+
+    def connect(self) -> socket.socket:
+        """Return a new connection, as a builder's address gives one."""
+        connection = socket.socket(socket.AF_UNIX)
+        connection.settimeout(10)
+        connection.connect(str(self.path))
+        connection.settimeout(None)
+        return connection
+
+    def log(self) -> str:
+        return (self.folder / "log").read_text(errors="replace")
+
+    def kill(self) -> None:
+        """Kill it as a machine that loses power would, with all that it runs."""
+        self.process.kill()
+        self.process.wait()
+
+    def children(self) -> list[list[str]]:
+        """Return the command lines of the processes that run inside, the daemon's own left out."""
+        own = _child_of(self.process.pid)
+        inside = [_command(pid) for pid in _descendants(own)] if own else []
+        return [words for words in inside if words]
+
+
+@contextmanager
+def buildkitd(
+    *,
+    mirrors: Mapping[str, str] | None = None,
+    registries: Sequence[str] = (),
+    snapshotter: str = "overlayfs",
+    entitlements: Sequence[str] = (),
+    options: Sequence[str] = (),
+) -> Iterator[Buildkitd]:
+    """
+    Start a daemon, and yield it once it answers.
+
+    `mirrors` says which loopback registry serves the names of another one, `registries` which further ones speak
+    plain HTTP; `options` are further arguments. Skips the test where root, runc or Go is missing.
+    """
+    if os.geteuid() != 0:
+        pytest.skip("buildkitd needs root here")
+    for program in ("runc", "unshare"):
+        if shutil.which(program) is None:
+            pytest.skip(f"{program} is not installed")
+    program_folder = go_programs()
+    folder = Path(tempfile.mkdtemp(prefix="copa-bk-"))  # a socket's path has at most 107 characters
+    try:
+        config = folder / "buildkitd.toml"
+        config.write_text(_configure(folder, mirrors or {}, registries, snapshotter, entitlements))
+        command = ["unshare", "--mount", "--propagation", "private", "--pid", "--fork", "--kill-child", "--mount-proc"]
+        command += [
+            str(program_folder / "buildkitd"),
+            "--config",
+            str(config),
+            "--addr",
+            f"unix://{folder}/socket",
+            *options,
+        ]
+        with (folder / "log").open("wb") as log:
+            process = subprocess.Popen(command, stdout=log, stderr=log, stdin=subprocess.DEVNULL, cwd=folder)
+        daemon = Buildkitd(folder=folder, process=process)
+        try:
+            _wait(daemon)
+            yield daemon
+        finally:
+            _stop(process)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _configure(
+    folder: Path, mirrors: Mapping[str, str], registries: Sequence[str], snapshotter: str, entitlements: Sequence[str]
+) -> str:
+    lines = [f'root = "{folder}/root"', f"insecure-entitlements = {json.dumps(list(entitlements))}"]
+    lines += ["[history]", "maxEntries = 5", "[worker.containerd]", "enabled = false"]
+    lines += ["[worker.oci]", "enabled = true", f'snapshotter = "{snapshotter}"', 'networkMode = "host"', "gc = false"]
+    for name, host in mirrors.items():
+        lines += [f'[registry."{name}"]', f'mirrors = ["{host}"]']
+    for host in sorted({*mirrors.values(), *registries}):
+        lines += [f'[registry."{host}"]', "http = true"]
+    return "\n".join(lines) + "\n"
+
+
+def _wait(daemon: Buildkitd) -> None:
+    deadline = time.monotonic() + _START_LIMIT
+    while time.monotonic() < deadline and daemon.process.poll() is None:
+        try:
+            daemon.connect().close()
+        except OSError:
+            time.sleep(0.05)
+        else:
+            return
+    pytest.fail("buildkitd does not start:\n" + daemon.log()[-3_000:])
+
+
+def _stop(process: subprocess.Popen[bytes]) -> None:
+    """End the daemon politely; `unshare` itself takes no signal but the last one, which ends all inside."""
+    if child := _child_of(process.pid):
+        try:
+            os.kill(child, signal.SIGTERM)
+            process.wait(_STOP_LIMIT)
+        except (ProcessLookupError, subprocess.TimeoutExpired):
+            pass
+    process.kill()
+    process.wait()
+
+
+def _child_of(pid: int) -> int | None:
+    children = _children(pid)
+    return children[0] if children else None
+
+
+def _children(pid: int) -> list[int]:
+    try:
+        return [
+            int(one) for task in Path(f"/proc/{pid}/task").iterdir() for one in (task / "children").read_text().split()
+        ]
+    except OSError:
+        return []
+
+
+def _descendants(pid: int) -> list[int]:
+    direct = _children(pid)
+    return direct + [further for one in direct for further in _descendants(one)]
+
+
+def _command(pid: int) -> list[str]:
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes().decode(errors="replace").split("\0")[:-1]
+    except OSError:
+        return []
