@@ -149,7 +149,9 @@ def _child_of(pid: int) -> int | None:
 
 def _children(pid: int) -> list[int]:
     try:
-        return [int(one) for task in Path(f"/proc/{pid}/task").iterdir() for one in (task / "children").read_text().split()]
+        return [
+            int(one) for task in Path(f"/proc/{pid}/task").iterdir() for one in (task / "children").read_text().split()
+        ]
     except OSError:
         return []
 

@@ -154,7 +154,9 @@ class Call:
 
     def _no_status(self, headers: Mapping[str, str]) -> RpcError:
         http = headers.get(":status", "")
-        if http not in {"", "200"} or not headers.get("content-type", "application/grpc").startswith("application/grpc"):
+        if http not in {"", "200"} or not headers.get("content-type", "application/grpc").startswith(
+            "application/grpc"
+        ):
             return RpcError(Code.UNIMPLEMENTED, f"{self._name}: HTTP status {http[:3]}, so no gRPC is spoken there")
         if self._stream.reset_code == CANCEL:
             return RpcError(Code.CANCELLED, f"{self._name} was cancelled")

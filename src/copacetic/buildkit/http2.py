@@ -195,7 +195,9 @@ class Connection:
             if self.failure is not None:
                 raise self.failure
             if not self._greeting_seen:
-                raise ConnectionLostError(f"{self.name} said nothing for {limit:g} seconds: is that a builder's address?")
+                raise ConnectionLostError(
+                    f"{self.name} said nothing for {limit:g} seconds: is that a builder's address?"
+                )
 
     def open(self, headers: Headers) -> Stream:
         """Open a stream, as a client."""
@@ -407,7 +409,9 @@ class Connection:
 
 
 def _decode(headers: Sequence[tuple[Any, Any]]) -> Headers:
-    return [(bytes(name).decode("utf-8", "replace"), bytes(value).decode("utf-8", "replace")) for name, value in headers]
+    return [
+        (bytes(name).decode("utf-8", "replace"), bytes(value).decode("utf-8", "replace")) for name, value in headers
+    ]
 
 
 def _lost_because(name: str, error: Exception) -> str:
