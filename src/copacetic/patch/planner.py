@@ -13,11 +13,11 @@ from dataclasses import dataclass, replace
 
 from copacetic.errors import FixesMissingError, NeedsExecutionError, ReportError, UnsupportedImageError
 from copacetic.patch.image import OpenedImage, SourceImage
+from copacetic.patch.judge import ScriptJudge
 from copacetic.patch.match import match_findings, want_everything
 from copacetic.patch.request import Strategy
 from copacetic.progress import Progress
 from copacetic.repository import Repository
-from copacetic.unpack import Unpacker
 from copacetic.updates import (
     FetchedPackage,
     Finding,
@@ -43,6 +43,8 @@ class PreparedPlan:
 
     plan: Plan
     packages: tuple[FetchedPackage, ...]
+    newest_mtime: int = 0
+    """When the newest of them was built, in seconds: the default epoch."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,6 +62,7 @@ class _Chosen:
 
     resolution: Resolution
     packages: tuple[FetchedPackage, ...] = ()
+    newest_mtime: int = 0
     refused: tuple[Skipped, ...] = ()
     strategy: Strategy = Strategy.UNPACK
     reason: str = ""
@@ -109,7 +112,7 @@ def make_plan(
     source_name: str,
     opened: OpenedImage,
     repository: Repository,
-    unpacker: Unpacker,
+    judge: ScriptJudge,
     *,
     findings: Sequence[Finding] | None,
     choice: StrategyChoice,
@@ -122,7 +125,7 @@ def make_plan(
         wanted = want_everything(installed)
     else:
         matched, wanted = match_findings(findings, installed, opened.database.package_type)
-    chosen = _resolve(repository, unpacker, wanted, choice, exhaustive=findings is None, progress=progress)
+    chosen = _resolve(repository, judge, wanted, choice, exhaustive=findings is None, progress=progress)
     plan = Plan(
         image=source_name,
         image_digest=opened.image.descriptor.digest,
@@ -137,12 +140,12 @@ def make_plan(
         origins=chosen.resolution.origins,
         notes=chosen.notes,
     )
-    return PreparedPlan(plan=plan, packages=chosen.packages)
+    return PreparedPlan(plan=plan, packages=chosen.packages, newest_mtime=chosen.newest_mtime)
 
 
 def _resolve(
     repository: Repository,
-    unpacker: Unpacker,
+    judge: ScriptJudge,
     wanted: Sequence[Wanted],
     choice: StrategyChoice,
     *,
@@ -158,13 +161,15 @@ def _resolve(
     for _ in range(MAX_ROUNDS):
         with progress.task("resolve updates"):
             resolution = repository.resolve(wanted, exhaustive=exhaustive, frozen=frozen)
-        packages = judge_packages(fetch_packages(repository, resolution.updates, progress), unpacker)
+        judged = judge.judge(fetch_packages(repository, resolution.updates, progress))
+        packages = judged.packages
         strategy, reason, excuse = choose_strategy(packages, choice, forbidden=bool(notes))
         refusals = [package.update for package in packages if _offending(package.update)]
         if strategy is Strategy.EXEC or not refusals:
             return _Chosen(
                 resolution=resolution,
                 packages=packages,
+                newest_mtime=judged.newest_mtime,
                 refused=tuple(refused),
                 strategy=strategy,
                 reason=reason,
@@ -184,12 +189,6 @@ def _resolve(
                     )
                 )
     raise FixesMissingError("no set of updates without packages that need execution was found")
-
-
-def judge_packages(packages: Sequence[FetchedPackage], unpacker: Unpacker) -> tuple[FetchedPackage, ...]:
-    """Add the verdicts about their maintainer scripts."""
-    verdicts = unpacker.classify(packages)
-    return tuple(_with_verdicts(package, verdicts) for package in packages)
 
 
 def choose_strategy(
@@ -230,11 +229,6 @@ def fetch_packages(
 
 def _key(update: PlannedUpdate) -> str:
     return f"{update.candidate.name}:{update.candidate.architecture}"
-
-
-def _with_verdicts(package: FetchedPackage, verdicts: Mapping[str, tuple[ScriptVerdict, ...]]) -> FetchedPackage:
-    scripts = verdicts.get(_key(package.update), ())
-    return replace(package, update=replace(package.update, scripts=scripts))
 
 
 def _offending(update: PlannedUpdate) -> list[ScriptVerdict]:

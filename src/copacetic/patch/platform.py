@@ -14,6 +14,7 @@ from copacetic.patch.applier import make_applier
 from copacetic.patch.environment import Environment
 from copacetic.patch.export import PatchedImage, build_image
 from copacetic.patch.image import OpenedImage, PlatformImage, SourceImage, open_filesystem, recognise
+from copacetic.patch.judge import ScriptJudge
 from copacetic.patch.layer import ComposedLayer, KeptLayers, LayerRequest
 from copacetic.patch.outcome import PlatformOutcome
 from copacetic.patch.planner import (
@@ -22,7 +23,6 @@ from copacetic.patch.planner import (
     check_plan,
     choose_strategy,
     fetch_packages,
-    judge_packages,
     make_plan,
     refuse_incomplete,
 )
@@ -30,7 +30,6 @@ from copacetic.patch.request import LayerCompression, PatchRequest, Strategy
 from copacetic.patch.sources import repository_context
 from copacetic.patch.verify import ReadBack, verify_checksums, verify_result
 from copacetic.repository import open_repository
-from copacetic.unpack import open_unpacker
 from copacetic.updates import Finding, MatchedFinding, Plan
 
 __all__ = [
@@ -77,7 +76,7 @@ def plan_platform(
         image.source.name,
         opened,
         open_repository(repository_context(opened, environment)),
-        open_unpacker(opened.fs, opened.database),
+        ScriptJudge(opened.fs, environment.cache),
         findings=findings,
         choice=_choice(opened, request, environment),
         progress=environment.progress,
@@ -108,19 +107,19 @@ def _prepare_stored(plan: Plan, opened: OpenedImage, request: PatchRequest, envi
     """Fetch exactly what a stored plan names, and judge its scripts anew: the plan is not trusted for that."""
     checked = check_plan(plan, opened)
     repository = open_repository(repository_context(opened, environment))
-    unpacker = open_unpacker(opened.fs, opened.database)
-    packages = judge_packages(fetch_packages(repository, checked.updates, environment.progress), unpacker)
+    fetched = fetch_packages(repository, checked.updates, environment.progress)
+    judged = ScriptJudge(opened.fs, environment.cache).judge(fetched)
     choice = _choice(opened, request, environment)
     if request.strategy is Strategy.AUTO and checked.strategy == Strategy.EXEC:
         choice = replace(choice, asked=Strategy.EXEC)
-    strategy, reason, _ = choose_strategy(packages, choice)
+    strategy, reason, _ = choose_strategy(judged.packages, choice)
     checked = replace(
         checked,
-        updates=tuple(package.update for package in packages),
+        updates=tuple(package.update for package in judged.packages),
         strategy=str(strategy),
         strategy_reason=checked.strategy_reason if choice.asked is not request.strategy else reason,
     )
-    return PreparedPlan(plan=checked, packages=packages)
+    return PreparedPlan(plan=checked, packages=judged.packages, newest_mtime=judged.newest_mtime)
 
 
 def patch_platform(
@@ -148,8 +147,7 @@ def patch_platform(
     plan = prepared.plan
     if not plan.updates:
         return untouched(platform, plan, "nothing to update")
-    unpacker = open_unpacker(opened.fs, opened.database)
-    epoch = unpacker.newest_mtime(prepared.packages) if request.epoch is None else request.epoch
+    epoch = prepared.newest_mtime if request.epoch is None else request.epoch
     layer_request = _layer_request(prepared, epoch, request, platform)
     composed, matched = _make_layer(layer_request, plan, image, opened, scratch, environment)
     return PatchedPlatform(
@@ -181,14 +179,14 @@ def _make_layer(
 ) -> tuple[ComposedLayer, tuple[MatchedFinding, ...] | None]:
     """Take a proven layer or make one; either way the composed image is verified."""
     layers = KeptLayers(environment.cache)
-    with layers.bucket.lock(request.key):
+    with layers.lock(request):
         composed = layers.find(request, opened.fs)
         if composed is None:
             applier = make_applier(plan.strategy, image, environment)
             with environment.progress.task("compose layer"):
                 composed = applier.make(request, opened, scratch)
         with environment.progress.task("verify"):
-            read_back = ReadBack(composed.layer)
+            read_back = ReadBack(composed.layer, checksums=not composed.reused)
             after = read_back.stacked_on(opened.fs)
             matched = verify_result(plan, before=opened.database, after=after)
             if not composed.reused:
