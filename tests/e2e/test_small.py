@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import shutil
 from collections.abc import Iterator, Sequence
@@ -180,6 +181,43 @@ def test_a_plan_is_a_lock_file(tmp_path: Path, repository: Repository, copa: Any
 
     assert run.code == 0
     assert "Version: 1.0-1+deb12u1" in read(layout, "patched", "var/lib/dpkg/status").decode()
+
+
+def test_a_plan_that_leaves_something_out_is_refused_like_the_patch_itself(tmp_path: Path, copa: Any) -> None:
+    script = "#!/bin/sh\nset -e\n/usr/bin/foo --rebuild-database > /var/lib/foo.db\n"
+    needs = Deb(name="foo", version="2", architecture="amd64", scripts={"postinst": script})
+    plan, target = tmp_path / "plan.json", f"oci:{tmp_path / 'out'}:1"
+    with serve_repository([needs, BAR2]) as repository:
+        image = write_image(tmp_path / "layout", debian_image(repository, [FOO, BAR]))
+        assert copa("plan", "-i", image, "--format", "json", "-o", plan).code == 0
+        refused = copa("patch", "-i", image, "--plan", plan, "--to", target)
+        nothing = not (tmp_path / "out").exists()
+        partial = copa("patch", "-i", image, "--plan", plan, "--to", target, "--ignore-errors")
+
+    assert (refused.code, nothing, partial.code) == (4, True, 0)
+    assert "foo 1.0-1 can't be updated: postinst" in refused.err
+
+
+def test_a_plan_can_t_smuggle_in_a_script_that_would_have_to_run(tmp_path: Path, copa: Any) -> None:
+    script = "#!/bin/sh\nset -e\n/usr/bin/foo --rebuild-database > /var/lib/foo.db\n"
+    needs = Deb(name="foo", version="2", architecture="amd64", scripts={"postinst": script})
+    data = needs.to_bytes()
+    plan = tmp_path / "plan.json"
+    with serve_repository([FOO2]) as repository:
+        image = write_image(tmp_path / "layout", debian_image(repository, [FOO]))
+        assert copa("plan", "-i", image, "--format", "json", "-o", plan).code == 0
+        repository.files["evil.deb"] = data
+        document = json.loads(plan.read_text())
+        (update,) = document["plans"][0]["updates"]
+        update |= {
+            "version": "2", "sourceVersion": "2", "url": f"{repository.address}/evil.deb", "size": len(data),
+            "sha256": hashlib.sha256(data).hexdigest(), "scripts": [],
+        }  # fmt: skip
+        plan.write_text(json.dumps(document))
+        run = copa("patch", "-i", image, "--plan", plan, "--to", f"oci:{tmp_path / 'out'}:1")
+
+    assert (run.code, run.out, (tmp_path / "out").exists()) == (4, "", False)
+    assert "postinst would have to be run" in run.err
 
 
 def test_the_same_input_gives_the_same_digest(tmp_path: Path, repository: Repository, copa: Any) -> None:

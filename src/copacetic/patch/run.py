@@ -191,7 +191,7 @@ def _plan(
 
 
 def _prepare_stored(plan: Plan, opened: OpenedImage, environment: Environment) -> PreparedPlan:
-    """Fetch exactly what a stored plan names, and judge its scripts anew: the plan is not trusted for that."""
+    """Fetch exactly what a stored plan names; composing judges the scripts anew, for a plan is not trusted for that."""
     checked = check_plan(plan, opened)
     repository = open_repository(_context(opened, environment))
     packages = fetch_packages(repository, checked.updates, environment.progress)
@@ -211,11 +211,11 @@ def _patch_platform(
     opened = _open(image, platform, environment)
     if stored is None:
         prepared = _plan(image, opened, findings, environment)
-        if not request.ignore_errors:
-            refuse_incomplete(prepared.plan)
     else:
         prepared = _prepare_stored(stored, opened, environment)
     plan = prepared.plan
+    if not request.ignore_errors:
+        refuse_incomplete(plan)
     if not plan.updates:
         return _untouched(platform, plan, "nothing to update")
     unpacker = open_unpacker(opened.fs, opened.database)
