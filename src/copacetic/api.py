@@ -8,7 +8,6 @@ printed and no environment is read; what the command line finds there comes in a
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -16,7 +15,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from copacetic.cache import Cache
+from copacetic.cache import Cache, temporary_folder
 from copacetic.errors import PlanFileError, UsageError
 from copacetic.http import HttpClient, HttpSettings
 from copacetic.oci import Platform, Reference
@@ -139,8 +138,8 @@ def _means(settings: Settings, progress: Progress) -> Iterator[_Means]:
     if settings.cache_dir is not None:
         yield _Means(settings, Cache(settings.cache_dir), progress)
         return
-    with tempfile.TemporaryDirectory(prefix="copacetic-") as folder:
-        yield _Means(settings, Cache(Path(folder)), progress)
+    with temporary_folder("copacetic-") as folder:
+        yield _Means(settings, Cache(folder), progress)
 
 
 def plan(request: PatchRequest, *, settings: Settings | None = None, progress: Progress | None = None) -> PlanSet:

@@ -27,6 +27,7 @@ EXIT_CODES = (
     (4, "a requested fix can't be delivered; nothing was published"),
     (5, "the result is not what was planned; nothing was published"),
     (130, "interrupted"),
+    (143, "terminated"),
 )
 
 
