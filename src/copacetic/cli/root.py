@@ -16,6 +16,7 @@ COMMANDS = {
     "inspect": ("copacetic.cli.inspect:inspect", "Show what is installed, and which layer it came with."),
     "cache": ("copacetic.cli.cache:cache", "Look at the cache, or make it smaller."),
     "version": ("copacetic.cli.version:version", "Print the version."),
+    "help": ("copacetic.cli.help:help_", "Show a command's flags."),
     "completion": ("copacetic.cli.completion:completion", "Print a shell's completion script."),
 }
 
