@@ -97,7 +97,7 @@ REPOSITORY = (
     option("--repository", multiple=True, help="A repository, as sources.list has it, instead of the image's own."),
     option("--keyring", type=_PATH, multiple=True, help="Keys to trust besides the image's."),
     option("--repository-mirror", type=Replacement(), multiple=True, help="Replace the beginning of addresses."),
-    option("--allow-expired-repository", is_flag=True, help="Accept a Release file past its date."),
+    option("--allow-expired-repository", is_flag=True, help="Accept a Release file, or its key, past its date."),
     option("--allow-unsigned-repository", is_flag=True, help="Accept repositories without a valid signature."),
     option("--no-host-repositories", is_flag=True, help="Never use this machine's repositories and keys."),
 )
