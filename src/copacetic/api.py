@@ -8,7 +8,6 @@ printed and no environment is read; what the command line finds there comes in a
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
@@ -18,7 +17,7 @@ from threading import Lock
 from typing import TYPE_CHECKING
 
 from copacetic.buildkit.settings import BuilderSettings
-from copacetic.cache import Cache
+from copacetic.cache import Cache, temporary_folder
 from copacetic.errors import PlanFileError, UnsupportedBuilderError, UsageError
 from copacetic.http import HttpClient, HttpSettings
 from copacetic.oci import Platform, Reference
@@ -249,7 +248,7 @@ def _means(settings: Settings, progress: Progress) -> Iterator[_Means]:
     with ExitStack() as stack:
         folder = settings.cache_dir
         if folder is None:
-            folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="copacetic-")))
+            folder = stack.enter_context(temporary_folder("copacetic-"))
         means = _Means(settings, Cache(folder), progress)
         stack.callback(means.close)
         yield means

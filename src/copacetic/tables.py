@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 _SHOWN_FINDINGS = 3
 _SHOWN_PLATFORMS = 3
+_SHOWN_ROWS = 20
 _STATUS_WORDS = {
     "fixable": "fixable",
     "no-fix": "without a fix",
@@ -73,6 +74,7 @@ def _plan_lines(plan: Plan) -> Iterator[str]:
         for skipped in plan.skipped:
             yield printable(f"  {skipped.package.name} {skipped.package.version}  {skipped.reason}: {skipped.detail}")
         yield ""
+    yield from _not_fixable(plan.matched or ())
     if plan.origins:
         yield "repositories:"
         for origin in dict.fromkeys((o.uri, o.suite, o.component, o.defined_in, o.signed_by) for o in plan.origins):
@@ -88,6 +90,18 @@ def _counts(matched: Sequence[MatchedFinding] | None) -> Iterator[str]:
         counts = Counter(str(m.status) for m in matched)
         words = ", ".join(f"{counts[status]} {word}" for status, word in _STATUS_WORDS.items() if counts[status])
         yield f"{len(matched)} finding{'s' * (len(matched) != 1)} in the report: {words or 'none'}"
+
+
+def _not_fixable(matched: Sequence[MatchedFinding]) -> Iterator[str]:
+    """Name what the counts counted and no update closes."""
+    groups = {status: [m for m in matched if m.status == status] for status in _STATUS_WORDS if status != "fixable"}
+    for status, rows in groups.items():
+        names = list(dict.fromkeys(f"{m.finding.vulnerability_id} ({m.finding.package})" for m in rows))
+        more = f", and {len(names) - _SHOWN_ROWS} more (--format json has all)" if len(names) > _SHOWN_ROWS else ""
+        if names:
+            yield printable(f"{_STATUS_WORDS[status]}: {', '.join(names[:_SHOWN_ROWS])}{more}")
+    if any(groups.values()):
+        yield ""
 
 
 def _update_row(update: PlannedUpdate) -> tuple[str, str, str, str, str]:

@@ -17,10 +17,12 @@ import sys
 import tarfile
 import time
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
+from pysequoia import Cert
 
 from copacetic.cli import main
 from support.aptrepo import OS_RELEASE, Deb, Repository, debian_image, file, serve_repository, write_image
@@ -369,6 +371,36 @@ def test_no_key_at_all(tmp_path: Path, repository: Repository, refuse: Callable[
     error = refuse(1, "-i", write_image(tmp_path / "layout", image), "--no-host-repositories")
 
     assert "trusts no key for it" in error
+
+
+@pytest.mark.parametrize("signed", ["before", "after"])
+def test_a_key_that_has_expired(
+    tmp_path: Path, repository: Repository, refuse: Callable[..., str], signed: str
+) -> None:
+    key = repository.key
+    expiration = datetime.now(UTC) + timedelta(seconds=1.5)
+    expiring = bytes(key.extract_certificate().set_expiration(expiration, key.certifier()))
+    others = bytes(Repository().key.extract_certificate())
+    keys = {"etc/apt/trusted.gpg.d/tests.gpg": expiring, "etc/apt/trusted.gpg.d/others.gpg": others}
+    image = write_image(tmp_path / "layout", debian_image(repository, [FOO], more=keys))
+    time.sleep(max(0.0, (expiration - datetime.now(UTC)).total_seconds()) + 1.1)
+    if signed == "after":
+        repository.publish()
+
+    error = refuse(1, "-i", image)
+
+    assert f"the key {str(key.extract_certificate().fingerprint).upper()} has expired on {expiration:%Y-%m-%d}" in error
+    if signed == "before":  # OpenPGP calls that signature valid; the user may, too
+        assert main(["plan", "-i", image, "--no-cache", "-q", "--allow-expired-repository"]) == 0
+
+
+def test_a_key_that_is_revoked(tmp_path: Path, repository: Repository, refuse: Callable[..., str]) -> None:
+    certificate = repository.key.extract_certificate()
+    revocation = certificate.revoke(repository.key.certifier())
+    revoked = bytes(certificate.merge(Cert.from_bytes(bytes(certificate) + bytes(revocation))))
+    image = debian_image(repository, [FOO], more={"etc/apt/trusted.gpg.d/tests.gpg": revoked})
+
+    assert repository.address in refuse(1, "-i", write_image(tmp_path / "layout", image))
 
 
 def test_a_sources_list_with_a_broken_line(tmp_path: Path, repository: Repository, refuse: Callable[..., str]) -> None:

@@ -97,7 +97,7 @@ REPOSITORY = (
     option("--repository", multiple=True, help="A repository, as sources.list has it, instead of the image's own."),
     option("--keyring", type=_PATH, multiple=True, help="Keys to trust besides the image's."),
     option("--repository-mirror", type=Replacement(), multiple=True, help="Replace the beginning of addresses."),
-    option("--allow-expired-repository", is_flag=True, help="Accept a Release file past its date."),
+    option("--allow-expired-repository", is_flag=True, help="Accept a Release file, or its key, past its date."),
     option("--allow-unsigned-repository", is_flag=True, help="Accept repositories without a valid signature."),
     option("--no-host-repositories", is_flag=True, help="Never use this machine's repositories and keys."),
 )
@@ -194,18 +194,7 @@ def make_console(values: Mapping[str, Any]) -> Console:
         logging.basicConfig(format="debug: %(name)s: %(message)s")
         logging.getLogger("copacetic").setLevel(logging.DEBUG)
     if values["timeout"]:
-        _start_timer(values["timeout"])
+        from copacetic.cli.ending import start_timer
+
+        start_timer(values["timeout"])
     return Console(mode=mode, color=color, plain=plain)
-
-
-def _start_timer(seconds: float) -> None:
-    """End the run with a reason when its time is over; SIGALRM interrupts whatever the main thread waits for."""
-    import signal
-
-    from copacetic.errors import CopaError
-
-    def expired(_number: int, _frame: object) -> None:
-        raise CopaError(f"not finished after {seconds:.0f} s; nothing was published", hint="raise --timeout")
-
-    signal.signal(signal.SIGALRM, expired)
-    signal.setitimer(signal.ITIMER_REAL, seconds)

@@ -42,8 +42,11 @@ def plan(ctx: click.Context, /, **values: Any) -> int:
     `--format json` is a lock file: `copa patch --plan FILE` applies exactly it.
     """
     from copacetic.api import plan as plan_image
+    from copacetic.cli.outputs import check_file, write_file
     from copacetic.tables import plan_table
 
+    if values["output"] is not None:
+        check_file(values["output"])
     console = make_console(values)
     with console:
         plans = plan_image(
@@ -59,7 +62,7 @@ def plan(ctx: click.Context, /, **values: Any) -> int:
     if values["output"] is None:
         sys.stdout.write(text)
     else:
-        values["output"].write_text(text)
+        write_file(values["output"], text.encode())
     return 0 if any(one.updates for one in plans.plans) else int(values["exit_code_no_change"])
 
 

@@ -17,6 +17,7 @@ COMMANDS = {
     "builders": ("copacetic.cli.builders:builders", "Show which builders there are, and what is wrong with them."),
     "cache": ("copacetic.cli.cache:cache", "Look at the cache, or make it smaller."),
     "version": ("copacetic.cli.version:version", "Print the version."),
+    "help": ("copacetic.cli.help:help_", "Show a command's flags."),
     "completion": ("copacetic.cli.completion:completion", "Print a shell's completion script."),
 }
 
@@ -28,6 +29,7 @@ EXIT_CODES = (
     (4, "a requested fix can't be delivered; nothing was published"),
     (5, "the result is not what was planned; nothing was published"),
     (130, "interrupted"),
+    (143, "terminated"),
 )
 
 

@@ -140,11 +140,11 @@ def patch_platform(
             if not _is_delegable(error, request, environment):
                 raise
             return _patch_delegated(image, opened, request, findings, scratch, environment, error)
-        if not request.ignore_errors:
-            refuse_incomplete(prepared.plan)
     else:
         prepared = _prepare_stored(stored, opened, request, environment)
     plan = prepared.plan
+    if not request.ignore_errors:
+        refuse_incomplete(plan)
     if not plan.updates:
         return untouched(platform, plan, "nothing to update")
     epoch = prepared.newest_mtime if request.epoch is None else request.epoch

@@ -116,7 +116,9 @@ class DpkgDatabase:
     def own_files(self, package: InstalledPackage) -> tuple[str, ...]:
         if not self.is_regular(package):
             return (self._by_package[package].file,)
-        return (f"{self._info_stem(package)}.list",)
+        # The list is often the same in the next version, the checksums hardly ever.
+        stem = self._info_stem(package)
+        return (f"{stem}.list", f"{stem}.md5sums")
 
     def checksums(self, package: InstalledPackage) -> Mapping[str, tuple[str, str]]:
         conffiles = self.conffiles(package)

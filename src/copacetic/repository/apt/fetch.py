@@ -39,7 +39,7 @@ class PackageStore:
             return {}
         total = sum(candidate.size for candidate in candidates)
         with (
-            self._progress.task(f"fetch {len(candidates)} packages", total=total) as task,
+            self._progress.task(f"fetch {len(candidates)} package{'s' * (len(candidates) != 1)}", total=total) as task,
             ThreadPoolExecutor(min(MAX_DOWNLOADS, len(candidates))) as pool,
         ):
             paths = list(pool.map(lambda candidate: self._one(candidate, task), candidates))

@@ -82,7 +82,7 @@ def fetch_release(
     unsigned_is_fine = source.trusted or policy.allow_unsigned
     body = _fetch(f"{source.release_url}/InRelease", http, bucket)
     if body is not None and not unsigned_is_fine:
-        signed = keyring.verify(source, body, None, now=policy.now)
+        signed = keyring.verify(source, body, None, now=policy.now, allow_expired=policy.allow_expired)
         return _parse(source, signed.data, signed.fingerprint, policy)
     if body is not None:
         return _parse(source, _without_signature(body), "", policy)
@@ -94,7 +94,7 @@ def fetch_release(
     signature = _fetch(f"{source.release_url}/Release.gpg", http, bucket)
     if signature is None:
         raise SignatureError(f"{source.shown_uri} {source.suite} is not signed ({source.defined_in})")
-    signed = keyring.verify(source, body, signature, now=policy.now)
+    signed = keyring.verify(source, body, signature, now=policy.now, allow_expired=policy.allow_expired)
     return _parse(source, signed.data, signed.fingerprint, policy)
 
 
