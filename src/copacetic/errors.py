@@ -27,6 +27,10 @@ Every error that copacetic raises on purpose.
     ├── PackageError                 1   a package file is broken or hostile
     ├── FixesMissingError            4   requested fixes can't be delivered
     │   └── NeedsExecutionError      4
+    ├── SolverError                  1   a builder, or the local worker, failed
+    │   ├── BuilderUnreachableError  1
+    │   ├── UnsupportedBuilderError  3   a builder that lacks what is needed
+    │   └── ExecutionError           1   a process in the image failed
     ├── VerificationError            5   the result is not what was planned
     └── StorageError                 1   the local disk or cache failed
 
@@ -195,6 +199,29 @@ class FixesMissingError(CopaError):
 
 class NeedsExecutionError(FixesMissingError):
     """A package can't be installed without running its scripts."""
+
+
+class SolverError(CopaError):
+    """A builder or the local worker could not solve a graph; nothing was published."""
+
+
+class BuilderUnreachableError(SolverError):
+    """No builder answers where one was looked for."""
+
+    hint = "see what was tried with `copa builders`, name one with --addr, or use --strategy unpack"
+
+
+class UnsupportedBuilderError(SolverError):
+    """A builder, or this machine, lacks what is needed: merge and diff, a namespace, a platform."""
+
+    exit_code = 3
+    hint = "`copa builders` shows what each builder can do"
+
+
+class ExecutionError(SolverError):
+    """A process that ran in the image failed; its last lines are in the message."""
+
+    hint = "see all of its output with --debug"
 
 
 class VerificationError(CopaError):

@@ -284,6 +284,11 @@ CASES: dict[str, Case] = {
         [new(files={**KEEP, "etc/d/c": file("2")}, conffiles=["/etc/d/c"])],
         delete("etc/d"),
     ),
+    "conf: a link now": Case(
+        [old(**conf("1"))],
+        [new(**conf("2", 0o600))],
+        all_of(delete("etc/demo.conf"), lambda root: (root / "etc/demo.conf").symlink_to("nowhere")),
+    ),
     "conf: taken over, changed": Case(
         [old(name="a", **conf("1"))],
         [new(name="b", files={"etc/demo.conf": file("2")}, fields={"Replaces": "a"}, **CONF)],

@@ -210,8 +210,11 @@ class _Run:
             raise PackageError(f"{entry.path} has {spooled.size} bytes, too many for a configuration file")
         content = read_spooled(spooled)
         new = self._shipped[entry.path] = md5_of(content)
-        path = self._tree.resolve(target)
-        present = self._tree.lookup(path)
+        path = self._tree.resolve(target, follow=False)
+        present = self._tree.lookup(path, follow=False)
+        if present is not None and present.type is FileType.SYMLINK:
+            self._leave_link(entry.path, path, self._entry(entry), content)
+            return
         if present is not None and present.type is not FileType.FILE:
             raise PackageError(f"{path} is a {present.type.value}, where a configuration file belongs")
         current = None
@@ -226,6 +229,15 @@ class _Run:
             self._tree.put(path, described, content)
         elif fate is ConffileFate.OFFER:
             self._offer(path, described, content, missing=present is None)
+
+    def _leave_link(self, path: str, target: str, entry: Entry, content: bytes) -> None:
+        """What dpkg does where the administrator has made a link of a configuration file: it leaves all as it is."""
+        self._shipped[path] = self._shipped_before(path)
+        if not self._is_regular():
+            self.result.notes.append(f"kept {target}, which is a link in the image")
+            return
+        self._tree.put(f"{target}.dpkg-new", entry, content)
+        self.result.notes.append(f"{target} is a link in the image and stays one; the new version is {target}.dpkg-new")
 
     def _offer(self, path: str, entry: Entry, content: bytes, *, missing: bool) -> None:
         state = "was removed from the image" if missing else "was changed in the image"

@@ -1,0 +1,319 @@
+# SPDX-License-Identifier: Apache-2.0
+"""
+The graph: vertices, and `State`, one filesystem that a vertex gives.
+
+Vertices compare by identity; two graphs are the same when their definitions are (`State.marshal`). The words and
+their meaning are those of BuildKit's `pb.Op` (solver/pb/ops.proto).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from enum import IntEnum
+
+from copacetic.oci import Digest
+
+
+class Network(IntEnum):
+    """What network a process sees."""
+
+    SANDBOX = 0
+    """The solver's default."""
+    HOST = 1
+    NONE = 2
+
+
+class CacheSharing(IntEnum):
+    """What happens when two processes want one cache mount."""
+
+    SHARED = 0
+    PRIVATE = 1
+    LOCKED = 2
+
+
+@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
+class Bind:
+    """Another filesystem (None: an empty one) at `dest`; a writable one is an output, see `Execution.output`."""
+
+    dest: str
+    source: State | None
+    selector: str = ""
+    """A path inside `source`; a file is mounted as a file."""
+    readonly: bool = True
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CacheMount:
+    """A directory that outlives the run, on the solver's side."""
+
+    dest: str
+    id: str
+    sharing: CacheSharing = CacheSharing.SHARED
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tmpfs:
+    """Memory that goes with the run; `size` in bytes, 0 for no limit."""
+
+    dest: str
+    size: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Secret:
+    """A file whose content the client hands over while solving (`Inputs.secrets`); it is in no layer and no key."""
+
+    dest: str
+    id: str
+    mode: int = 0o400
+    optional: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ssh:
+    """The client's ssh agent, as a socket."""
+
+    dest: str
+    id: str = "default"
+    mode: int = 0o600
+    optional: bool = False
+
+
+Mount = Bind | CacheMount | Tmpfs | Secret | Ssh
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProxyEnv:
+    """Proxies that a process sees, and that are no part of the cache key."""
+
+    http: str = ""
+    https: str = ""
+    ftp: str = ""
+    no: str = ""
+    all: str = ""
+
+
+@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
+class SourceOp:
+    """Something from outside, by a scheme that the solver knows: docker-image, oci-layout, local, https."""
+
+    identifier: str
+    attributes: tuple[tuple[str, str], ...] = ()
+    name: str = ""
+
+
+@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
+class ExecOp:
+    """One process, its root filesystem being output 0; writable binds follow in their order."""
+
+    root: State
+    args: tuple[str, ...]
+    """Never a shell's text."""
+    env: tuple[tuple[str, str], ...] = ()
+    cwd: str = "/"
+    user: str = ""
+    hostname: str = ""
+    mounts: tuple[Mount, ...] = ()
+    network: Network = Network.SANDBOX
+    proxy: ProxyEnv | None = None
+    valid_exit_codes: tuple[int, ...] = ()
+    ignore_cache: bool = False
+    name: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MakeDirectory:
+    """mkdir; `timestamp` in seconds, None for the solver's clock."""
+
+    path: str
+    mode: int = 0o755
+    parents: bool = False
+    owner: tuple[int, int] = (0, 0)
+    timestamp: int | None = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MakeFile:
+    """Write a file of at most a few hundred kilobytes: its bytes travel in the graph."""
+
+    path: str
+    data: bytes
+    mode: int = 0o644
+    owner: tuple[int, int] = (0, 0)
+    timestamp: int | None = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MakeSymlink:
+    """ln -s."""
+
+    path: str
+    target: str
+    owner: tuple[int, int] = (0, 0)
+    timestamp: int | None = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Remove:
+    """rm -r."""
+
+    path: str
+    allow_not_found: bool = False
+    allow_wildcard: bool = False
+
+
+@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
+class Copy:
+    """cp -a from another filesystem."""
+
+    source: State
+    path: str
+    dest: str
+    contents_only: bool = False
+    create_parents: bool = True
+    follow_symlink: bool = False
+    allow_wildcard: bool = False
+
+
+FileAction = MakeDirectory | MakeFile | MakeSymlink | Remove | Copy
+
+
+@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
+class FileOp:
+    """Changes to files without running anything, one after the other; output 0 is the result."""
+
+    input: State
+    actions: tuple[FileAction, ...]
+    name: str = ""
+
+
+@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
+class MergeOp:
+    """Filesystems on top of each other, the last one uppermost."""
+
+    inputs: tuple[State, ...]
+    name: str = ""
+
+
+@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
+class DiffOp:
+    """What turns `lower` into `upper`."""
+
+    lower: State
+    upper: State
+    name: str = ""
+
+
+Vertex = SourceOp | ExecOp | FileOp | MergeOp | DiffOp
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class State:
+    """One filesystem: an output of a vertex, or the empty one (`vertex` is None)."""
+
+    vertex: Vertex | None
+    output: int = 0
+
+    def run(
+        self,
+        args: Sequence[str],
+        *,
+        env: Mapping[str, str] | None = None,
+        cwd: str = "/",
+        user: str = "",
+        hostname: str = "",
+        mounts: Sequence[Mount] = (),
+        network: Network = Network.SANDBOX,
+        proxy: ProxyEnv | None = None,
+        valid_exit_codes: Sequence[int] = (),
+        ignore_cache: bool = False,
+        name: str = "",
+    ) -> Execution:
+        """Run a program in this filesystem."""
+        return Execution(
+            ExecOp(
+                root=self,
+                args=tuple(args),
+                env=tuple(sorted((env or {}).items())),
+                cwd=cwd,
+                user=user,
+                hostname=hostname,
+                mounts=tuple(mounts),
+                network=network,
+                proxy=proxy,
+                valid_exit_codes=tuple(valid_exit_codes),
+                ignore_cache=ignore_cache,
+                name=name,
+            )
+        )
+
+    def file(self, *actions: FileAction, name: str = "") -> State:
+        """Change files without running anything."""
+        return State(FileOp(input=self, actions=actions, name=name))
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Execution:
+    """A process's results."""
+
+    op: ExecOp
+
+    @property
+    def root(self) -> State:
+        """The root filesystem afterwards."""
+        return State(self.op, 0)
+
+    def output(self, dest: str) -> State:
+        """Return what a writable bind at `dest` holds afterwards. Raises `KeyError` when there is none."""
+        outputs = [m.dest for m in self.op.mounts if isinstance(m, Bind) and not m.readonly]
+        if dest not in outputs:
+            raise KeyError(dest)
+        return State(self.op, 1 + outputs.index(dest))
+
+
+def scratch() -> State:
+    """The empty filesystem."""
+    return State(None)
+
+
+def image(reference: str, *, resolve_mode: str = "default") -> State:
+    """An image of a registry; `reference` must be canonical (host, tag or digest): solvers don't normalise it."""
+    attributes = (("image.resolvemode", resolve_mode),)
+    return State(SourceOp(identifier=f"docker-image://{reference}", attributes=attributes))
+
+
+def oci_layout(name: str, digest: Digest, *, store: str) -> State:
+    """An image that the client serves from `Inputs.images[store]`; `name` is a host/repository for messages."""
+    return State(SourceOp(identifier=f"oci-layout://{name}@{digest}", attributes=(("oci.store", store),)))
+
+
+def local(name: str, *, shared_key: str = "", include: Sequence[str] = ()) -> State:
+    """A directory of the client's (`Inputs.directories[name]`); owners become root."""
+    attributes: list[tuple[str, str]] = []
+    if include:
+        import json
+
+        attributes.append(("local.includepattern", json.dumps(list(include))))
+    if shared_key:
+        attributes.append(("local.sharedkeyhint", shared_key))
+    return State(SourceOp(identifier=f"local://{name}", attributes=tuple(sorted(attributes))))
+
+
+def http(url: str, *, checksum: Digest, filename: str, mode: int = 0o644) -> State:
+    """A file that the solver fetches itself, checked."""
+    attributes = (("http.checksum", str(checksum)), ("http.filename", filename), ("http.perm", f"{mode:o}"))
+    return State(SourceOp(identifier=url, attributes=attributes))
+
+
+def merge(states: Sequence[State]) -> State:
+    """Put filesystems on top of each other; empty ones vanish."""
+    inputs = tuple(state for state in states if state.vertex is not None)
+    if not inputs:
+        return scratch()
+    return inputs[0] if len(inputs) == 1 else State(MergeOp(inputs=inputs))
+
+
+def diff(lower: State, upper: State) -> State:
+    """Return what turns `lower` into `upper`."""
+    return State(DiffOp(lower=lower, upper=upper))
