@@ -100,7 +100,8 @@ def make_plan(
         wanted = want_everything(installed)
     else:
         database = opened.database
-        matched, wanted = match_findings(findings, installed, database.package_type, scheme=database.version_scheme)
+        present = (*installed, *database.assumed())
+        matched, wanted = match_findings(findings, present, database.package_type, scheme=database.version_scheme)
     resolution, packages, refused = _resolve(
         repository, unpacker, wanted, exhaustive=findings is None, progress=progress
     )

@@ -78,7 +78,8 @@ def verify_result(plan: Plan, *, before: PackageDatabase, after: ImageFilesystem
     if plan.matched is None:
         return None
     findings = (m.finding for m in plan.matched)
-    matched, _ = match_findings(findings, database.packages(), plan.package_type, scheme=database.version_scheme)
+    present = (*database.packages(), *database.assumed())
+    matched, _ = match_findings(findings, present, plan.package_type, scheme=database.version_scheme)
     _check_findings(plan, matched)
     return matched
 

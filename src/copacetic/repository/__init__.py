@@ -87,7 +87,10 @@ class Repository(Protocol):
         ...
 
 
-REPOSITORIES: Mapping[str, str] = {"deb": "copacetic.repository.apt:AptRepository"}
+REPOSITORIES: Mapping[str, str] = {
+    "deb": "copacetic.repository.apt:AptRepository",
+    "apk": "copacetic.repository.apk:ApkRepository",
+}
 
 
 def open_repository(context: RepositoryContext) -> Repository:
