@@ -42,6 +42,11 @@ class PackageDatabase(Protocol):
         ...
 
     @property
+    def checksum_algorithm(self) -> str:
+        """That of most files' `checksums`, as `hashlib` calls it."""
+        ...
+
+    @property
     def version_scheme(self) -> str:
         """The key in `version.SCHEMES` of the order in which this image's package manager has versions."""
         ...

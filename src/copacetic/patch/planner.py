@@ -10,12 +10,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 from copacetic.errors import FixesMissingError, NeedsExecutionError, ReportError, UnsupportedImageError
 from copacetic.patch.image import OpenedImage, SourceImage
 from copacetic.patch.match import match_findings, want_everything
 from copacetic.progress import Progress
 from copacetic.repository import Repository
+from copacetic.repository.packages import file_digest
 from copacetic.unpack import FetchedPackage, Unpacker
 from copacetic.updates import (
     Finding,
@@ -97,7 +99,9 @@ def make_plan(
     if findings is None:
         wanted = want_everything(installed)
     else:
-        matched, wanted = match_findings(findings, installed, opened.database.package_type)
+        database = opened.database
+        present = (*installed, *database.assumed())
+        matched, wanted = match_findings(findings, present, database.package_type, scheme=database.version_scheme)
     resolution, packages, refused = _resolve(
         repository, unpacker, wanted, exhaustive=findings is None, progress=progress
     )
@@ -112,6 +116,7 @@ def make_plan(
         skipped=(*resolution.skipped, *refused),
         matched=matched,
         origins=resolution.origins,
+        notes=(*opened.database.notes(), *resolution.notes),
     )
     return PreparedPlan(plan=plan, packages=packages)
 
@@ -151,11 +156,17 @@ def _resolve(
 def fetch_packages(
     repository: Repository, updates: Sequence[PlannedUpdate], progress: Progress
 ) -> tuple[FetchedPackage, ...]:
-    """Fetch what the updates name."""
+    """Fetch what the updates name; from here on every candidate has the SHA-256 of its file."""
     if not updates:
         return ()
     paths = repository.fetch([update.candidate for update in updates])
-    return tuple(FetchedPackage(update=update, path=paths[update.candidate]) for update in updates)
+    return tuple(FetchedPackage(update=_pinned(u, paths[u.candidate]), path=paths[u.candidate]) for u in updates)
+
+
+def _pinned(update: PlannedUpdate, path: Path) -> PlannedUpdate:
+    if update.candidate.sha256:
+        return update
+    return replace(update, candidate=replace(update.candidate, sha256=file_digest(path)))
 
 
 def _key(update: PlannedUpdate) -> str:

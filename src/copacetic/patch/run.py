@@ -167,6 +167,7 @@ def _context(opened: OpenedImage, environment: Environment) -> RepositoryContext
         fs=opened.fs,
         package_type=opened.database.package_type,
         installed=opened.database.packages(),
+        assumed=opened.database.assumed(),
         architecture=opened.database.native_architecture,
         distro=opened.distro,
         http=environment.http,
@@ -247,7 +248,7 @@ def _make_layer(
             with environment.progress.task("compose layer"):
                 composed = maker.make(request, opened.fs, scratch)
         with environment.progress.task("verify"):
-            read_back = ReadBack(composed.layer)
+            read_back = ReadBack(composed.layer, opened.database.checksum_algorithm)
             after = read_back.stacked_on(opened.fs)
             matched = verify_result(plan, before=opened.database, after=after)
             if not composed.reused:

@@ -43,6 +43,7 @@ class ApkDatabase:
     """`PackageDatabase` of apk."""
 
     package_type = "apk"
+    checksum_algorithm = "sha1"
 
     def __init__(self, fs: ImageFilesystem, path: str, records: Sequence[ApkRecord]) -> None:
         self._fs = fs
@@ -102,7 +103,7 @@ class ApkDatabase:
 
     def checksums(self, package: InstalledPackage) -> Mapping[str, tuple[str, str]]:
         record = self.record(package)
-        algorithm = "sha256" if record.cut_sha256 else "sha1"
+        algorithm = "sha256" if record.cut_sha256 else self.checksum_algorithm
         return {
             path: (algorithm, file.digest.hex())
             for path, file in record.files()

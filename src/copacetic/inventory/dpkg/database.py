@@ -64,6 +64,7 @@ class DpkgDatabase:
     """`PackageDatabase` of Debian and its derivatives. Everything but the stanzas is read when it is asked for."""
 
     package_type = "deb"
+    checksum_algorithm = "md5"
     version_scheme = "deb"
 
     def __init__(self, fs: ImageFilesystem, rows: Sequence[_Row], *, regular: bool) -> None:

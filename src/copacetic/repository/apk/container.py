@@ -16,7 +16,7 @@ from typing import Any, Protocol
 from copacetic.compression import DecompressionError, DecompressionLimitError
 from copacetic.oci.tarstream import HostileTarError, TarEntry, TarLimits, TarReader
 
-__all__ = ["GzipMember", "StrictTarReader", "iter_members", "read_entries"]
+__all__ = ["BytesReader", "GzipMember", "StrictTarReader", "iter_members", "read_entries"]
 
 MAX_MEMBERS = 16
 CHUNK = 1 << 18
@@ -167,12 +167,12 @@ class StrictTarReader(TarReader):
 
 def read_entries(data: bytes, *, limits: TarLimits | None = None) -> Iterator[tuple[TarEntry, bytes]]:
     """Yield the entries of a small piece of the tar stream with their content. Raises `TarError`."""
-    reader = StrictTarReader(_Bytes(data), limits=limits)
+    reader = StrictTarReader(BytesReader(data), limits=limits)
     for entry in reader:
         yield entry, b"".join(bytes(piece) for piece in reader.content())
 
 
-class _Bytes:
+class BytesReader:
     """Bytes as a stream."""
 
     def __init__(self, data: bytes) -> None:

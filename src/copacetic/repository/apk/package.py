@@ -22,7 +22,7 @@ from copacetic.errors import PackageError
 from copacetic.oci.tarstream import TarEntry, TarError, TarLimits
 from copacetic.repository.apk.container import GzipMember, StrictTarReader, iter_members, read_entries
 
-__all__ = ["SCRIPTS", "ApkEntry", "ApkFile", "ApkSignature", "PackageInfo", "open_package"]
+__all__ = ["SCRIPTS", "SIGNATURE_NAME", "ApkEntry", "ApkFile", "ApkSignature", "PackageInfo", "open_package"]
 
 SCRIPTS = (
     "pre-install",
@@ -38,7 +38,7 @@ CONTROL_LIMIT = 16 * 1024 * 1024
 DATA_LIMIT = 16 * 1024**3
 MAX_ENTRIES = 1_000_000
 _CHECKSUM = "APK-TOOLS.checksum.SHA1"
-_SIGNATURE = re.compile(r"\.SIGN\.([A-Z0-9]{2,16})\.([A-Za-z0-9@._+-]{1,200})")
+SIGNATURE_NAME = re.compile(r"\.SIGN\.([A-Z0-9]{2,16})\.([A-Za-z0-9@._+-]{1,200})")
 _HEX = re.compile(rb"[0-9a-f]{40}")
 _DATAHASH = re.compile(r"[0-9a-f]{64}")
 _ROW = {
@@ -212,7 +212,7 @@ class _Package:
                 self.scripts: Mapping[str, bytes] = {name: files[f".{name}"] for name in SCRIPTS if f".{name}" in files}
                 self._data_offset = member.offset + member.size
                 return
-            found = [_SIGNATURE.fullmatch(name) for name in files]
+            found = [SIGNATURE_NAME.fullmatch(name) for name in files]
             if not files or not all(found):
                 raise PackageError(f"{self._what}: no .PKGINFO where the control part should be")
             signatures += [
