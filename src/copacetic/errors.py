@@ -163,7 +163,10 @@ class HostileLayerError(ImageError):
 class UnsupportedImageError(ImageError):
     """The image is fine, and there is nothing in it that copacetic can patch."""
 
-    hint = "supported: Debian and its derivatives, with a dpkg database or distroless (`copa inspect IMAGE` tells more)"
+    hint = (
+        "supported: Debian and its derivatives (a dpkg database, or distroless), Alpine, Wolfi and Chainguard (apk); "
+        "`copa inspect IMAGE` tells more"
+    )
 
 
 class InventoryError(CopaError):

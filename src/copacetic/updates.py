@@ -108,6 +108,7 @@ class Candidate:
     size: int
     """In bytes."""
     sha256: str
+    """Of the file; empty as long as only something else in the metadata proves it (apk), until it is fetched."""
     origin: Origin
     fields: Mapping[str, str] = field(default_factory=dict, compare=False, repr=False)
 
@@ -192,9 +193,12 @@ class Resolution:
     """A repository's answer: a set of changes that is consistent, and what can't be part of it."""
 
     updates: tuple[PlannedUpdate, ...]
+    """In the order in which the package manager would install them, where that makes a difference."""
     skipped: tuple[Skipped, ...]
     origins: tuple[Origin, ...]
     """Every repository that was consulted."""
+    notes: tuple[str, ...] = ()
+    """What a user should know of the repositories or the choice."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -12,9 +12,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from copacetic.unpack.deb.shell.interpret import Reached, reach_commands
-from copacetic.unpack.deb.shell.parser import parse_shell
-from copacetic.unpack.deb.shell.syntax import ShellSyntaxError
+from copacetic.unpack.scripts.shell.interpret import Reached, reach_commands
+from copacetic.unpack.scripts.shell.parser import parse_shell
+from copacetic.unpack.scripts.shell.syntax import ShellSyntaxError
 from support.debian import need
 
 

@@ -94,8 +94,8 @@ REGISTRY = (
     option("--mirror", type=Replacement(), multiple=True, help="Read PREFIX=MIRROR from a mirror first."),
 )
 REPOSITORY = (
-    option("--repository", multiple=True, help="A repository, as sources.list has it, instead of the image's own."),
-    option("--keyring", type=_PATH, multiple=True, help="Keys to trust besides the image's."),
+    option("--repository", multiple=True, help="A repository, spelled as in the image, instead of the image's own."),
+    option("--keyring", "--key", type=_PATH, multiple=True, help="Keys to trust besides the image's."),
     option("--repository-mirror", type=Replacement(), multiple=True, help="Replace the beginning of addresses."),
     option("--allow-expired-repository", is_flag=True, help="Accept a Release file, or its key, past its date."),
     option("--allow-unsigned-repository", is_flag=True, help="Accept repositories without a valid signature."),

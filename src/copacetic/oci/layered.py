@@ -13,10 +13,13 @@ import hashlib
 from collections.abc import Callable, Iterator, Sequence
 
 from copacetic.errors import CorruptLayerError, HostileLayerError, ImageError
-from copacetic.oci.filesystem import Entry, FileType, ImageFilesystem
+from copacetic.oci.filesystem import Entry, FileType, ImageFilesystem, LayeredView, hidden_versions
 from copacetic.oci.layerindex import LayerIndex, Row, unpack_text
 
 MAX_LINKS = 40
+_HIDDEN = "\0"
+"""Marks an element of a read set as the older versions of a path; no path has it."""
+_HIDDEN_LIMIT = 1 << 30
 ContentLoader = Callable[[int, str, Row], bytes]
 """Fetches a file that no index kept: position of the layer, path in it, row."""
 
@@ -149,6 +152,20 @@ class LayeredFilesystem:
         node = self._nodes.get(path)
         return None if node is None else node.layer
 
+    def hidden_versions(self, path: str, *, limit: int) -> tuple[bytes, ...]:
+        """See `LayeredView.hidden_versions`."""
+        top = self.layer_of(self.resolve(path))
+        found = []
+        for position, index in enumerate(self._indexes[:top]):
+            row = next((row for row in index.rows if row.path == path and row.type == "0"), None)
+            if row is None:
+                continue
+            if row.size > limit:
+                raise ImageError(f"{path} of layer {position} has {row.size} bytes, the limit is {limit}")
+            kept = index.contents.get(path)
+            found.append(kept if kept is not None else self._loader(position, path, row))
+        return tuple(found)
+
     def _find(self, path: str, *, follow: bool) -> _Node | None:
         node = self._nodes.get(path)
         if node is not None and (not follow or node.row.type != "2"):
@@ -259,7 +276,10 @@ class RecordingFilesystem:
         self._reads: set[str] = set()
 
     def reads(self) -> frozenset[str]:
-        """Return the paths that were looked up or read, and, with a trailing slash, listed directories."""
+        """
+        Return the paths that were looked up or read, with a trailing slash those of listed directories, and with a
+        trailing NUL those of which older versions were asked for.
+        """
         return frozenset(self._reads)
 
     def lookup(self, path: str, *, follow: bool = True) -> Entry | None:
@@ -289,9 +309,16 @@ class RecordingFilesystem:
     def layer_of(self, path: str) -> int | None:
         return self._fs.layer_of(path)
 
+    def hidden_versions(self, path: str, *, limit: int) -> tuple[bytes, ...]:
+        self._reads.add(f"{path}{_HIDDEN}")
+        return hidden_versions(self._fs, path, limit=limit)
+
 
 def state_of(fs: ImageFilesystem, path: str) -> bytes:
     """Digest all that an image says about one element of a read set: where it is, what it is, what it holds."""
+    if path.endswith(_HIDDEN):
+        versions = hidden_versions(fs, path.removesuffix(_HIDDEN), limit=_HIDDEN_LIMIT)
+        return hashlib.sha256(repr((path, versions)).encode()).digest()
     if path.endswith("/"):
         parts: list[object] = [path, fs.resolve(path), fs.iterdir(path)]
     else:
@@ -311,3 +338,4 @@ def state_of(fs: ImageFilesystem, path: str) -> bytes:
 
 _: type[ImageFilesystem] = LayeredFilesystem
 _recording: type[ImageFilesystem] = RecordingFilesystem
+_layered_views: tuple[type[LayeredView], ...] = (LayeredFilesystem, RecordingFilesystem)

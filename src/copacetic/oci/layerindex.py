@@ -56,8 +56,8 @@ class PathSelector:
 KEEP = PathSelector(
     prefixes=(
         "etc/",
-        "lib/apk/db/",
-        "usr/lib/apk/db/",
+        "lib/apk/",
+        "usr/lib/apk/",
         "usr/local/share/ca-certificates/",
         "usr/share/ca-certificates/",
         "usr/share/keyrings/",

@@ -98,7 +98,7 @@ def upgrade_in_builder(
     layer = finish_layer(
         changes, LayerRequest(packages=(), epoch=epoch, compression=compression, media_type=media_type), scratch
     )
-    read_back = ReadBack(layer)
+    read_back = ReadBack(layer, opened.database.checksum_algorithm)
     after = read_back.stacked_on(opened.fs)
     database = detect_database(after)
     updates = _updates(opened.database, database, matched)

@@ -81,7 +81,7 @@ class LayerRequest:
     @property
     def key(self) -> str:
         """The digest of all of it."""
-        rows = sorted(package_key(package) for package in self.packages)
+        rows = [package_key(package) for package in self.packages]  # the order counts: apk installs in it
         rows += [str(digest) for digest in self.base]
         text = "\n".join([str(COMPOSITION_VERSION), str(self.epoch), self.compression, self.media_type, *rows])
         return hashlib.sha256(text.encode()).hexdigest()

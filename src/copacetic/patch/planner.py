@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 from copacetic.errors import FixesMissingError, NeedsExecutionError, ReportError, UnsupportedImageError
 from copacetic.patch.image import OpenedImage, SourceImage
@@ -18,6 +19,7 @@ from copacetic.patch.match import match_findings, want_everything
 from copacetic.patch.request import Strategy
 from copacetic.progress import Progress
 from copacetic.repository import Repository
+from copacetic.repository.packages import file_digest
 from copacetic.updates import (
     FetchedPackage,
     Finding,
@@ -124,7 +126,9 @@ def make_plan(
     if findings is None:
         wanted = want_everything(installed)
     else:
-        matched, wanted = match_findings(findings, installed, opened.database.package_type)
+        database = opened.database
+        present = (*installed, *database.assumed())
+        matched, wanted = match_findings(findings, present, database.package_type, scheme=database.version_scheme)
     chosen = _resolve(repository, judge, wanted, choice, exhaustive=findings is None, progress=progress)
     plan = Plan(
         image=source_name,
@@ -138,7 +142,7 @@ def make_plan(
         skipped=(*chosen.resolution.skipped, *chosen.refused),
         matched=matched,
         origins=chosen.resolution.origins,
-        notes=chosen.notes,
+        notes=(*opened.database.notes(), *chosen.resolution.notes, *chosen.notes),
     )
     return PreparedPlan(plan=plan, packages=chosen.packages, newest_mtime=chosen.newest_mtime)
 
@@ -220,11 +224,17 @@ def describe_offence(update: PlannedUpdate) -> str:
 def fetch_packages(
     repository: Repository, updates: Sequence[PlannedUpdate], progress: Progress
 ) -> tuple[FetchedPackage, ...]:
-    """Fetch what the updates name."""
+    """Fetch what the updates name; from here on every candidate has the SHA-256 of its file."""
     if not updates:
         return ()
     paths = repository.fetch([update.candidate for update in updates])
-    return tuple(FetchedPackage(update=update, path=paths[update.candidate]) for update in updates)
+    return tuple(FetchedPackage(update=_pinned(u, paths[u.candidate]), path=paths[u.candidate]) for u in updates)
+
+
+def _pinned(update: PlannedUpdate, path: Path) -> PlannedUpdate:
+    if update.candidate.sha256:
+        return update
+    return replace(update, candidate=replace(update.candidate, sha256=file_digest(path)))
 
 
 def _key(update: PlannedUpdate) -> str:
@@ -252,7 +262,7 @@ def refuse_incomplete(plan: Plan) -> None:
     more = f" (and {len(missing) - 1} more)" if len(missing) > 1 else ""
     message = f"{first.package.name} {first.package.version} can't be updated: {first.detail}{more}"
     if all(skipped.reason is SkipReason.NEEDS_EXECUTION for skipped in missing):
-        excuse = f"{plan.notes[0]}; " if plan.notes else ""
+        excuse = f"{plan.notes[-1]}; " if plan.notes else ""
         raise NeedsExecutionError(message, hint=f"{excuse}{NeedsExecutionError.hint}")
     raise FixesMissingError(message)
 

@@ -186,7 +186,7 @@ def _make_layer(
             with environment.progress.task("compose layer"):
                 composed = applier.make(request, opened, scratch)
         with environment.progress.task("verify"):
-            read_back = ReadBack(composed.layer, checksums=not composed.reused)
+            read_back = ReadBack(composed.layer, None if composed.reused else opened.database.checksum_algorithm)
             after = read_back.stacked_on(opened.fs)
             matched = verify_result(plan, before=opened.database, after=after)
             if not composed.reused:

@@ -16,6 +16,7 @@ def repository_context(opened: OpenedImage, environment: Environment) -> Reposit
         fs=opened.fs,
         package_type=opened.database.package_type,
         installed=opened.database.packages(),
+        assumed=opened.database.assumed(),
         architecture=opened.database.native_architecture,
         distro=opened.distro,
         http=environment.http,

@@ -48,6 +48,8 @@ class RepositoryContext:
     fs: ImageFilesystem
     package_type: str
     installed: tuple[InstalledPackage, ...]
+    assumed: tuple[InstalledPackage, ...] = ()
+    """Packages that count for dependencies and can't be changed (`PackageDatabase.assumed`)."""
     architecture: str
     """The image's native one, in its package manager's spelling."""
     distro: Distro
@@ -89,7 +91,10 @@ class Repository(Protocol):
         ...
 
 
-REPOSITORIES: Mapping[str, str] = {"deb": "copacetic.repository.apt:AptRepository"}
+REPOSITORIES: Mapping[str, str] = {
+    "deb": "copacetic.repository.apt:AptRepository",
+    "apk": "copacetic.repository.apk:ApkRepository",
+}
 
 
 def open_repository(context: RepositoryContext) -> Repository:

@@ -55,7 +55,10 @@ class Unpacker(Protocol):
         ...
 
 
-UNPACKERS: Mapping[str, str] = {"deb": "copacetic.unpack.deb:DebUnpacker"}
+UNPACKERS: Mapping[str, str] = {
+    "apk": "copacetic.unpack.apk:ApkUnpacker",
+    "deb": "copacetic.unpack.deb:DebUnpacker",
+}
 
 
 def open_unpacker(fs: ImageFilesystem, database: PackageDatabase) -> Unpacker:

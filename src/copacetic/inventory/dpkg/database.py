@@ -64,6 +64,8 @@ class DpkgDatabase:
     """`PackageDatabase` of Debian and its derivatives. Everything but the stanzas is read when it is asked for."""
 
     package_type = "deb"
+    checksum_algorithm = "md5"
+    version_scheme = "deb"
 
     def __init__(self, fs: ImageFilesystem, rows: Sequence[_Row], *, regular: bool) -> None:
         self._fs = fs
@@ -123,6 +125,12 @@ class DpkgDatabase:
     def checksums(self, package: InstalledPackage) -> Mapping[str, tuple[str, str]]:
         conffiles = self.conffiles(package)
         return {path: ("md5", md5) for path, md5 in self._md5sums(package).items() if path not in conffiles}
+
+    def assumed(self) -> tuple[InstalledPackage, ...]:
+        return ()
+
+    def notes(self) -> tuple[str, ...]:
+        return ()
 
     def broken_dependencies(self) -> frozenset[str]:
         try:

@@ -14,13 +14,13 @@ from copacetic.errors import RepositoryError
 from copacetic.oci.directory import DirectoryFilesystem
 from copacetic.relation import Relation, parse_relations
 from copacetic.repository import Repository, RepositoryContext
-from copacetic.repository.apt.fetch import PackageStore
 from copacetic.repository.apt.index import IndexStore, PackagesIndex
 from copacetic.repository.apt.keys import Keyring
 from copacetic.repository.apt.preferences import DOWNGRADES, Preferences, Subject
 from copacetic.repository.apt.release import Release, ReleasePolicy, fetch_release
 from copacetic.repository.apt.resolver import Offers, Resolver, sort_candidates
 from copacetic.repository.apt.sources import AptSource, parse_sources, read_sources, substitute
+from copacetic.repository.packages import PackageStore
 from copacetic.updates import Candidate, InstalledPackage, Resolution, SkipReason, Wanted
 from copacetic.version import compare_versions
 

@@ -16,6 +16,7 @@ from urllib.parse import urlsplit
 from copacetic.deb822 import Deb822Error, parse_stanzas
 from copacetic.errors import RepositoryError
 from copacetic.oci.filesystem import ImageFilesystem
+from copacetic.repository.mirrors import select_mirror
 
 __all__ = ["AptSource", "parse_sources", "read_sources", "substitute"]
 
@@ -180,10 +181,6 @@ def substitute(
     result = []
     for source in sources:
         uri = source.uri.replace("$(ARCH)", architecture)
-        for old, new in sorted(mirrors, key=lambda pair: -len(pair[0])):
-            prefix = old.rstrip("/")
-            if uri == prefix or uri.startswith(f"{prefix}/"):
-                uri = new.rstrip("/") + uri[len(prefix) :]
-                break
+        uri = select_mirror(uri, mirrors)
         result.append(replace(source, uri=uri, suite=source.suite.replace("$(ARCH)", architecture)))
     return result

@@ -18,7 +18,7 @@ from copacetic.inventory import PackageDatabase
 from copacetic.inventory.dpkg import DebRecord, DpkgDatabase
 from copacetic.oci.filesystem import Entry, FileType, ImageFilesystem
 from copacetic.unpack import Composition, FetchedPackage
-from copacetic.unpack.deb.accounts import Accounts
+from copacetic.unpack.accounts import Accounts
 from copacetic.unpack.deb.assess import Assessment, assess_packages
 from copacetic.unpack.deb.handlers.reproduce import Reproduction, make_accounts, reproduce
 from copacetic.unpack.deb.install import Installation, Installer, md5_of

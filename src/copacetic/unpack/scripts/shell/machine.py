@@ -11,8 +11,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from copacetic.unpack.deb.shell.expansion import Scope, Value, Variables
-from copacetic.unpack.deb.shell.syntax import Node, Simple, Substitution
+from copacetic.unpack.scripts.shell.expansion import Scope, Value, Variables
+from copacetic.unpack.scripts.shell.syntax import Node, Simple, Substitution
 
 __all__ = ["Machine", "Reached", "State", "Status", "Surroundings"]
 

@@ -11,8 +11,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 
-from copacetic.unpack.deb.shell.builtin import BUILTINS, CONFMODULE, PROGRAM_SEARCHES
-from copacetic.unpack.deb.shell.expansion import (
+from copacetic.unpack.scripts.shell.builtin import BUILTINS, CONFMODULE, PROGRAM_SEARCHES
+from copacetic.unpack.scripts.shell.expansion import (
     Scope,
     Value,
     Variables,
@@ -22,8 +22,8 @@ from copacetic.unpack.deb.shell.expansion import (
     has_pattern,
     matches_pattern,
 )
-from copacetic.unpack.deb.shell.machine import MAX_CALLS, Reached, State, Status, Surroundings
-from copacetic.unpack.deb.shell.syntax import (
+from copacetic.unpack.scripts.shell.machine import MAX_CALLS, Reached, State, Status, Surroundings
+from copacetic.unpack.scripts.shell.syntax import (
     AndOr,
     Case,
     For,

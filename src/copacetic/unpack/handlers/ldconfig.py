@@ -15,8 +15,8 @@ from dataclasses import replace
 from fnmatch import fnmatchcase
 
 from copacetic.oci.filesystem import FileType
-from copacetic.unpack.deb.handlers.libcache import CacheEntry, LibraryCache
-from copacetic.unpack.deb.handlers.soname import SharedObject, read_shared_object
+from copacetic.unpack.handlers.libcache import CacheEntry, LibraryCache
+from copacetic.unpack.handlers.soname import SharedObject, read_shared_object
 from copacetic.unpack.tree import TreeBuilder
 
 __all__ = ["update_library_cache"]

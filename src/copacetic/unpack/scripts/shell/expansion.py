@@ -12,7 +12,7 @@ import re
 from collections.abc import Callable, Iterable, Mapping
 from fnmatch import fnmatchcase
 
-from copacetic.unpack.deb.shell.syntax import Literal, Opaque, Part, Substitution, Variable, Word
+from copacetic.unpack.scripts.shell.syntax import Literal, Opaque, Part, Substitution, Variable, Word
 
 __all__ = [
     "Scope",

@@ -10,11 +10,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 
-from copacetic.unpack.deb.shell.conditions import evaluate_test
-from copacetic.unpack.deb.shell.expansion import Value, expand_value, has_pattern
-from copacetic.unpack.deb.shell.machine import MAX_CALLS, Machine, Reached, Status
-from copacetic.unpack.deb.shell.parser import parse_shell
-from copacetic.unpack.deb.shell.syntax import Group, Literal, Simple, Word
+from copacetic.unpack.scripts.shell.conditions import evaluate_test
+from copacetic.unpack.scripts.shell.expansion import Value, expand_value, has_pattern
+from copacetic.unpack.scripts.shell.machine import MAX_CALLS, Machine, Reached, Status
+from copacetic.unpack.scripts.shell.parser import parse_shell
+from copacetic.unpack.scripts.shell.syntax import Group, Literal, Simple, Word
 
 __all__ = ["BUILTINS", "CONFMODULE", "PROGRAM_SEARCHES", "Builtin"]
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 
-from copacetic.unpack.deb.shell.expansion import Value
+from copacetic.unpack.scripts.shell.expansion import Value
 
 __all__ = ["evaluate_test"]
 

@@ -13,9 +13,9 @@ from dataclasses import dataclass, field
 
 from copacetic.errors import ImageError
 from copacetic.oci.filesystem import Entry, FileType
-from copacetic.unpack.deb.changes import ChangeSet
-from copacetic.unpack.deb.handlers.settled import find_answer, find_settled
-from copacetic.unpack.deb.shell.expansion import Value
+from copacetic.unpack.scripts.changes import ChangeSet
+from copacetic.unpack.scripts.settled import COMMANDS, QUERIES, Question, ask
+from copacetic.unpack.scripts.shell.expansion import Value
 from copacetic.unpack.tree import TreeBuilder
 
 __all__ = ["ImageSurroundings"]
@@ -41,6 +41,8 @@ class ImageSurroundings:
     changes: ChangeSet
     compare: Callable[[str, str, str], bool | None]
     unstable: set[str] = field(default_factory=set)
+    queries: Mapping[str, Question] = field(default_factory=lambda: QUERIES)
+    commands: Mapping[str, Question] = field(default_factory=lambda: COMMANDS)
 
     def compare_versions(self, left: str, operator: str, right: str) -> bool | None:
         """Compare as `dpkg --compare-versions` does."""
@@ -72,7 +74,7 @@ class ImageSurroundings:
     def ask(self, words: Sequence[Value]) -> bool | None:
         """Tell whether a query of the system's databases succeeds."""
         known = [word for word in words if word is not None]
-        return find_answer(self.tree, known) if len(known) == len(words) else None
+        return ask(self.queries, self.tree, known) if len(known) == len(words) else None
 
     def find_source(self, path: str) -> str | None:
         """Return a script that is in the image and stays as it is."""
@@ -89,7 +91,7 @@ class ImageSurroundings:
 
     def is_settled(self, words: Sequence[str]) -> bool | None:
         """Tell whether running a command would change nothing."""
-        return find_settled(self.tree, words)
+        return ask(self.commands, self.tree, words)
 
     def resolve(self, path: str, *, follow: bool = False) -> str:
         """Return a path's canonical form; one that can't be resolved stays as it is."""

@@ -12,7 +12,7 @@ from __future__ import annotations
 import re
 from functools import lru_cache
 
-from copacetic.unpack.deb.shell.syntax import (
+from copacetic.unpack.scripts.shell.syntax import (
     AndOr,
     Case,
     For,
@@ -28,7 +28,7 @@ from copacetic.unpack.deb.shell.syntax import (
     While,
     Word,
 )
-from copacetic.unpack.deb.shell.words import WordParser
+from copacetic.unpack.scripts.shell.words import WordParser
 
 MAX_DEPTH = 60
 

@@ -11,7 +11,7 @@ import re
 from abc import ABC, abstractmethod
 from bisect import bisect_right
 
-from copacetic.unpack.deb.shell.syntax import (
+from copacetic.unpack.scripts.shell.syntax import (
     Literal,
     Node,
     Opaque,

@@ -2,7 +2,8 @@
 """
 Names of users and groups to numbers, by the image's own `passwd` and `group`.
 
-As in dpkg, a payload's names count before its numbers, and a name that the image doesn't have leaves the number.
+As in dpkg and apk, a payload's names count before its numbers, and a name that the image doesn't have leaves the
+number.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ MAX_FILE = 16 * 1024 * 1024
 
 
 class Accounts:
-    """The image's users and groups, as they were before the upgrade."""
+    """The image's users and groups, as they are when this is made."""
 
     def __init__(self, tree: TreeBuilder) -> None:
         self._users = _read_numbers(tree, "etc/passwd") or {"root": 0}
@@ -28,16 +29,18 @@ class Accounts:
         """Return the owner of a payload's entry."""
         return self._users.get(user, uid), self._groups.get(group, gid)
 
-    def override(self, user: str, group: str) -> tuple[int, int]:
-        """Return the owner that an override gives. Raises `InventoryError` for a name that isn't there."""
-        return _number(user, self._users, "user"), _number(group, self._groups, "group")
+    def require(self, user: str, group: str, *, named_in: str) -> tuple[int, int]:
+        """Return the owner that a file of the image names. Raises `InventoryError` for a name that isn't there."""
+        return _number(user, self._users, f"{named_in} names the user"), _number(
+            group, self._groups, f"{named_in} names the group"
+        )
 
 
 def _number(name: str, known: Mapping[str, int], what: str) -> int:
     if name.startswith("#") and name[1:].isdigit():
         return int(name[1:])
     if name not in known:
-        raise InventoryError(f"var/lib/dpkg/statoverride names the {what} {name[:100]!r}, which the image lacks")
+        raise InventoryError(f"{what} {name[:100]!r}, which the image lacks")
     return known[name]
 
 
