@@ -24,7 +24,7 @@ BUILDER = (
     option("-a", "--addr", metavar="ADDRESS", help="A builder, as in docker:// or tcp://HOST:PORT.  [looked for]"),
     option("--cacert", type=_PATH, help="The certificate authority of a builder at tcp://."),
     option("--cert", type=_PATH, help="This client's certificate for it."),
-    option("--key", type=_PATH, help="The key of --cert."),
+    option("--key", type=_PATH, help="The key of --cert; without --cert a repository's, as --keyring."),
     option("--tls-server-name", metavar="NAME", help="The name in the builder's certificate.  [its host]"),
 )
 
@@ -93,7 +93,10 @@ def _flags_of_tls(values: Mapping[str, Any], address: Address | None) -> TlsFile
     from copacetic.buildkit.dial.tls import TlsFiles
 
     files = TlsFiles(
-        ca=values["cacert"], cert=values["cert"], key=values["key"], server_name=values["tls_server_name"] or ""
+        ca=values["cacert"],
+        cert=values["cert"],
+        key=None if repository_keys(values) else values["key"],
+        server_name=values["tls_server_name"] or "",
     )
     if files and address is None:
         raise UsageError(
@@ -117,3 +120,13 @@ def _docker_tls(environment: Mapping[str, str], docker_config: Path) -> TlsFiles
         for path in (Path(folder or docker_config) / name for name in ("ca.pem", "cert.pem", "key.pem"))
     )
     return TlsFiles(ca=ca or Path(folder or docker_config) / "ca.pem", cert=cert, key=key)
+
+
+def repository_keys(values: Mapping[str, Any]) -> tuple[Path, ...]:
+    """
+    Return what `--key` names when it is no key of a client.
+
+    The flag is older than repositories' keys, and means nothing for a builder without `--cert`.
+    """
+    key = values.get("key")
+    return (key,) if key is not None and not values.get("cert") and "keyring" in values else ()

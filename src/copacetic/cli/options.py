@@ -95,7 +95,7 @@ REGISTRY = (
 )
 REPOSITORY = (
     option("--repository", multiple=True, help="A repository, spelled as in the image, instead of the image's own."),
-    option("--keyring", "--key", type=_PATH, multiple=True, help="Keys to trust besides the image's."),
+    option("--keyring", type=_PATH, multiple=True, help="Keys to trust besides the image's."),
     option("--repository-mirror", type=Replacement(), multiple=True, help="Replace the beginning of addresses."),
     option("--allow-expired-repository", is_flag=True, help="Accept a Release file, or its key, past its date."),
     option("--allow-unsigned-repository", is_flag=True, help="Accept repositories without a valid signature."),
@@ -132,7 +132,7 @@ def apply(*groups: tuple[Callable[[Any], Any], ...]) -> Callable[[F], F]:
 def make_settings(values: Mapping[str, Any]) -> Settings:
     """Turn flags and environment into the library's settings."""
     from copacetic.api import Settings
-    from copacetic.cli.builder import make_builder_settings, names_worker, select_tooling
+    from copacetic.cli.builder import make_builder_settings, names_worker, repository_keys, select_tooling
     from copacetic.cli.environment import auth_files, cache_folder, certs_dirs, proxies, registries_conf
     from copacetic.http import HttpSettings
     from copacetic.oci.registryconfig import RegistrySettings
@@ -155,7 +155,7 @@ def make_settings(values: Mapping[str, Any]) -> Settings:
         credentials=_credentials(values["creds"]),
         repository=RepositorySettings(
             definitions=tuple(values.get("repository", ())),
-            keyrings=tuple(values.get("keyring", ())),
+            keyrings=(*values.get("keyring", ()), *repository_keys(values)),
             mirrors=tuple(values.get("repository_mirror", ())),
             host_root=None if values.get("no_host_repositories") else Path("/"),
             allow_expired=values.get("allow_expired_repository", False),
