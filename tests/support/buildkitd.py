@@ -49,7 +49,11 @@ class Buildkitd:
         """Return a new connection, as a builder's address gives one."""
         connection = socket.socket(socket.AF_UNIX)
         connection.settimeout(10)
-        connection.connect(str(self.path))
+        try:
+            connection.connect(str(self.path))
+        except OSError:
+            connection.close()
+            raise
         connection.settimeout(None)
         return connection
 
