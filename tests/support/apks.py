@@ -163,7 +163,7 @@ def write_repository(folder: Path, apks: Iterable[Apk], *, architecture: str = A
     for apk in apks:
         apk.write(below)
         rows.append("".join(f"{letter}:{value}\n" for letter, value in apk.row().items()))
-    index = "\n".join(rows).encode()
+    index = "".join(f"{row}\n" for row in rows).encode()
     entry: Item = ("APKINDEX", Member(content=index), {})
     (below / "APKINDEX.tar.gz").write_bytes(member([entry], last=True))
     return folder
