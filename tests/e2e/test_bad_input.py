@@ -200,6 +200,43 @@ def test_flags_that_make_no_sense(
     assert message in refuse(2, "-i", write_image(tmp_path / "layout", debian_image(repository, [FOO])), *arguments)
 
 
+@pytest.mark.parametrize(
+    ("reference", "code", "message"),
+    [
+        ("oci:{}/nothing", 1, "is not an OCI layout"),
+        ("oci:{}/layout:absent", 1, "there is no tag absent"),
+        ("oci-archive:{}/nothing.tar", 1, "there is no archive"),
+        ("docker-archive:{}/nothing.tar", 1, "there is no archive"),
+        ("oci-archive:{}/text", 3, "not a usable tar"),
+        ("docker-archive:{}/text", 3, "not a usable tar"),
+    ],
+)
+def test_a_place_without_an_image(
+    tmp_path: Path, repository: Repository, refuse: Callable[..., str], reference: str, code: int, message: str
+) -> None:
+    write_image(tmp_path / "layout", debian_image(repository, [FOO]))
+    (tmp_path / "text").write_text("hello\n" * 1_000)
+
+    assert message in refuse(code, "-i", reference.format(tmp_path))
+
+
+@pytest.mark.parametrize("target", ["oci-archive:{}/nothing/x.tar", "docker-archive:{}/nothing/x.tar"])
+def test_a_place_that_can_t_be_written_is_named_with_what_to_do(
+    tmp_path: Path, repository: Repository, capsys: pytest.CaptureFixture[str], target: str
+) -> None:
+    image = write_image(tmp_path / "layout", debian_image(repository, [FOO]))
+    where = target.format(tmp_path)
+
+    assert main(["patch", "-i", image, "--to", where, "--no-cache", "-q"]) == 1
+
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.splitlines() == [
+        f"error: can't write {where.partition(':')[2]}: No such file or directory",
+        "hint: make the folder first",
+    ]
+
+
 # -- images ----------------------------------------------------------------------------------------------------------
 
 
