@@ -130,7 +130,11 @@ def _encodable(text: str) -> bool:
 
 
 class _Pump:
-    """Fetches, hashes and decompresses in a thread of its own; `read` gives the plain bytes."""
+    """
+    Fetches and decompresses in a thread of its own; `read` gives the plain bytes, and checks them as they pass.
+
+    Each thread takes one of the two digests: that shares the work evenly.
+    """
 
     def __init__(self, stream: ByteStream, descriptor: Descriptor, diff_id: Digest | None) -> None:
         self._stream = stream
@@ -139,6 +143,7 @@ class _Pump:
         self._plain = diff_id.hasher() if diff_id else hashlib.sha256()
         self._diff_id = diff_id
         self._received = 0
+        self._ended = False
         self.size = 0
         self._queue: queue.Queue[bytes | BaseException | None] = queue.Queue(maxsize=8)
         self._stopped = threading.Event()
@@ -159,10 +164,18 @@ class _Pump:
         self._thread.join()
 
     def read(self, _size: int, /) -> bytes:
+        if self._ended:
+            return b""
         item = self._queue.get()
         if isinstance(item, BaseException):
             raise item
-        return item or b""
+        if item is None:
+            self._ended = True
+            self._check_plain()
+            return b""
+        self._plain.update(item)
+        self.size += len(item)
+        return item
 
     def _run(self) -> None:
         end: BaseException | None = None
@@ -170,11 +183,9 @@ class _Pump:
             limit = min(MAX_LAYER_SIZE, max(RATIO_FLOOR, self._descriptor.size * MAX_RATIO))
             reader = DecompressedReader(_Counted(self), limit=limit)
             while not self._stopped.is_set() and (part := reader.read(_CHUNK)):
-                self._plain.update(part)
-                self.size += len(part)
                 self._queue.put(part)
             if not self._stopped.is_set():
-                self._check()
+                self._check_compressed()
         except DecompressionLimitError as error:
             end = error
         except DecompressionError as error:
@@ -205,7 +216,7 @@ class _Pump:
             return error
         return IntegrityError(f"the layer {digest} has another content: sha256:{self._compressed.hexdigest()}")
 
-    def _check(self) -> None:
+    def _check_compressed(self) -> None:
         digest = self._descriptor.digest
         while self.fetch(_CHUNK):
             pass
@@ -213,8 +224,11 @@ class _Pump:
             raise IntegrityError(f"the layer {digest} has {self._received} bytes instead of {self._descriptor.size}")
         if self._compressed.hexdigest() != digest.encoded:
             raise IntegrityError(f"the layer {digest} has another content: sha256:{self._compressed.hexdigest()}")
+
+    def _check_plain(self) -> None:
         if self._diff_id is not None and self._plain.hexdigest() != self._diff_id.encoded:
-            raise CorruptLayerError(f"the layer {digest} is not the {self._diff_id} that the config promises")
+            message = f"the layer {self._descriptor.digest} is not the {self._diff_id} that the config promises"
+            raise CorruptLayerError(message)
 
     @property
     def plain_digest(self) -> str:
