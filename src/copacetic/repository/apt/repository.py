@@ -98,7 +98,10 @@ class AptRepository:
         if source.flat:
             return [self._context.architecture]
         return [
-            a for a in self._architectures if a != "all" and (not source.architectures or a in source.architectures)
+            a
+            for a in self._architectures
+            if a not in {"all", *source.without_architectures}
+            and (not source.architectures or a in source.architectures)
         ]
 
     def _release(self, source: AptSource) -> Release:
