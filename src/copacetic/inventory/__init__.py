@@ -74,8 +74,9 @@ class PackageDatabase(Protocol):
     def checksums(self, package: InstalledPackage) -> Mapping[str, tuple[str, str]]:
         """
         Return what the database says about the content of the package's files: path → (algorithm of `hashlib`,
-        lower-case hexadecimal digest, which may be cut to its first digits). Configuration files, which a user may
-        change, are left out.
+        lower-case hexadecimal digest, which may be cut to its first digits). Paths are where the files are, wherever
+        something has put them. Configuration files, which a user may change, are left out, and so is what the image's
+        own settings keep out of it.
         """
         ...
 

@@ -48,11 +48,14 @@ class ReadBack:
             self.index: LayerIndex = scan_layer(
                 stream, layer.descriptor, layer.diff_id, on_file=on_file if algorithm else None
             )
-        known = {unpack_text(row.path): row.sha256.hex() for row in self.index.rows if row.type == "0"}
-        self.checksums: Checksums = {
+        rows = self.index.rows
+        known = {unpack_text(row.path): row.sha256.hex() for row in rows if row.type == "0"}
+        found = {
             path: {"sha256": known.get(path, ""), str(algorithm): hasher.hexdigest()}
             for path, hasher in hashers.items()
         }
+        links = {unpack_text(row.path): unpack_text(row.target) for row in rows if row.type == "1"}
+        self.checksums: Checksums = found | {path: found.get(target, {}) for path, target in links.items()}
 
     def stacked_on(self, fs: LayeredFilesystem) -> LayeredFilesystem:
         """Return the composed image's view."""
@@ -150,7 +153,8 @@ def _check_file(
     canonical = after.resolve(path, follow=False)
     entry = after.lookup(canonical, follow=False)
     if entry is None or entry.type is not FileType.FILE:
-        return  # excluded, diverted or a configuration file: what isn't there can't be wrong
+        found = f"is a {entry.type.value}" if entry is not None else "is missing"
+        raise VerificationError(f"{package.name}: {path} {found} in the result")
     algorithm, expected = checksum
     actual = read_back.checksums.get(canonical, {}).get(algorithm)
     if actual is None and canonical in unchanged:
@@ -158,5 +162,7 @@ def _check_file(
         if hashlib.sha256(content).hexdigest() != entry.sha256:
             raise VerificationError(f"{package.name}: {path} in the result is not the one that the package ships")
         actual = hashlib.new(algorithm, content, usedforsecurity=False).hexdigest()
-    if actual is not None and (not expected or not actual.startswith(expected)):
+    if actual is None:
+        raise VerificationError(f"{package.name}: {path} in the result is older than the package")
+    if not expected or not actual.startswith(expected):
         raise VerificationError(f"{package.name}: {path} has the {algorithm} {actual} instead of {expected}")

@@ -123,8 +123,20 @@ class DpkgDatabase:
         return (f"{stem}.list", f"{stem}.md5sums")
 
     def checksums(self, package: InstalledPackage) -> Mapping[str, tuple[str, str]]:
-        conffiles = self.conffiles(package)
-        return {path: ("md5", md5) for path, md5 in self._md5sums(package).items() if path not in conffiles}
+        left_out = self.conffiles(package).keys()
+        present = frozenset(self.files(package))
+        return {
+            self.diverted(path, package.name): ("md5", md5)
+            for path, md5 in self._md5sums(package).items()
+            if path in present
+            and path not in left_out
+            and not self.path_filters.excludes(path, directory_or_link=False)
+        }
+
+    def diverted(self, path: str, package: str) -> str:
+        """Return where a package's file really goes."""
+        diversion = self.diversions.get(path)
+        return path if diversion is None or diversion.package == package else diversion.to
 
     def assumed(self) -> tuple[InstalledPackage, ...]:
         return ()

@@ -197,10 +197,7 @@ class _Run:
         return entry
 
     def _divert(self, path: str) -> str:
-        diversion = self._database.diversions.get(path)
-        if diversion is None or diversion.package == self._package.name:
-            return path
-        return diversion.to
+        return self._database.diverted(path, self._package.name)
 
     # -- configuration files ---------------------------------------------------------------------------------
 
