@@ -31,6 +31,7 @@ WORK = "/run/copacetic"
 """In memory. Never a directory of a package's: apt could not be upgraded below a mount."""
 PACKAGES = f"{WORK}/packages"
 SCRIPT = f"{WORK}/upgrade"
+LISTS = f"{WORK}/lists"
 POLICY = "usr/sbin/policy-rc.d"
 SOURCE = "packages"
 """The name of the `local` source."""
@@ -50,7 +51,7 @@ _OPTIONS = (
     # Cleared of its children an option of the image's can't be; these have only one value.
     f"Dir::Cache={WORK}",
     f"Dir::Log={WORK}",
-    f"Dir::State::lists={WORK}/lists",
+    f"Dir::State::lists={LISTS}",
     # Installing a file marks its package as wanted by somebody; the image's own marks stay as they are.
     f"Dir::State::extended_states={WORK}/extended_states",
     "Dpkg::Use-Pty=false",
@@ -96,7 +97,11 @@ class RegularImage:
         run = base.run(
             ("/bin/sh", SCRIPT, *_FLAGS, *verb),
             env={**_ENVIRONMENT, "COPACETIC_REPOSITORY_STATE": upgrade.repository_state},
-            mounts=(*self._mounts(), llb.Bind(dest=SCRIPT, source=script, selector="/upgrade")),
+            mounts=(
+                *self._mounts(),
+                llb.Tmpfs(dest=LISTS),  # apt makes no directory for its lists but below its own
+                llb.Bind(dest=SCRIPT, source=script, selector="/upgrade"),
+            ),
             proxy=upgrade.proxy,
             name="apt-get update and upgrade",
         )
