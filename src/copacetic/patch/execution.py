@@ -116,7 +116,8 @@ def run_recipe(
         exported = folder / "layers"
         exported.mkdir()
         try:
-            with SolveLog(environment.progress) as log:
+            watched = environment.progress.task(f"solve with {capabilities.name}")
+            with watched, SolveLog(environment.progress) as log:
                 return recipe, solver.export(definition, inputs, log, folder=exported)
         except (ExecutionError, BuilderUnreachableError, UnsupportedBuilderError):
             raise

@@ -33,6 +33,8 @@ PACKAGES = f"{WORK}/packages"
 SCRIPT = f"{WORK}/upgrade"
 LISTS = f"{WORK}/lists"
 POLICY = "usr/sbin/policy-rc.d"
+MEMORY_FOR_FILES = 1 << 30
+"""Bytes that scripts may keep in /tmp: what they write there is in the builder's memory."""
 SOURCE = "packages"
 """The name of the `local` source."""
 
@@ -124,7 +126,7 @@ class RegularImage:
         )
 
     def _mounts(self) -> tuple[Mount, ...]:
-        mounts: list[Mount] = [llb.Tmpfs(dest=WORK), llb.Tmpfs(dest="/tmp")]
+        mounts: list[Mount] = [llb.Tmpfs(dest=WORK), llb.Tmpfs(dest="/tmp", size=MEMORY_FOR_FILES)]
         present = self._fs.lookup(POLICY, follow=False)
         folder = POLICY.rpartition("/")[0]
         if self._fs.resolve(folder) == folder and (present is None or present.type is FileType.FILE):
