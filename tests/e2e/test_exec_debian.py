@@ -19,11 +19,11 @@ from typing import Any
 import pytest
 
 from copacetic.cli import main
-from support.builders import open_builder
 from support.debian import build_root, layout_of, need, sources
 from support.distroless import KEYRING, distroless_layout
 from support.images import assert_valid_image
 from support.oracle import apt, differences, extract, install_debs, run_in
+from support.running import open_builder
 
 pytestmark = [pytest.mark.system]
 

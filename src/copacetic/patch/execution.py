@@ -11,6 +11,7 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TypeAlias
 
@@ -24,6 +25,7 @@ from copacetic.errors import (
     UnsupportedImageError,
 )
 from copacetic.llb.definition import Definition
+from copacetic.llb.graph import SourceOp
 from copacetic.llb.solver import Capabilities, ExportedLayer, Inputs
 from copacetic.oci import Digest, Platform
 from copacetic.oci.layerwriter import read_content
@@ -114,7 +116,8 @@ def run_recipe(
         exported = folder / "layers"
         exported.mkdir()
         try:
-            with SolveLog(environment.progress, capabilities.name) as log:
+            watched = environment.progress.task(f"solve with {capabilities.name}")
+            with watched, SolveLog(environment.progress) as log:
                 return recipe, solver.export(definition, inputs, log, folder=exported)
         except (ExecutionError, BuilderUnreachableError, UnsupportedBuilderError):
             raise
@@ -163,7 +166,9 @@ def _image_state(access: ImageAccess, digest: Digest, store: str, images: dict[s
         images[reference] = access.source
         return llb.image(reference)
     images[store] = access.source
-    return llb.oci_layout(_SENT, digest, store=store)
+    source = llb.oci_layout(_SENT, digest, store=store).vertex
+    assert isinstance(source, SourceOp)
+    return llb.State(replace(source, name=f"send {access.source.name}"))
 
 
 def stage(folder: Path, files: Mapping[str, Content]) -> Path:

@@ -20,9 +20,8 @@ _MAX_LABEL = 100
 class SolveLog:
     """An `Events` for one solve; leaving it ends what the solver left unfinished."""
 
-    def __init__(self, progress: Progress, where: str) -> None:
+    def __init__(self, progress: Progress) -> None:
         self._progress = progress
-        self._where = where
         self._running: dict[str, AbstractContextManager[Any]] = {}
         self._lock = Lock()
 
@@ -47,7 +46,7 @@ class SolveLog:
     def _start(self, event: Event, suffix: str = "") -> None:
         with self._lock:
             if event.vertex not in self._running:
-                label = f"{self._where}: {_printable(event.name)[:_MAX_LABEL]}{suffix}"
+                label = _printable(event.name)[:_MAX_LABEL] + suffix
                 task = self._running[event.vertex] = self._progress.task(label)
                 task.__enter__()
 

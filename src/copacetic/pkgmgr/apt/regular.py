@@ -31,7 +31,10 @@ WORK = "/run/copacetic"
 """In memory. Never a directory of a package's: apt could not be upgraded below a mount."""
 PACKAGES = f"{WORK}/packages"
 SCRIPT = f"{WORK}/upgrade"
+LISTS = f"{WORK}/lists"
 POLICY = "usr/sbin/policy-rc.d"
+MEMORY_FOR_FILES = 1 << 30
+"""Bytes that scripts may keep in /tmp: what they write there is in the builder's memory."""
 SOURCE = "packages"
 """The name of the `local` source."""
 
@@ -50,7 +53,7 @@ _OPTIONS = (
     # Cleared of its children an option of the image's can't be; these have only one value.
     f"Dir::Cache={WORK}",
     f"Dir::Log={WORK}",
-    f"Dir::State::lists={WORK}/lists",
+    f"Dir::State::lists={LISTS}",
     # Installing a file marks its package as wanted by somebody; the image's own marks stay as they are.
     f"Dir::State::extended_states={WORK}/extended_states",
     "Dpkg::Use-Pty=false",
@@ -96,7 +99,11 @@ class RegularImage:
         run = base.run(
             ("/bin/sh", SCRIPT, *_FLAGS, *verb),
             env={**_ENVIRONMENT, "COPACETIC_REPOSITORY_STATE": upgrade.repository_state},
-            mounts=(*self._mounts(), llb.Bind(dest=SCRIPT, source=script, selector="/upgrade")),
+            mounts=(
+                *self._mounts(),
+                llb.Tmpfs(dest=LISTS),  # apt makes no directory for its lists but below its own
+                llb.Bind(dest=SCRIPT, source=script, selector="/upgrade"),
+            ),
             proxy=upgrade.proxy,
             name="apt-get update and upgrade",
         )
@@ -119,7 +126,7 @@ class RegularImage:
         )
 
     def _mounts(self) -> tuple[Mount, ...]:
-        mounts: list[Mount] = [llb.Tmpfs(dest=WORK), llb.Tmpfs(dest="/tmp")]
+        mounts: list[Mount] = [llb.Tmpfs(dest=WORK), llb.Tmpfs(dest="/tmp", size=MEMORY_FOR_FILES)]
         present = self._fs.lookup(POLICY, follow=False)
         folder = POLICY.rpartition("/")[0]
         if self._fs.resolve(folder) == folder and (present is None or present.type is FileType.FILE):
