@@ -10,7 +10,7 @@ one after the other into one tree gives, which is how containerd and umoci do it
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 from copacetic.errors import CorruptLayerError, HostileLayerError, ImageError
 from copacetic.oci.filesystem import Entry, FileType, ImageFilesystem, LayeredView, hidden_versions
@@ -20,8 +20,11 @@ MAX_LINKS = 40
 _HIDDEN = "\0"
 """Marks an element of a read set as the older versions of a path; no path has it."""
 _HIDDEN_LIMIT = 1 << 30
-ContentLoader = Callable[[int, str, Row], bytes]
-"""Fetches a file that no index kept: position of the layer, path in it, row."""
+ContentLoader = Callable[[int, Mapping[str, Row]], Iterator[tuple[str, Iterable[bytes | memoryview]]]]
+"""
+Fetches files that no index kept, in one pass over the layer at a position: yields the path of each in it with its
+content, to be taken before the next is asked for.
+"""
 
 _TYPES = {
     "0": FileType.FILE,
@@ -67,6 +70,8 @@ class LayeredFilesystem:
     def __init__(self, indexes: Sequence[LayerIndex], loader: ContentLoader) -> None:
         self._indexes = tuple(indexes)
         self._loader = loader
+        self._loaded: dict[tuple[int, str], bytes] = {}
+        """What was read of layers: rare, so it is remembered."""
         self._nodes: dict[str, _Node] = {"": _Node(_IMPLICIT, None, (0, ""))}
         self._children: dict[str, set[str]] | None = None
         for position, index in enumerate(self._indexes):
@@ -80,8 +85,8 @@ class LayeredFilesystem:
         """Return this view with one layer more, whose content `loader` gives."""
         top = len(self._indexes)
 
-        def load(position: int, path: str, row: Row) -> bytes:
-            return (loader if position == top else self._loader)(position, path, row)
+        def load(position: int, rows: Mapping[str, Row]) -> Iterator[tuple[str, Iterable[bytes | memoryview]]]:
+            return (loader if position == top else self._loader)(position, rows)
 
         return LayeredFilesystem((*self._indexes, index), load)
 
@@ -127,8 +132,29 @@ class LayeredFilesystem:
         if node.row.size > limit:
             raise ImageError(f"{path} has {node.row.size} bytes, the limit is {limit}")
         layer, origin = node.origin
-        kept = self._indexes[layer].contents.get(origin)
-        return kept if kept is not None else self._loader(layer, origin, node.row)
+        return self._content(layer, origin, node.row)
+
+    def digest(self, paths: Iterable[str], algorithm: str) -> Mapping[str, str]:
+        """
+        Return the digests of regular files by their canonical paths, in hexadecimal; every layer is read at most once.
+
+        `algorithm` is one of `hashlib`'s.
+        """
+        wanted: dict[int, dict[str, Row]] = {}
+        names: dict[tuple[int, str], list[str]] = {}
+        for path in paths:
+            node = self._nodes[path]
+            layer, origin = node.origin
+            wanted.setdefault(layer, {})[origin] = node.row
+            names.setdefault((layer, origin), []).append(path)
+        found: dict[str, str] = {}
+        for layer, rows in wanted.items():
+            for origin, pieces in self._loader(layer, rows):
+                hasher = hashlib.new(algorithm, usedforsecurity=False)
+                for piece in pieces:
+                    hasher.update(piece)
+                found.update(dict.fromkeys(names[layer, origin], hasher.hexdigest()))
+        return found
 
     def iterdir(self, path: str) -> tuple[str, ...]:
         canonical = self.resolve(path)
@@ -162,9 +188,16 @@ class LayeredFilesystem:
                 continue
             if row.size > limit:
                 raise ImageError(f"{path} of layer {position} has {row.size} bytes, the limit is {limit}")
-            kept = index.contents.get(path)
-            found.append(kept if kept is not None else self._loader(position, path, row))
+            found.append(self._content(position, path, row))
         return tuple(found)
+
+    def _content(self, layer: int, path: str, row: Row) -> bytes:
+        kept = self._indexes[layer].contents.get(path, self._loaded.get((layer, path)))
+        if kept is None:
+            for _, pieces in self._loader(layer, {path: row}):
+                kept = self._loaded[layer, path] = b"".join(pieces)
+        assert kept is not None
+        return kept
 
     def _find(self, path: str, *, follow: bool) -> _Node | None:
         node = self._nodes.get(path)

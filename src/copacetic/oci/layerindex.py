@@ -11,7 +11,7 @@ from __future__ import annotations
 import hashlib
 import queue
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Self
 
@@ -285,6 +285,24 @@ def stream_layer(
             raise _translate(error, descriptor.digest) from error
         if finish is not None:
             finish(pump.plain_digest, pump.size)
+
+
+def extract_files(
+    stream: ByteStream, descriptor: Descriptor, diff_id: Digest | None, rows: Mapping[str, Row]
+) -> Iterator[tuple[str, Iterable[memoryview]]]:
+    """
+    Yield the paths of these rows with their content, to be taken before the next is asked for.
+
+    Raises as `stream_layer` does, and `CorruptLayerError` when one isn't there any more.
+    """
+    missing = dict(rows)
+    for entry, reader in stream_layer(stream, descriptor, diff_id):
+        row = missing.get(entry.path)
+        if row is not None and entry.offset == row.offset and entry.size == row.size:
+            del missing[entry.path]
+            yield entry.path, reader.content()
+    if missing:
+        raise CorruptLayerError(f"the layer {descriptor.digest} has no {min(missing)[:200]!r} any more")
 
 
 def scan_layer(
