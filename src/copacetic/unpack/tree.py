@@ -255,7 +255,8 @@ class TreeBuilder:
             if lower is None or not _is_same(lower, inode.entry):
                 return False
             groups.add(lower.link_group)
-        return len(inode.paths) == 1 or (len(groups) == 1 and "" not in groups)
+        # A file that shares nothing any more is another one than the lower layers' with several names.
+        return groups == {""} if len(inode.paths) == 1 else len(groups) == 1 and "" not in groups
 
     # -- inside ----------------------------------------------------------------------------------------------
 

@@ -151,5 +151,6 @@ def _check_path(entry: PayloadEntry, found: Mapping[str, PayloadEntry], label: s
         parent = parent.rpartition("/")[0]
     if entry.hardlink:
         target = found.get(entry.hardlink)
-        if target is None or target.type is not FileType.FILE:
+        # apk itself looks for a link's target only among files in directories.
+        if target is None or target.type is not FileType.FILE or not target.directory:
             raise PackageError(f"{label}: {entry.path!r} is a hard link to {entry.hardlink!r}, no file of it")
