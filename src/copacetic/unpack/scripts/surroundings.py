@@ -16,6 +16,7 @@ from copacetic.oci.filesystem import Entry, FileType
 from copacetic.unpack.scripts.changes import ChangeSet
 from copacetic.unpack.scripts.settled import COMMANDS, QUERIES, Question, ask
 from copacetic.unpack.scripts.shell.expansion import Value
+from copacetic.unpack.scripts.shell.interpret import Reached
 from copacetic.unpack.tree import TreeBuilder
 
 __all__ = ["ImageSurroundings"]
@@ -71,10 +72,18 @@ class ImageSurroundings:
         answers = [self.test_file("-e", path) for path in paths]
         return True if True in answers else None if None in answers else False
 
-    def ask(self, words: Sequence[Value]) -> bool | None:
+    def reach(self, command: Reached) -> bool | None:
         """Tell whether a query of the system's databases succeeds."""
-        known = [word for word in words if word is not None]
-        return ask(self.queries, self.tree, known) if len(known) == len(words) else None
+        known = [word for word in command.words if word is not None]
+        return ask(self.queries, self.tree, known) if len(known) == len(command.words) else None
+
+    def read_output(self, _words: Sequence[Value]) -> str | None:
+        """Nothing is known of output."""
+        return None
+
+    def find_paths(self, _pattern: str) -> tuple[str, ...] | None:
+        """Which paths there will be isn't known."""
+        return None
 
     def find_source(self, path: str) -> str | None:
         """Return a script that is in the image and stays as it is."""
