@@ -176,6 +176,10 @@ class TreeBuilder:
             self._set(canonical, inode)
         return canonical
 
+    def holds(self, canonical: str) -> bool:
+        """Tell whether what is at a canonical path was put there, whether or not the image has the same."""
+        return self._nodes.get(canonical) is not None
+
     def change(self, path: str, entry: Entry) -> None:
         """Give other attributes to something among the changes, under all its names."""
         inode = self._nodes.get(self.resolve(path, follow=False))

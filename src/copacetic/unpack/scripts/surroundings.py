@@ -19,7 +19,7 @@ from copacetic.unpack.scripts.shell.expansion import Value
 from copacetic.unpack.scripts.shell.interpret import Reached
 from copacetic.unpack.tree import TreeBuilder
 
-__all__ = ["ImageSurroundings"]
+__all__ = ["PROGRAM_FOLDERS", "ImageSurroundings", "test_entry"]
 
 PROGRAM_FOLDERS = ("usr/local/sbin", "usr/local/bin", "usr/sbin", "usr/bin", "sbin", "bin")
 MAX_SOURCE = 256 * 1024
@@ -64,7 +64,7 @@ class ImageSurroundings:
                 return operator in ("-e", "-f") or (None if operator not in ("-d", "-L", "-h") else False)
             if known in self.changes.added or known in self.changes.conffiles:
                 return None
-        return _test_entry(operator, self.tree.lookup(path, follow=not plain))
+        return test_entry(operator, self.tree.lookup(path, follow=not plain))
 
     def has_program(self, name: str) -> bool | None:
         """Tell whether a program is there to be run, under its path or in the usual folders."""
@@ -110,10 +110,11 @@ class ImageSurroundings:
             return path.lstrip("/")
 
 
-def _test_entry(operator: str, entry: Entry | None) -> bool | None:
+def test_entry(operator: str, entry: Entry | None) -> bool | None:
+    """Answer what `test` asks about an entry, as root."""
     if entry is None:
         return False
-    if operator in ("-e", "-r"):
+    if operator in ("-e", "-r", "-w"):
         return True
     if operator in _TYPES:
         return entry.type is _TYPES[operator]

@@ -41,6 +41,7 @@ from copacetic.unpack.scripts.shell.syntax import (
     Substitution,
     While,
     Word,
+    sole_command,
 )
 
 __all__ = ["CONFMODULE", "PROGRAM_SEARCHES", "Reached", "Surroundings", "reach_commands"]
@@ -160,8 +161,10 @@ class _Interpreter:
     def substitute(self, part: Substitution) -> Value:
         before, certain = len(self.reached), self.state.certain
         status = self.isolate(part.body)
-        if len(self.reached) == before + 1 and self.reached[before].certain == certain:
-            output = self.surroundings.read_output(self.reached[before].words)
+        sole = sole_command(part.body)
+        known = sole is not None and sole not in self._functions and len(self.reached) > before
+        if known and self.reached[-1].certain == certain:
+            output = self.surroundings.read_output(self.reached[-1].words)
             if output is not None:
                 return output
         silent = all(reached.words[0] in PROGRAM_SEARCHES for reached in self.reached[before:])
@@ -246,13 +249,10 @@ class _Interpreter:
         found, plain = list[Value](), True
         for word in node.words:
             for value in expand_fields(word, self.scope, self.substitute):
-                if value is None or not has_pattern(value):
-                    found.append(value)
-                    plain = plain and value is not None
-                    continue
-                paths = self.surroundings.find_paths(value) if is_unquoted(word) else None
-                # A pattern that matches nothing stays as it is written.
-                found += paths or [value]
+                paths: Sequence[Value] | None = None if value is None else [value]
+                if value is not None and has_pattern(value):
+                    paths = self.surroundings.find_paths(value) if is_unquoted(word) else None
+                found += paths or [value]  # a pattern that matches nothing stays as it is written
                 plain = plain and paths is not None
         return found, plain
 

@@ -182,6 +182,18 @@ def _find_assigned(nodes: tuple[Node, ...]) -> frozenset[str]:
     return frozenset(names)
 
 
+def sole_command(nodes: tuple[Node, ...]) -> str | None:
+    """Return the name of the only command, which `|| true` may follow; None for anything else."""
+    node = nodes[0] if len(nodes) == 1 else None
+    if isinstance(node, AndOr) and all(
+        operator == "||" and sole_command((other,)) in ("true", ":") for operator, other in node.rest
+    ):
+        node = node.first
+    if isinstance(node, Pipeline) and len(node.commands) == 1:
+        node = node.commands[0]
+    return _plain(node.words[0]) if isinstance(node, Simple) and node.words else None
+
+
 def _plain(word: Word) -> str:
     return "".join(part.text for part in word.parts if isinstance(part, Literal))
 
