@@ -156,6 +156,33 @@ def test_all_ways_give_the_same_layer(case: Case) -> None:
         assert platform["plan"]["strategy"] == "unpack"
 
 
+SCRIPTS = (
+    *("ca-certificates", "curl", "git", "man-db", "nginx-light", "openssh-client", "openssl", "php-cli"),
+    *("python3", "python3-certifi", "redis-server", "vim-tiny"),
+)
+
+
+@pytest.mark.xdist_group("like-apt")
+def test_an_image_with_many_scripts_is_what_apt_makes_of_it(tmp_path: Path) -> None:
+    """Certificates, byte code, alternatives, users, services: whatever packages derive by their scripts."""
+    need("umoci", "unshare", "chroot", root=True)
+    root = build_root("bookworm", packages=SCRIPTS, name="bookworm-scripts")
+    image, outcome = layout_of([root], tmp_path / "layout"), tmp_path / "outcome.json"
+    code = main(
+        ["patch", "-i", image, "--to", f"oci:{tmp_path / 'layout'}:exec", "--strategy", "exec", "-q",
+         "--addr", "worker://", "-o", str(outcome), "--cache-dir", str(tmp_path / "cache")]
+    )  # fmt: skip
+    assert code == 0
+    updates = json.loads(outcome.read_text())["platforms"][0]["plan"]["updates"]
+    real = extract(root, tmp_path / "real")
+    install_debs(real, [tmp_path / "cache/packages.v1" / update["sha256"] for update in updates])
+    unpack = ["umoci", "unpack", "--image", f"{tmp_path / 'layout'}:exec", str(tmp_path / "ours")]
+    subprocess.run(unpack, check=True, capture_output=True)
+
+    assert len(updates) > 30
+    assert differences(real, tmp_path / "ours/rootfs") == []
+
+
 @pytest.fixture(params=KINDS)
 def address(request: pytest.FixtureRequest) -> Iterator[str]:
     with open_builder(request.param) as found:

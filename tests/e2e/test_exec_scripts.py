@@ -190,6 +190,25 @@ def test_a_script_that_fails_is_named_with_its_last_words_and_nothing_is_publish
                      "--strategy", "unpack", "--ignore-errors").code == 0  # fmt: skip
 
 
+def test_a_report_decides_what_is_installed(case: Case, repository: Repository) -> None:
+    bar = Deb(name="bar", version="1.0", files={"usr/share/bar": file("old")})
+    repository.publish([upgrade(), replace(bar, version="1.1", files={"usr/share/bar": file("new")})])
+    image = image_on(build_root("bookworm"), case.folder / "layout", repository, [FOO, bar])
+    row = {"VulnerabilityID": "CVE-1", "PkgName": "foo", "InstalledVersion": "1.0", "FixedVersion": "1.1"}
+    results = [{"Class": "os-pkgs", "Type": "debian", "Vulnerabilities": [row | {"Severity": "HIGH"}]}]
+    report = case.folder / "report.json"
+    report.write_text(json.dumps({"SchemaVersion": 2, "Results": results}))
+
+    run = case.patch(image, "-r", str(report))
+
+    assert run.code == 0, run.err
+    root = case.unpacked()
+    assert (root / "usr/bin/foo").read_text() == "new"
+    assert (root / "usr/share/bar").read_text() == "old"
+    (platform,) = json.loads((case.folder / "outcome.json").read_text())["platforms"]
+    assert [f["vulnerabilityId"] for f in platform["findings"]["closed"]] == ["CVE-1"]
+
+
 def test_an_image_without_apt_is_upgraded_by_its_dpkg(case: Case, repository: Repository) -> None:
     image = image_on(
         build_root("bookworm"), case.folder / "layout", repository, [FOO], more={"usr/bin/.wh.apt-get": ""}
