@@ -130,7 +130,7 @@ class _Means:
         """BuildKit where an address says, or where it is found; else the worker. One solver for all platforms."""
         with self._lock:
             if self._solver is None:
-                self._solver = open_solver(self._settings)
+                self._solver = open_solver(self._settings, self._cache, self._progress)
             return self._solver
 
     def _open_tooling(self) -> ImageAccess:
@@ -216,7 +216,7 @@ class _Means:
         return Keychain(self._settings.auth_files)
 
 
-def open_solver(settings: Settings) -> Solver:
+def open_solver(settings: Settings, cache: Cache, progress: Progress) -> Solver:
     """
     Return whatever can run programs: the builder that the settings name, one that is found, or the local worker.
 
@@ -234,13 +234,16 @@ def open_solver(settings: Settings) -> Solver:
             if settings.builder.address is not None or not settings.worker:
                 raise
             tried.append(str(error))
-    from copacetic.worker import open_worker
+    from copacetic.worker import WorkerSettings, WorkerSolver
 
+    worker = WorkerSolver(WorkerSettings(cache=cache, progress=progress))
     try:
-        return open_worker()
+        worker.capabilities()
     except UnsupportedBuilderError as error:
+        worker.close()
         tried.append(str(error))
         raise UnsupportedBuilderError("; ".join(tried), hint=error.hint) from error
+    return worker
 
 
 @contextmanager

@@ -11,7 +11,8 @@ import msgspec
 from copacetic.cache import Bucket, Cache
 from copacetic.oci.descriptor import Descriptor, Digest
 from copacetic.oci.layered import LayeredFilesystem
-from copacetic.oci.layerindex import KEEP, LayerIndex, PathSelector, Row, extract_files, scan_layer
+from copacetic.oci.layerindex import KEEP, LayerIndex, PathSelector, Row, scan_layer
+from copacetic.oci.layerstream import extract_files
 from copacetic.oci.transport import Source
 from copacetic.progress import Progress
 

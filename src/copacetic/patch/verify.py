@@ -19,7 +19,8 @@ from copacetic.inventory import PackageDatabase, detect_database
 from copacetic.oci.change import Spooled
 from copacetic.oci.filesystem import FileType, ImageFilesystem
 from copacetic.oci.layered import LayeredFilesystem
-from copacetic.oci.layerindex import LayerIndex, Row, extract_files, scan_layer, unpack_text
+from copacetic.oci.layerindex import LayerIndex, Row, scan_layer, unpack_text
+from copacetic.oci.layerstream import extract_files
 from copacetic.oci.layerwriter import read_content
 from copacetic.patch.layer import NewLayer
 from copacetic.patch.match import match_findings

@@ -18,7 +18,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any, Self
 
-import copacetic
 from copacetic.errors import SolverError
 from copacetic.worker.inside.channel import Channel, Message
 from copacetic.worker.modes import Mode, ModeRefusedError
@@ -98,7 +97,7 @@ class Agent:
         """
         ours, theirs = socket.socketpair()
         config = json.dumps({"mode": mode.name, "folder": str(folder)})
-        home = str(Path(copacetic.__file__).resolve().parents[1])
+        home = str(Path(__file__).resolve().parents[2])
         said = tempfile.TemporaryFile()  # noqa: SIM115 - closed below, when the helper has it
         command = [sys.executable, "-IS", "-X", "utf8", "-c", _PROGRAM, home, str(theirs.fileno()), config]
         try:
