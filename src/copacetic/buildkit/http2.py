@@ -301,11 +301,11 @@ class Connection:
         if self._out:
             self._writable.notify_all()
 
-    def _fail(self, reason: str, *, at_once: bool = True) -> None:
+    def _fail(self, reason: str, *, hint: str | None = None, at_once: bool = True) -> None:
         with self.lock:
             if self.failure is not None:
                 return
-            self.failure = ConnectionLostError(reason)
+            self.failure = ConnectionLostError(reason, hint=hint)
             self._greeted.notify_all()
             self._writable.notify_all()
             for stream in self._streams.values():
@@ -328,6 +328,9 @@ class Connection:
             try:
                 if data:
                     self._stream.sendall(data)
+            except SolverError as error:
+                self._fail(str(error), hint=error.hint)
+                over = True
             except (OSError, ValueError) as error:
                 self._fail(_lost_because(self.name, error))
                 over = True
@@ -337,7 +340,7 @@ class Connection:
                 return
 
     def _read(self) -> None:
-        reason = f"{self.name} closed the connection"
+        reason, hint = f"{self.name} closed the connection", None
         try:
             while self.failure is None:
                 data = self._stream.recv(_READ)
@@ -348,8 +351,8 @@ class Connection:
                     for event in self._h2.receive_data(data):
                         self._handle(event)
                     self._flush()
-        except ConnectionLostError as error:
-            reason = str(error)
+        except SolverError as error:
+            reason, hint = str(error), error.hint
         except (OSError, ValueError) as error:
             reason = _lost_because(self.name, error)
         except Exception as error:  # whatever a hostile peer makes h2 raise
@@ -357,7 +360,7 @@ class Connection:
             reason = f"{self.name} doesn't speak HTTP/2 as it should: {str(error)[:200] or type(error).__name__}"
             with self.lock, suppress(Exception):
                 self._flush()
-        self._fail(reason)
+        self._fail(reason, hint=hint)
 
     def _handle(self, event: Any) -> None:
         kind = type(event).__name__

@@ -16,7 +16,7 @@ from pathlib import Path
 from copacetic.errors import CorruptLayerError, HostileLayerError, ImageError, SolverError, StorageError
 from copacetic.oci import Descriptor, Digest, ImageConfig, Index, Manifest, Platform
 from copacetic.oci.blobs import read_whole
-from copacetic.oci.layerindex import plain_layer
+from copacetic.oci.layerstream import plain_layer
 from copacetic.oci.manifest import CONFIG_LIMIT
 from copacetic.oci.transport import Source
 from copacetic.progress import Progress
