@@ -59,7 +59,7 @@ def capture(tree: int, before: Snapshot, builder: LayerBuilder, below: Stack, *,
         # Where a file took a directory's place, it hides what was in there already.
         info = Stack((tree,)).find(parent_of(path))
         if info is not None and stat.S_ISDIR(info[1].st_mode) and below.find(path) is not None:
-            builder.whiteout(join(builder.directory(parent_of(path)), path.rpartition("/")[2]))
+            builder.whiteout(path)
 
 
 def _is_below(path: str, folders: frozenset[str]) -> bool:

@@ -19,7 +19,7 @@ from copacetic.oci.layerwriter import write_layer
 from copacetic.worker.inside.channel import Channel, Message
 from copacetic.worker.inside.kinds import kind_of
 from copacetic.worker.inside.metadata import Owners
-from copacetic.worker.inside.stack import is_whiteout, join, lstat_at, scan_at
+from copacetic.worker.inside.stack import is_whiteout, join, list_at, lstat_at
 
 __all__ = ["run"]
 
@@ -85,4 +85,4 @@ def _walk(layer: int) -> Iterator[tuple[str, os.stat_result]]:
             yield path, info
             if not stat.S_ISDIR(info.st_mode):
                 continue
-        pending.extend(join(path, name) for name in sorted((e.name for e in scan_at(layer, path)), reverse=True))
+        pending.extend(join(path, name) for name in sorted((name for name, _ in list_at(layer, path)), reverse=True))
