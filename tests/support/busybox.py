@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import platform
+import shutil
 import subprocess
 import tarfile
 from pathlib import Path
@@ -12,7 +13,7 @@ import pytest
 
 from support.images import Image, TarItem, make_image, make_layer, tar_file
 
-_BUSYBOX = Path("/bin/busybox")
+_BUSYBOX = Path(shutil.which("busybox") or "/bin/busybox")
 
 
 def busybox_image() -> Image:

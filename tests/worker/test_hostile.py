@@ -18,6 +18,7 @@ from copacetic.errors import ExecutionError, SolverError
 from copacetic.llb.graph import Copy, MakeDirectory, MakeFile, Remove
 from copacetic.llb.solver import Inputs
 from copacetic.worker import WorkerSolver
+from copacetic.worker.inside.remove import remove_tree
 from support.builder import BASE
 from support.busybox import busybox_image
 from support.images import Image, MemorySource, TarItem, make_image, make_layer, make_tar, tar_file
@@ -32,6 +33,8 @@ def solver(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[WorkerSol
     modes = [request.param] if request.param else []
     with open_worker(tmp_path / "worker", modes=modes, images={BASE: busybox_image()}) as worker:
         yield worker
+    # Kept layers can be deeper than what cleans up after tests can go.
+    remove_tree(str(tmp_path / "worker"))
 
 
 def link(path: str, target: str) -> TarItem:
