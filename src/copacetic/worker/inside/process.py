@@ -137,6 +137,8 @@ def execute(
         os.chdir(process["cwd"])
     except OSError as error:
         raise RefusalError("missing", f"the working directory {process['cwd']!r}: {error.strerror}") from error
+    # Where there is no namespace that ends with us, at least the program itself does. A change of ids clears it.
+    linux.die_with_parent(signal.SIGKILL)
     linux.forbid_new_privileges()
     install_filter()
     environment = dict(process["env"])
