@@ -14,6 +14,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from copacetic.unpack.apk import busybox
+from copacetic.unpack.apk.accounts import make_account
 from copacetic.unpack.apk.commands import ApkJudge, find_changes
 from copacetic.unpack.apk.effects import Effect, do_command
 from copacetic.unpack.apk.live import LiveImage
@@ -70,6 +71,8 @@ class ScriptRunner:
     scheme: str
     epoch: int
     rehearsal: bool = False
+    busybox: str = ""
+    """The version of busybox that is there to be run; empty without one."""
     libc: tuple[str, str] | None = None
     """The old and the new version of the package that ldconfig belongs to, when it changes."""
 
@@ -168,6 +171,13 @@ class _Run:
         made = any(link is not None and link.target == f"/{binary}" for link in links)
         return Effect() if words[1:] == ["--install"] and made and not tree.holds(binary) else None
 
+    def do_account(self, words: list[str]) -> Effect | None:
+        """Make a user or a group, where the program is busybox's own."""
+        tree, program = self.runner.tree, self.live.find_program(words[0])
+        if program is None or tree.resolve(program) != tree.resolve(busybox.BINARY) or not self.runner.busybox:
+            return None
+        return make_account(tree, words, busybox=self.runner.busybox, mtime=self.runner.epoch)
+
     def do_ldconfig(self, words: list[str]) -> Effect | None:
         if len(words) > 1 and not all(word.startswith("/") for word in words[1:]):
             return None
@@ -202,6 +212,8 @@ class _Run:
 
 
 _SPECIAL: dict[str, Callable[[_Run, list[str]], Effect | None]] = {
+    "addgroup": _Run.do_account,
+    "adduser": _Run.do_account,
     "bbsuid": _Run.do_suid,
     "busybox": _Run.do_links,
     "busybox-extras": _Run.do_links,

@@ -85,7 +85,12 @@ class Upgrade:
             arguments=arguments,
             repeated=data in (before.get(name), before.get(_COUNTERPARTS.get(name, ""))),
         )
-        self.verdicts[package.key].append(self._runner.run(call))
+        self.verdicts[package.key].append(self._run(call))
+
+    def _run(self, call: ScriptCall) -> ScriptVerdict:
+        busybox = self.holders.find("busybox")
+        self._runner.busybox = busybox.version if busybox is not None else ""
+        return self._runner.run(call)
 
     def _fire(self, commit: Sequence[ApkPackage], done: Sequence[ApkPackage], touched: frozenset[str]) -> None:
         """Run the triggers of a commit; a verdict stands with the packages that set a trigger off."""
@@ -103,7 +108,7 @@ class Upgrade:
             text = self._trigger_text(interest.package, new)
             if text is None:
                 continue
-            verdict = self._runner.run(ScriptCall(interest.package, "trigger", text, heard))
+            verdict = self._run(ScriptCall(interest.package, "trigger", text, heard))
             causes = [p.key for p in commit if p.key == interest.package or self._touches(p, heard)]
             for key in causes or [package.key for package in commit]:
                 name = "trigger" if key == interest.package else f"trigger of {interest.package.partition(':')[0]}"
