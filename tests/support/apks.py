@@ -116,7 +116,9 @@ class Apk:
             lines.append(f"triggers = {' '.join(self.triggers)}")
         lines.append(f"datahash = {hashlib.sha256(data).hexdigest()}")
         text = "".join(f"{line}\n" for line in lines).encode()
-        scripts: list[Item] = [(f".{name}", Member(content=body.encode(), mode=0o755), {}) for name, body in self.scripts.items()]
+        scripts: list[Item] = [
+            (f".{name}", Member(content=body.encode(), mode=0o755), {}) for name, body in self.scripts.items()
+        ]
         return member([(".PKGINFO", Member(content=text), {}), *scripts], last=False)
 
     def to_bytes(self, sign: Callable[[bytes], bytes] | None = None) -> bytes:
@@ -161,7 +163,7 @@ def write_repository(folder: Path, apks: Iterable[Apk], *, architecture: str = A
     for apk in apks:
         apk.write(below)
         rows.append("".join(f"{letter}:{value}\n" for letter, value in apk.row().items()))
-    index = "\n".join(rows).encode()
+    index = "".join(f"{row}\n" for row in rows).encode()
     entry: Item = ("APKINDEX", Member(content=index), {})
     (below / "APKINDEX.tar.gz").write_bytes(member([entry], last=True))
     return folder

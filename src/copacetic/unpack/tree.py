@@ -176,6 +176,10 @@ class TreeBuilder:
             self._set(canonical, inode)
         return canonical
 
+    def holds(self, canonical: str) -> bool:
+        """Tell whether what is at a canonical path was put there, whether or not the image has the same."""
+        return self._nodes.get(canonical) is not None
+
     def change(self, path: str, entry: Entry) -> None:
         """Give other attributes to something among the changes, under all its names."""
         inode = self._nodes.get(self.resolve(path, follow=False))
@@ -255,7 +259,8 @@ class TreeBuilder:
             if lower is None or not _is_same(lower, inode.entry):
                 return False
             groups.add(lower.link_group)
-        return len(inode.paths) == 1 or (len(groups) == 1 and "" not in groups)
+        # A file that shares nothing any more is another one than the lower layers' with several names.
+        return groups == {""} if len(inode.paths) == 1 else len(groups) == 1 and "" not in groups
 
     # -- inside ----------------------------------------------------------------------------------------------
 

@@ -39,7 +39,7 @@ class _Inode:
     """A file of the payload, under however many names."""
 
     entry: Entry
-    content: Spooled | None
+    content: Spooled | bytes | None
     placed: str = ""
     """Where the first of its names went; empty as long as none did."""
 

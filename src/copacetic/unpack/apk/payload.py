@@ -22,10 +22,12 @@ from copacetic.oci.filesystem import FileType
 from copacetic.repository.apk.package import ApkEntry
 from copacetic.unpack.apk.package import ApkPackage
 
-__all__ = ["PayloadEntry", "Payloads", "list_payload", "spool_payload", "spool_payloads"]
+__all__ = ["PayloadEntry", "Payloads", "list_payloads", "spool_payload", "spool_payloads"]
 
 SIZE_FLOOR = 64 * 1024**2
 """A payload may have this much more than twice what the package says is installed."""
+MAX_KEPT = 4 * 1024**2
+_KEPT = ("etc/", "bin/busybox", "usr/bin/busybox")
 _KEEP = ".keep_"
 """Files with more after this only keep a directory in a source tree; apk installs none of them."""
 _TYPES: Mapping[str, FileType] = {
@@ -44,7 +46,7 @@ class PayloadEntry:
     """One path of a package, in the package's order."""
 
     raw: ApkEntry
-    content: Spooled | None = None
+    content: Spooled | bytes | None = None
     sha256: str = ""
 
     @property
@@ -106,9 +108,11 @@ def spool_payload(package: ApkPackage, spool: Path) -> tuple[PayloadEntry, ...]:
         raise StorageError(f"{spool}: {error.strerror or error}") from error
 
 
-def list_payload(package: ApkPackage) -> tuple[PayloadEntry, ...]:
-    """Describe a payload without its content, which is checked all the same."""
-    return () if package.is_virtual else _read(package, Path(), None)
+def list_payloads(packages: Sequence[ApkPackage], *, workers: int = 2) -> Payloads:
+    """Describe payloads, checked all the same, with the content of only the files that scripts may ask about."""
+    with ThreadPoolExecutor(workers) as pool:
+        found = pool.map(lambda package: () if package.is_virtual else _read(package, Path(), None), packages)
+        return {package.key: entries for package, entries in zip(packages, found, strict=True)}
 
 
 def _read(package: ApkPackage, spool: Path, out: BinaryIO | None) -> tuple[PayloadEntry, ...]:
@@ -124,16 +128,26 @@ def _read(package: ApkPackage, spool: Path, out: BinaryIO | None) -> tuple[Paylo
             left -= raw.size
             if left < 0:
                 raise PackageError(f"{package.label}: much larger than the {package.installed_size} bytes it says")
-            digest = hashlib.sha256()
-            for piece in content:
-                digest.update(piece)
-                if out is not None:
-                    out.write(piece)
-            entry = PayloadEntry(raw, Spooled(spool, offset, raw.size), digest.hexdigest())
+            keep = out is None and raw.size <= MAX_KEPT and raw.path.startswith(_KEPT)
+            sha256, kept = _take(content, out, keep=keep)
+            entry = PayloadEntry(raw, kept if out is None else Spooled(spool, offset, raw.size), sha256)
             offset += raw.size
         _check_path(entry, found, package.label)
         found[raw.path] = entry
     return tuple(found.values())
+
+
+def _take(content: Iterator[memoryview], out: BinaryIO | None, *, keep: bool) -> tuple[str, bytes | None]:
+    """Read a file; returns its SHA-256, and its bytes if they are to be kept."""
+    digest = hashlib.sha256()
+    kept = bytearray()
+    for piece in content:
+        digest.update(piece)
+        if out is not None:
+            out.write(piece)
+        elif keep:
+            kept += piece
+    return digest.hexdigest(), bytes(kept) if keep else None
 
 
 def _check_path(entry: PayloadEntry, found: Mapping[str, PayloadEntry], label: str) -> None:
@@ -151,5 +165,6 @@ def _check_path(entry: PayloadEntry, found: Mapping[str, PayloadEntry], label: s
         parent = parent.rpartition("/")[0]
     if entry.hardlink:
         target = found.get(entry.hardlink)
-        if target is None or target.type is not FileType.FILE:
+        # apk itself looks for a link's target only among files in directories.
+        if target is None or target.type is not FileType.FILE or not target.directory:
             raise PackageError(f"{label}: {entry.path!r} is a hard link to {entry.hardlink!r}, no file of it")

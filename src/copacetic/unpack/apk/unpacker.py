@@ -11,19 +11,15 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from copacetic.errors import PackageError, UnsupportedImageError
+from copacetic.errors import NeedsExecutionError, PackageError, UnsupportedImageError
 from copacetic.inventory import PackageDatabase
 from copacetic.inventory.apk import ApkChange, ApkDatabase
 from copacetic.oci.filesystem import Entry, FileType, ImageFilesystem
 from copacetic.unpack import Composition, FetchedPackage
-from copacetic.unpack.apk.directories import Directories
-from copacetic.unpack.apk.holders import Holder, Holders
-from copacetic.unpack.apk.install import Installer
 from copacetic.unpack.apk.package import ApkPackage, load_package
-from copacetic.unpack.apk.payload import spool_payloads
-from copacetic.unpack.apk.protected import ProtectedPaths
-from copacetic.unpack.tree import TreeBuilder
-from copacetic.updates import ScriptVerdict
+from copacetic.unpack.apk.payload import list_payloads, spool_payloads
+from copacetic.unpack.apk.upgrade import HOOKS, Upgrade
+from copacetic.updates import ScriptClass, ScriptVerdict
 
 __all__ = ["ApkUnpacker"]
 
@@ -46,40 +42,51 @@ class ApkUnpacker:
         return cls(fs, database)
 
     def classify(self, packages: Sequence[FetchedPackage]) -> Mapping[str, tuple[ScriptVerdict, ...]]:
-        """See `Unpacker.classify`."""
-        return {package.key: () for package in self._load(packages)}
+        """See `Unpacker.classify`. The whole upgrade is rehearsed, as a script's effect depends on when it runs."""
+        loaded = self._load(packages)
+        if not self._runs_anything(loaded):
+            return {package.key: () for package in loaded}
+        rehearsal = Upgrade(self._fs, self._database, loaded, epoch=0, rehearsal=True)
+        rehearsal.run(list_payloads(loaded, workers=WORKERS))
+        return {key: tuple(verdicts) for key, verdicts in rehearsal.verdicts.items()}
 
     def newest_mtime(self, packages: Sequence[FetchedPackage]) -> int:
         """See `Unpacker.newest_mtime`."""
         return max((package.built for package in self._load(packages)), default=0)
 
     def compose(self, packages: Sequence[FetchedPackage], *, epoch: int, scratch: Path) -> Composition:
-        """See `Unpacker.compose`. The packages are installed in the order in which they come."""
+        """
+        See `Unpacker.compose`. The packages are installed in the order in which they come. Raises
+        `NeedsExecutionError` for a package that can't be installed this way.
+        """
         loaded = self._load(packages)
         with spool_payloads(loaded, scratch, workers=WORKERS) as wait:
-            tree = TreeBuilder(self._fs)
-            database = self._database
-            holders = Holders((Holder.of(p, database.record(p)) for p in database.packages()), database.tools)
-            installer = Installer(tree, holders, ProtectedPaths.read(self._fs))
+            upgrade = Upgrade(self._fs, self._database, loaded, epoch=epoch)
             payloads = wait()
-            installed: dict[str, Holder] = {}
-            for commit in _commits(loaded):
-                directories = Directories(tree, holders, database.tools)
-                for package in commit:
-                    installed[package.key] = installer.install(package, payloads[package.key], directories)
-                directories.settle()
+        upgrade.run(payloads)
+        _refuse_execution(upgrade)
+        tree = upgrade.tree
         changes = [
             ApkChange(
-                record=installed[package.key].record(),
+                record=upgrade.installed[package.key].record(),
                 scripts=package.scripts,
                 triggers=package.triggers,
                 replaces=package.installed,
             )
             for package in loaded
         ]
-        for path, content in database.rewrite(changes, altered=holders.altered(), now=epoch).items():
+        files = self._database.rewrite(changes, altered=upgrade.holders.altered(), now=epoch)
+        for path, content in files.items():
             tree.put(path, Entry(type=FileType.FILE, mode=0o644, mtime=epoch), content)
-        return Composition(changes=tree.finish(), notes=tuple(installer.notes))
+        return Composition(changes=tree.finish(), notes=tuple(upgrade.notes))
+
+    def _runs_anything(self, packages: Sequence[ApkPackage]) -> bool:
+        database = self._database
+        return (
+            any(package.scripts for package in packages)
+            or any(database.triggers(package) for package in database.packages())
+            or bool(self._fs.iterdir(HOOKS))
+        )
 
     def _load(self, packages: Sequence[FetchedPackage]) -> list[ApkPackage]:
         """Open the files, each once, in the order given."""
@@ -94,8 +101,8 @@ class ApkUnpacker:
         return list(found.values())
 
 
-def _commits(packages: Sequence[ApkPackage]) -> list[Sequence[ApkPackage]]:
-    """Return what apk does in one go: first the upgrade of itself with what that needs, then the rest."""
-    own = next((n for n, p in enumerate(packages) if p.name == "apk-tools" and p.installed is not None), None)
-    parts = [packages] if own is None else [packages[: own + 1], packages[own + 1 :]]
-    return [part for part in parts if part]
+def _refuse_execution(upgrade: Upgrade) -> None:
+    for verdicts in upgrade.verdicts.values():
+        for verdict in verdicts:
+            if verdict.verdict is ScriptClass.NEEDS_EXECUTION:
+                raise NeedsExecutionError(f"{verdict.package}: {verdict.script} would have to be run: {verdict.reason}")

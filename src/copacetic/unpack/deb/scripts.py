@@ -266,7 +266,13 @@ class _Nothing(Surroundings):
     def has_program(self, name: str) -> bool | None:
         return None
 
-    def ask(self, words: Sequence[str | None]) -> bool | None:
+    def reach(self, command: Reached) -> bool | None:
+        return None
+
+    def read_output(self, words: Sequence[str | None]) -> str | None:
+        return None
+
+    def find_paths(self, pattern: str) -> tuple[str, ...] | None:
         return None
 
     def find_source(self, path: str) -> str | None:

@@ -16,9 +16,10 @@ from copacetic.oci.filesystem import Entry, FileType
 from copacetic.unpack.scripts.changes import ChangeSet
 from copacetic.unpack.scripts.settled import COMMANDS, QUERIES, Question, ask
 from copacetic.unpack.scripts.shell.expansion import Value
+from copacetic.unpack.scripts.shell.interpret import Reached
 from copacetic.unpack.tree import TreeBuilder
 
-__all__ = ["ImageSurroundings"]
+__all__ = ["PROGRAM_FOLDERS", "ImageSurroundings", "test_entry"]
 
 PROGRAM_FOLDERS = ("usr/local/sbin", "usr/local/bin", "usr/sbin", "usr/bin", "sbin", "bin")
 MAX_SOURCE = 256 * 1024
@@ -63,7 +64,7 @@ class ImageSurroundings:
                 return operator in ("-e", "-f") or (None if operator not in ("-d", "-L", "-h") else False)
             if known in self.changes.added or known in self.changes.conffiles:
                 return None
-        return _test_entry(operator, self.tree.lookup(path, follow=not plain))
+        return test_entry(operator, self.tree.lookup(path, follow=not plain))
 
     def has_program(self, name: str) -> bool | None:
         """Tell whether a program is there to be run, under its path or in the usual folders."""
@@ -71,10 +72,18 @@ class ImageSurroundings:
         answers = [self.test_file("-e", path) for path in paths]
         return True if True in answers else None if None in answers else False
 
-    def ask(self, words: Sequence[Value]) -> bool | None:
+    def reach(self, command: Reached) -> bool | None:
         """Tell whether a query of the system's databases succeeds."""
-        known = [word for word in words if word is not None]
-        return ask(self.queries, self.tree, known) if len(known) == len(words) else None
+        known = [word for word in command.words if word is not None]
+        return ask(self.queries, self.tree, known) if len(known) == len(command.words) else None
+
+    def read_output(self, _words: Sequence[Value]) -> str | None:
+        """Nothing is known of output."""
+        return None
+
+    def find_paths(self, _pattern: str) -> tuple[str, ...] | None:
+        """Which paths there will be isn't known."""
+        return None
 
     def find_source(self, path: str) -> str | None:
         """Return a script that is in the image and stays as it is."""
@@ -101,10 +110,11 @@ class ImageSurroundings:
             return path.lstrip("/")
 
 
-def _test_entry(operator: str, entry: Entry | None) -> bool | None:
+def test_entry(operator: str, entry: Entry | None) -> bool | None:
+    """Answer what `test` asks about an entry, as root."""
     if entry is None:
         return False
-    if operator in ("-e", "-r"):
+    if operator in ("-e", "-r", "-w"):
         return True
     if operator in _TYPES:
         return entry.type is _TYPES[operator]

@@ -136,10 +136,20 @@ def _search(machine: Machine, node: Simple, words: Sequence[Value]) -> Status:
 
 
 def _exec(machine: Machine, node: Simple, words: Sequence[Value]) -> Status:
+    if len(words) == 1:
+        return None
+    status = machine.note(node.line, tuple(words[1:]), ())
+    machine.state.stopped = "exit"
+    return status
+
+
+def _jump(machine: Machine, _node: Simple, words: Sequence[Value]) -> Status:
+    """Leave a round of a loop; where several loops are meant, go on as if it were not known."""
     if len(words) > 1:
-        machine.note(node.line, tuple(words[1:]), ())
-        machine.state.stopped = "exit"
-    return None
+        machine.state.certain = False
+    elif machine.in_loop():
+        machine.state.stopped = words[0] or ""
+    return True
 
 
 def _known(machine: Machine, _node: Simple, words: Sequence[Value]) -> Status:
@@ -175,7 +185,8 @@ BUILTINS: Mapping[str, Builtin] = {
         ("trap", _trap),
         ("exec", _exec),
         ("command which type", _search),
-        ("break continue umask wait", _ignore),
+        ("break continue", _jump),
+        ("umask wait", _ignore),
         (" ".join(f"db_{verb}" for verb in _DEBCONF.split()), _debconf),
     )
     for name in names.split()

@@ -22,6 +22,7 @@ __all__ = [
     "expand_pattern",
     "expand_value",
     "has_pattern",
+    "is_unquoted",
     "matches_pattern",
 ]
 
@@ -169,6 +170,11 @@ def expand_pattern(word: Word, scope: Scope, run: Run) -> Value:
 def has_pattern(value: str) -> bool:
     """Tell whether a field would be expanded to path names."""
     return any(char in value for char in "*?[")
+
+
+def is_unquoted(word: Word) -> bool:
+    """Tell whether nothing in a word is quoted, so that patterns in it are expanded to path names."""
+    return not any(part.quoted for part in word.parts)
 
 
 def matches_pattern(value: str, pattern: str) -> bool:

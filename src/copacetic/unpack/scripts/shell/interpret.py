@@ -9,6 +9,7 @@ reach with the given arguments in a clean environment; there may be more.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 
 from copacetic.unpack.scripts.shell.builtin import BUILTINS, CONFMODULE, PROGRAM_SEARCHES
@@ -20,11 +21,13 @@ from copacetic.unpack.scripts.shell.expansion import (
     expand_pattern,
     expand_value,
     has_pattern,
+    is_unquoted,
     matches_pattern,
 )
-from copacetic.unpack.scripts.shell.machine import MAX_CALLS, Reached, State, Status, Surroundings
+from copacetic.unpack.scripts.shell.machine import MAX_CALLS, Reached, State, Status, Surroundings, merge_states
 from copacetic.unpack.scripts.shell.syntax import (
     AndOr,
+    AssignedNames,
     Case,
     For,
     Function,
@@ -38,13 +41,13 @@ from copacetic.unpack.scripts.shell.syntax import (
     Substitution,
     While,
     Word,
-    find_assigned,
-    has_jump,
+    sole_command,
 )
 
 __all__ = ["CONFMODULE", "PROGRAM_SEARCHES", "Reached", "Surroundings", "reach_commands"]
 
 _NOWHERE = frozenset(("/dev/null", "/dev/stderr", "/dev/stdout", "/dev/tty"))
+_JUMPS = frozenset(("break", "continue"))
 MAX_STEPS = 50_000
 MAX_ROUNDS = 64
 
@@ -76,8 +79,12 @@ class _Interpreter:
         self._locals: list[dict[str, tuple[bool, Value]]] = []
         self._functions: dict[str, Node] = {}
         self._returned: list[list[State]] = []
+        self._jumped: list[list[State]] = []
+        """For each loop around, the states in which a round may have been left early."""
+        self._ended = Counter[str]()
+        """How often a path was seen to end the script (`exit`) or a function (`return`)."""
         self._steps = 0
-        self._assigned: dict[tuple[int, int], frozenset[str]] = {}
+        self._assigned = AssignedNames()
 
     # -- control ---------------------------------------------------------------------------------------------
 
@@ -116,14 +123,14 @@ class _Interpreter:
 
     def choose(self, *alternatives: Callable[[], object]) -> None:
         """Follow all alternatives from here, and go on with what they have in common."""
-        start = self.state
+        start, ended = self.state, self._ended.copy()
         ends: list[State] = []
         for alternative in alternatives:
             self.state = start.copy()
             self.state.certain = False
             alternative()
             ends.append(self.state)
-        self._merge(ends, certain=start.certain)
+        self._merge(ends, certain=start.certain and self._ended == ended)
 
     def _maybe(self, node: Node) -> Status:
         """Follow a command that may be left out, and return its own status."""
@@ -132,34 +139,34 @@ class _Interpreter:
         return statuses[0]
 
     def _merge(self, ends: Sequence[State], *, certain: bool) -> None:
-        alive = [state for state in ends if not state.stopped]
         for state in ends:
             if state.stopped == "return" and self._returned:
                 self._returned[-1].append(state)
-        if not alive:
-            stopped = "return" if any(state.stopped == "return" for state in ends) else "exit"
-            self.state = State(ends[0].variables.copy(), ends[0].arguments, stopped, certain=False)
-            return
-        merged = alive[0].copy()
-        for state in alive[1:]:
-            merged.variables.merge(state.variables)
-            if state.arguments != merged.arguments:
-                merged.arguments = None
-        merged.certain = certain and len(alive) == len(ends)
-        self.state = merged
+                self._ended["return"] += 1
+            elif state.stopped in _JUMPS:
+                self._jumped[-1].append(state)
+            else:
+                self._ended[state.stopped] += bool(state.stopped)
+        self.state = merge_states(ends, certain=certain)
 
     def isolate(self, nodes: Sequence[Node]) -> Status:
         """Run in a subshell: whatever happens to variables there is gone afterwards."""
-        saved, functions = self.state, dict(self._functions)
+        saved, functions, counted = self.state, dict(self._functions), self._ended.copy()
         self.state = saved.copy()
         status = self.run(nodes)
         ended = self.state.stopped
-        self.state, self._functions = saved, functions
+        self.state, self._functions, self._ended = saved, functions, counted
         return None if ended else status
 
     def substitute(self, part: Substitution) -> Value:
-        before = len(self.reached)
+        before, certain = len(self.reached), self.state.certain
         status = self.isolate(part.body)
+        sole = sole_command(part.body)
+        known = sole is not None and sole not in self._functions and len(self.reached) > before
+        if known and self.reached[-1].certain == certain:
+            output = self.surroundings.read_output(self.reached[-1].words)
+            if output is not None:
+                return output
         silent = all(reached.words[0] in PROGRAM_SEARCHES for reached in self.reached[before:])
         return "" if status is False and silent else None
 
@@ -223,30 +230,72 @@ class _Interpreter:
         return self.run(body) if answer else self._arms(subject, arms[1:])
 
     def _for(self, node: For) -> Status:
-        values: list[Value] = []
-        if node.words is None:
-            values = [None] if self.state.arguments is None else list(self.state.arguments)
-        for word in node.words or ():
-            values += expand_fields(word, self.scope, self.substitute)
-        plain = all(value is not None and not has_pattern(value) for value in values)
-        if plain and len(values) <= MAX_ROUNDS and not has_jump(node.body):
-            for value in values:
-                self.state.variables.assign(node.name, value)
-                self.run(node.body)
+        values, plain = self._loop_values(node)
+        if plain and len(values) <= MAX_ROUNDS:
+            self._rounds(node.body, node.name, values)
             return None
         self._forget(node.body)
         self.state.variables.assign(node.name, None)
-        self.choose(lambda: self.run(node.body), lambda: None)
+        self.choose(lambda: self._rounds(node.body, "", [None]), lambda: None)
         self.state.variables.assign(node.name, None)
         self._forget(node.body)
         return None
+
+    def _loop_values(self, node: For) -> tuple[list[Value], bool]:
+        """Return what a loop goes through, and whether that is known."""
+        if node.words is None:
+            values: list[Value] = [None] if self.state.arguments is None else list(self.state.arguments)
+            return values, all(value is not None and not has_pattern(value) for value in values)
+        found, plain = list[Value](), True
+        for word in node.words:
+            for value in expand_fields(word, self.scope, self.substitute):
+                paths: Sequence[Value] | None = None if value is None else [value]
+                if value is not None and has_pattern(value):
+                    paths = self.surroundings.find_paths(value) if is_unquoted(word) else None
+                found += paths or [value]  # a pattern that matches nothing stays as it is written
+                plain = plain and paths is not None
+        return found, plain
+
+    def _rounds(self, body: tuple[Node, ...], name: str, values: Sequence[Value]) -> None:
+        """Run a loop's body for each value of a variable (or just so), and go on from wherever it may have ended."""
+        certain, ended = self.state.certain, self._ended.copy()
+        left: list[State] = []
+        for value in values:
+            if name:
+                self.state.variables.assign(name, value)
+            if self._round(body, left) or self.state.stopped:
+                break
+        if left:
+            self._merge([*left, self.state], certain=certain and self._ended == ended)
+
+    def _round(self, body: tuple[Node, ...], left: list[State]) -> bool:
+        """Run a loop's body once; states that may leave the loop go to `left`. Returns whether it ends for certain."""
+        certain, ended = self.state.certain, self._ended.copy()
+        self._jumped.append([])
+        self.run(body)
+        jumped = self._jumped.pop()
+        breaks = self.state.stopped == "break"
+        if self.state.stopped in _JUMPS:
+            self.state.stopped = ""
+        going = [state for state in jumped if state.stopped == "continue"]
+        left += (state for state in jumped if state.stopped == "break")
+        for state in jumped:
+            state.stopped = ""
+        if breaks and going:
+            left.append(self.state)
+            self.state = going.pop()
+            breaks = False
+        if going:
+            self._merge([*going, self.state], certain=certain and self._ended == ended)
+        self.state.certain = self.state.certain and not left
+        return breaks
 
     def _while(self, node: While) -> Status:
         loop = (*node.condition, *node.body)
         self._forget(loop)
         status = self.run(node.condition)
         if status is not False and not self.state.stopped:
-            self.choose(lambda: self.run(node.body), lambda: None)
+            self.choose(lambda: self._rounds(node.body, "", [None]), lambda: None)
         self._forget(loop)
         return None
 
@@ -258,22 +307,14 @@ class _Interpreter:
 
     def _forget(self, nodes: tuple[Node, ...]) -> None:
         """Take every variable that these commands may set for unknown, as a loop's first round is not its last."""
-        names = self._find_assigned(nodes)
+        names = self._assigned.find(nodes)
         if names & self._functions.keys():
-            names = names.union(*(self._find_assigned((body,)) for body in self._functions.values()))
+            names = names.union(*(self._assigned.find((body,)) for body in self._functions.values()))
         self.state.variables.forget(names)
         if names & {".", "source", "eval"}:
             self.state.variables.forget_all()
         if names & {"shift", "set"}:
             self.state.arguments = None
-
-    def _find_assigned(self, nodes: tuple[Node, ...]) -> frozenset[str]:
-        """Remember the answer by the first node, which the tree keeps alive."""
-        key = id(nodes[0]) if nodes else 0
-        found = self._assigned.get((key, len(nodes)))
-        if found is None:
-            found = self._assigned[key, len(nodes)] = find_assigned(nodes)
-        return found
 
     # -- simple commands -------------------------------------------------------------------------------------
 
@@ -296,8 +337,7 @@ class _Interpreter:
         function = self._functions.get(command) if command is not None else None
         builtin = BUILTINS.get(command) if command is not None else None
         if function is None and builtin is None:
-            self.note(node.line, tuple(words), writes)
-            return self.surroundings.ask(words)
+            return self.note(node.line, tuple(words), writes)
         if writes:
             self.note(node.line, (":",), writes)
         if function is not None:
@@ -317,13 +357,18 @@ class _Interpreter:
                 writes.append(target)
         return tuple(writes)
 
-    def note(self, line: int, words: tuple[Value, ...], writes: tuple[Value, ...]) -> None:
-        self.reached.append(Reached(line, words, writes, self.state.certain))
+    def in_loop(self) -> bool:
+        return bool(self._jumped)
+
+    def note(self, line: int, words: tuple[Value, ...], writes: tuple[Value, ...]) -> Status:
+        command = Reached(line, words, writes, self.state.certain)
+        self.reached.append(command)
+        return self.surroundings.reach(command)
 
     def call(self, body: Node, arguments: Sequence[Value]) -> Status:
         if len(self._returned) >= MAX_CALLS:
             raise ShellSyntaxError("calls nested too deeply to follow")
-        saved, certain = self.state.arguments, self.state.certain
+        saved, certain, counted = self.state.arguments, self.state.certain, self._ended.copy()
         # A pattern is expanded before a function sees it.
         self.state.arguments = tuple(None if value is None or has_pattern(value) else value for value in arguments)
         self._returned.append([])
@@ -332,13 +377,13 @@ class _Interpreter:
         returned = self._returned.pop()
         if returned or self.state.stopped == "return":
             ends = [*returned, self.state]
-            exits = self.state.stopped == "exit"
-            for state in returned:
-                state.stopped = ""
-            self.state.stopped = "" if self.state.stopped == "return" else self.state.stopped
+            exits = self.state.stopped == "exit" or self._ended["exit"] != counted["exit"]
+            for state in ends:
+                state.stopped = "" if state.stopped == "return" else state.stopped
             self._merge(ends, certain=certain)
             self.state.certain = certain and not exits
             status = None
+        self._ended["return"] = counted["return"]
         for name, (known, value) in self._locals.pop().items():
             if known:
                 self.state.variables.assign(name, value)

@@ -14,7 +14,7 @@ from typing import Protocol
 from copacetic.unpack.scripts.shell.expansion import Scope, Value, Variables
 from copacetic.unpack.scripts.shell.syntax import Node, Simple, Substitution
 
-__all__ = ["Machine", "Reached", "State", "Status", "Surroundings"]
+__all__ = ["Machine", "Reached", "State", "Status", "Surroundings", "merge_states"]
 
 MAX_CALLS = 16
 Status = bool | None
@@ -42,8 +42,19 @@ class Surroundings(Protocol):
 
     def has_program(self, name: str) -> bool | None: ...
 
-    def ask(self, words: Sequence[Value]) -> bool | None:
-        """Whether a command that changes nothing succeeds."""
+    def reach(self, command: Reached) -> bool | None:
+        """
+        Whether a command succeeds that the script may run. They come in the script's order: who simulates a script
+        does what a certain one does, and answers from then on accordingly.
+        """
+        ...
+
+    def read_output(self, words: Sequence[Value]) -> str | None:
+        """What a command that only asks would print, without the last newline."""
+        ...
+
+    def find_paths(self, pattern: str) -> tuple[str, ...] | None:
+        """The paths that match a pattern, in the shell's order."""
         ...
 
     def find_source(self, path: str) -> str | None:
@@ -56,11 +67,26 @@ class State:
     variables: Variables
     arguments: tuple[Value, ...] | None
     stopped: str = ""
-    """How this path ended: `exit`, `return`, or not at all."""
+    """How this path ended: `exit`, `return`, `break`, `continue`, or not at all."""
     certain: bool = True
 
     def copy(self) -> State:
         return State(self.variables.copy(), self.arguments, self.stopped, self.certain)
+
+
+def merge_states(ends: Sequence[State], *, certain: bool) -> State:
+    """Return what several paths have in common where they meet; those that ended don't get there."""
+    alive = [state for state in ends if not state.stopped]
+    if not alive:
+        stopped = "return" if any(state.stopped == "return" for state in ends) else "exit"
+        return State(ends[0].variables.copy(), ends[0].arguments, stopped, certain=False)
+    merged = alive[0].copy()
+    for state in alive[1:]:
+        merged.variables.merge(state.variables)
+        if state.arguments != merged.arguments:
+            merged.arguments = None
+    merged.certain = certain and len(alive) == len(ends)
+    return merged
 
 
 class Machine(Protocol):
@@ -79,7 +105,11 @@ class Machine(Protocol):
         """How many calls deep the script is."""
         ...
 
-    def note(self, line: int, words: tuple[Value, ...], writes: tuple[Value, ...]) -> None: ...
+    def in_loop(self) -> bool: ...
+
+    def note(self, line: int, words: tuple[Value, ...], writes: tuple[Value, ...]) -> Status:
+        """Report a command that the script gets to; returns its status."""
+        ...
 
     def substitute(self, part: Substitution) -> Value: ...
 

@@ -148,11 +148,25 @@ Node = Simple | Pipeline | AndOr | If | For | While | Case | Function | Group
 _DECLARES = frozenset(("export", "readonly", "local", "declare", "typeset", "read", "getopts", "unset"))
 
 
-def find_assigned(nodes: tuple[Node, ...]) -> frozenset[str]:
-    """
-    Return the variables that these commands may set, with the names of all commands among them: a function sets
-    more, and `.`, `eval`, `set` and `shift` set what can't be told from here.
-    """
+class AssignedNames:
+    """Which variables commands may set; the answers are kept by the first node, which the tree keeps alive."""
+
+    def __init__(self) -> None:
+        self._known: dict[tuple[int, int], frozenset[str]] = {}
+
+    def find(self, nodes: tuple[Node, ...]) -> frozenset[str]:
+        """
+        Return the variables that these commands may set, with the names of all commands among them: a function sets
+        more, and `.`, `eval`, `set` and `shift` set what can't be told from here.
+        """
+        key = (id(nodes[0]) if nodes else 0, len(nodes))
+        found = self._known.get(key)
+        if found is None:
+            found = self._known[key] = _find_assigned(nodes)
+        return found
+
+
+def _find_assigned(nodes: tuple[Node, ...]) -> frozenset[str]:
     names: set[str] = set()
     for node in _walk(nodes):
         if isinstance(node, For):
@@ -168,12 +182,16 @@ def find_assigned(nodes: tuple[Node, ...]) -> frozenset[str]:
     return frozenset(names)
 
 
-def has_jump(nodes: tuple[Node, ...]) -> bool:
-    """Tell whether the commands may leave a loop early, or start its next round."""
-    return any(
-        isinstance(node, Simple) and node.words and _plain(node.words[0]) in ("break", "continue")
-        for node in _walk(nodes)
-    )
+def sole_command(nodes: tuple[Node, ...]) -> str | None:
+    """Return the name of the only command, which `|| true` may follow; None for anything else."""
+    node = nodes[0] if len(nodes) == 1 else None
+    if isinstance(node, AndOr) and all(
+        operator == "||" and sole_command((other,)) in ("true", ":") for operator, other in node.rest
+    ):
+        node = node.first
+    if isinstance(node, Pipeline) and len(node.commands) == 1:
+        node = node.commands[0]
+    return _plain(node.words[0]) if isinstance(node, Simple) and node.words else None
 
 
 def _plain(word: Word) -> str:
