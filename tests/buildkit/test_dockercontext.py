@@ -201,7 +201,7 @@ def test_a_builder_in_containers_has_a_route_for_each_node(tmp_path: Path) -> No
     )
 
     assert _places(tmp_path, "mixed") == [
-        "container buildx_buildkit_mixed0, unix:///run/docker.sock (address)",
+        "container buildx_buildkit_mixed0, unix:///run/docker.sock",
         "container buildx_buildkit_mixed1, ssh://arm.example (context arm)",
     ]
 
@@ -269,7 +269,7 @@ def test_a_node_of_no_use_leaves_the_others_in_use(tmp_path: Path) -> None:
 
     first, second = find_routes(BuildxAddress(name="m"), BuilderSettings(docker_config=tmp_path))
 
-    assert second.place == "container buildx_buildkit_m1, unix:///run/docker.sock (address)"
+    assert second.place == "container buildx_buildkit_m1, unix:///run/docker.sock"
     with pytest.raises(BuilderUnreachableError, match="buildx://m: node m0: there is no docker context 'gone'"):
         first.connect()
 

@@ -27,7 +27,7 @@ from copacetic.buildkit.dial.greeting import GreetedStream
 from copacetic.buildkit.dial.process import ProcessStream
 from copacetic.buildkit.dial.stream import SocketStream, Stream
 from copacetic.buildkit.dial.tls import TlsFiles, TlsStream, make_context
-from copacetic.errors import BuilderUnreachableError
+from copacetic.errors import BuilderUnreachableError, UsageError
 from support.certificate import Certificate, make_certificate
 
 AMOUNT = 3_000_000
@@ -287,6 +287,25 @@ def test_a_peer_that_never_shakes_hands_is_left_with_a_reason(certificate: Certi
     here, there = socket.socketpair()
     with here, there, pytest.raises(BuilderUnreachableError, match="no TLS handshake within 0.2 s"):
         _client(SocketStream(here), certificate, seconds=0.2)
+
+
+def test_files_for_tls_of_no_use_are_told_apart(certificate: Certificate, tmp_path: Path) -> None:
+    other = make_certificate(tmp_path / "other")
+    locked = tmp_path / "locked.key"
+    command = ["openssl", "ec", "-in", str(certificate.key), "-aes128", "-passout", "pass:x", "-out", str(locked)]
+    subprocess.run(command, check=True, capture_output=True)
+
+    def refuse(files: TlsFiles) -> str:
+        with pytest.raises(UsageError) as caught:
+            make_context(files, protocol="h2")
+        return f"{caught.value}; {caught.value.hint}"
+
+    cert = certificate.file
+    assert f"the key {locked} is encrypted" in refuse(TlsFiles(cert=cert, key=locked))
+    assert "key values mismatch; take the key of that" in refuse(TlsFiles(cert=cert, key=other.key))
+    assert "doesn't hold certificates of authorities" in refuse(TlsFiles(ca=certificate.key))
+    assert f"can't read {tmp_path}/none: No such file" in refuse(TlsFiles(ca=tmp_path / "none"))
+    assert "comes without a key" in refuse(TlsFiles(cert=cert))
 
 
 # The first words

@@ -32,11 +32,11 @@ class EnginePlace:
 
     host: EngineHost
     tls: TlsFiles = field(default_factory=TlsFiles)
-    why: str
-    """As in `DOCKER_HOST` or `context desktop-linux`."""
+    why: str = ""
+    """As in `DOCKER_HOST` or `context desktop-linux`; empty when the address itself says where."""
 
     def __str__(self) -> str:
-        return f"{self.host} ({self.why})"
+        return f"{self.host} ({self.why})" if self.why else str(self.host)
 
 
 def find_engine(address: DockerAddress, settings: BuilderSettings) -> EnginePlace:
@@ -47,7 +47,7 @@ def find_engine(address: DockerAddress, settings: BuilderSettings) -> EnginePlac
     DOCKER_HOST that isn't one.
     """
     if address.host is not None:
-        return EnginePlace(host=address.host, tls=settings.tls or settings.docker_tls, why="address")
+        return EnginePlace(host=address.host, tls=settings.tls or settings.docker_tls)
     if address.context:
         return _find_context(address.context, settings, "address")
     if settings.docker_host:
