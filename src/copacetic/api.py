@@ -131,7 +131,7 @@ class _Means:
         """BuildKit where an address says, or where it is found; else the worker. One solver for all platforms."""
         with self._lock:
             if self._solver is None:
-                self._solver = open_solver(self._settings)
+                self._solver = open_solver(self._settings, self._cache, self._progress)
             return self._solver
 
     def _open_tooling(self) -> ImageAccess:
@@ -217,7 +217,7 @@ class _Means:
         return Keychain(self._settings.auth_files)
 
 
-def open_solver(settings: Settings) -> Solver:
+def open_solver(settings: Settings, cache: Cache, progress: Progress) -> Solver:
     """
     Return whatever can run programs: the builder that the settings name, one that is found, or the local worker.
 
@@ -235,13 +235,15 @@ def open_solver(settings: Settings) -> Solver:
             if settings.builder.address is not None or not settings.worker:
                 raise
             tried.append(str(error))
-    from copacetic.worker import open_worker
+    from copacetic.worker import WorkerSettings, WorkerSolver
 
+    worker = WorkerSolver(WorkerSettings(cache=cache, progress=progress))
     try:
-        return open_worker()
+        worker.capabilities()
     except UnsupportedBuilderError as error:
-        tried.append(str(error))
-        raise UnsupportedBuilderError("; ".join(tried), hint=error.hint) from error
+        worker.close()
+        raise UnsupportedBuilderError("; ".join([*tried, str(error)]), hint=error.hint) from error
+    return worker
 
 
 @contextmanager

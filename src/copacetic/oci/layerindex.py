@@ -273,6 +273,24 @@ def stream_layer(
             finish(pump.plain_digest, pump.size)
 
 
+def plain_layer(
+    stream: ByteStream,
+    descriptor: Descriptor,
+    diff_id: Digest | None,
+    *,
+    advance: Callable[[int], None] | None = None,
+) -> Iterator[bytes]:
+    """Yield a layer's plain tar in pieces; the last step checks all digests. Raises as `stream_layer` does."""
+    with _Pump(stream, descriptor, diff_id) as pump:
+        if advance is not None:
+            pump.advance = advance
+        try:
+            while part := pump.read(_CHUNK):
+                yield part
+        except DecompressionError as error:
+            raise _translate(error, descriptor.digest) from error
+
+
 def scan_layer(
     stream: ByteStream,
     descriptor: Descriptor,
