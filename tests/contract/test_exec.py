@@ -234,7 +234,12 @@ def _sleeper(token: str) -> llb.State:
 
 def test_an_interrupt_ends_the_solve_and_the_process(solver: Solver) -> None:
     token = f"10{time.time_ns()}"
-    interrupter = threading.Thread(target=lambda: _wait_for(token, running=True) and signal.raise_signal(signal.SIGINT))
+
+    def interrupt() -> None:
+        if _wait_for(token, running=True):
+            signal.raise_signal(signal.SIGINT)
+
+    interrupter = threading.Thread(target=interrupt)
     interrupter.start()
 
     with pytest.raises(KeyboardInterrupt), solver.solve(_sleeper(token).marshal(AMD64), Inputs(), Recorder()):
@@ -247,7 +252,12 @@ def test_an_interrupt_ends_the_solve_and_the_process(solver: Solver) -> None:
 
 def test_closing_the_solver_ends_what_runs(solver: Solver) -> None:
     token = f"11{time.time_ns()}"
-    closer = threading.Thread(target=lambda: (_wait_for(token, running=True), solver.close()))
+
+    def close() -> None:
+        _wait_for(token, running=True)
+        solver.close()
+
+    closer = threading.Thread(target=close)
     closer.start()
 
     with pytest.raises(SolverError), solver.solve(_sleeper(token).marshal(AMD64), Inputs(), Recorder()):

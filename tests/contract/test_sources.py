@@ -124,10 +124,12 @@ def test_directories_of_two_solves_at_once_are_kept_apart(solver: Solver, tmp_pa
         (folder / "name").write_text(folder.name)
     state = llb.local("same")
 
-    with solver.solve(state.marshal(AMD64), Inputs(directories={"same": first}), Recorder()) as one:
-        with solver.solve(state.marshal(AMD64), Inputs(directories={"same": second}), Recorder()) as two:
-            assert one.filesystem.read("name", limit=10) == b"first"
-            assert two.filesystem.read("name", limit=10) == b"second"
+    with (
+        solver.solve(state.marshal(AMD64), Inputs(directories={"same": first}), Recorder()) as one,
+        solver.solve(state.marshal(AMD64), Inputs(directories={"same": second}), Recorder()) as two,
+    ):
+        assert one.filesystem.read("name", limit=10) == b"first"
+        assert two.filesystem.read("name", limit=10) == b"second"
 
 
 def test_a_directory_that_nobody_offers_is_named(solver: Solver) -> None:
