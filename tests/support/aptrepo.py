@@ -11,13 +11,11 @@ from __future__ import annotations
 import gzip
 import hashlib
 import lzma
-import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -27,20 +25,17 @@ from copacetic.deb822 import parse_stanza
 from copacetic.inventory.dpkg.rewrite import DebRecord, file_list, installed_stanza
 from support.debs import Deb, file
 from support.images import Image, make_image, make_layer, write_layout
+from support.served import Served, serve
 
 OS_RELEASE = 'PRETTY_NAME="Debian GNU/Linux 12 (bookworm)"\nID=debian\nVERSION_ID="12"\nVERSION_CODENAME=bookworm\n'
 
 
 @dataclass(slots=True)
-class Repository:
-    """What is served, by path; tests change `files` and `statuses` to break it."""
+class Repository(Served):
+    """A signed suite; tests change `files` and `statuses` to break it."""
 
-    address: str = ""
     suite: str = "stable-security"
     key: Any = field(default_factory=lambda: Tsk.generate("Tests <tests@example.com>"))
-    files: dict[str, bytes] = field(default_factory=dict)
-    statuses: dict[str, int] = field(default_factory=dict)
-    requests: list[str] = field(default_factory=list)
     debs: list[Deb] = field(default_factory=list)
 
     @property
@@ -103,47 +98,9 @@ def _control(deb: Deb) -> str:
 def serve_repository(debs: Sequence[Deb]) -> Iterator[Repository]:
     """Publish packages on loopback, until the context ends."""
     repository = Repository()
-    server = _QuietServer(("127.0.0.1", 0), _handler(repository))
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
-    thread.start()
-    repository.address = f"http://127.0.0.1:{server.server_address[1]}"
-    repository.publish(debs)
-    try:
+    with serve(repository):
+        repository.publish(debs)
         yield repository
-    finally:
-        server.shutdown()
-        server.server_close()
-        thread.join()
-
-
-class _QuietServer(ThreadingHTTPServer):
-    def handle_error(self, *_arguments: object) -> None:
-        """A client that goes away is what some tests want."""
-
-
-def _handler(repository: Repository) -> type[BaseHTTPRequestHandler]:
-    class Handler(BaseHTTPRequestHandler):
-        protocol_version = "HTTP/1.1"
-
-        def do_GET(self) -> None:
-            path = self.path.lstrip("/")
-            repository.requests.append(path)
-            data = repository.files.get(path)
-            status = repository.statuses.get(path, 200 if data is not None else 404)
-            tag = f'"{hashlib.sha256(data or b"").hexdigest()}"'
-            if status == 200 and self.headers.get("If-None-Match") == tag:
-                status, data = 304, b""
-            self.send_response(status)
-            self.send_header("ETag", tag)
-            self.send_header("Content-Length", str(len(data or b"") if status == 200 else 0))
-            self.end_headers()
-            if status == 200:
-                self.wfile.write(data or b"")
-
-        def log_message(self, *_arguments: object) -> None:
-            pass
-
-    return Handler
 
 
 def installed_files(debs: Sequence[Deb], *, held: Sequence[str] = ()) -> dict[str, bytes | str]:

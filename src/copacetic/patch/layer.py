@@ -82,10 +82,10 @@ class LayerRequest:
     @property
     def key(self) -> str:
         """The digest of all of it."""
-        rows = sorted(
+        rows = [
             f"{p.update.candidate.name} {p.update.candidate.architecture} {p.update.candidate.sha256}"
-            for p in self.packages
-        )
+            for p in self.packages  # in their order, which is that of installing
+        ]
         text = "\n".join([str(COMPOSITION_VERSION), str(self.epoch), self.compression, self.media_type, *rows])
         return hashlib.sha256(text.encode()).hexdigest()
 
