@@ -239,4 +239,4 @@ def _builder_lines(report: BuilderReport) -> Iterator[str]:
     if chosen is not None:
         yield printable(f"used when execution is needed: {chosen.address}")
     else:
-        yield "no usable builder; only --strategy exec needs one"
+        yield "no usable builder: packages whose scripts have to be run are refused"
