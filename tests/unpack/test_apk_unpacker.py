@@ -429,4 +429,7 @@ def _stacked(fs: ImageFilesystem, layer: bytes) -> ImageFilesystem:
     from support.trees import scan_tar
 
     assert isinstance(fs, LayeredFilesystem)
-    return fs.stacked_with(scan_tar(layer), lambda _n, _p, row: layer[row.offset : row.offset + row.size])
+    return fs.stacked_with(
+        scan_tar(layer),
+        lambda _, rows: ((path, [layer[row.offset : row.offset + row.size]]) for path, row in rows.items()),
+    )
