@@ -241,8 +241,7 @@ def open_solver(settings: Settings, cache: Cache, progress: Progress) -> Solver:
         worker.capabilities()
     except UnsupportedBuilderError as error:
         worker.close()
-        tried.append(str(error))
-        raise UnsupportedBuilderError("; ".join(tried), hint=error.hint) from error
+        raise UnsupportedBuilderError("; ".join([*tried, str(error)]), hint=error.hint) from error
     return worker
 
 

@@ -79,10 +79,16 @@ def _plan_lines(plan: Plan) -> Iterator[str]:
         yield "repositories:"
         for origin in dict.fromkeys((o.uri, o.suite, o.component, o.defined_in, o.signed_by) for o in plan.origins):
             uri, suite, component, defined_in, signed_by = origin
-            key = f"signed by {signed_by[-16:]}" if signed_by else "NOT VERIFIED"
-            yield printable(f"  {uri} {suite} {component}  ({defined_in}; {key})")
+            key = f"signed by {_short(signed_by)}" if signed_by else "NOT VERIFIED"
+            place = " ".join(filter(None, (uri, suite, component)))
+            yield printable(f"  {place}  ({defined_in}; {key})")
     for note in plan.notes:
         yield f"note: {printable(note)}"
+
+
+def _short(key: str) -> str:
+    """The end of a fingerprint; a key that is known by its file's name has all of it."""
+    return key[-16:] if key.isalnum() else key
 
 
 def _counts(matched: Sequence[MatchedFinding] | None) -> Iterator[str]:
@@ -233,4 +239,4 @@ def _builder_lines(report: BuilderReport) -> Iterator[str]:
     if chosen is not None:
         yield printable(f"used when execution is needed: {chosen.address}")
     else:
-        yield "no usable builder; only --strategy exec needs one"
+        yield "no usable builder: packages whose scripts have to be run are refused"

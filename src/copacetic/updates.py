@@ -92,7 +92,7 @@ class Origin:
     defined_in: str = ""
     """The file of the image, the flag or the host's file that names this repository."""
     signed_by: str = ""
-    """The fingerprint of the key that vouched for it; empty when the definition says `trusted=yes`."""
+    """The key that vouched for it, by its fingerprint or (apk) its file's name; empty when nothing was verified."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

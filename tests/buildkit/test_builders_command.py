@@ -10,6 +10,7 @@ import pytest
 
 from copacetic.cli import main
 from support.buildkitd import buildkitd
+from support.debian import need
 
 
 @pytest.mark.system
@@ -43,6 +44,23 @@ def test_where_nothing_answers_the_reasons_are_shown_and_the_exit_code_says_so(
     assert f"unix://{tmp_path}/missing.sock: there is no {tmp_path}/missing.sock\n  fix: " in out
     assert "no usable builder" in out
     assert err == ""
+
+
+@pytest.mark.system
+def test_this_machine_is_the_last_to_be_tried_and_can_be_named(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    need("unshare", root=True)
+    monkeypatch.setenv("DOCKER_HOST", f"unix://{tmp_path}/no.sock")
+
+    assert main(["builders", "--format", "json"]) == 0
+    tried = json.loads(capsys.readouterr().out)["builders"]
+    assert main(["builders", "--addr", "worker://", "--format", "json"]) == 0
+    named = json.loads(capsys.readouterr().out)
+
+    assert [one["address"] for one in tried].index("worker://") == len(tried) - 1
+    assert "linux/amd64" in tried[-1]["platforms"]
+    assert (named["chosen"], [one["origin"] for one in named["builders"]]) == ("worker://", ["--addr"])
 
 
 @pytest.mark.parametrize(

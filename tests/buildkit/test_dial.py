@@ -8,6 +8,7 @@ import re
 import signal
 import socket
 import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
@@ -230,6 +231,42 @@ def test_no_ssh_stays_behind(builders: Builders, server: SshServer, monkeypatch:
     _open(f"ssh://{server.user}@127.0.0.1:{server.port}{builders.daemon.path}")
 
     assert _children(os.getpid()) == []
+
+
+def test_ssh_ends_even_when_we_are_killed(
+    builders: Builders, server: SshServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PATH", server.client_path)
+    address = f"ssh://{server.user}@127.0.0.1:{server.port}{builders.daemon.path}"
+    program = f"""
+import sys, time
+sys.path.insert(0, {str(Path(__file__).parents[2] / "src")!r})
+from copacetic.buildkit.address import parse_address
+from copacetic.buildkit.detect import open_builder
+from copacetic.buildkit.settings import BuilderSettings
+solver = open_builder(BuilderSettings(address=parse_address({address!r})))
+print("open", flush=True)
+time.sleep(60)
+"""
+    process = subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    assert process.stdout.readline() == "open\n"
+    (ssh,) = [pid for pid in _descendants(process.pid) if b"dial-stdio" in Path(f"/proc/{pid}/cmdline").read_bytes()]
+
+    process.kill()
+    process.communicate()
+
+    deadline = time.monotonic() + 10
+    while _runs(ssh):
+        assert time.monotonic() < deadline, "ssh stays behind"
+        time.sleep(0.05)
+
+
+def _runs(pid: int) -> bool:
+    try:
+        return bool(Path(f"/proc/{pid}/cmdline").read_bytes())  # empty for one that only waits to be reaped
+    except OSError:
+        return False
 
 
 def _children(pid: int) -> list[str]:

@@ -90,7 +90,7 @@ class Case:
         self.settings = api.Settings(cache_dir=folder / "cache")
         monkeypatch.setattr(api, "open_solver", self._open)
 
-    def _open(self, *_given: object) -> FakeSolver:
+    def _open(self, *_means: object) -> FakeSolver:
         if self.solver is None:
             raise BuilderUnreachableError("no builder answers: unix:///nowhere")
         return self.solver

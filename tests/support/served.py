@@ -32,7 +32,7 @@ class Served:
 def serve(served: Served) -> Iterator[Served]:
     """Serve until the context ends; the address is filled in."""
     server = _QuietServer(("127.0.0.1", 0), _handler(served))
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread = threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True)
     thread.start()
     served.address = f"http://127.0.0.1:{server.server_address[1]}"
     try:

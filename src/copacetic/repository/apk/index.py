@@ -137,7 +137,7 @@ class IndexStore:
         """Fetch, verify and open an index. Raises `RepositoryError` or `SignatureError`."""
         url = source.index_url(architecture)
         where = f"{source.shown_url} ({source.defined_in})"
-        with self._progress.task(f"read {source.branch or source.tag} {source.component or 'index'}"):
+        with self._progress.task(" ".join(filter(None, ("read", source.branch, source.component, "index")))):
             body = fetch_conditionally(url, self._http, self._answers, limit=FILE_LIMIT)
         if body is None:
             raise RepositoryError(

@@ -228,15 +228,15 @@ class _Package:
     def entries(self) -> Iterator[tuple[ApkEntry, Iterator[memoryview]]]:
         with _guard(self._what), self._path.open("rb") as stream:
             stream.seek(self._data_offset)
-            count = 0
+            digest = ""
             for member in iter_members(stream, limit=DATA_LIMIT):
-                count += 1
-                if count > 1:
+                if digest:
                     raise PackageError(f"{self._what}: several data parts, an obsolete form that is not supported")
                 yield from self._entries(member)
-                self._check(member.sha256.hex())
-            if not count:
+                digest = member.sha256.hex()
+            if not digest:
                 raise PackageError(f"{self._what}: there is no data part")
+            self._check(digest)
 
     def _entries(self, member: GzipMember) -> Iterator[tuple[ApkEntry, Iterator[memoryview]]]:
         reader = StrictTarReader(member, limits=TarLimits(entries=MAX_ENTRIES, file_size=DATA_LIMIT))

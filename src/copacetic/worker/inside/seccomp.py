@@ -166,55 +166,20 @@ def build_filter(machine: str, *, owners: OwnerRule, only_local_sockets: bool) -
 
 def _section(kind: str, owners: OwnerRule, only_local_sockets: bool) -> list[bytes]:
     """What is decided about the calls of one kind of program; its last instructions are the verdicts."""
-    refused = [*_numbers(_REFUSED, kind), *_NEW_CALLS.values()]
-    idle = _numbers(_IDLE, kind) if owners == "change" else [*_numbers(_IDLE, kind), *_numbers(_GROUPS, kind)]
-    (clone,), (ioctl,), (socket,) = _numbers(_CLONE, kind), _numbers(_IOCTL, kind), _numbers(_SOCKET, kind)
-    if only_local_sockets:
-        refused += _numbers(_SOCKET_CALL, kind)
-    plan: list[tuple[int, int, str]] = []
-    if kind == "x86_64":
-        plan.append((_AT_LEAST, _X32, "absent"))
-    plan.append((_EQUAL, _CLONE3, "absent"))
-    plan += [(_EQUAL, number, "refuse") for number in refused]
-    plan += [(_EQUAL, number, "succeed") for number in idle]
-    if owners != "change":
-        verdict = "ask" if owners == "ask" else "succeed"
-        plan += [(_EQUAL, number, verdict) for number in _numbers(_OWNERS, kind)]
-    flags = 1 if kind == "s390x" else 0
-    tail = [
-        # Other calls than these two jump over the looks at their arguments.
-        ("if", clone, 2),
-        ("load", _argument(flags), 0),
-        ("bits", _NEW_NAMESPACES, 0),
-        ("load", _NUMBER, 0),
-        ("if", ioctl, 3),
-        ("load", _argument(1), 0),
-        ("is", _TERMINAL_INPUT[0], 0),
-        ("is", _TERMINAL_INPUT[1], 0),
-        ("allow", 0, 0),
-    ]
-    if only_local_sockets:
-        tail[-1:] = [
-            ("load", _NUMBER, 0),
-            ("if", socket, 4),
-            ("load", _argument(0), 0),
-            ("if", _AF_UNIX, 1),
-            ("allow", 0, 0),
-            ("refuse", 0, 0),
-            ("allow", 0, 0),
-        ]
+    plan = _decisions(kind, owners, only_local_sockets)
+    looks = _looks(kind, only_local_sockets)
     verdicts = {
         "refuse": _ERROR | errno.EPERM,
         "succeed": _ERROR,
         "absent": _ERROR | errno.ENOSYS,
         "ask": _ASK,
     }
-    end = 1 + len(plan) + len(tail)
+    end = 1 + len(plan) + len(looks)
     targets = {name: end + offset for offset, name in enumerate(verdicts)}
     code = [_instruction(_LOAD, _NUMBER)]
     for operation, value, verdict in plan:
         code.append(_instruction(operation, value, targets[verdict] - len(code) - 1, 0))
-    for what, value, skip in tail:
+    for what, value, skip in looks:
         here = len(code)
         if what == "load":
             code.append(_instruction(_LOAD, value))
@@ -228,6 +193,50 @@ def _section(kind: str, owners: OwnerRule, only_local_sockets: bool) -> list[byt
             code.append(_instruction(_ANY_BIT if what == "bits" else _EQUAL, value, targets["refuse"] - here - 1, 0))
     code += [_instruction(_RETURN, verdict) for verdict in verdicts.values()]
     return code
+
+
+def _decisions(kind: str, owners: OwnerRule, only_local_sockets: bool) -> list[tuple[int, int, str]]:
+    """What the number of a call decides by itself: a comparison, what with, and the verdict."""
+    refused = [*_numbers(_REFUSED, kind), *_NEW_CALLS.values()]
+    idle = _numbers(_IDLE, kind) if owners == "change" else [*_numbers(_IDLE, kind), *_numbers(_GROUPS, kind)]
+    if only_local_sockets:
+        refused += _numbers(_SOCKET_CALL, kind)
+    plan: list[tuple[int, int, str]] = []
+    if kind == "x86_64":
+        plan.append((_AT_LEAST, _X32, "absent"))
+    plan.append((_EQUAL, _CLONE3, "absent"))
+    plan += [(_EQUAL, number, "refuse") for number in refused]
+    plan += [(_EQUAL, number, "succeed") for number in idle]
+    if owners != "change":
+        verdict = "ask" if owners == "ask" else "succeed"
+        plan += [(_EQUAL, number, verdict) for number in _numbers(_OWNERS, kind)]
+    return plan
+
+
+def _looks(kind: str, only_local_sockets: bool) -> list[tuple[str, int, int]]:
+    """What needs a look at an argument; other calls jump over it, by so many instructions."""
+    (clone,), (ioctl,), (socket,) = _numbers(_CLONE, kind), _numbers(_IOCTL, kind), _numbers(_SOCKET, kind)
+    flags = 1 if kind == "s390x" else 0
+    looks = [
+        ("if", clone, 2),
+        ("load", _argument(flags), 0),
+        ("bits", _NEW_NAMESPACES, 0),
+        ("load", _NUMBER, 0),
+        ("if", ioctl, 3),
+        ("load", _argument(1), 0),
+        ("is", _TERMINAL_INPUT[0], 0),
+        ("is", _TERMINAL_INPUT[1], 0),
+    ]
+    if only_local_sockets:
+        looks += [
+            ("load", _NUMBER, 0),
+            ("if", socket, 4),
+            ("load", _argument(0), 0),
+            ("if", _AF_UNIX, 1),
+            ("allow", 0, 0),
+            ("refuse", 0, 0),
+        ]
+    return [*looks, ("allow", 0, 0)]
 
 
 def _argument(position: int) -> int:
