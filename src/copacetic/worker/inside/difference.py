@@ -10,12 +10,10 @@ from collections.abc import Sequence
 from copacetic.worker.inside.channel import Channel, Message
 from copacetic.worker.inside.layerbuilder import LayerBuilder
 from copacetic.worker.inside.metadata import Owners
-from copacetic.worker.inside.stack import Stack, join, open_layers
+from copacetic.worker.inside.samebytes import same_bytes
+from copacetic.worker.inside.stack import Found, Stack, join, open_layers
 
 __all__ = ["run"]
-
-_PIECE = 1 << 20
-Found = tuple[int, os.stat_result]
 
 
 def run(_channel: Channel, request: Message, _fds: Sequence[int]) -> Message:
@@ -75,24 +73,8 @@ class _Comparison:
         if stat.S_ISLNK(after.st_mode):
             if os.readlink(path, dir_fd=lower[0]) != os.readlink(path, dir_fd=upper[0]):
                 return False
-        elif stat.S_ISREG(after.st_mode) and not _same_bytes(path, lower, upper):
+        elif stat.S_ISREG(after.st_mode) and not same_bytes(path, lower, upper):
             return False
         old, new = self._owners.read(lower[0], path, before), self._owners.read(upper[0], path, after)
         old.mtime = new.mtime = None
         return old == new
-
-
-def _same_bytes(path: str, lower: Found, upper: Found) -> bool:
-    if lower[1].st_size != upper[1].st_size:
-        return False
-    handles = [os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=layer) for layer, _ in (lower, upper)]
-    try:
-        while True:
-            first, second = (os.read(handle, _PIECE) for handle in handles)
-            if first != second:
-                return False
-            if not first:
-                return True
-    finally:
-        for handle in handles:
-            os.close(handle)

@@ -185,8 +185,8 @@ def _section(kind: str, owners: OwnerRule, only_local_sockets: bool) -> list[byt
             code.append(_instruction(_LOAD, value))
         elif what == "allow":
             code.append(_instruction(_RETURN, _ALLOW))
-        elif what == "refuse":
-            code.append(_instruction(_RETURN, _ERROR | errno.EPERM))
+        elif what == "no such family":
+            code.append(_instruction(_RETURN, _ERROR | errno.EAFNOSUPPORT))
         elif what == "if":
             code.append(_instruction(_EQUAL, value, 0, skip))
         else:
@@ -234,7 +234,7 @@ def _looks(kind: str, only_local_sockets: bool) -> list[tuple[str, int, int]]:
             ("load", _argument(0), 0),
             ("if", _AF_UNIX, 1),
             ("allow", 0, 0),
-            ("refuse", 0, 0),
+            ("no such family", 0, 0),
         ]
     return [*looks, ("allow", 0, 0)]
 

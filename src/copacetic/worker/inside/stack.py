@@ -17,9 +17,11 @@ from typing import Literal
 
 from copacetic.worker.inside.refusal import RefusalError
 
-__all__ = ["PATH_LIMIT", "Stack", "is_whiteout", "open_layers", "parent_of", "split_path"]
+__all__ = ["PATH_LIMIT", "Found", "Stack", "is_whiteout", "open_layers", "parent_of", "split_path"]
 
 Kind = Literal["directory", "whiteout", "other"]
+Found = tuple[int, os.stat_result]
+"""An open layer directory, and what is in it."""
 MAX_LINKS = 40
 PATH_LIMIT = 4000
 """Bytes of a path: what Linux can still open below a folder of ours."""

@@ -139,7 +139,7 @@ class OverlayView(View):
     def finish(self, without: Sequence[str]) -> None:
         del without  # nothing of what is mounted is in the upper directory
         if self.upper is not None:
-            tidy_upper(self.upper, below=self.stack, stubs=self._stubs, attribute=self._attribute)
+            tidy_upper(self.upper, below=self.stack, stubs=self._stubs, attribute=self._attribute, owners=self.owners)
 
 
 class CopiedView(View):
