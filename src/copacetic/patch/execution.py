@@ -8,6 +8,7 @@ is never moved: its layers go from the source to the destination as they are.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 from collections.abc import Callable, Mapping, Sequence
@@ -26,19 +27,19 @@ from copacetic.errors import (
 )
 from copacetic.llb.definition import Definition
 from copacetic.llb.graph import SourceOp
-from copacetic.llb.solver import Capabilities, ExportedLayer, Inputs
+from copacetic.llb.solver import Capabilities, ExportedLayer, Inputs, PreparesImages
 from copacetic.oci import Digest, Platform
 from copacetic.oci.layerwriter import read_content
 from copacetic.oci.transport import Source
 from copacetic.patch.capture import capture_changes
 from copacetic.patch.environment import Environment, Execution, ImageAccess
-from copacetic.patch.image import OpenedImage, SourceImage, load_image
+from copacetic.patch.image import OpenedImage, PlatformImage, SourceImage, load_image
 from copacetic.patch.layer import ComposedLayer, LayerRequest, finish_layer
 from copacetic.patch.solvelog import SolveLog
 from copacetic.pkgmgr import Content, Recipe, open_package_manager
 from copacetic.updates import FetchedPackage
 
-__all__ = ["ExecApplier", "RecipeMaker", "describe_run", "run_recipe", "stage", "why_not"]
+__all__ = ["ExecApplier", "RecipeMaker", "describe_run", "prepare_run", "run_recipe", "stage", "why_not"]
 
 RecipeMaker: TypeAlias = Callable[[llb.State, llb.State | None], Recipe]
 """Called with the image, and with the tooling image where one is needed."""
@@ -74,6 +75,14 @@ def why_not(opened: OpenedImage, execution: Execution | None) -> str:
     except (SolverError, UnsupportedImageError) as error:
         return str(error)
     return ""
+
+
+def prepare_run(image: SourceImage, platform: PlatformImage, execution: Execution) -> None:
+    """Let a solver that can do so get the image ready while the plan is being made."""
+    with contextlib.suppress(SolverError):  # who needs it will hear of it
+        solver = execution.open_solver()
+        if isinstance(solver, PreparesImages):
+            solver.prepare(image.source, platform.descriptor.digest, platform.platform)
 
 
 def describe_run(

@@ -132,6 +132,10 @@ def patch_platform(
     environment: Environment,
 ) -> PlatformOutcome | PatchedPlatform:
     """Plan, apply, verify and describe one platform; nothing is written outside the scratch folder and the cache."""
+    if request.strategy is Strategy.EXEC and environment.execution is not None:
+        from copacetic.patch.execution import prepare_run
+
+        prepare_run(image, platform, environment.execution)
     opened = open_platform(image, platform, environment)
     if stored is None:
         try:

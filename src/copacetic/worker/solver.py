@@ -18,8 +18,8 @@ from copacetic.cache import Cache
 from copacetic.errors import CopaError, SolverError, StorageError
 from copacetic.http import HttpClient
 from copacetic.llb.definition import Definition
-from copacetic.llb.solver import Capabilities, Events, ExportedLayer, Inputs, Solver
-from copacetic.oci import Digest
+from copacetic.llb.solver import Capabilities, Events, ExportedLayer, Inputs, PreparesImages, Solver
+from copacetic.oci import Digest, Platform
 from copacetic.oci.filesystem import ImageFilesystem
 from copacetic.oci.manifest import OCI_LAYER
 from copacetic.oci.transport import Source
@@ -28,6 +28,7 @@ from copacetic.worker.agent import JobRefusedError
 from copacetic.worker.execution import Limits
 from copacetic.worker.filesystem import SolvedFilesystem
 from copacetic.worker.graphwalk import GraphSolve
+from copacetic.worker.images import LayerUnpacker, resolve_image
 from copacetic.worker.inside.channel import Message
 from copacetic.worker.platforms import runnable_platforms
 from copacetic.worker.workshop import Workshop
@@ -64,7 +65,29 @@ class WorkerSolver:
         self._settings = settings
         self._lock = threading.Lock()
         self._workshop: Workshop | None = None
+        self._threads: list[threading.Thread] = []
         self._closed = False
+
+    def prepare(self, source: Source, digest: Digest, platform: Platform) -> None:
+        """
+        Unpack an image in the background: its layers are there, or on their way, when a graph names it.
+
+        What goes wrong is told by the solve that needs it.
+        """
+        thread = threading.Thread(
+            target=self._prepare, args=(source, digest, platform), name="copa-prepare", daemon=True
+        )
+        with self._lock:
+            self._threads.append(thread)
+        thread.start()
+
+    def _prepare(self, source: Source, digest: Digest, platform: Platform) -> None:
+        with contextlib.suppress(CopaError, OSError):
+            shop = self._open()
+            with shop.results.used():
+                image = resolve_image(source, platform, digest=digest)
+                _, handles = LayerUnpacker(shop.agent, shop.store, shop.run).unpack(image, self._settings.progress)
+                shop.hold(handles)
 
     def capabilities(self) -> Capabilities:
         """Raises `UnsupportedBuilderError` when this machine allows no sandbox, with what is missing."""
@@ -107,8 +130,9 @@ class WorkerSolver:
         with self._lock:
             self._closed = True
             shop, self._workshop = self._workshop, None
+            threads, self._threads = self._threads, []
         if shop is not None:
-            shop.close()
+            shop.close(threads)
 
     def _open(self) -> Workshop:
         with self._lock:
@@ -166,3 +190,4 @@ def _only_solver_errors() -> Iterator[None]:
 
 
 _: type[Solver] = WorkerSolver
+_preparing: type[PreparesImages] = WorkerSolver

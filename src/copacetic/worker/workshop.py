@@ -6,6 +6,7 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
+import threading
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from copacetic.worker.store import Run, Store
 
 __all__ = ["FOLDER", "Workshop"]
 
+_END = 10.0
 FOLDER = "worker.v1"
 
 
@@ -88,12 +90,14 @@ class Workshop:
             with contextlib.suppress(SolverError, JobRefusedError):
                 self.agent.do("remove", {"paths": list(paths)})
 
-    def close(self) -> None:
-        """End everything, and remove the folder."""
+    def close(self, threads: Sequence[threading.Thread] = ()) -> None:
+        """End everything, wait for the threads that work here, and remove the folder."""
         try:
             if self.results.in_use:
                 # Somebody waits for something that runs: it ends first, and another helper cleans up.
                 self.agent.close()
+                for thread in threads:
+                    thread.join(_END)
                 with contextlib.suppress(SolverError, ModeRefusedError):
                     self.agent = Agent.start(self.agent.mode, self.run.folder)
             self.remove([str(self.run.folder)])

@@ -8,15 +8,18 @@ whichever user's worker does it.
 
 from __future__ import annotations
 
+import hashlib
 import os
+import queue
 import stat
-from collections.abc import Iterator, Sequence
+import threading
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from copacetic.errors import StorageError
 from copacetic.oci.change import Change, Spooled
 from copacetic.oci.filesystem import Entry, FileType
-from copacetic.oci.layerwriter import write_layer
+from copacetic.oci.layerwriter import plain_parts
 from copacetic.worker.inside.channel import Channel, Message
 from copacetic.worker.inside.kinds import kind_of
 from copacetic.worker.inside.metadata import Owners
@@ -25,6 +28,8 @@ from copacetic.worker.inside.stack import is_whiteout, join, list_at, lstat_at
 
 __all__ = ["run"]
 
+_PIECE = 1 << 18
+
 
 def run(_channel: Channel, request: Message, fds: Sequence[int]) -> Message:
     """Write the directory `layer` to the open file. Returns its `digest`, `size`, and the number of `entries`."""
@@ -32,12 +37,60 @@ def run(_channel: Channel, request: Message, fds: Sequence[int]) -> Message:
     # Paths in the changes are relative to it.
     os.fchdir(layer)
     counted = _Counted(_changes(layer, Owners(single=request["single"])))
+    writer = _Writer(fds[0])
+    writer.start()
     try:
-        written = write_layer(counted, Path(f"/proc/self/fd/{fds[0]}"), compression="none")
+        for part in _in_pieces(plain_parts(counted)):
+            writer.pieces.put(part)
+            if writer.failure is not None:
+                break
     except StorageError as error:
-        cause = error.__cause__
-        raise RefusalError("storage", getattr(cause, "strerror", None) or str(error)) from error
-    return {"digest": written.digest.encoded, "size": written.size, "entries": counted.count}
+        raise RefusalError("storage", str(error)) from error
+    finally:
+        writer.pieces.put(b"")
+        writer.join()
+    if writer.failure is not None:
+        raise writer.failure
+    return {"digest": writer.hasher.hexdigest(), "size": writer.size, "entries": counted.count}
+
+
+class _Writer(threading.Thread):
+    """Hashes and writes what comes, until nothing comes, beside the thread that reads files and makes headers."""
+
+    def __init__(self, handle: int) -> None:
+        super().__init__(daemon=True)
+        self.pieces: queue.Queue[bytes] = queue.Queue(maxsize=16)
+        self.hasher = hashlib.sha256()
+        self.size = 0
+        self.failure: OSError | None = None
+        self._handle = handle
+
+    def run(self) -> None:
+        while piece := self.pieces.get():
+            if self.failure is not None:
+                continue
+            self.hasher.update(piece)
+            self.size += len(piece)
+            view = memoryview(piece)
+            try:
+                while view:
+                    view = view[os.write(self._handle, view) :]
+            except OSError as error:
+                self.failure = error
+
+
+def _in_pieces(parts: Iterable[bytes]) -> Iterator[bytes]:
+    """Gather headers and small files: every write and every digest has its price."""
+    gathered: list[bytes] = []
+    size = 0
+    for part in parts:
+        gathered.append(part)
+        size += len(part)
+        if size >= _PIECE:
+            yield b"".join(gathered)
+            gathered.clear()
+            size = 0
+    yield b"".join(gathered)
 
 
 class _Counted:

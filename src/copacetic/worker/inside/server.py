@@ -28,6 +28,7 @@ from copacetic.worker.inside.refusal import RefusalError
 __all__ = ["main"]
 
 _JOBS = frozenset({"unpack", "run", "files", "difference", "pack", "read", "remove"})
+_AFTERWARDS = {"unpack": ("files", "run", "sandbox"), "run": ("pack", "read")}
 Job = Callable[[Channel, Message, Sequence[int]], Message]
 
 
@@ -66,6 +67,9 @@ def _serve(channel: Channel) -> None:
             _work(Channel(socket.socket(fileno=fds[0])), job)
         for handle in fds:
             os.close(handle)
+        for following in _AFTERWARDS.get(name, ()):
+            # There is time for what is going to be needed next.
+            import_module(f"copacetic.worker.inside.{following}")
 
 
 def _describe_refusal(error: OSError) -> Message:

@@ -38,6 +38,7 @@ class _Upper:
         self._below = below
         self._stubs = stubs
         self._attribute = attribute
+        self._origin = attribute.replace(".opaque", ".origin")
         self._owners = owners
 
     def tidy(self) -> None:
@@ -81,9 +82,15 @@ class _Upper:
             os.unlink(path, dir_fd=self._layer)
 
     def _is_same(self, path: str, info: os.stat_result, found: Found) -> bool:
-        """Overlayfs copies up whatever is opened to be written, written or not."""
+        """
+        Overlayfs copies up whatever is opened to be written, written or not, and marks where it came from.
+
+        A file that was written anew stays, with whatever content: it is what the program has brought.
+        """
         before = found[1]
         if (info.st_size, info.st_mtime_ns, info.st_nlink) != (before.st_size, before.st_mtime_ns, 1):
+            return False
+        if self._origin not in self._owners.xattrs(self._layer, path):
             return False
         mine = self._owners.read(self._layer, path, info)
         return mine == self._owners.read(found[0], path, before) and same_bytes(path, found, (self._layer, info))
