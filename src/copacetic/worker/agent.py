@@ -21,6 +21,7 @@ from typing import IO, Any, Self
 from copacetic.errors import SolverError
 from copacetic.worker.inside.channel import Channel, Message
 from copacetic.worker.modes import Mode, ModeRefusedError
+from copacetic.worker.platforms import find_emulators
 
 __all__ = ["Agent", "Job", "JobRefusedError"]
 
@@ -96,7 +97,7 @@ class Agent:
         machine doesn't allow the mode.
         """
         ours, theirs = socket.socketpair()
-        config = json.dumps({"mode": mode.name, "folder": str(folder)})
+        config = json.dumps({"mode": mode.name, "folder": str(folder), "emulators": find_emulators()})
         home = str(Path(__file__).resolve().parents[2])
         said = tempfile.TemporaryFile()  # noqa: SIM115 - closed below, when the helper has it
         command = [sys.executable, "-IS", "-X", "utf8", "-c", _PROGRAM, home, str(theirs.fileno()), config]

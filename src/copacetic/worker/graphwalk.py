@@ -173,7 +173,7 @@ class GraphSolve:
         return (str(target),)
 
     def _execute(self, vertex: ExecOp) -> Outputs:
-        require_platform(self.definition.platform)
+        require_platform(self.definition.platform, self.shop.agent.facts["emulates"])
         return Execution(
             op=vertex,
             title=_title(vertex),

@@ -4,12 +4,14 @@
 from __future__ import annotations
 
 import os
+import shutil
+from collections.abc import Sequence
 from pathlib import Path
 
 from copacetic.errors import UnsupportedBuilderError
 from copacetic.oci import Platform
 
-__all__ = ["native_platform", "require_platform", "runnable_platforms"]
+__all__ = ["can_run", "find_emulators", "native_platform", "require_platform", "runnable_platforms"]
 
 _MACHINES = {
     "x86_64": ("amd64", ""),
@@ -40,23 +42,40 @@ def native_platform() -> Platform:
     return Platform(os="linux", architecture=architecture, variant=variant)
 
 
-def runnable_platforms() -> tuple[Platform, ...]:
-    """Return the native platform and the emulated ones."""
+def runnable_platforms(emulated: Sequence[str] = ()) -> tuple[Platform, ...]:
+    """Return the native platform, those that are emulated for everybody, and those that are for us."""
     native = native_platform()
-    others = [*_ALSO.get(native.architecture, ())]
+    others = [*_ALSO.get(native.architecture, ()), *emulated]
     others += [name for name in _EMULATORS if name != native.architecture and _is_emulated(name)]
     return (native, *(Platform(os="linux", architecture=name) for name in dict.fromkeys(others)))
 
 
-def require_platform(platform: Platform) -> None:
+def can_run(platform: Platform, emulated: Sequence[str] = ()) -> bool:
+    """Tell whether programs of a platform can be run."""
+    there = runnable_platforms(emulated)
+    return any((one.os, one.architecture) == (platform.os, platform.architecture) for one in there)
+
+
+def require_platform(platform: Platform, emulated: Sequence[str]) -> None:
     """Raise `UnsupportedBuilderError` when programs of a platform can't be run here."""
-    if any((one.os, one.architecture) == (platform.os, platform.architecture) for one in runnable_platforms()):
+    if can_run(platform, emulated):
         return
     raise UnsupportedBuilderError(
         f"programs for {platform} can't be run on this {native_platform()} machine",
         hint="let QEMU run them (Debian, Ubuntu: `apt install qemu-user-static binfmt-support`), or use a builder "
         "of that platform, or --strategy unpack, which runs nothing",
     )
+
+
+def find_emulators() -> dict[str, str]:
+    """Return the static emulators on this machine, by architecture, for what nobody has registered yet."""
+    runnable = {one.architecture for one in runnable_platforms()}
+    found = {}
+    for architecture, name in _EMULATORS.items():
+        path = shutil.which(f"{name}-static")
+        if architecture not in runnable and path is not None:
+            found[architecture] = path
+    return found
 
 
 def _is_emulated(architecture: str) -> bool:

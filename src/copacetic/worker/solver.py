@@ -15,7 +15,7 @@ from pathlib import Path
 
 from copacetic._version import __version__
 from copacetic.cache import Cache
-from copacetic.errors import CopaError, SolverError, StorageError
+from copacetic.errors import CopaError, SolverError, StorageError, UnsupportedBuilderError
 from copacetic.http import HttpClient
 from copacetic.llb.definition import Definition
 from copacetic.llb.solver import Capabilities, Events, ExportedLayer, Inputs, PreparesImages, Solver
@@ -30,7 +30,7 @@ from copacetic.worker.filesystem import SolvedFilesystem
 from copacetic.worker.graphwalk import GraphSolve
 from copacetic.worker.images import LayerUnpacker, resolve_image
 from copacetic.worker.inside.channel import Message
-from copacetic.worker.platforms import runnable_platforms
+from copacetic.worker.platforms import can_run, find_emulators, runnable_platforms
 from copacetic.worker.workshop import Workshop
 
 __all__ = ["WorkerResult", "WorkerSettings", "WorkerSolver"]
@@ -65,6 +65,7 @@ class WorkerSolver:
         self._settings = settings
         self._lock = threading.Lock()
         self._workshop: Workshop | None = None
+        self._emulating: Workshop | None = None
         self._threads: list[threading.Thread] = []
         self._closed = False
 
@@ -91,15 +92,17 @@ class WorkerSolver:
 
     def capabilities(self) -> Capabilities:
         """Raises `UnsupportedBuilderError` when this machine allows no sandbox, with what is missing."""
-        shop = self._open()
+        shop, emulating = self._open(), self._open_emulating()
         mode, facts = shop.agent.mode, shop.agent.facts
         labels = {"mode": mode.name, "sandbox": mode.meaning}
         labels["filesystems"] = "overlayfs" if facts["overlay"] else f"copies ({facts.get('reason') or 'no mounts'})"
         for refused in shop.refused:
             labels[f"without {refused.mode}"] = str(refused)
-        return Capabilities(
-            name=f"worker ({mode.title})", version=__version__, platforms=runnable_platforms(), labels=labels
-        )
+        emulated = [] if emulating is None else emulating.agent.facts["emulates"]
+        if emulated:
+            labels["emulated"] = ", ".join(emulated)
+        platforms = runnable_platforms(emulated)
+        return Capabilities(name=f"worker ({mode.title})", version=__version__, platforms=platforms, labels=labels)
 
     @contextlib.contextmanager
     def solve(self, definition: Definition, inputs: Inputs, events: Events) -> Iterator[WorkerResult]:
@@ -129,9 +132,10 @@ class WorkerSolver:
         """End what still runs, and remove everything but unpacked layers and caches."""
         with self._lock:
             self._closed = True
-            shop, self._workshop = self._workshop, None
+            shops = [shop for shop in (self._workshop, self._emulating) if shop is not None]
+            self._workshop = self._emulating = None
             threads, self._threads = self._threads, []
-        if shop is not None:
+        for shop in shops:
             shop.close(threads)
 
     def _open(self) -> Workshop:
@@ -143,11 +147,32 @@ class WorkerSolver:
                     self._workshop = Workshop.open(self._settings.cache.root, self._settings.modes)
             return self._workshop
 
+    def _open_emulating(self) -> Workshop | None:
+        """
+        Return the place where programs of other platforms can be run, if there is one.
+
+        Emulators are registered in a user namespace only. Root's own sandbox has none, so it gets a second one.
+        """
+        shop = self._open()
+        if shop.agent.mode.name != "root" or not find_emulators():
+            return shop
+        with self._lock:
+            if self._emulating is None and not self._closed and not self._settings.modes:
+                with contextlib.suppress(UnsupportedBuilderError):
+                    self._emulating = Workshop.open(self._settings.cache.root, ("all",))
+            return self._emulating
+
+    def _place_for(self, platform: Platform) -> Workshop:
+        shop = self._open()
+        if can_run(platform, shop.agent.facts["emulates"]):
+            return shop
+        return self._open_emulating() or shop
+
     @contextlib.contextmanager
     def _solved(
         self, definition: Definition, inputs: Inputs, events: Events
     ) -> Iterator[tuple[Workshop, tuple[str, ...]]]:
-        shop = self._open()
+        shop = self._place_for(definition.platform)
         with shop.results.used():
             with _only_solver_errors():
                 solve = GraphSolve(

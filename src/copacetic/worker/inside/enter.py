@@ -20,6 +20,7 @@ from typing import Any
 
 from copacetic.worker.inside import linux
 from copacetic.worker.inside.channel import Channel, Message
+from copacetic.worker.inside.emulation import register_emulators
 from copacetic.worker.inside.remove import remove_tree
 
 __all__ = ["StepError", "enter"]
@@ -48,7 +49,7 @@ def enter(channel: Channel, config: Mapping[str, Any]) -> Message:
     if config["mode"] == "chroot":
         _step("chroot", lambda: _try_chroot(config["folder"]))
         linux.adopt_orphans()
-        return {"overlay": "", "xattr": "user", "pid": os.getpid()}
+        return {"overlay": "", "xattr": "user", "emulates": []}
     if config["mode"] != "root":
         _enter_user_namespace(channel)
     _step("unshare(CLONE_NEWNS)", lambda: linux.unshare(linux.CLONE_NEWNS))
@@ -62,7 +63,10 @@ def enter(channel: Channel, config: Mapping[str, Any]) -> Message:
     linux.die_with_parent(signal.SIGKILL)
     kind = "trusted" if config["mode"] == "root" and _is_initial_user_namespace() else "user"
     overlay, reason = _try_overlay(config["folder"], kind)
-    return {"overlay": overlay, "xattr": kind, "reason": reason}
+    emulated: list[str] = []
+    if config["mode"] != "root":
+        emulated = register_emulators(os.path.join(config["folder"], "emulators"), config["emulators"])
+    return {"overlay": overlay, "xattr": kind, "reason": reason, "emulates": emulated}
 
 
 def _step(name: str, action: Callable[[], object]) -> None:
