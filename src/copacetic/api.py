@@ -236,7 +236,7 @@ def open_solver(settings: Settings, cache: Cache, progress: Progress) -> Solver:
             tried.append(str(error))
     from copacetic.worker import WorkerSettings, WorkerSolver
 
-    worker = WorkerSolver(WorkerSettings(cache=cache, progress=progress))
+    worker = WorkerSolver(WorkerSettings(cache=cache, progress=progress, keep=settings.cache_dir is not None))
     try:
         worker.capabilities()
     except UnsupportedBuilderError as error:

@@ -12,10 +12,13 @@ import pytest
 
 from contract.solving import base, read, shell
 from copacetic import llb
+from copacetic.cache import Cache
 from copacetic.cli import main
+from copacetic.worker import WorkerSettings, WorkerSolver
 from copacetic.worker.housekeeping import prune_worker, worker_usage
 from support.builder import BASE
 from support.busybox import busybox_image
+from support.images import MemorySource
 from support.worker import open_worker
 
 pytestmark = pytest.mark.system
@@ -72,3 +75,18 @@ def test_layers_that_nobody_used_for_a_week_go_by_themselves(tmp_path: Path) -> 
         worker.capabilities()
 
     assert list(tmp_path.glob("worker.v1/*/layers/*")) == []
+
+
+def test_a_worker_that_keeps_nothing_leaves_nothing(tmp_path: Path) -> None:
+    cache = llb.CacheMount(dest="/cache", id="not kept")
+    worker = WorkerSolver(WorkerSettings(cache=Cache(tmp_path), keep=False, open_image=_open))
+    try:
+        assert read(worker, shell("echo x > /cache/f; echo y > /out", mounts=[cache]).root, "out") == ["y\n"]
+    finally:
+        worker.close()
+
+    assert [path for path in tmp_path.glob("worker.v1/*/*/*") if path.parent.name != "locks"] == []
+
+
+def _open(name: str) -> MemorySource:
+    return MemorySource(busybox_image(), name)

@@ -48,6 +48,8 @@ class WorkerSettings:
     """For `http` and `https` sources; without one there are none."""
     modes: tuple[str, ...] = ()
     """Only these of `worker.modes`; for tests, and for whoever knows better."""
+    keep: bool = True
+    """Whether unpacked layers and caches stay in the cache folder; a folder that is thrown away can't have them."""
     progress: Progress = field(default_factory=Silent)
 
 
@@ -136,7 +138,7 @@ class WorkerSolver:
             self._workshop = self._emulating = None
             threads, self._threads = self._threads, []
         for shop in shops:
-            shop.close(threads)
+            shop.close(threads, keep=self._settings.keep)
 
     def _open(self) -> Workshop:
         with self._lock:

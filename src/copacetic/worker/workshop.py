@@ -90,8 +90,11 @@ class Workshop:
             with contextlib.suppress(SolverError, JobRefusedError):
                 self.agent.do("remove", {"paths": list(paths)})
 
-    def close(self, threads: Sequence[threading.Thread] = ()) -> None:
-        """End everything, wait for the threads that work here, and remove the folder."""
+    def close(self, threads: Sequence[threading.Thread] = (), *, keep: bool = True) -> None:
+        """
+        End everything, wait for the threads that work here, and remove the folder; without `keep`, unpacked layers
+        and caches that nobody else uses, too.
+        """
         try:
             if self.results.in_use:
                 # Somebody waits for something that runs: it ends first, and another helper cleans up.
@@ -100,13 +103,20 @@ class Workshop:
                     thread.join(_END)
                 with contextlib.suppress(SolverError, ModeRefusedError):
                     self.agent = Agent.start(self.agent.mode, self.run.folder)
+            self._let_go()
+            if not keep:
+                for one in self.store.kept():
+                    self.store.take(one, self.run)
             self.remove([str(self.run.folder)])
         finally:
             self.agent.close()
-            for handle in self._held:
-                os.close(handle)
-            self._held.clear()
+            self._let_go()
             self.run.close()
+
+    def _let_go(self) -> None:
+        """Let others remove the layers that were used here."""
+        while self._held:
+            os.close(self._held.pop())
 
 
 def _abandon(run: Run) -> None:
