@@ -38,7 +38,7 @@ from copacetic.patch.solvelog import SolveLog
 from copacetic.pkgmgr import Content, Recipe, open_package_manager
 from copacetic.updates import FetchedPackage
 
-__all__ = ["ExecApplier", "RecipeMaker", "describe_run", "run_recipe", "stage", "why_not"]
+__all__ = ["ExecApplier", "RecipeMaker", "describe_run", "image_state", "run_recipe", "stage", "why_not"]
 
 RecipeMaker: TypeAlias = Callable[[llb.State, llb.State | None], Recipe]
 """Called with the image, and with the tooling image where one is needed."""
@@ -150,16 +150,16 @@ def _build(
 ) -> tuple[Recipe, Mapping[str, Source]]:
     """Make the recipe, and tell which images it names and where their bytes are."""
     images: dict[str, Source] = {}
-    base = _image_state(access, opened.image.descriptor.digest, "image", images)
+    base = image_state(access, opened.image.descriptor.digest, "image", images)
     tooling = None
     if open_package_manager(opened.fs, opened.database).needs_tooling:
         other = execution.open_tooling()
         (platform,) = load_image(other.source, [opened.image.platform]).platforms
-        tooling = _image_state(other, platform.descriptor.digest, "tooling", images)
+        tooling = image_state(other, platform.descriptor.digest, "tooling", images)
     return make(base, tooling), images
 
 
-def _image_state(access: ImageAccess, digest: Digest, store: str, images: dict[str, Source]) -> llb.State:
+def image_state(access: ImageAccess, digest: Digest, store: str, images: dict[str, Source]) -> llb.State:
     """Name an image by its digest. A solver without a registry client takes a pulled one's bytes from us, too."""
     if access.pull_name:
         reference = f"{access.pull_name}@{digest}"

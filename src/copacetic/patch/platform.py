@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -133,6 +134,33 @@ def patch_platform(
 ) -> PlatformOutcome | PatchedPlatform:
     """Plan, apply, verify and describe one platform; nothing is written outside the scratch folder and the cache."""
     opened = open_platform(image, platform, environment)
+    with _warmed(image, opened, request, environment):
+        return _patch_opened(image, opened, request, findings, stored, scratch, environment)
+
+
+def _warmed(
+    image: SourceImage, opened: OpenedImage, request: PatchRequest, environment: Environment
+) -> AbstractContextManager[None]:
+    """Have the image ready where it is going to be run, when it is clear from the start that it will be."""
+    if request.strategy is not Strategy.EXEC or environment.execution is None:
+        return nullcontext()
+    from copacetic.patch.warmup import warm_up
+    from copacetic.pkgmgr import open_package_manager
+
+    open_package_manager(opened.fs, opened.database)  # an image that can't run it is refused before all the work
+    return warm_up(image, opened.image, environment, environment.execution)
+
+
+def _patch_opened(
+    image: SourceImage,
+    opened: OpenedImage,
+    request: PatchRequest,
+    findings: Sequence[Finding] | None,
+    stored: Plan | None,
+    scratch: Path,
+    environment: Environment,
+) -> PlatformOutcome | PatchedPlatform:
+    platform = opened.image
     if stored is None:
         try:
             prepared = plan_platform(image, opened, findings, request, environment)
