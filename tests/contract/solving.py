@@ -64,7 +64,7 @@ def describe(fs: ImageFilesystem, path: str, entry: Entry) -> str:
     owner = f"{entry.mode:o} {entry.uid}:{entry.gid}"
     match entry.type:
         case FileType.FILE:
-            return f"file {owner} {fs.read(path, limit=1 << 20).decode('utf-8', 'replace')}"
+            return f"file {owner} {fs.read(path, limit=1 << 24).decode('utf-8', 'replace')}"
         case FileType.SYMLINK:
             return f"link {entry.target}"
         case _:

@@ -233,7 +233,7 @@ def _sleeper(token: str) -> llb.State:
 
 
 def test_an_interrupt_ends_the_solve_and_the_process(solver: Solver) -> None:
-    token = f"10{time.time_ns()}"
+    token = f"10{time.time_ns() % 10**9}"
 
     def interrupt() -> None:
         if _wait_for(token, running=True):
@@ -251,7 +251,7 @@ def test_an_interrupt_ends_the_solve_and_the_process(solver: Solver) -> None:
 
 
 def test_closing_the_solver_ends_what_runs(solver: Solver) -> None:
-    token = f"11{time.time_ns()}"
+    token = f"11{time.time_ns() % 10**9}"
 
     def close() -> None:
         _wait_for(token, running=True)

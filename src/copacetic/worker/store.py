@@ -29,8 +29,8 @@ __all__ = ["TREE", "Run", "Store"]
 
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 _FOLDERS = ("layers", "caches", "runs")
-_SETTLED = 10.0
-"""Seconds after which a run surely has taken its lock."""
+_SETTLED = 60.0
+"""Seconds after which a run surely has taken its lock, or is dead."""
 _KEPT = 7 * 24 * 3600.0
 """Seconds for which a layer is kept that nobody uses."""
 TREE = "tree"
@@ -60,9 +60,10 @@ class Run:
         return path
 
     def close(self) -> None:
-        """Give up the lock; the folder has to be gone by now."""
-        with contextlib.suppress(OSError):
-            os.unlink(f"{self.folder}.lock")
+        """Give up the lock. A folder that is still there is removed by a later run."""
+        if not self.folder.exists():
+            with contextlib.suppress(OSError):
+                os.unlink(f"{self.folder}.lock")
         os.close(self.lock)
 
 
@@ -81,17 +82,30 @@ class Store:
         """Make a folder for one solver."""
         folder = self.root / "runs" / secrets.token_hex(8)
         with _storage(f"can't use {folder}"):
-            lock = os.open(f"{folder}.lock", os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-            fcntl.flock(lock, fcntl.LOCK_EX)
-            folder.mkdir(mode=0o700)
+            # It gets its name when it is held: there is no time in which it looks forgotten.
+            lock = os.open(f"{folder}.new", os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX)
+                os.rename(f"{folder}.new", f"{folder}.lock")
+                folder.mkdir(mode=0o700)
+            except BaseException:
+                os.close(lock)
+                raise
         return Run(folder, lock)
 
-    def dead_runs(self) -> list[Path]:
-        """Return the folders of runs whose process is gone; each has its lock beside it."""
-        limit = time.time() - _SETTLED
+    def take_dead_runs(self) -> list[Run]:
+        """Return the runs whose process is gone, held now by this one: remove their folders, and close them."""
         with _storage(f"can't look into {self.root}"):
             locks = list((self.root / "runs").glob("*.lock"))
-        return [lock.with_suffix("") for lock in locks if _is_older(lock, limit) and _is_free(lock)]
+            for new in (self.root / "runs").glob("*.new"):
+                if _is_older(new, time.time() - _SETTLED):
+                    new.unlink(missing_ok=True)
+        found = []
+        for lock in locks:
+            handle = _lock_at_once(lock)
+            if handle is not None:
+                found.append(Run(lock.with_suffix(""), handle))
+        return found
 
     def take_unused(self, run: Run) -> int:
         """Move layers that nobody will use again into a run's folder, which is removed with it; return how many."""
@@ -178,13 +192,8 @@ class Store:
 
     def _try_lock(self, name: str) -> int | None:
         with _storage(f"can't lock {name}"):
-            handle = os.open(self._lock_file(name), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-            try:
-                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                os.close(handle)
-                return None
-        return handle
+            self._lock_file(name).touch(mode=0o600)
+        return _lock_at_once(self._lock_file(name))
 
 
 def _is_older(path: Path, limit: float) -> bool:
@@ -194,19 +203,18 @@ def _is_older(path: Path, limit: float) -> bool:
         return False
 
 
-def _is_free(lock: Path) -> bool:
+def _lock_at_once(path: Path) -> int | None:
+    """Return a descriptor that holds a lock alone, None when others do or it is gone."""
     try:
-        handle = os.open(lock, os.O_RDWR | os.O_CLOEXEC)
+        handle = os.open(path, os.O_RDWR | os.O_CLOEXEC)
     except OSError:
-        return False
+        return None
     try:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError:
-        return False
-    else:
-        return True
-    finally:
         os.close(handle)
+        return None
+    return handle
 
 
 def _boot() -> str:

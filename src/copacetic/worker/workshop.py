@@ -67,12 +67,10 @@ class Workshop:
 
     def clean(self) -> None:
         """Remove what killed runs left behind, and layers that nobody uses."""
-        dead = self.store.dead_runs()
-        if dead:
-            self.remove([str(path) for path in dead])
-            for path in dead:
-                with contextlib.suppress(OSError):
-                    os.unlink(f"{path}.lock")
+        dead = self.store.take_dead_runs()
+        self.remove([str(run.folder) for run in dead])
+        for run in dead:
+            run.close()
         self.store.take_unused(self.run)
 
     def drop_old_results(self) -> None:
@@ -88,17 +86,19 @@ class Workshop:
 
     def close(self) -> None:
         """End everything, and remove the folder."""
-        if self.results.in_use:
-            # Somebody waits for something that runs: it ends first, and another helper cleans up.
+        try:
+            if self.results.in_use:
+                # Somebody waits for something that runs: it ends first, and another helper cleans up.
+                self.agent.close()
+                with contextlib.suppress(SolverError, ModeRefusedError):
+                    self.agent = Agent.start(self.agent.mode, self.run.folder)
+            self.remove([str(self.run.folder)])
+        finally:
             self.agent.close()
-            with contextlib.suppress(SolverError, ModeRefusedError):
-                self.agent = Agent.start(self.agent.mode, self.run.folder)
-        self.remove([str(self.run.folder)])
-        self.agent.close()
-        for handle in self._held:
-            os.close(handle)
-        self._held.clear()
-        self.run.close()
+            for handle in self._held:
+                os.close(handle)
+            self._held.clear()
+            self.run.close()
 
 
 def _abandon(run: Run) -> None:

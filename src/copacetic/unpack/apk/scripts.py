@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from copacetic.unpack.apk import busybox
 from copacetic.unpack.apk.accounts import make_account
 from copacetic.unpack.apk.commands import ApkJudge, find_changes
-from copacetic.unpack.apk.effects import Effect, do_command
+from copacetic.unpack.apk.effects import EFFECTS, Effect, do_command
 from copacetic.unpack.apk.live import LiveImage
 from copacetic.unpack.handlers.ldconfig import update_library_cache
 from copacetic.unpack.scripts.commands import ATTRIBUTES, FILE_CHANGERS
@@ -135,16 +135,19 @@ class _Run:
         self.met.append((command, self._judge_command(command, plain=plain)))
         return None
 
-    def _do(self, words: list[str]) -> Effect | None:
+    def _do(self, words: list[str], *, bare: bool = False) -> Effect | None:
+        """Do a command; a `bare` one is busybox's, and needs no link of its own."""
         name = words[0].rpartition("/")[2]
         if name == "busybox" and len(words) > 1 and not words[1].startswith("-"):
-            return self._do(words[1:])
+            return self._do(words[1:], bare=True)
         if name == "cd":
             self.live.at_root = self.live.at_root and words[1:] == ["/"]
             return Effect(None)
         special = _SPECIAL.get(name)
         if special is not None:
             return special(self, words)
+        if name in EFFECTS and not bare and self.live.find_program(words[0]) is None:
+            return Effect(succeeds=False)
         return do_command(self.live, words, mtime=self.runner.epoch)
 
     def do_links(self, words: list[str]) -> Effect | None:

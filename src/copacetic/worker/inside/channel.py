@@ -4,15 +4,24 @@
 from __future__ import annotations
 
 import json
+import os
 import socket
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-__all__ = ["Channel", "Message"]
+__all__ = ["Channel", "Message", "receive_files"]
 
 Message = Mapping[str, Any]
 _LIMIT = 256 * 1024 * 1024
 _MAX_FDS = 8
+
+
+def receive_files(end: socket.socket, size: int, most: int) -> tuple[bytes, list[int]]:
+    """Return some bytes and the files beside them. Programs don't inherit those, whatever Python's own call says."""
+    data, fds, _flags, _address = socket.recv_fds(end, size, most)
+    for handle in fds:
+        os.set_inheritable(handle, False)
+    return data, fds
 
 
 class Channel:
@@ -31,7 +40,7 @@ class Channel:
 
     def receive(self) -> tuple[Message, list[int]] | None:
         """Return the next message and its files (not inherited by programs); None when the other end is closed."""
-        head, fds, _flags, _address = socket.recv_fds(self.socket, 4, _MAX_FDS, socket.MSG_CMSG_CLOEXEC)
+        head, fds = receive_files(self.socket, 4, _MAX_FDS)
         head += self._exactly(4 - len(head)) if head else b""
         if len(head) < 4:
             return None

@@ -16,6 +16,7 @@ from collections.abc import Mapping, Sequence
 from typing import NoReturn
 
 from copacetic.worker.inside import linux
+from copacetic.worker.inside.confine import forbid_imports
 from copacetic.worker.inside.plan import Attachment, Plan
 from copacetic.worker.inside.process import execute, find_identity, make_working_directory
 from copacetic.worker.inside.processes import kill_descendants
@@ -104,9 +105,15 @@ class ChrootSandbox:
         os.close(handle)
 
 
+def _install_filter(plan: Plan) -> None:
+    if plan.system_calls is not None:
+        linux.filter_system_calls(plan.system_calls)
+
+
 def _supervise(plan: Plan, status: int) -> NoReturn:
     try:
         linux.die_with_parent(signal.SIGKILL)
+        forbid_imports()
         os.chroot(plan.views[0].path)
         os.chdir("/")
         identity = find_identity(plan.process["user"])
@@ -118,7 +125,7 @@ def _supervise(plan: Plan, status: int) -> NoReturn:
                 identity,
                 output=plan.output,
                 keep=_CAPABILITIES,
-                system_calls=plan.system_calls,
+                install_filter=lambda: _install_filter(plan),
                 set_groups=plan.set_groups,
             )
         report_status(status, child)

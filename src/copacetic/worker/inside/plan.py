@@ -12,7 +12,7 @@ from typing import Any
 
 from copacetic.worker.inside.channel import Message
 from copacetic.worker.inside.refusal import RefusalError
-from copacetic.worker.inside.seccomp import build_filter, machine
+from copacetic.worker.inside.seccomp import OwnerRule, build_filter, machine
 from copacetic.worker.inside.stack import join
 from copacetic.worker.inside.views import View, open_view
 
@@ -55,6 +55,8 @@ class Plan:
     network: bool
     system_calls: bytes | None
     set_groups: bool
+    listens: bool
+    """Whether the filter asks somebody about changes of owners."""
     output: int
 
 
@@ -62,6 +64,9 @@ def make_plan(request: Message, output: int) -> Plan:
     """Make the views and the stubs. Raises `RefusalError` where the image is in the way of a mount."""
     folder = request["folder"]
     root = open_view(request, os.path.join(folder, "0"), request["root"]["layers"], request["root"]["upper"])
+    owners: OwnerRule = "change"
+    if request["single"]:
+        owners = "ask" if request["isolated"] else "ignore"
     plan = Plan(
         folder=folder,
         views=[root],
@@ -69,10 +74,11 @@ def make_plan(request: Message, output: int) -> Plan:
         network=request["network"],
         system_calls=build_filter(
             machine(),
-            fake_owners=request["single"],
+            owners=owners,
             only_local_sockets=not request["network"] and not request["isolated"],
         ),
         set_groups=not request["single"],
+        listens=owners == "ask",
         output=output,
     )
     for one in (*_own_attachments(request), *sorted(_attachments(plan, request), key=lambda one: one.dest)):

@@ -7,12 +7,13 @@ Everything read here is the image's, so it is read within limits and only from r
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import resource
 import signal
 import stat
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NoReturn
 
 from copacetic.worker.inside import linux
@@ -24,6 +25,7 @@ _PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _ACCOUNTS_LIMIT = 4 * 1024 * 1024
 _MAX_ID = (1 << 32) - 2
 _MAX_GROUPS = 65_536
+_HIGHEST_FILE = 1024
 _FILES = (1024, 524_288)
 """Soft and hard limit: some old package managers close every descriptor there could be."""
 
@@ -103,11 +105,11 @@ def execute(
     *,
     output: int,
     keep: frozenset[int],
-    system_calls: bytes | None,
+    install_filter: Callable[[], None],
     set_groups: bool,
 ) -> NoReturn:
     """
-    Become the program; `output` gets what it says, `keep` are its capabilities.
+    Become the program; `output` gets what it says, `keep` are its capabilities. `install_filter` comes last.
 
     Raises `RefusalError` when there is no such program, or it can't be executed.
     """
@@ -117,6 +119,7 @@ def execute(
     os.dup2(output, 1)
     os.dup2(output, 2)
     os.umask(0o022)
+    _close_on_execution()
     _limit_resources()
     for number in signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP}:
         signal.signal(number, signal.SIG_DFL)
@@ -133,12 +136,18 @@ def execute(
     except OSError as error:
         raise RefusalError("missing", f"the working directory {process['cwd']!r}: {error.strerror}") from error
     linux.forbid_new_privileges()
-    if system_calls is not None:
-        linux.filter_system_calls(system_calls)
+    install_filter()
     environment = dict(process["env"])
     environment.setdefault("PATH", _PATH)
     environment.setdefault("HOME", identity.home)
     _execute(process["args"], environment)
+
+
+def _close_on_execution() -> None:
+    """Nothing of ours reaches the program: what is open here leads out of the sandbox."""
+    for handle in range(3, _HIGHEST_FILE):
+        with contextlib.suppress(OSError):
+            os.set_inheritable(handle, False)
 
 
 def _limit_resources() -> None:

@@ -10,6 +10,7 @@ every process in the namespace, and the mounts are gone with the last of them.
 from __future__ import annotations
 
 import errno
+import fcntl
 import os
 import signal
 import socket
@@ -19,6 +20,9 @@ from collections.abc import Mapping, Sequence
 from typing import NoReturn
 
 from copacetic.worker.inside import linux
+from copacetic.worker.inside.channel import receive_files
+from copacetic.worker.inside.confine import forbid_imports
+from copacetic.worker.inside.ownership import OwnerKeeper
 from copacetic.worker.inside.plan import Attachment, Plan
 from copacetic.worker.inside.process import execute, find_identity, make_working_directory
 from copacetic.worker.inside.refusal import RefusalError
@@ -69,27 +73,45 @@ def _first_process(plan: Plan, status: int) -> NoReturn:
         _build_root(plan)
         identity = find_identity(plan.process["user"])
         make_working_directory(plan.process["cwd"], identity)
+        ours, theirs = socket.socketpair()
         child = os.fork()
         if child == 0:
+            ours.close()
             execute(
                 plan.process,
                 identity,
                 output=plan.output,
                 keep=linux.DOCKER_CAPABILITIES,
-                system_calls=plan.system_calls,
+                install_filter=lambda: _install_filter(plan, theirs),
                 set_groups=plan.set_groups,
             )
-        report_status(status, child)
+        theirs.close()
+        report_status(status, child, _owner_keeper(ours) if plan.listens else None)
     except BaseException as error:  # noqa: BLE001 - it goes to the user, and the process ends
         report_failure(status, error)
     finally:
         os._exit(0)
 
 
+def _install_filter(plan: Plan, channel: socket.socket) -> None:
+    if plan.system_calls is None:
+        return
+    if not plan.listens:
+        linux.filter_system_calls(plan.system_calls)
+        return
+    listener = linux.filter_and_listen(plan.system_calls)
+    socket.send_fds(channel, [b"!"], [listener])
+    os.close(listener)
+
+
+def _owner_keeper(channel: socket.socket) -> OwnerKeeper | None:
+    """Take the program's listener; there is none when it could not be started."""
+    _, fds = receive_files(channel, 1, 1)
+    return OwnerKeeper(fds[0]) if fds else None
+
+
 def _raise_loopback() -> None:
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as control:
-        import fcntl
-
         fcntl.ioctl(control, _SIOCSIFFLAGS, struct.pack("16sh14x", b"lo", _IFF_UP))
 
 
@@ -107,6 +129,7 @@ def _build_root(plan: Plan) -> None:
             _write_file(f"files/{position}", one)
     for view in plan.views:
         view.mount()
+    forbid_imports()
     os.chdir(plan.views[0].path)
     linux.pivot_root(".", ".")
     for position, one in enumerate(plan.attachments):

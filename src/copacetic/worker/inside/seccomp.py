@@ -14,8 +14,11 @@ import os
 import struct
 import sys
 from collections.abc import Mapping
+from typing import Literal
 
-__all__ = ["NUMBERS", "build_filter"]
+__all__ = ["NUMBERS", "OwnerRule", "build_filter", "machine", "owner_calls"]
+
+OwnerRule = Literal["change", "ask", "ignore"]
 
 _COLUMNS = ("x86_64", "i386", "aarch64", "arm", "ppc64le", "s390x")
 _AUDIT = {
@@ -115,6 +118,8 @@ _OWNERS = {
     "fchown": (93, 95, 55, 95, 95, 207),
     "fchown32": (None, 207, None, 207, None, None),
     "fchownat": (260, 298, 54, 325, 289, 291),
+}
+_GROUPS = {
     "setgroups": (116, 81, 159, 81, 81, 206),
     "setgroups32": (None, 206, None, 206, None, None),
 }
@@ -133,73 +138,48 @@ _X32 = 0x40000000
 
 _LOAD, _EQUAL, _AT_LEAST, _ANY_BIT, _RETURN = 0x20, 0x15, 0x35, 0x45, 0x06
 _ALLOW = 0x7FFF0000
+_ASK = 0x7FC00000
 _ERROR = 0x00050000
 _NUMBER, _ARCHITECTURE, _ARGUMENTS = 0, 4, 16
 
-NUMBERS = {**_REFUSED, **_IDLE, **_OWNERS, **_CLONE, **_IOCTL, **_SOCKET, **_SOCKET_CALL}
+NUMBERS = {**_REFUSED, **_IDLE, **_OWNERS, **_GROUPS, **_CLONE, **_IOCTL, **_SOCKET, **_SOCKET_CALL}
 
 
-def build_filter(machine: str, *, fake_owners: bool, only_local_sockets: bool) -> bytes | None:
+def build_filter(machine: str, *, owners: OwnerRule, only_local_sockets: bool) -> bytes | None:
     """
     Return the program for a kind of machine (`os.uname().machine`), None for one that isn't known.
 
-    With `fake_owners`, changing a file's owner succeeds and does nothing: for a namespace with a single user. With
-    `only_local_sockets` there is no network: for a sandbox without a network namespace.
+    `owners` says what becomes of a change of a file's owner: it is made (`change`), whoever listens is asked (`ask`),
+    or nothing happens (`ignore`); the last two for a namespace with a single user. With `only_local_sockets` there is
+    no network: for a sandbox without a network namespace.
     """
     kinds = _RUNS.get(machine)
     if kinds is None:
         return None
     program = [_instruction(_LOAD, _ARCHITECTURE)]
     for kind in kinds:
-        section = _section(kind, fake_owners, only_local_sockets)
+        section = _section(kind, owners, only_local_sockets)
         program += [_instruction(_EQUAL, _AUDIT[kind], 0, len(section)), *section]
     program.append(_instruction(_RETURN, _ERROR | errno.ENOSYS))
     return b"".join(program)
 
 
-def _section(kind: str, fake_owners: bool, only_local_sockets: bool) -> list[bytes]:
-    """What is decided about the calls of one kind of program; its last three instructions are the verdicts."""
-    refused = [*_numbers(_REFUSED, kind), *_NEW_CALLS.values()]
-    idle = [*_numbers(_IDLE, kind), *(_numbers(_OWNERS, kind) if fake_owners else ())]
-    (clone,), (ioctl,), (socket,) = _numbers(_CLONE, kind), _numbers(_IOCTL, kind), _numbers(_SOCKET, kind)
-    if only_local_sockets:
-        refused += _numbers(_SOCKET_CALL, kind)
-    plan: list[tuple[int, int, str]] = []
-    if kind == "x86_64":
-        plan.append((_AT_LEAST, _X32, "absent"))
-    plan.append((_EQUAL, _CLONE3, "absent"))
-    plan += [(_EQUAL, number, "refuse") for number in refused]
-    plan += [(_EQUAL, number, "succeed") for number in idle]
-    flags = 1 if kind == "s390x" else 0
-    tail = [
-        # Other calls than these two jump over the looks at their arguments.
-        ("if", clone, 2),
-        ("load", _argument(flags), 0),
-        ("bits", _NEW_NAMESPACES, 0),
-        ("load", _NUMBER, 0),
-        ("if", ioctl, 3),
-        ("load", _argument(1), 0),
-        ("is", _TERMINAL_INPUT[0], 0),
-        ("is", _TERMINAL_INPUT[1], 0),
-        ("allow", 0, 0),
-    ]
-    if only_local_sockets:
-        tail[-1:] = [
-            ("load", _NUMBER, 0),
-            ("if", socket, 4),
-            ("load", _argument(0), 0),
-            ("if", _AF_UNIX, 1),
-            ("allow", 0, 0),
-            ("refuse", 0, 0),
-            ("allow", 0, 0),
-        ]
-    verdicts = {"refuse": errno.EPERM, "succeed": 0, "absent": errno.ENOSYS}
-    end = 1 + len(plan) + len(tail)
+def _section(kind: str, owners: OwnerRule, only_local_sockets: bool) -> list[bytes]:
+    """What is decided about the calls of one kind of program; its last instructions are the verdicts."""
+    plan = _decisions(kind, owners, only_local_sockets)
+    looks = _looks(kind, only_local_sockets)
+    verdicts = {
+        "refuse": _ERROR | errno.EPERM,
+        "succeed": _ERROR,
+        "absent": _ERROR | errno.ENOSYS,
+        "ask": _ASK,
+    }
+    end = 1 + len(plan) + len(looks)
     targets = {name: end + offset for offset, name in enumerate(verdicts)}
     code = [_instruction(_LOAD, _NUMBER)]
     for operation, value, verdict in plan:
         code.append(_instruction(operation, value, targets[verdict] - len(code) - 1, 0))
-    for what, value, skip in tail:
+    for what, value, skip in looks:
         here = len(code)
         if what == "load":
             code.append(_instruction(_LOAD, value))
@@ -211,8 +191,52 @@ def _section(kind: str, fake_owners: bool, only_local_sockets: bool) -> list[byt
             code.append(_instruction(_EQUAL, value, 0, skip))
         else:
             code.append(_instruction(_ANY_BIT if what == "bits" else _EQUAL, value, targets["refuse"] - here - 1, 0))
-    code += [_instruction(_RETURN, _ERROR | number) for number in verdicts.values()]
+    code += [_instruction(_RETURN, verdict) for verdict in verdicts.values()]
     return code
+
+
+def _decisions(kind: str, owners: OwnerRule, only_local_sockets: bool) -> list[tuple[int, int, str]]:
+    """What the number of a call decides by itself: a comparison, what with, and the verdict."""
+    refused = [*_numbers(_REFUSED, kind), *_NEW_CALLS.values()]
+    idle = _numbers(_IDLE, kind) if owners == "change" else [*_numbers(_IDLE, kind), *_numbers(_GROUPS, kind)]
+    if only_local_sockets:
+        refused += _numbers(_SOCKET_CALL, kind)
+    plan: list[tuple[int, int, str]] = []
+    if kind == "x86_64":
+        plan.append((_AT_LEAST, _X32, "absent"))
+    plan.append((_EQUAL, _CLONE3, "absent"))
+    plan += [(_EQUAL, number, "refuse") for number in refused]
+    plan += [(_EQUAL, number, "succeed") for number in idle]
+    if owners != "change":
+        verdict = "ask" if owners == "ask" else "succeed"
+        plan += [(_EQUAL, number, verdict) for number in _numbers(_OWNERS, kind)]
+    return plan
+
+
+def _looks(kind: str, only_local_sockets: bool) -> list[tuple[str, int, int]]:
+    """What needs a look at an argument; other calls jump over it, by so many instructions."""
+    (clone,), (ioctl,), (socket,) = _numbers(_CLONE, kind), _numbers(_IOCTL, kind), _numbers(_SOCKET, kind)
+    flags = 1 if kind == "s390x" else 0
+    looks = [
+        ("if", clone, 2),
+        ("load", _argument(flags), 0),
+        ("bits", _NEW_NAMESPACES, 0),
+        ("load", _NUMBER, 0),
+        ("if", ioctl, 3),
+        ("load", _argument(1), 0),
+        ("is", _TERMINAL_INPUT[0], 0),
+        ("is", _TERMINAL_INPUT[1], 0),
+    ]
+    if only_local_sockets:
+        looks += [
+            ("load", _NUMBER, 0),
+            ("if", socket, 4),
+            ("load", _argument(0), 0),
+            ("if", _AF_UNIX, 1),
+            ("allow", 0, 0),
+            ("refuse", 0, 0),
+        ]
+    return [*looks, ("allow", 0, 0)]
 
 
 def _argument(position: int) -> int:
@@ -227,6 +251,18 @@ def _numbers(table: Mapping[str, tuple[int | None, ...]], kind: str) -> list[int
 
 def _instruction(code: int, value: int, if_true: int = 0, if_false: int = 0) -> bytes:
     return struct.pack("=HBBI", code, if_true, if_false, value)
+
+
+def owner_calls() -> dict[tuple[int, int], str]:
+    """Return the names of the calls that change owners, by kind of program and number."""
+    found: dict[tuple[int, int], str] = {}
+    for kind, audit in _AUDIT.items():
+        old = kind in {"i386", "arm"}
+        for name, row in _OWNERS.items():
+            number = row[_COLUMNS.index("aarch64" if kind == "riscv64" else kind)]
+            if number is not None:
+                found[audit, number] = f"{name}16" if old and name in {"chown", "lchown", "fchown"} else name
+    return found
 
 
 def machine() -> str:

@@ -67,6 +67,13 @@ def _serve(channel: Channel) -> None:
             os.close(handle)
 
 
+def _describe_failure() -> str:
+    try:
+        return traceback.format_exc(limit=-6)
+    except ImportError:  # in a process that may not import any more
+        return repr(sys.exc_info()[1])
+
+
 def _work(channel: Channel, job: Job) -> NoReturn:
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     linux.die_with_parent(signal.SIGKILL)
@@ -84,7 +91,7 @@ def _work(channel: Channel, job: Job) -> NoReturn:
     except MemoryError:
         reply = {"refused": "storage", "reason": "out of memory"}
     except BaseException:  # noqa: BLE001 - whatever it is, the other side has to hear of it
-        reply = {"broken": traceback.format_exc(limit=-6)}
+        reply = {"broken": _describe_failure()}
     try:
         channel.send(reply)
     finally:

@@ -13,6 +13,7 @@ from collections.abc import Sequence
 
 from copacetic.oci.tarstream import HostileTarError, TarEntry, TarError, TarReader
 from copacetic.worker.inside.channel import Channel, Message
+from copacetic.worker.inside.confine import forbid_imports
 from copacetic.worker.inside.layerbuilder import LayerBuilder
 from copacetic.worker.inside.linux import FILE_CAPABILITIES, limit_capabilities
 from copacetic.worker.inside.metadata import Metadata, Owners, is_portable
@@ -40,6 +41,7 @@ def run(_channel: Channel, request: Message, fds: Sequence[int]) -> Message:
     tar comes through the one open file.
     """
     below = Stack(open_layers(request["below"]))
+    forbid_imports()
     os.chroot(request["target"])
     os.chdir("/")
     limit_capabilities(FILE_CAPABILITIES)
