@@ -417,6 +417,30 @@ def test_what_the_builder_did_is_never_the_same_run_twice(case: Case, unreachabl
     assert first != second, "a cache would answer with what the repository held before"
 
 
+def test_what_can_be_seen_of_the_repository_is_the_builders_key(
+    case: Case, repository: Repository, unreachable: Callable[..., Image]
+) -> None:
+    """Its signed description answers, its indexes don't: an upgrade to the same state is the same run."""
+    image = unreachable()
+    solver = case.builder(installs(FOO2, BAR2))
+    for debs in ([FOO2, BAR2], [FOO2, BAR2], [FOO2]):
+        _publish_without_indexes(repository, debs)
+        case.patch(image)
+
+    first, again, moved = (definition.digests for definition in solver.definitions)
+    assert first == again
+    assert first != moved
+
+
+def _publish_without_indexes(repository: Repository, debs: Sequence[Deb]) -> None:
+    kept = {path: data for path, data in repository.files.items() if path.endswith("InRelease")}
+    if [deb.version for deb in repository.debs] != [deb.version for deb in debs] or not kept:
+        repository.publish(debs)
+        kept = {path: data for path, data in repository.files.items() if path.endswith("InRelease")}
+    repository.files.clear()
+    repository.files.update(kept)
+
+
 def test_nothing_new_in_the_builders_repositories_is_nothing_to_do(
     case: Case, unreachable: Callable[..., Image]
 ) -> None:
