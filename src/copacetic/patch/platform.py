@@ -133,22 +133,20 @@ def patch_platform(
     environment: Environment,
 ) -> PlatformOutcome | PatchedPlatform:
     """Plan, apply, verify and describe one platform; nothing is written outside the scratch folder and the cache."""
-    opened = open_platform(image, platform, environment)
-    with _warmed(image, opened, request, environment):
+    with _warmed(image, platform, request, environment):
+        opened = open_platform(image, platform, environment)
         return _patch_opened(image, opened, request, findings, stored, scratch, environment)
 
 
 def _warmed(
-    image: SourceImage, opened: OpenedImage, request: PatchRequest, environment: Environment
+    image: SourceImage, platform: PlatformImage, request: PatchRequest, environment: Environment
 ) -> AbstractContextManager[None]:
     """Have the image ready where it is going to be run, when it is clear from the start that it will be."""
     if request.strategy is not Strategy.EXEC or environment.execution is None:
         return nullcontext()
     from copacetic.patch.warmup import warm_up
-    from copacetic.pkgmgr import open_package_manager
 
-    open_package_manager(opened.fs, opened.database)  # an image that can't run it is refused before all the work
-    return warm_up(image, opened.image, environment, environment.execution)
+    return warm_up(image, platform, environment, environment.execution)
 
 
 def _patch_opened(
