@@ -164,11 +164,14 @@ def image_state(access: ImageAccess, digest: Digest, store: str, images: dict[st
     if access.pull_name:
         reference = f"{access.pull_name}@{digest}"
         images[reference] = access.source
-        return llb.image(reference)
+        return _named(llb.image(reference), f"fetch {access.source.name}")
     images[store] = access.source
-    source = llb.oci_layout(_SENT, digest, store=store).vertex
-    assert isinstance(source, SourceOp)
-    return llb.State(replace(source, name=f"send {access.source.name}"))
+    return _named(llb.oci_layout(_SENT, digest, store=store), f"send {access.source.name}")
+
+
+def _named(state: llb.State, name: str) -> llb.State:
+    assert isinstance(state.vertex, SourceOp)
+    return llb.State(replace(state.vertex, name=name))
 
 
 def stage(folder: Path, files: Mapping[str, Content]) -> Path:
