@@ -375,13 +375,13 @@ def _run(program: str, *arguments: str | Path) -> str:
 
 
 @contextlib.contextmanager
-def small_disk(folder: Path) -> Iterator[Path]:
-    """A disk of one megabyte; skips where mounting is not allowed."""
+def small_disk(folder: Path, *, megabytes: int = 1) -> Iterator[Path]:
+    """A small disk; skips where mounting is not allowed."""
     if os.geteuid() != 0:
         pytest.skip("mounting needs root")
     folder.mkdir()
     result = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(folder)], capture_output=True, check=False
+        ["mount", "-t", "tmpfs", "-o", f"size={megabytes}m", "tmpfs", str(folder)], capture_output=True, check=False
     )
     if result.returncode:
         pytest.skip("mounting is not possible here")

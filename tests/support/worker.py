@@ -3,18 +3,30 @@
 
 from __future__ import annotations
 
+import shutil
+import subprocess
+import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 
 import pytest
+from demo import roots
 
 from copacetic.cache import Cache
 from copacetic.errors import NotFoundError, UnsupportedBuilderError
+from copacetic.oci.manifest import OCI_LAYER
 from copacetic.oci.transport import Source
 from copacetic.worker import WorkerSettings, WorkerSolver
 from copacetic.worker.execution import Limits
-from support.images import Image, MemorySource
+from support.images import Image, Layer, MemorySource, describe, make_image
+
+
+def debian_image(tar: Path) -> Image:
+    """Return an image of one layer with a root's tar."""
+    blob = roots.compress(tar).read_bytes()
+    return make_image([Layer(describe(blob, f"{OCI_LAYER}+gzip"), blob, tar.read_bytes())])
 
 
 @contextmanager
@@ -66,3 +78,15 @@ def mounts_in(folder: Path) -> list[str]:
         except OSError:
             continue
     return found
+
+
+@cache
+def compile_c(source: str) -> bytes:
+    """Return a static program, for tries that no shell can make. Skips where there is no compiler."""
+    if shutil.which("gcc") is None:
+        pytest.skip("gcc is not installed")
+    with tempfile.TemporaryDirectory() as folder:
+        program = Path(folder, "program")
+        command = ["gcc", "-static", "-O1", "-s", "-x", "c", "-", "-o", str(program)]
+        subprocess.run(command, input=source.encode(), check=True, capture_output=True)
+        return program.read_bytes()

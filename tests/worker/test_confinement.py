@@ -5,13 +5,9 @@ from __future__ import annotations
 
 import os
 import platform
-import shutil
-import subprocess
 import sys
 import sysconfig
-import tempfile
 from collections.abc import Iterator
-from functools import cache
 from pathlib import Path
 
 import pytest
@@ -24,7 +20,7 @@ from copacetic.llb.solver import Inputs, Solver
 from support.builder import BASE
 from support.busybox import busybox_image
 from support.images import Image, make_image, make_layer, tar_file
-from support.worker import open_worker
+from support.worker import compile_c, open_worker
 
 pytestmark = pytest.mark.system
 MODES = ["root", "all", "chroot"] if os.geteuid() == 0 else [""]
@@ -47,7 +43,7 @@ def output(solver: Solver, script: str, **options: object) -> str:
 
 
 def test_it_has_docker_s_capabilities_at_most_and_gains_none(solver: Solver) -> None:
-    program = _compile("""
+    program = compile_c("""
         #include <stdio.h>
         #include <sys/prctl.h>
         int main(void) {
@@ -60,19 +56,6 @@ def test_it_has_docker_s_capabilities_at_most_and_gains_none(solver: Solver) -> 
     docker = {0, 1, 3, 4, 5, 6, 7, 8, 10, 13, 18, 27, 29, 31}
     assert {int(number) for number in numbers.split()} <= docker
     assert rest == "nnp=1\n"
-
-
-@cache
-def _compile(source: str) -> bytes:
-    if shutil.which("gcc") is None:
-        pytest.skip("gcc is not installed")
-    with tempfile.TemporaryDirectory() as folder:
-        program = Path(folder, "program")
-        subprocess.run(
-            ["gcc", "-static", "-O1", "-s", "-x", "c", "-", "-o", program],
-            input=source.encode(), check=True, capture_output=True,
-        )  # fmt: skip
-        return program.read_bytes()
 
 
 def _run_compiled(solver: Solver, program: bytes, *, user: str = "") -> str:
@@ -116,7 +99,7 @@ FORBIDDEN = """
 
 
 def test_no_door_of_the_kernel_is_open(solver: Solver) -> None:
-    lines = _run_compiled(solver, _compile(FORBIDDEN)).splitlines()
+    lines = _run_compiled(solver, compile_c(FORBIDDEN)).splitlines()
 
     assert len(lines) == 18
     refused = {"Operation not permitted", "Function not implemented"}
@@ -125,7 +108,7 @@ def test_no_door_of_the_kernel_is_open(solver: Solver) -> None:
 
 @amd64_only
 def test_the_32_bit_calls_are_no_way_around(solver: Solver) -> None:
-    program = _compile("""
+    program = compile_c("""
         #include <stdio.h>
         static long call(long number, long first) {
             long result;
@@ -146,7 +129,7 @@ def test_the_32_bit_calls_are_no_way_around(solver: Solver) -> None:
 
 @amd64_only
 def test_the_x32_numbers_are_no_way_around(solver: Solver) -> None:
-    program = _compile("""
+    program = compile_c("""
         #include <errno.h>
         #include <stdio.h>
         #include <string.h>
@@ -158,7 +141,7 @@ def test_the_x32_numbers_are_no_way_around(solver: Solver) -> None:
 
 
 def test_a_setuid_program_gains_nothing(solver: Solver) -> None:
-    program = _compile('#include <stdio.h>\n#include <unistd.h>\nint main(void) { printf("%d\\n", geteuid()); }')
+    program = compile_c('#include <stdio.h>\n#include <unistd.h>\nint main(void) { printf("%d\\n", geteuid()); }')
     image = make_image([*busybox_image().layers, make_layer([tar_file("bin/become", program, mode=0o4755)])])
     script = "cp /bin/become /tmp/copy; /bin/become; /tmp/copy"
     with _of(solver, image) as (state, inputs):
@@ -222,7 +205,7 @@ def test_nothing_of_this_machine_is_seen_or_reached(solver: Solver, tmp_path: Pa
 
 
 def test_nothing_is_open_but_input_and_output(solver: Solver) -> None:
-    program = _compile("""
+    program = compile_c("""
         #include <fcntl.h>
         #include <stdio.h>
         int main(void) { for (int fd = 0; fd < 4096; fd++) if (fcntl(fd, F_GETFD) >= 0) printf("%d ", fd); }""")
@@ -231,7 +214,7 @@ def test_nothing_is_open_but_input_and_output(solver: Solver) -> None:
 
 
 def test_there_is_no_way_out_by_chroot(solver: Solver) -> None:
-    program = _compile("""
+    program = compile_c("""
         #include <stdio.h>
         #include <sys/stat.h>
         #include <unistd.h>
@@ -247,7 +230,7 @@ def test_there_is_no_way_out_by_chroot(solver: Solver) -> None:
 
 
 def test_there_is_no_network_without_one(solver: Solver) -> None:
-    program = _compile("""
+    program = compile_c("""
         #include <arpa/inet.h>
         #include <stdio.h>
         #include <sys/socket.h>

@@ -50,9 +50,10 @@ def cache() -> None:
 def info(cache_dir: Path | None, format_: str) -> None:
     """Show what the cache holds."""
     from copacetic.cache import Cache
+    from copacetic.worker.housekeeping import worker_usage
 
     folder = _folder(cache_dir)
-    usage = Cache(folder).usage()
+    usage = (*Cache(folder).usage(), *worker_usage(folder))
     if format_ == "json":
         rows = [{"name": u.name, "entries": u.entries, "size": u.size} for u in usage]
         document = {"schemaVersion": 1, "kind": "copacetic.cache", "path": str(folder), "buckets": rows}
@@ -72,6 +73,9 @@ def prune(cache_dir: Path | None, keep: int, unused_for: float | None) -> None:
     """Remove what was used longest ago."""
     from copacetic.cache import Cache
     from copacetic.tables import format_size
+    from copacetic.worker.housekeeping import prune_worker
 
-    freed = Cache(_folder(cache_dir)).prune(keep_bytes=keep, unused_for=unused_for)
+    folder = _folder(cache_dir)
+    freed = Cache(folder).prune(keep_bytes=keep, unused_for=unused_for)
+    freed += prune_worker(folder, keep_bytes=keep, unused_for=unused_for)
     sys.stderr.write(f"freed {format_size(freed)}\n")

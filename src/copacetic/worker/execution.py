@@ -66,6 +66,9 @@ class Execution:
     limits: Limits
     find: Callable[[State], Layers]
     say: Callable[[str], None]
+    remove: Callable[[Sequence[str]], None]
+    """Removes trees of the helper's."""
+    _uppers: list[str] = field(default_factory=list)
     _held: contextlib.ExitStack = field(default_factory=contextlib.ExitStack)
 
     def start(self) -> tuple[Layers, ...]:
@@ -76,24 +79,33 @@ class Execution:
         """
         with self._held:
             folder = self.run.new_folder()
-            request, outputs = self._request(folder)
-            reader, writer = os.pipe()
             try:
-                with self.agent.job("run", request, [writer]) as job:
-                    os.close(writer)
-                    writer = -1
-                    self._watch(job, reader)
+                request, outputs = self._request(folder)
+                self._run(request)
+            except SolverError:
+                self.remove([str(folder), *self._uppers])
+                raise
             except JobRefusedError as error:
+                self.remove([str(folder), *self._uppers])
                 raise self._translate(error) from error
-            finally:
-                for handle in (reader, writer):
-                    if handle >= 0:
-                        os.close(handle)
+            self.remove([str(folder)])
             return outputs
+
+    def _run(self, request: Mapping[str, Any]) -> None:
+        reader, writer = os.pipe()
+        try:
+            with self.agent.job("run", request, [writer]) as job:
+                os.close(writer)
+                writer = -1
+                self._watch(job, reader)
+        finally:
+            for handle in (reader, writer):
+                if handle >= 0:
+                    os.close(handle)
 
     def _request(self, folder: Path) -> tuple[Mapping[str, Any], tuple[Layers, ...]]:
         root = self.find(self.op.root)
-        upper = str(self.run.new_folder())
+        upper = self._new_upper()
         uppers: dict[int, Layers] = {}
         request = {
             "folder": str(folder),
@@ -117,11 +129,15 @@ class Execution:
         writable = [mount for mount in self.op.mounts if isinstance(mount, Bind) and not mount.readonly]
         return request, ((*root, upper), *(uppers[id(mount)] for mount in writable))
 
+    def _new_upper(self) -> str:
+        self._uppers.append(str(self.run.new_folder()))
+        return self._uppers[-1]
+
     def _mount(self, mount: object, uppers: dict[int, Layers]) -> list[Mapping[str, Any]]:
         match mount:
             case Bind():
                 layers = () if mount.source is None else self.find(mount.source)
-                upper = None if mount.readonly else str(self.run.new_folder())
+                upper = None if mount.readonly else self._new_upper()
                 if upper is not None:
                     uppers[id(mount)] = (*layers, upper)
                 one = {"kind": "bind", "layers": layers, "upper": upper, "selector": mount.selector}

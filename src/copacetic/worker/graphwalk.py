@@ -184,6 +184,7 @@ class GraphSolve:
             limits=self.limits,
             find=self._find,
             say=lambda text: self._tell(EventKind.LOG, vertex, text),
+            remove=self.shop.remove,
         ).start()
 
     def _files(self, vertex: FileOp) -> Layers:

@@ -8,6 +8,7 @@ already run.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 from collections.abc import Iterable
@@ -101,8 +102,8 @@ class LayerUnpacker:
                     label = f"unpack layer {diff_id.encoded[:12]}"
                     with progress.task(label, total=layer.size) as task, image.source.open_blob(layer) as stream:
                         plain = plain_layer(stream, layer, diff_id, advance=task.advance)
-                        self.fill(plain, folder / TREE, layers, what=f"the layer {layer.digest}")
-                    path = self._store.add_layer(chain, folder, handle)
+                        size = self.fill(plain, folder / TREE, layers, what=f"the layer {layer.digest}")
+                    path = self._store.add_layer(chain, folder, handle, size=size)
                 layers.append(path)
         except BaseException:
             for handle in handles:
@@ -110,8 +111,12 @@ class LayerUnpacker:
             raise
         return layers, handles
 
-    def fill(self, plain: Iterable[bytes], target: Path, below: list[Path], *, what: str) -> None:
-        """Unpack a plain tar into a new directory. Raises `CorruptLayerError`, `HostileLayerError`, `StorageError`."""
+    def fill(self, plain: Iterable[bytes], target: Path, below: list[Path], *, what: str) -> int:
+        """
+        Unpack a plain tar into a new directory, and return its size in bytes.
+
+        Raises `CorruptLayerError`, `HostileLayerError`, `StorageError`.
+        """
         target.mkdir(mode=0o700)
         request = {
             "target": str(target),
@@ -123,10 +128,11 @@ class LayerUnpacker:
             with self._agent.job("unpack", request, [reader]) as job:
                 os.close(reader)
                 reader = -1
-                feed(plain, writer)
+                size = feed(plain, writer)
                 os.close(writer)
                 writer = -1
                 job.result()
+                return size
         except JobRefusedError as error:
             kinds = {"hostile": HostileLayerError, "corrupt": CorruptLayerError, "image": HostileLayerError}
             if error.kind in kinds:
@@ -138,12 +144,14 @@ class LayerUnpacker:
                     os.close(handle)
 
 
-def feed(plain: Iterable[bytes], writer: int) -> None:
-    """Write everything, or until the other side has heard enough."""
-    try:
+def feed(plain: Iterable[bytes], writer: int) -> int:
+    """Write everything, or until the other side has heard enough; return how many bytes that were."""
+    count = 0
+    with contextlib.suppress(BrokenPipeError):
         for part in plain:
             view = memoryview(part)
             while view:
-                view = view[os.write(writer, view) :]
-    except BrokenPipeError:
-        return
+                written = os.write(writer, view)
+                count += written
+                view = view[written:]
+    return count

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from copacetic._version import __version__
 from copacetic.cache import Cache
-from copacetic.errors import CopaError, SolverError
+from copacetic.errors import CopaError, SolverError, StorageError
 from copacetic.http import HttpClient
 from copacetic.llb.definition import Definition
 from copacetic.llb.solver import Capabilities, Events, ExportedLayer, Inputs, Solver
@@ -28,6 +28,7 @@ from copacetic.worker.agent import JobRefusedError
 from copacetic.worker.execution import Limits
 from copacetic.worker.filesystem import SolvedFilesystem
 from copacetic.worker.graphwalk import GraphSolve
+from copacetic.worker.inside.channel import Message
 from copacetic.worker.platforms import runnable_platforms
 from copacetic.worker.workshop import Workshop
 
@@ -93,11 +94,7 @@ class WorkerSolver:
         with self._solved(definition, inputs, events) as (shop, layers):
             for position, layer in enumerate(layers):
                 path = folder / f"{position}.tar"
-                request = {"layer": layer, "target": str(path.absolute()), "single": shop.agent.mode.single}
-                try:
-                    packed = shop.agent.do("pack", request)
-                except JobRefusedError as error:
-                    raise SolverError(f"can't write the layer {path}: {error}") from error
+                packed = _pack(shop, layer, path)
                 if not packed["entries"]:
                     path.unlink()
                     continue
@@ -142,6 +139,19 @@ class WorkerSolver:
                 layers = solve.run()
             yield shop, layers
         shop.drop_old_results()
+
+
+def _pack(shop: Workshop, layer: str, path: Path) -> Message:
+    """Let the helper write into a file of ours: it may not see the folder as we do."""
+    try:
+        with path.open("xb") as file:
+            return shop.agent.do("pack", {"layer": layer, "single": shop.agent.mode.single}, [file.fileno()])
+    except OSError as error:
+        message = f"can't write the layer {path}: {error.strerror or error}"
+        raise SolverError(message, hint=StorageError.hint) from error
+    except JobRefusedError as error:
+        hint = StorageError.hint if error.kind == "storage" else None
+        raise SolverError(f"can't write the layer {path}: {error}", hint=hint) from error
 
 
 @contextlib.contextmanager

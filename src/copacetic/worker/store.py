@@ -25,7 +25,7 @@ from pathlib import Path
 
 from copacetic.errors import StorageError
 
-__all__ = ["TREE", "Run", "Store"]
+__all__ = ["TREE", "Kept", "Run", "Store"]
 
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 _FOLDERS = ("layers", "caches", "runs")
@@ -65,6 +65,17 @@ class Run:
             with contextlib.suppress(OSError):
                 os.unlink(f"{self.folder}.lock")
         os.close(self.lock)
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """A layer or a cache that stays between runs. `size` is in bytes, 0 where nobody has counted."""
+
+    path: Path
+    used: float
+    size: int
+    current: bool
+    """Whether it is good for anything."""
 
 
 class Store:
@@ -107,24 +118,39 @@ class Store:
                 found.append(Run(lock.with_suffix(""), handle))
         return found
 
-    def take_unused(self, run: Run) -> int:
-        """Move layers that nobody will use again into a run's folder, which is removed with it; return how many."""
-        count = 0
-        for meta in list((self.root / "layers").glob("*.json")):
-            chain = meta.stem
-            if self._is_current(meta) and time.time() - meta.stat().st_mtime < _KEPT:
-                continue
-            handle = self._try_lock(chain)
-            if handle is None:
-                continue
-            try:
-                with contextlib.suppress(FileNotFoundError), _storage(f"can't remove the layer {chain}"):
-                    meta.unlink()
-                    os.rename(meta.with_suffix(""), run.folder / f"unused-{chain}")
-                    count += 1
-            finally:
-                os.close(handle)
-        return count
+    def kept(self) -> list[Kept]:
+        """Return all layers and caches, the longest unused first."""
+        found = []
+        for meta in (self.root / "layers").glob("*.json"):
+            with contextlib.suppress(OSError, ValueError):
+                size = int(json.loads(meta.read_bytes()).get("size", 0))
+                found.append(Kept(meta.with_suffix(""), meta.stat().st_mtime, size, self._is_current(meta)))
+        for cache in (self.root / "caches").iterdir():
+            with contextlib.suppress(OSError):
+                found.append(Kept(cache, cache.stat().st_mtime, 0, current=True))
+        return sorted(found, key=lambda one: one.used)
+
+    def take_unused(self, run: Run) -> None:
+        """Move layers that nobody will use again into a run's folder, with which they are removed."""
+        for one in self.kept():
+            if one.path.parent.name == "layers" and (not one.current or time.time() - one.used > _KEPT):
+                self.take(one, run)
+
+    def take(self, one: Kept, run: Run) -> bool:
+        """Move something into a run's folder, unless somebody uses it; tell whether it was moved."""
+        is_layer = one.path.parent.name == "layers"
+        handle = self._try_lock(one.path.name if is_layer else f"cache-{one.path.name}")
+        if handle is None:
+            return False
+        try:
+            with contextlib.suppress(FileNotFoundError), _storage(f"can't remove {one.path}"):
+                if is_layer:
+                    one.path.with_suffix(".json").unlink()
+                os.rename(one.path, run.folder / f"unused-{one.path.name}")
+                return True
+        finally:
+            os.close(handle)
+        return False
 
     def layer(self, chain: str) -> tuple[Path | None, int]:
         """
@@ -147,15 +173,15 @@ class Store:
                 raise
         return None, handle
 
-    def add_layer(self, chain: str, folder: Path, handle: int) -> Path:
-        """Take a folder whose `TREE` was filled; `handle` comes from `layer`."""
+    def add_layer(self, chain: str, folder: Path, handle: int, *, size: int) -> Path:
+        """Take a folder whose `TREE` was filled with so many bytes; `handle` comes from `layer`."""
         target = self.root / "layers" / chain
         with _storage(f"can't keep the layer {chain}"):
             if target.exists():  # of a machine that went down between two steps
                 os.rename(target, folder.with_name(f"{folder.name}-old"))
             os.rename(folder, target)
             partial = target.with_suffix(".new")
-            partial.write_text(json.dumps({"boot": _boot()}))
+            partial.write_text(json.dumps({"boot": _boot(), "size": size}))
             os.rename(partial, target.with_suffix(".json"))
             fcntl.flock(handle, fcntl.LOCK_SH)
         return target / TREE
@@ -175,6 +201,7 @@ class Store:
         with _storage(f"can't make {path}"):
             path.mkdir(exist_ok=True)
             path.chmod(0o755)
+            os.utime(path)
         return path
 
     def _is_current(self, meta: Path) -> bool:

@@ -15,9 +15,9 @@ from copacetic.worker.modes import ModeRefusedError, candidates, explain_refusal
 from copacetic.worker.results import Results
 from copacetic.worker.store import Run, Store
 
-__all__ = ["Workshop"]
+__all__ = ["FOLDER", "Workshop"]
 
-_FOLDER = "worker.v1"
+FOLDER = "worker.v1"
 
 
 class Workshop:
@@ -34,17 +34,21 @@ class Workshop:
         self._held: list[int] = []
 
     @classmethod
-    def open(cls, cache: Path, only: Sequence[str]) -> Workshop:
-        """Raises `UnsupportedBuilderError` when no mode works here, `StorageError` when the folder can't be used."""
+    def open(cls, cache: Path, only: Sequence[str], *, disk_key: str = "") -> Workshop:
+        """
+        Open it in the first mode that works, of those in `only` if that isn't empty, and with `disk_key` if given.
+
+        Raises `UnsupportedBuilderError` when no mode works here, `StorageError` when the folder can't be used.
+        """
         if not hasattr(os, "fork") or not Path("/proc/self/status").exists():
             raise UnsupportedBuilderError(
                 "the local worker needs Linux", hint="use BuildKit (--addr), or --strategy unpack"
             )
         modes, refused = candidates()
         for mode in modes:
-            if only and mode.name not in only:
+            if (only and mode.name not in only) or (disk_key and mode.disk_key != disk_key):
                 continue
-            store = Store(cache / _FOLDER / mode.disk_key)
+            store = Store(cache / FOLDER / mode.disk_key)
             run = store.open_run()
             try:
                 agent = Agent.start(mode, run.folder)

@@ -39,9 +39,9 @@ def capture(tree: int, before: Snapshot, builder: LayerBuilder, below: Stack, *,
     skipped = frozenset(without)
     seen: set[str] = set()
     pending = [""]
+    stack = Stack((tree,))  # what is moved away are never directories
     while pending:
         folder = pending.pop()
-        stack = Stack((tree,))
         for name in sorted(stack.names(folder)):
             path = join(folder, name)
             if path in skipped:
@@ -57,9 +57,9 @@ def capture(tree: int, before: Snapshot, builder: LayerBuilder, below: Stack, *,
         if _is_below(path, skipped) or (parent_of(path) and parent_of(path) not in seen):
             continue
         # Where a file took a directory's place, it hides what was in there already.
-        info = Stack((tree,)).find(parent_of(path))
+        info = stack.find(parent_of(path))
         if info is not None and stat.S_ISDIR(info[1].st_mode) and below.find(path) is not None:
-            builder.whiteout(join(builder.directory(parent_of(path)), path.rpartition("/")[2]))
+            builder.whiteout(path)
 
 
 def _is_below(path: str, folders: frozenset[str]) -> bool:

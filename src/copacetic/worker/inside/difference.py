@@ -44,7 +44,7 @@ class _Comparison:
             names = self._upper.names(folder)
             # A directory in place of something else hides that anyway.
             for name in self._lower.names(folder).keys() - names.keys():
-                self._builder.whiteout(join(self._builder.directory(folder), name))
+                self._builder.whiteout(join(folder, name))
             for name in sorted(names):
                 path = join(folder, name)
                 found = self._upper.find(path)

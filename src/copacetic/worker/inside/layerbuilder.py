@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterable
 from copacetic.worker.inside.metadata import Metadata, Owners
 from copacetic.worker.inside.refusal import RefusalError
 from copacetic.worker.inside.remove import remove_at
-from copacetic.worker.inside.stack import PATH_LIMIT, Stack, is_whiteout, join, lstat_at, parent_of, scan_at
+from copacetic.worker.inside.stack import PATH_LIMIT, Stack, is_whiteout, join, list_at, lstat_at, parent_of, split_path
 
 __all__ = ["LayerBuilder"]
 
@@ -35,6 +35,8 @@ class LayerBuilder:
         self._owners = owners
         self._view = Stack((*below.layers, layer))
         self._directories: dict[str, Metadata] = {}
+        self._inherited: set[str] = set()
+        """Directories that are here because of something in them, and were not asked for."""
         root = below.find("")
         self._directories[""] = owners.read(*_at(root, "")) if root is not None else Metadata(0o755)
 
@@ -59,6 +61,7 @@ class LayerBuilder:
                 found = self._below.find(at) if lstat_at(self._layer, at) is None else None
                 inherited = found is not None and stat.S_ISDIR(found[1].st_mode)
                 self._make(at, self._owners.read(*_at(found, at)) if inherited else Metadata(0o755))
+                self._inherited.add(at)
         return canonical
 
     def make_directory(self, path: str, meta: Metadata) -> None:
@@ -143,23 +146,28 @@ class LayerBuilder:
         return True
 
     def whiteout(self, path: str) -> None:
-        """Hide what is below at a path. What this layer itself has there stays, without anything from below in it."""
-        info = lstat_at(self._layer, path)
+        """Hide what is below at a path; what this layer itself has there stays, without anything from below in it."""
+        canonical = self.view.resolve(path, follow=False)
+        if not canonical or self._below.find(canonical) is None or self.view.find(canonical) is None:
+            return
+        folder, name = split_path(canonical)
+        place = join(self.directory(folder), name)
+        info = lstat_at(self._layer, place)
+        if info is not None and stat.S_ISDIR(info.st_mode):
+            if not self._is_bare(place):
+                self._hide_in(place)
+                return
+            self._forget(place)
+            remove_at(self._layer, place)
+            info = None
         if info is None:
-            self._hide(path)
-        elif stat.S_ISDIR(info.st_mode):
-            self.opaque(path)
+            self._hide(place)
 
-    def opaque(self, path: str) -> None:
-        """Hide all that is below in a directory of this layer; what this layer has there stays."""
-        own: set[str] = set()
-        for entry in list(scan_at(self._layer, path)):
-            own.add(entry.name)
-            if entry.is_dir(follow_symlinks=False):
-                self.opaque(join(path, entry.name))
-        for name in self._below.names(path):
-            if name not in own:
-                self._hide(join(path, name))
+    def clear(self, path: str) -> None:
+        """Hide all that is below in a directory; what this layer has in it stays. Without one there, do nothing."""
+        canonical = self.view.resolve(path)
+        if any(layer != self._layer for layer in self.view.contributors(canonical)):
+            self._hide_in(self.directory(canonical))
 
     def remove(self, path: str) -> None:
         """Remove what this layer or those below have at a path whose parent is a directory of this layer."""
@@ -178,10 +186,14 @@ class LayerBuilder:
                 os.close(handle)
 
     def _make(self, path: str, meta: Metadata) -> None:
-        known = path in self._directories
+        self._inherited.discard(path)
+        if path in self._directories:
+            self._directories[path] = meta
+            return
+        was_hidden = self._place(path, lambda: os.mkdir(path, 0o700, dir_fd=self._layer))
         self._directories[path] = meta
-        if not known and self._place(path, lambda: os.mkdir(path, 0o700, dir_fd=self._layer)):
-            self.opaque(path)
+        if was_hidden:
+            self._hide_in(path)
 
     def _create(self, path: str) -> int:
         _check_length(path)
@@ -193,13 +205,13 @@ class LayerBuilder:
             return os.open(path, _NEW, 0o600, dir_fd=self._layer)
 
     def _place(self, path: str, make: Callable[[], None]) -> bool:
-        """Make something in place of what this layer has there; tell whether that was a whiteout."""
+        """Make something in place of what this layer has there; tell whether that hid what is below."""
         _check_length(path)
         try:
             make()
         except FileExistsError:
             info = lstat_at(self._layer, path)
-            was_hidden = info is not None and is_whiteout(info)
+            was_hidden = info is not None and not stat.S_ISDIR(info.st_mode)
             self._forget(path)
             remove_at(self._layer, path)
             make()
@@ -211,6 +223,30 @@ class LayerBuilder:
             inside = f"{path}/"
             for known in [p for p in self._directories if p == path or p.startswith(inside)]:
                 del self._directories[known]
+
+    def _is_bare(self, path: str) -> bool:
+        """Tell whether a directory of this layer only is there because something in it is hidden."""
+        pending = [path]
+        while pending:
+            folder = pending.pop()
+            if folder not in self._inherited:
+                return False
+            for name, kind in list_at(self._layer, folder):
+                if kind == "directory":
+                    pending.append(join(folder, name))
+                elif kind != "whiteout":
+                    return False
+        return True
+
+    def _hide_in(self, path: str) -> None:
+        pending = [path]
+        while pending:
+            folder = pending.pop()
+            own = dict(list_at(self._layer, folder))
+            pending.extend(join(folder, name) for name, kind in own.items() if kind == "directory")
+            for name in self._below.names(folder):
+                if name not in own:
+                    self._hide(join(folder, name))
 
     def _hide(self, path: str) -> None:
         os.mknod(path, stat.S_IFCHR | 0o600, os.makedev(0, 0), dir_fd=self._layer)

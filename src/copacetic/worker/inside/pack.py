@@ -13,24 +13,30 @@ import stat
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from copacetic.errors import StorageError
 from copacetic.oci.change import Change, Spooled
 from copacetic.oci.filesystem import Entry, FileType
 from copacetic.oci.layerwriter import write_layer
 from copacetic.worker.inside.channel import Channel, Message
 from copacetic.worker.inside.kinds import kind_of
 from copacetic.worker.inside.metadata import Owners
-from copacetic.worker.inside.stack import is_whiteout, join, lstat_at, scan_at
+from copacetic.worker.inside.refusal import RefusalError
+from copacetic.worker.inside.stack import is_whiteout, join, list_at, lstat_at
 
 __all__ = ["run"]
 
 
-def run(_channel: Channel, request: Message, _fds: Sequence[int]) -> Message:
-    """Write the directory `layer` to the file `target`. Returns its `digest`, `size`, and the number of `entries`."""
+def run(_channel: Channel, request: Message, fds: Sequence[int]) -> Message:
+    """Write the directory `layer` to the open file. Returns its `digest`, `size`, and the number of `entries`."""
     layer = os.open(request["layer"], os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     # Paths in the changes are relative to it.
     os.fchdir(layer)
     counted = _Counted(_changes(layer, Owners(single=request["single"])))
-    written = write_layer(counted, Path(request["target"]), compression="none")
+    try:
+        written = write_layer(counted, Path(f"/proc/self/fd/{fds[0]}"), compression="none")
+    except StorageError as error:
+        cause = error.__cause__
+        raise RefusalError("storage", getattr(cause, "strerror", None) or str(error)) from error
     return {"digest": written.digest.encoded, "size": written.size, "entries": counted.count}
 
 
@@ -85,4 +91,4 @@ def _walk(layer: int) -> Iterator[tuple[str, os.stat_result]]:
             yield path, info
             if not stat.S_ISDIR(info.st_mode):
                 continue
-        pending.extend(join(path, name) for name in sorted((e.name for e in scan_at(layer, path)), reverse=True))
+        pending.extend(join(path, name) for name in sorted((name for name, _ in list_at(layer, path)), reverse=True))

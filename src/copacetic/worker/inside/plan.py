@@ -138,6 +138,8 @@ def _select(plan: Plan, request: Message, mount: Mapping[str, Any], one: Attachm
 
 def _make_stub(plan: Plan, one: Attachment) -> None:
     """Make it in whatever is going to be at the place: the root, a bound filesystem, or nothing yet."""
+    if one.dest.startswith("/proc/") or (one.dest in {"/proc", "/dev"} and one.kind not in {"proc", "dev"}):
+        raise RefusalError("missing", f"nothing can be mounted at {one.dest}: that is the sandbox's own")
     outer = [other for other in plan.attachments if one.dest.startswith(f"{other.dest}/")]
     home, inside = plan.views[0], one.dest
     if outer:

@@ -76,11 +76,13 @@ def _rows(path: str, fields: int) -> list[list[str]]:
         handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     except OSError:
         return []
-    with os.fdopen(handle, "rb") as file:
+    try:
         info = os.fstat(handle)
         if not stat.S_ISREG(info.st_mode) or info.st_size > _ACCOUNTS_LIMIT:
             return []
-        text = file.read(_ACCOUNTS_LIMIT).decode("utf-8", "surrogateescape")
+        text = os.read(handle, _ACCOUNTS_LIMIT).decode("utf-8", "surrogateescape")
+    finally:
+        os.close(handle)
     rows = [line.split(":") for line in text.split("\n")]
     numbers = (2, 3) if fields == 7 else (2,)
     return [row for row in rows if len(row) == fields and all(_is_number(row[n]) for n in numbers)]
@@ -135,6 +137,8 @@ def execute(
         os.chdir(process["cwd"])
     except OSError as error:
         raise RefusalError("missing", f"the working directory {process['cwd']!r}: {error.strerror}") from error
+    # Where there is no namespace that ends with us, at least the program itself does. A change of ids clears it.
+    linux.die_with_parent(signal.SIGKILL)
     linux.forbid_new_privileges()
     install_filter()
     environment = dict(process["env"])

@@ -116,58 +116,96 @@ def _raise_loopback() -> None:
 
 
 def _build_root(plan: Plan) -> None:
+    """
+    Make the image the root, and attach everything else there.
+
+    What is attached is gathered first, in a tmpfs where /proc will be, and the old root is left altogether before the
+    kernel looks at any place in the image: there is nothing but the image that its links could lead to.
+    """
     linux.mount(None, "/", None, linux.MS_REC | linux.MS_SLAVE)
-    folder = os.open(plan.folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    devices = os.open("/dev", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    processes = os.open("/proc", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    outside = os.open("/", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    os.chdir(folder)
-    os.makedirs("files")
-    linux.mount("tmpfs", "files", "tmpfs", _QUIET, "mode=0700")
-    for position, one in enumerate(plan.attachments):
-        if one.kind == "file":
-            _write_file(f"files/{position}", one)
     for view in plan.views:
         view.mount()
-    forbid_imports()
-    os.chdir(plan.views[0].path)
-    linux.pivot_root(".", ".")
+    root = plan.views[0].path
+    stage = os.path.join(root, "proc")
+    linux.mount("tmpfs", stage, "tmpfs", _QUIET, "mode=0700")
     for position, one in enumerate(plan.attachments):
+        _gather(os.path.join(stage, str(position)), one)
+    _gather_proc(stage)
+    os.mkdir(os.path.join(stage, "old"))
+    forbid_imports()
+    os.chdir(root)
+    linux.pivot_root(".", "proc/old")
+    os.chdir("/")
+    linux.unmount("/proc/old")
+    for position, one in enumerate(plan.attachments):
+        if one.kind != "proc":
+            _attach(f"/proc/{position}", one)
+    _mount_proc()
+
+
+def _gather(place: str, one: Attachment) -> None:
+    """Put what is going to be attached where it can be reached from the new root."""
+    if one.kind in {"proc", "tmpfs"}:
+        return
+    if one.kind == "file":
+        handle = os.open(place, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        os.write(handle, one.data)
+        os.chmod(handle, one.mode)
+        os.close(handle)
+    elif one.kind == "dev":
+        os.mkdir(place)
+        for name in _NODES:
+            node = os.path.join("/dev", name)
+            if os.path.exists(node) and stat.S_ISCHR(os.lstat(node).st_mode):
+                _bind(node, os.path.join(place, name), directory=False)
+    else:
+        source = one.source if one.view is None else os.path.join(one.view.path, one.selector).rstrip("/")
+        _bind(source, place, directory=one.directory)
+
+
+def _bind(source: str, place: str, *, directory: bool) -> None:
+    if directory:
+        os.mkdir(place)
+    else:
+        os.close(os.open(place, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600))
+    linux.mount(source, place, None, linux.MS_BIND)
+
+
+def _gather_proc(stage: str) -> None:
+    """
+    Mount /proc while the old one is still in sight: without one in sight, a user namespace gets none.
+
+    Inside a container whose own /proc has parts hidden the kernel gives out no fresh one, only that.
+    """
+    place = os.path.join(stage, "processes")
+    os.mkdir(place)
+    try:
+        linux.mount("proc", place, "proc", _QUIET | linux.MS_NOEXEC)
+    except PermissionError:
+        linux.mount("/proc", place, None, linux.MS_BIND | linux.MS_REC)
+
+
+def _attach(source: str, one: Attachment) -> None:
+    try:
         if one.home is None:
             _make_place(one)
-        if one.kind == "proc":
-            _mount_proc(processes)
-        elif one.kind == "dev":
-            _mount_dev(devices)
+        if one.kind == "dev":
+            _mount_dev(source)
         elif one.kind == "tmpfs":
             linux.mount("tmpfs", one.dest, "tmpfs", _QUIET, f"size={one.size}" if one.size else None)
         else:
-            os.chdir(folder)
-            _bind(_source(plan, position, one), one)
-    os.chdir(outside)
-    linux.unmount(".")
-    os.chdir("/")
-
-
-def _write_file(path: str, one: Attachment) -> None:
-    handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-    os.write(handle, one.data)
-    os.chmod(handle, one.mode)
-    os.close(handle)
-
-
-def _source(plan: Plan, position: int, one: Attachment) -> str:
-    """A path from the run's folder, outside of the new root."""
-    if one.kind == "file":
-        return f"files/{position}"
-    if one.view is None:
-        return os.path.relpath(one.source, plan.folder)
-    inside = f"/{one.selector}" if one.selector else ""
-    return f"{os.path.relpath(one.view.path, plan.folder)}{inside}"
+            linux.mount(source, one.dest, None, linux.MS_BIND)
+            flags = os.statvfs(one.dest).f_flag
+            # What the disk itself forbids can't be taken back in a user namespace, and has to be said again.
+            kept = (flags & os.ST_NOEXEC and linux.MS_NOEXEC) | (flags & os.ST_RDONLY and linux.MS_RDONLY)
+            readonly = linux.MS_RDONLY if one.readonly else 0
+            linux.mount(None, one.dest, None, linux.MS_REMOUNT | linux.MS_BIND | _QUIET | kept | readonly)
+    except OSError as error:
+        raise RefusalError("image", f"can't mount at {one.dest}: {error.strerror}") from error
 
 
 def _make_place(one: Attachment) -> None:
-    """In a mount of this run's there is no stub yet; the kernel keeps us inside the new root."""
+    """In a mount of this run's there is no stub yet."""
     if one.directory:
         os.makedirs(one.dest, 0o755, exist_ok=True)
         return
@@ -175,56 +213,36 @@ def _make_place(one: Attachment) -> None:
     os.close(os.open(one.dest, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o644))
 
 
-def _bind(source: str, one: Attachment) -> None:
-    try:
-        linux.mount(source, one.dest, None, linux.MS_BIND)
-        flags = os.statvfs(one.dest).f_flag
-        # What the disk itself forbids can't be taken back in a user namespace, and has to be said again.
-        kept = (flags & os.ST_NOEXEC and linux.MS_NOEXEC) | (flags & os.ST_RDONLY and linux.MS_RDONLY)
-        readonly = linux.MS_RDONLY if one.readonly else 0
-        linux.mount(None, one.dest, None, linux.MS_REMOUNT | linux.MS_BIND | _QUIET | kept | readonly)
-    except OSError as error:
-        raise RefusalError("image", f"can't mount at {one.dest}: {error.strerror}") from error
-
-
-def _mount_proc(outer: int) -> None:
-    try:
-        linux.mount("proc", "/proc", "proc", _QUIET | linux.MS_NOEXEC)
-    except PermissionError:
-        # Inside a container whose own /proc has parts hidden, the kernel gives out no fresh one.
-        os.chdir(outer)
-        linux.mount(".", "/proc", None, linux.MS_BIND | linux.MS_REC)
-    for path in _READONLY:
-        if os.path.exists(path):
-            linux.mount(path, path, None, linux.MS_BIND | linux.MS_REC)
-            flags = linux.MS_RDONLY | _QUIET | linux.MS_NOEXEC
-            linux.mount(None, path, None, linux.MS_REMOUNT | linux.MS_BIND | flags)
-
-
-def _mount_dev(outer: int) -> None:
+def _mount_dev(nodes: str) -> None:
     linux.mount("tmpfs", "/dev", "tmpfs", linux.MS_NOSUID | linux.MS_NOEXEC, "mode=0755,size=65536k")
-    for name in _NODES:
-        try:
-            info = os.stat(name, dir_fd=outer, follow_symlinks=False)
-        except FileNotFoundError:
-            continue
-        if not stat.S_ISCHR(info.st_mode):
-            continue
-        os.close(os.open(f"/dev/{name}", os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o666))
-        os.chdir(outer)
-        linux.mount(name, f"/dev/{name}", None, linux.MS_BIND)
+    for name in os.listdir(nodes):
+        _bind(f"{nodes}/{name}", f"/dev/{name}", directory=False)
     for name, target in _LINKS.items():
         os.symlink(target, f"/dev/{name}")
     for name in ("pts", "shm"):
         os.mkdir(f"/dev/{name}")
     linux.mount("tmpfs", "/dev/shm", "tmpfs", _QUIET | linux.MS_NOEXEC, f"mode=1777,size={_SHM}")
     try:
-        linux.mount(
-            "devpts", "/dev/pts", "devpts", linux.MS_NOSUID | linux.MS_NOEXEC, "newinstance,ptmxmode=0666,mode=0620"
-        )
+        options = "newinstance,ptmxmode=0666,mode=0620"
+        linux.mount("devpts", "/dev/pts", "devpts", linux.MS_NOSUID | linux.MS_NOEXEC, options)
     except OSError as error:
         if error.errno not in {errno.EPERM, errno.EINVAL, errno.ENODEV}:
             raise
+
+
+def _mount_proc() -> None:
+    """Take away what was gathered, and put /proc in its place."""
+    os.mkdir("/dev/processes")
+    linux.mount("/proc/processes", "/dev/processes", None, linux.MS_BIND | linux.MS_REC)
+    linux.unmount("/proc")
+    linux.mount("/dev/processes", "/proc", None, linux.MS_BIND | linux.MS_REC)
+    linux.unmount("/dev/processes")
+    os.rmdir("/dev/processes")
+    for path in _READONLY:
+        if os.path.exists(path):
+            linux.mount(path, path, None, linux.MS_BIND | linux.MS_REC)
+            flags = linux.MS_RDONLY | _QUIET | linux.MS_NOEXEC
+            linux.mount(None, path, None, linux.MS_REMOUNT | linux.MS_BIND | flags)
     for path in _HIDDEN:
         if os.path.exists(path):
             linux.mount("/dev/null", path, None, linux.MS_BIND)

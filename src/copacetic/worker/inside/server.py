@@ -8,6 +8,7 @@ the other end of its socket is closed, whatever became of the process that had i
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import signal
@@ -67,6 +68,15 @@ def _serve(channel: Channel) -> None:
             os.close(handle)
 
 
+def _describe_refusal(error: OSError) -> Message:
+    where = os.fsdecode(error.filename) if isinstance(error.filename, str | bytes) else ""
+    if error.errno == errno.ENAMETOOLONG:
+        reason = f"a path of {len(os.fsencode(where))} bytes, longer than this system can open: {where[:100]!r}…"
+        return {"refused": "image", "reason": reason}
+    shown = f" ({where[:200]})" if where else ""
+    return {"refused": "storage", "reason": f"{error.strerror or error}{shown}", "errno": error.errno or 0}
+
+
 def _describe_failure() -> str:
     try:
         return traceback.format_exc(limit=-6)
@@ -86,8 +96,7 @@ def _work(channel: Channel, job: Job) -> NoReturn:
     except RefusalError as error:
         reply = {"refused": error.kind, "reason": str(error)}
     except OSError as error:
-        where = f" ({error.filename})" if isinstance(error.filename, str) and error.filename else ""
-        reply = {"refused": "storage", "reason": f"{error.strerror or error}{where}", "errno": error.errno or 0}
+        reply = _describe_refusal(error)
     except MemoryError:
         reply = {"refused": "storage", "reason": "out of memory"}
     except BaseException:  # noqa: BLE001 - whatever it is, the other side has to hear of it

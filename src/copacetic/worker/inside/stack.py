@@ -13,11 +13,13 @@ import errno
 import os
 import stat
 from collections.abc import Iterator, Sequence
+from typing import Literal
 
 from copacetic.worker.inside.refusal import RefusalError
 
 __all__ = ["PATH_LIMIT", "Stack", "is_whiteout", "open_layers", "parent_of", "split_path"]
 
+Kind = Literal["directory", "whiteout", "other"]
 MAX_LINKS = 40
 PATH_LIMIT = 4000
 """Bytes of a path: what Linux can still open below a folder of ours."""
@@ -57,14 +59,22 @@ def lstat_at(layer: int, path: str) -> os.stat_result | None:
         raise
 
 
-def scan_at(layer: int, path: str) -> Iterator[os.DirEntry[str]]:
-    """Yield a directory's entries, following no link at its end."""
+def list_at(layer: int, path: str) -> list[tuple[str, Kind]]:
+    """Return the names in a directory, and of what kind each is; a link at the path's end is not followed."""
     handle = os.open(path or ".", os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=layer)
     try:
         with os.scandir(handle) as entries:
-            yield from entries
+            return [(entry.name, _kind(entry)) for entry in entries]
     finally:
         os.close(handle)
+
+
+def _kind(entry: os.DirEntry[str]) -> Kind:
+    if entry.is_dir(follow_symlinks=False):
+        return "directory"
+    if entry.is_symlink() or entry.is_file(follow_symlinks=False):
+        return "other"
+    return "whiteout" if is_whiteout(entry.stat(follow_symlinks=False)) else "other"
 
 
 class Stack:
@@ -86,30 +96,31 @@ class Stack:
 
     def contributors(self, path: str) -> tuple[int, ...]:
         """Return the layers in which a directory is, those that are merged into it, the uppermost first."""
-        known = self._contributors.get(path)
-        if known is not None:
-            return known
-        found: list[int] = []
-        for layer in self.contributors(parent_of(path)):
-            info = lstat_at(layer, path)
-            if info is None:
-                continue
-            if not stat.S_ISDIR(info.st_mode):
-                break
-            found.append(layer)
-        self._contributors[path] = tuple(found)
-        return self._contributors[path]
+        known = self._contributors
+        missing = [path] if path not in known else []
+        while missing and (parent := parent_of(missing[-1])) not in known:
+            missing.append(parent)
+        for folder in reversed(missing):
+            found: list[int] = []
+            for layer in known[parent_of(folder)]:
+                info = lstat_at(layer, folder)
+                if info is None:
+                    continue
+                if not stat.S_ISDIR(info.st_mode):
+                    break
+                found.append(layer)
+            known[folder] = tuple(found)
+        return known[path]
 
     def names(self, path: str) -> dict[str, int]:
         """Return the names in a directory, each with the layer that shows it; empty when it isn't one."""
         shown: dict[str, int] = {}
         hidden: set[str] = set()
         for layer in self.contributors(path):
-            for entry in scan_at(layer, path):
-                name = entry.name
+            for name, kind in list_at(layer, path):
                 if name in shown or name in hidden:
                     continue
-                if _may_be_device(entry) and is_whiteout(entry.stat(follow_symlinks=False)):
+                if kind == "whiteout":
                     hidden.add(name)
                 else:
                     shown[name] = layer
@@ -153,7 +164,3 @@ class Stack:
                 at = ""
             pending.extend(part for part in reversed(target.split("/")) if part not in {"", "."})
         return at
-
-
-def _may_be_device(entry: os.DirEntry[str]) -> bool:
-    return not (entry.is_symlink() or entry.is_dir(follow_symlinks=False) or entry.is_file(follow_symlinks=False))

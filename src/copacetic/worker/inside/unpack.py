@@ -89,14 +89,14 @@ def _add(builder: LayerBuilder, entry: TarEntry, reader: TarReader) -> None:
 
 def _hide(builder: LayerBuilder, folder: str, name: str) -> None:
     if name == _OPAQUE:
-        builder.opaque(builder.directory(folder))
+        builder.clear(folder)
         return
     if name.startswith(_WHITEOUT * 2):
         return  # aufs' own
     hidden = name[len(_WHITEOUT) :]
     if hidden in {"", ".", ".."}:
         raise RefusalError("hostile", f"a whiteout of no name: {name!r}")
-    builder.whiteout(join(builder.directory(folder), hidden))
+    builder.whiteout(join(folder, hidden))
 
 
 def _metadata(entry: TarEntry) -> Metadata:

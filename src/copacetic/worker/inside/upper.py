@@ -12,7 +12,7 @@ import errno
 import os
 import stat
 
-from copacetic.worker.inside.stack import Stack, is_whiteout, join, lstat_at, scan_at
+from copacetic.worker.inside.stack import Stack, join, list_at, lstat_at
 
 __all__ = ["tidy_upper"]
 
@@ -35,13 +35,13 @@ def _tidy(layer: int, path: str, below: Stack, stubs: int, attribute: str, *, op
         visited.append(folder)
         hides = _take_mark(layer, folder, attribute) or hides
         own: set[str] = set()
-        for entry in list(scan_at(layer, folder)):
-            own.add(entry.name)
-            inner = join(folder, entry.name)
-            if entry.is_dir(follow_symlinks=False):
+        for name, kind in list_at(layer, folder):
+            own.add(name)
+            inner = join(folder, name)
+            if kind == "directory":
                 pending.append((inner, hides))
-            elif not entry.is_file(follow_symlinks=False) and not entry.is_symlink():
-                _drop_vain_whiteout(layer, inner, below)
+            elif kind == "whiteout" and below.find(inner) is None:
+                os.unlink(inner, dir_fd=layer)
         if hides:
             for name in below.names(folder):
                 if name not in own:
@@ -68,9 +68,3 @@ def _take_mark(layer: int, folder: str, attribute: str) -> bool:
         return marked
     finally:
         os.close(handle)
-
-
-def _drop_vain_whiteout(layer: int, path: str, below: Stack) -> None:
-    info = lstat_at(layer, path)
-    if info is not None and is_whiteout(info) and below.find(path) is None:
-        os.unlink(path, dir_fd=layer)
