@@ -55,8 +55,8 @@ def buildkit(bench: Bench) -> list[Result]:
             return run(_exec(bench, image, address, "ours"))
 
     with _builder(bench) as address:
-        print(f"buildkit: {_count(_exec(bench, image, address, 'counted'))}", flush=True)
-        print(f"buildkit, again, nothing new: {_count(_exec(bench, image, address, 'again'))}", flush=True)
+        print(f"buildkit: {_count(bench, _exec(bench, image, address, 'counted'))}", flush=True)
+        print(f"buildkit, again, nothing new: {_count(bench, _exec(bench, image, address, 'again'))}", flush=True)
     results = [repeat("buildkit: copa, fresh builder", bench.runs, ours)]
     results.append(repeat("buildkit: buildah, Dockerfile upgrade", bench.runs, lambda: bench.buildah(image, "peer")))
     go_tool = os.environ.get(GO_TOOL)
@@ -70,7 +70,7 @@ def buildkit(bench: Bench) -> list[Result]:
 def worker(bench: Bench) -> list[Result]:
     """This machine, without any daemon."""
     image = _push(bench, "worker")
-    print(f"worker: {_count(_exec(bench, image, 'worker://', 'counted'))}", flush=True)
+    print(f"worker: {_count(bench, _exec(bench, image, 'worker://', 'counted'))}", flush=True)
     return [
         repeat("worker: copa", bench.runs, lambda: run(_exec(bench, image, "worker://", "ours"))),
         repeat("worker: buildah, Dockerfile upgrade", bench.runs, lambda: bench.buildah(image, "peer")),
@@ -94,9 +94,9 @@ def _exec(bench: Bench, image: str, address: str, tag: str) -> list[str]:
     return [*command, "--strategy", "exec", "--addr", address]
 
 
-def _count(command: list[str]) -> Counts:
+def _count(bench: Bench, command: list[str]) -> Counts:
     """Run once with events, and count the vertices that were worked on."""
-    outcome = Path(tempfile.mkdtemp()) / "outcome.json"
+    outcome = Path(tempfile.mkdtemp(dir=bench.work)) / "outcome.json"
     watched = [word for word in command if word != "-q"] + ["--progress", "rawjson", "-o", str(outcome)]
     done = subprocess.run(watched, capture_output=True, text=True, check=False)
     if done.returncode != 0:

@@ -148,14 +148,17 @@ class _Means:
 
     def _pull_name(self, location: Location) -> str:
         """
-        A builder may fetch what anybody reaches in the same way. What this machine reaches in a way of its own, by
-        loopback, a mirror or a flag about transport, it sends.
+        A builder may fetch what it reaches in the same way as we do. What this machine reaches in a way of its own, by
+        a mirror or a flag about transport, it sends; what is on loopback, unless the builder is behind a socket here.
         """
-        reference, registry = location.reference, self._settings.registry
+        from copacetic.buildkit.address import UnixAddress
+
+        reference, registry, builder = location.reference, self._settings.registry, self._settings.builder
         if reference is None or registry.plain_http or not registry.tls_verify or registry.cert_dir or registry.mirrors:
             return ""
         host = reference.registry.rpartition(":")[0] or reference.registry
-        return "" if host in {"localhost", "[::1]"} or host.startswith("127.") else reference.name
+        elsewhere = builder is None or not isinstance(builder.address, UnixAddress)
+        return "" if elsewhere and (host in {"localhost", "[::1]"} or host.startswith("127.")) else reference.name
 
     def source(self, location: Location) -> Source:
         path, tag = location.path, location.tag

@@ -40,16 +40,20 @@ class Case:
     real: Path
 
     def patch(self, kind: str) -> dict[str, Any]:
-        """Patch by exec and return the platform's outcome; the tag is the kind."""
+        """Patch by exec, once for each kind, and return the platform's outcome; the tag is the kind."""
         outcome = self.folder / f"{kind}.json"
+        if not outcome.exists():
+            self._patch(kind, outcome)
+        platform: dict[str, Any] = json.loads(outcome.read_text())["platforms"][0]
+        return platform
+
+    def _patch(self, kind: str, outcome: Path) -> None:
         with open_builder(kind) as address:
             code = main(
                 ["patch", "-i", f"oci:{self.layout}:base", "--to", f"oci:{self.layout}:{kind}", "-q",
                  "--strategy", "exec", "--addr", address, "-o", str(outcome), "--cache-dir", self._cache(kind)]
             )  # fmt: skip
         assert code == 0
-        platform: dict[str, Any] = json.loads(outcome.read_text())["platforms"][0]
-        return platform
 
     def _cache(self, kind: str) -> str:
         """A cache of its own, so that no layer is known; packages needn't be fetched again."""
@@ -147,7 +151,9 @@ def test_all_ways_give_the_same_layer(case: Case) -> None:
     assert code == 0
     platform = json.loads(outcome.read_text())["platforms"][0]
 
-    assert digests["worker"] == digests["buildkit"]
+    if "trixie" in str(case.folder):
+        digests["docker"] = case.patch("docker")["layer"]["digest"]
+    assert len(set(digests.values())) == 1, digests
     assert platform["layer"]["digest"] == digests["worker"]
     if "bullseye" in str(case.folder):
         assert platform["plan"]["strategy"] == "exec"

@@ -6,6 +6,9 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import signal
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -94,6 +97,35 @@ def test_a_script_that_hangs_ends_with_the_time_that_was_given(case: Case, addre
     assert "not finished after 20 s" in case.refused(address, "--timeout", "20s")
     assert time.monotonic() - started < 40
     assert _ended(seconds), "something still runs in the sandbox"
+
+
+def test_an_impatient_interruption_leaves_nothing(case: Case, address: str) -> None:
+    seconds = str(200_000 + os.getpid())
+    case.repository.publish([upgrade(f"sleep {seconds}")])
+    image = image_on(build_root("bookworm"), case.folder / "layout", case.repository, [FOO])
+    target, cache = f"oci:{case.folder / 'out'}:1", str(case.folder / "cache")
+    command = [sys.executable, "-m", "copacetic", "patch", "-i", image, "--to", target, "--cache-dir", cache, "-q"]
+    with subprocess.Popen([*command, "--addr", address], stderr=subprocess.PIPE, text=True) as process:
+        assert process.stderr is not None
+        _wait_for(seconds)
+        for _ in range(2):
+            process.send_signal(signal.SIGINT)
+            time.sleep(0.3)
+        said = process.stderr.read()
+        code = process.wait(timeout=60)
+
+    assert (code, said) == (130, "interrupted; nothing was published\n")
+    assert not (case.folder / "out").exists()
+    assert _ended(seconds), "something still runs in the sandbox"
+
+
+def _wait_for(word: str) -> None:
+    deadline = time.monotonic() + 90
+    while time.monotonic() < deadline:
+        if any(word.encode() in words for words in _commands()):
+            return
+        time.sleep(0.1)
+    pytest.fail("the script never ran")
 
 
 def _ended(word: str) -> bool:

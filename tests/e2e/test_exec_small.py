@@ -7,8 +7,7 @@ The builder is a fake: it answers with a layer that the test made. What real one
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,8 +15,10 @@ import pytest
 
 import copacetic
 from copacetic import api
+from copacetic.buildkit.address import parse_address
+from copacetic.buildkit.settings import BuilderSettings
+from copacetic.cache import Cache
 from copacetic.errors import (
-    BuilderUnreachableError,
     CopaError,
     ExecutionError,
     NeedsExecutionError,
@@ -29,103 +30,21 @@ from copacetic.errors import (
 )
 from copacetic.llb.definition import Definition
 from copacetic.llb.graph import SourceOp
-from copacetic.llb.solver import Capabilities, Inputs
+from copacetic.llb.solver import Inputs
 from copacetic.oci import Platform
-from copacetic.oci.layout import LayoutSource
+from copacetic.oci.location import Location
 from copacetic.patch.request import Strategy
 from copacetic.progress import Silent
-from support.aptrepo import Deb, Repository, debian_image, file, installed_files, serve_repository, write_image
-from support.debs import MTIME
-from support.fakesolver import Answer, FakeSolver
-from support.images import Image, assert_valid_image, make_image, make_layer, make_tar, tar_file
-from support.programs import program_items
-
-RUNS = {"postinst": "#!/bin/sh\nset -e\nother --run\n"}
-FOO = Deb(name="foo", version="1.0-1", architecture="amd64", files={"usr/bin/foo": file("old", 0o755)})
-FOO2 = replace(FOO, version="1.0-2", files={"usr/bin/foo": file("new", 0o755)})
-SCRIPTED = replace(FOO2, scripts=RUNS)
-BAR = Deb(name="bar", version="1.0-1", architecture="amd64", files={"usr/share/bar": file("old")})
-BAR2 = replace(BAR, version="1.0-2", files={"usr/share/bar": file("new")})
+from support.aptrepo import Deb, Repository, debian_image, serve_repository, write_image
+from support.execcase import BAR, BAR2, FOO, FOO2, SCRIPTED, Case, installs, runnable
+from support.fakesolver import Answer
+from support.images import assert_valid_image, make_image, make_layer, make_tar, tar_file
 
 
 @pytest.fixture
 def repository() -> Iterator[Repository]:
     with serve_repository([SCRIPTED, BAR2]) as served:
         yield served
-
-
-class Notes(Silent):
-    def __init__(self) -> None:
-        self.lines: list[str] = []
-
-    def note(self, text: str) -> None:
-        self.lines.append(text)
-
-
-def runnable(repository: Repository, debs: Sequence[Deb], **more: object) -> Image:
-    """An image that has the programs which a run needs, as files."""
-    base = debian_image(repository, debs, **more)  # type: ignore[arg-type]
-    return make_image(
-        [*base.layers, make_layer([*program_items(), tar_file("usr/bin/other", "a program", mode=0o755)])],
-        labels={"note": "$(touch /pwned); `id`"},
-    )
-
-
-def installs(*debs: Deb, more: Mapping[str, bytes | str] | None = None) -> Answer:
-    """Answer as if these packages had been installed, with what every run leaves behind."""
-    items = [tar_file(path, data, mode=0o755 if "/bin/" in path or "postinst" in path else 0o644, mtime=MTIME)
-             for path, data in {**installed_files(debs), **(more or {})}.items()]  # fmt: skip
-    items += [tar_file("var/log/dpkg.log", "yesterday"), tar_file("run/lock", "")]
-    layer = make_tar(items)
-    return lambda _definition, _inputs: [layer]
-
-
-class Case:
-    """One image, and a builder that may be there."""
-
-    def __init__(self, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        self.folder = folder
-        self.solver: FakeSolver | None = None
-        self.notes = Notes()
-        self.settings = api.Settings(cache_dir=folder / "cache")
-        monkeypatch.setattr(api, "open_solver", self._open)
-
-    def _open(self, *_means: object) -> FakeSolver:
-        if self.solver is None:
-            raise BuilderUnreachableError("no builder answers: unix:///nowhere")
-        return self.solver
-
-    @property
-    def target(self) -> Path:
-        return self.folder / "out"
-
-    def builder(self, answer: Answer, **capabilities: object) -> FakeSolver:
-        self.solver = FakeSolver(answer, capabilities=Capabilities(name="fake", **capabilities))  # type: ignore[arg-type]
-        return self.solver
-
-    def patch(self, image: Image, strategy: Strategy = Strategy.AUTO, **more: object) -> copacetic.Outcome:
-        location = write_image(self.folder / "layout", image)
-        request = copacetic.PatchRequest(
-            image=location, destination=f"oci:{self.target}:1", strategy=strategy, **more  # type: ignore[arg-type]
-        )  # fmt: skip
-        return copacetic.patch(request, settings=self.settings, progress=self.notes)
-
-    def refused(
-        self, kind: type[CopaError], image: Image, strategy: Strategy = Strategy.AUTO, **more: object
-    ) -> CopaError:
-        with pytest.raises(kind) as caught:
-            self.patch(image, strategy, **more)
-        assert not self.target.exists(), "something was published"
-        assert "\n" not in str(caught.value)
-        return caught.value
-
-    def layer_paths(self) -> set[str]:
-        from copacetic.compression import decompress
-        from support.trees import scan_tar
-
-        layer = json.loads(LayoutSource(self.target, "1").root()[1])["layers"][-1]
-        blob = (self.target / "blobs" / layer["digest"].replace(":", "/")).read_bytes()
-        return {row.path for row in scan_tar(decompress(blob, limit=1 << 24)).rows}
 
 
 @pytest.fixture
@@ -318,6 +237,34 @@ def test_an_image_that_the_builder_cant_fetch_is_sent(
     assert any("can't fetch registry.example/team/app itself" in line for line in case.notes.lines)
 
 
+@pytest.mark.parametrize(
+    ("image", "builder", "pulls"),
+    [
+        ("registry.example/team/app:1", "unix:///run/b.sock", "registry.example/team/app"),
+        ("registry.example/team/app:1", "tcp://builder.example:1234", "registry.example/team/app"),
+        ("debian:12", "docker://", "docker.io/library/debian"),
+        ("127.0.0.1:5000/app:1", "unix:///run/b.sock", "127.0.0.1:5000/app"),
+        ("127.0.0.1:5000/app:1", "tcp://builder.example:1234", ""),
+        ("localhost:5000/app:1", "docker://", ""),
+        ("[::1]:5000/app:1", "ssh://builder.example", ""),
+        ("oci:layout:1", "unix:///run/b.sock", ""),
+    ],
+)
+def test_a_builder_fetches_what_it_reaches_and_the_rest_is_sent(
+    tmp_path: Path, image: str, builder: str, pulls: str
+) -> None:
+    settings = api.Settings(builder=BuilderSettings(address=parse_address(builder)))
+
+    def pull_name(**registry: object) -> str:
+        changed = replace(settings, registry=replace(settings.registry, **registry))  # type: ignore[arg-type]
+        return api._Means(changed, Cache(tmp_path), Silent())._pull_name(Location.parse(image))
+
+    assert pull_name() == pulls
+    assert pull_name(plain_http=True) == ""
+    assert pull_name(tls_verify=False) == ""
+    assert pull_name(mirrors=(("docker.io", "mirror.example"),)) == ""
+
+
 def sources(definition: Definition) -> list[str]:
     return [vertex.identifier for vertex in definition.vertices if isinstance(vertex, SourceOp)]
 
@@ -367,113 +314,3 @@ def test_a_plans_graph_can_be_looked_at_without_a_builder(case: Case, repository
     assert "apt-get" in text
     assert "network" in text
     assert copacetic.plan(request, settings=case.settings).graphs == {}
-
-
-# -- upgrades that only the builder can plan -----------------------------------------------------------------------
-
-
-@pytest.fixture
-def unreachable(case: Case, repository: Repository, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Image]:
-    """An image whose repository is out of reach from here, and a builder that was named."""
-    from copacetic.buildkit.address import parse_address
-    from copacetic.buildkit.settings import BuilderSettings
-
-    monkeypatch.setattr("time.sleep", lambda _seconds: None)
-    named = BuilderSettings(address=parse_address("unix:///run/named.sock"))
-    case.settings = replace(case.settings, builder=named)
-
-    def make(**more: object) -> Image:
-        image = runnable(repository, [FOO, BAR], **more)
-        repository.files.clear()
-        return image
-
-    return make
-
-
-def test_a_named_builder_upgrades_what_is_out_of_reach_from_here(case: Case, unreachable: Callable[..., Image]) -> None:
-    solver = case.builder(installs(FOO2, BAR2))
-
-    (platform,) = case.patch(unreachable()).platforms
-
-    assert platform.plan is not None
-    assert platform.plan.strategy == "exec"
-    assert "the builder upgrades by itself" in platform.plan.strategy_reason
-    assert [(u.candidate.name, u.candidate.version) for u in platform.plan.updates] == [
-        ("bar", "1.0-2"),
-        ("foo", "1.0-2"),
-    ]
-    assert platform.verified
-    assert solver.inputs[0].directories == {}
-    assert any("has no Release file" in line for line in case.notes.lines)
-
-
-def test_what_the_builder_did_is_never_the_same_run_twice(case: Case, unreachable: Callable[..., Image]) -> None:
-    solver = case.builder(installs(FOO2, BAR2))
-    image = unreachable()
-    case.patch(image)
-    case.patch(image)
-
-    first, second = (definition.digests for definition in solver.definitions)
-    assert first != second, "a cache would answer with what the repository held before"
-
-
-def test_nothing_new_in_the_builders_repositories_is_nothing_to_do(
-    case: Case, unreachable: Callable[..., Image]
-) -> None:
-    case.builder(lambda _d, _i: [make_tar([tar_file("var/log/dpkg.log", "x")])])
-
-    outcome = case.patch(unreachable())
-
-    assert not outcome.changed
-    assert not case.target.exists()
-
-
-@pytest.mark.parametrize(
-    ("answer", "message"),
-    [
-        (installs(FOO2), "bar:amd64 is not in the result any more"),
-        (installs(replace(FOO2, version="0.1"), BAR2), "foo:amd64 went back from 1.0-1 to 0.1"),
-        (installs(FOO2, BAR2, more={"usr/bin/foo": "other"}), "foo: usr/bin/foo has the md5"),
-    ],
-)
-def test_what_no_upgrade_does_is_refused(
-    case: Case, unreachable: Callable[..., Image], answer: Answer, message: str
-) -> None:
-    case.builder(answer)
-
-    assert message in str(case.refused(VerificationError, unreachable()))
-
-
-def test_a_held_package_must_stay(case: Case, unreachable: Callable[..., Image]) -> None:
-    case.builder(installs(FOO2, BAR2))
-
-    assert "foo:amd64 is held" in str(case.refused(VerificationError, unreachable(held=["foo"])))
-
-
-def test_a_builder_that_was_only_found_plans_nothing_itself(
-    case: Case, repository: Repository, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("time.sleep", lambda _seconds: None)
-    solver = case.builder(installs(FOO2, BAR2))
-    image = runnable(repository, [FOO, BAR])
-    repository.files.clear()
-
-    assert "has no Release file" in str(case.refused(CopaError, image))
-    assert solver.definitions == []
-
-
-def test_a_wrong_signature_is_wrong_everywhere(case: Case, repository: Repository) -> None:
-    from pysequoia import Tsk
-
-    from copacetic.buildkit.address import parse_address
-    from copacetic.buildkit.settings import BuilderSettings
-    from copacetic.errors import SignatureError
-
-    case.settings = replace(case.settings, builder=BuilderSettings(address=parse_address("unix:///run/named.sock")))
-    solver = case.builder(installs(FOO2, BAR2))
-    image = runnable(repository, [FOO, BAR])
-    repository.key = Tsk.generate("Somebody else <else@example.com>")
-    repository.publish()
-
-    case.refused(SignatureError, image)
-    assert solver.definitions == []

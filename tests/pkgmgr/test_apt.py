@@ -165,6 +165,13 @@ def test_a_link_where_something_would_be_mounted_is_refused(path: str) -> None:
         opened(image(tar_file(path, type=tarfile.SYMTYPE, linkname="/etc")))
 
 
+def test_a_package_format_without_a_package_manager_is_refused() -> None:
+    fs = stack(make_tar([tar_file("lib/apk/db/installed", "P:foo\nV:1.0-r0\nA:x86_64\n\n"), *program_items()]))
+
+    with pytest.raises(UnsupportedImageError, match="apk packages"):
+        opened(fs)
+
+
 def test_broken_dependencies_are_named_before_apt_stumbles_over_them() -> None:
     status = STATUS.replace("Architecture", "Depends: gone (>= 2)\nArchitecture")
 

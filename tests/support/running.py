@@ -14,6 +14,7 @@ import pytest
 
 from copacetic.cli import main
 from support.buildkitd import buildkitd
+from support.dockerd import dockerd
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,9 +39,13 @@ class Run:
 
 @contextmanager
 def open_builder(kind: str) -> Iterator[str]:
-    """Yield an address: of this machine, or of a BuildKit that starts empty. Skips where there can't be one."""
+    """Yield an address: of this machine, or of a builder that starts empty. Skips where there can't be one."""
     if kind == "worker":
         yield "worker://"
+        return
+    if kind == "docker":
+        with dockerd() as engine:
+            yield f"docker://unix://{engine.path}"
         return
     with buildkitd() as daemon:
         yield daemon.address

@@ -5,10 +5,7 @@ from __future__ import annotations
 
 import io
 import tarfile
-import threading
-import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -20,11 +17,9 @@ from contract.solving import AMD64, PATH, Recorder, shell
 from copacetic import llb
 from copacetic.errors import SolverError
 from copacetic.llb.solver import Inputs
-from copacetic.oci import Descriptor
 from copacetic.oci.filesystem import Entry, FileType, ImageFilesystem
 from copacetic.oci.layered import LayeredFilesystem
 from copacetic.oci.layerindex import scan_layer
-from copacetic.oci.transport import ByteStream
 from copacetic.worker import WorkerSolver
 from support.builder import BASE
 from support.busybox import busybox_image
@@ -242,50 +237,3 @@ def test_layers_of_an_earlier_boot_are_not_trusted(tmp_path: Path, monkeypatch: 
         counts.append(source.opened.count(image.layers[0].descriptor.digest))
 
     assert counts == [1, 1]
-
-
-def test_an_image_that_was_prepared_is_there_when_a_graph_names_it(tmp_path: Path) -> None:
-    image = make_image([make_layer({"kept": "k"})])
-    source = _Counting(image)
-    with open_worker(tmp_path, images={}) as worker:
-        worker.prepare(source, image.descriptor.digest, AMD64)
-        state = llb.oci_layout("client/image", image.descriptor.digest, store="it")
-        with worker.solve(state.marshal(AMD64), Inputs(images={"it": source}), Recorder()) as result:
-            assert result.filesystem.read("kept", limit=9) == b"k"
-
-    assert source.opened.count(image.layers[0].descriptor.digest) == 1
-
-
-def test_preparing_what_is_broken_says_nothing_until_it_is_needed(tmp_path: Path) -> None:
-    image = make_image([make_layer({"kept": "k"})])
-    blobs = {digest: data[:-1] if data[:2] == b"\x1f\x8b" else data for digest, data in image.blobs.items()}
-    source = MemorySource(Image(image.descriptor, image.raw, blobs, image.layers))
-    with open_worker(tmp_path, images={}) as worker:
-        worker.prepare(source, image.descriptor.digest, AMD64)
-        state = llb.oci_layout("client/image", image.descriptor.digest, store="it")
-        with pytest.raises(SolverError), worker.solve(state.marshal(AMD64), Inputs(images={"it": source}), Recorder()):
-            pass
-
-
-def test_closing_does_not_wait_for_what_is_being_prepared(tmp_path: Path) -> None:
-    image = make_image([make_layer({"kept": "k" * 1000})])
-    reached, released = threading.Event(), threading.Event()
-
-    class Slow(MemorySource):
-        @contextmanager
-        def open_blob(self, descriptor: Descriptor) -> Iterator[ByteStream]:
-            if descriptor.digest == image.layers[0].descriptor.digest:
-                reached.set()
-                released.wait(30)
-            with super().open_blob(descriptor) as stream:
-                yield stream
-
-    with open_worker(tmp_path, images={}) as worker:
-        worker.prepare(Slow(image), image.descriptor.digest, AMD64)
-        assert reached.wait(20)
-        threading.Timer(0.5, released.set).start()
-        started = time.monotonic()
-        worker.close()
-        assert time.monotonic() - started < 15
-
-    assert released.is_set()

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol, runtime_checkable
+from typing import Protocol
 
 from copacetic.llb.definition import Definition
 from copacetic.oci import Digest, Platform
@@ -19,7 +19,7 @@ from copacetic.oci.credentials import Credentials
 from copacetic.oci.filesystem import ImageFilesystem
 from copacetic.oci.transport import Source
 
-__all__ = ["Capabilities", "Event", "EventKind", "ExportedLayer", "Inputs", "PreparesImages", "Result", "Solver"]
+__all__ = ["Capabilities", "Event", "EventKind", "ExportedLayer", "Inputs", "Result", "Solver"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -93,15 +93,6 @@ class Result(Protocol):
 
     @property
     def filesystem(self) -> ImageFilesystem: ...
-
-
-@runtime_checkable
-class PreparesImages(Protocol):
-    """A solver that can use the time before a graph is known."""
-
-    def prepare(self, source: Source, digest: Digest, platform: Platform) -> None:
-        """Begin to get an image ready, by the digest of its manifest, in the background. Raises nothing."""
-        ...
 
 
 class Solver(Protocol):

@@ -8,7 +8,6 @@ is never moved: its layers go from the source to the destination as they are.
 
 from __future__ import annotations
 
-import contextlib
 import os
 import shutil
 from collections.abc import Callable, Mapping, Sequence
@@ -27,19 +26,19 @@ from copacetic.errors import (
 )
 from copacetic.llb.definition import Definition
 from copacetic.llb.graph import SourceOp
-from copacetic.llb.solver import Capabilities, ExportedLayer, Inputs, PreparesImages
+from copacetic.llb.solver import Capabilities, ExportedLayer, Inputs
 from copacetic.oci import Digest, Platform
 from copacetic.oci.layerwriter import read_content
 from copacetic.oci.transport import Source
 from copacetic.patch.capture import capture_changes
 from copacetic.patch.environment import Environment, Execution, ImageAccess
-from copacetic.patch.image import OpenedImage, PlatformImage, SourceImage, load_image
+from copacetic.patch.image import OpenedImage, SourceImage, load_image
 from copacetic.patch.layer import ComposedLayer, LayerRequest, finish_layer
 from copacetic.patch.solvelog import SolveLog
 from copacetic.pkgmgr import Content, Recipe, open_package_manager
 from copacetic.updates import FetchedPackage
 
-__all__ = ["ExecApplier", "RecipeMaker", "describe_run", "prepare_run", "run_recipe", "stage", "why_not"]
+__all__ = ["ExecApplier", "RecipeMaker", "describe_run", "image_state", "run_recipe", "stage", "why_not"]
 
 RecipeMaker: TypeAlias = Callable[[llb.State, llb.State | None], Recipe]
 """Called with the image, and with the tooling image where one is needed."""
@@ -75,14 +74,6 @@ def why_not(opened: OpenedImage, execution: Execution | None) -> str:
     except (SolverError, UnsupportedImageError) as error:
         return str(error)
     return ""
-
-
-def prepare_run(image: SourceImage, platform: PlatformImage, execution: Execution) -> None:
-    """Let a solver that can do so get the image ready while the plan is being made."""
-    with contextlib.suppress(SolverError):  # who needs it will hear of it
-        solver = execution.open_solver()
-        if isinstance(solver, PreparesImages):
-            solver.prepare(image.source, platform.descriptor.digest, platform.platform)
 
 
 def describe_run(
@@ -159,25 +150,28 @@ def _build(
 ) -> tuple[Recipe, Mapping[str, Source]]:
     """Make the recipe, and tell which images it names and where their bytes are."""
     images: dict[str, Source] = {}
-    base = _image_state(access, opened.image.descriptor.digest, "image", images)
+    base = image_state(access, opened.image.descriptor.digest, "image", images)
     tooling = None
     if open_package_manager(opened.fs, opened.database).needs_tooling:
         other = execution.open_tooling()
         (platform,) = load_image(other.source, [opened.image.platform]).platforms
-        tooling = _image_state(other, platform.descriptor.digest, "tooling", images)
+        tooling = image_state(other, platform.descriptor.digest, "tooling", images)
     return make(base, tooling), images
 
 
-def _image_state(access: ImageAccess, digest: Digest, store: str, images: dict[str, Source]) -> llb.State:
+def image_state(access: ImageAccess, digest: Digest, store: str, images: dict[str, Source]) -> llb.State:
     """Name an image by its digest. A solver without a registry client takes a pulled one's bytes from us, too."""
     if access.pull_name:
         reference = f"{access.pull_name}@{digest}"
         images[reference] = access.source
-        return llb.image(reference)
+        return _named(llb.image(reference), f"fetch {access.source.name}")
     images[store] = access.source
-    source = llb.oci_layout(_SENT, digest, store=store).vertex
-    assert isinstance(source, SourceOp)
-    return llb.State(replace(source, name=f"send {access.source.name}"))
+    return _named(llb.oci_layout(_SENT, digest, store=store), f"send {access.source.name}")
+
+
+def _named(state: llb.State, name: str) -> llb.State:
+    assert isinstance(state.vertex, SourceOp)
+    return llb.State(replace(state.vertex, name=name))
 
 
 def stage(folder: Path, files: Mapping[str, Content]) -> Path:

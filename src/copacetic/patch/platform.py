@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -132,11 +133,32 @@ def patch_platform(
     environment: Environment,
 ) -> PlatformOutcome | PatchedPlatform:
     """Plan, apply, verify and describe one platform; nothing is written outside the scratch folder and the cache."""
-    if request.strategy is Strategy.EXEC and environment.execution is not None:
-        from copacetic.patch.execution import prepare_run
+    with _warmed(image, platform, request, environment):
+        opened = open_platform(image, platform, environment)
+        return _patch_opened(image, opened, request, findings, stored, scratch, environment)
 
-        prepare_run(image, platform, environment.execution)
-    opened = open_platform(image, platform, environment)
+
+def _warmed(
+    image: SourceImage, platform: PlatformImage, request: PatchRequest, environment: Environment
+) -> AbstractContextManager[None]:
+    """Have the image ready where it is going to be run, when it is clear from the start that it will be."""
+    if request.strategy is not Strategy.EXEC or environment.execution is None:
+        return nullcontext()
+    from copacetic.patch.warmup import warm_up
+
+    return warm_up(image, platform, environment, environment.execution)
+
+
+def _patch_opened(
+    image: SourceImage,
+    opened: OpenedImage,
+    request: PatchRequest,
+    findings: Sequence[Finding] | None,
+    stored: Plan | None,
+    scratch: Path,
+    environment: Environment,
+) -> PlatformOutcome | PatchedPlatform:
+    platform = opened.image
     if stored is None:
         try:
             prepared = plan_platform(image, opened, findings, request, environment)

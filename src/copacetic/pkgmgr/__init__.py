@@ -16,6 +16,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Protocol, TypeAlias
 
+from copacetic.errors import UnsupportedImageError
 from copacetic.inventory import PackageDatabase
 from copacetic.llb.graph import ProxyEnv, State
 from copacetic.oci.change import Spooled
@@ -121,6 +122,12 @@ PACKAGE_MANAGERS: Mapping[str, str] = {"deb": "copacetic.pkgmgr.apt:AptPackageMa
 
 def open_package_manager(fs: ImageFilesystem, database: PackageDatabase) -> PackageManager:
     """Return the package manager that goes with the image's package database; see `PackageManager.open`."""
-    module, _, name = PACKAGE_MANAGERS[database.package_type].partition(":")
+    entry = PACKAGE_MANAGERS.get(database.package_type)
+    if entry is None:
+        raise UnsupportedImageError(
+            f"nothing of an image with {database.package_type} packages can be run yet",
+            hint="--strategy unpack patches what needs no execution",
+        )
+    module, _, name = entry.partition(":")
     manager: PackageManager = getattr(import_module(module), name).open(fs, database)
     return manager

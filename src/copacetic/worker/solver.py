@@ -18,7 +18,7 @@ from copacetic.cache import Cache
 from copacetic.errors import CopaError, SolverError, StorageError, UnsupportedBuilderError
 from copacetic.http import HttpClient
 from copacetic.llb.definition import Definition
-from copacetic.llb.solver import Capabilities, Events, ExportedLayer, Inputs, PreparesImages, Solver
+from copacetic.llb.solver import Capabilities, Events, ExportedLayer, Inputs, Solver
 from copacetic.oci import Digest, Platform
 from copacetic.oci.filesystem import ImageFilesystem
 from copacetic.oci.manifest import OCI_LAYER
@@ -28,7 +28,6 @@ from copacetic.worker.agent import JobRefusedError
 from copacetic.worker.execution import Limits
 from copacetic.worker.filesystem import SolvedFilesystem
 from copacetic.worker.graphwalk import GraphSolve
-from copacetic.worker.images import LayerUnpacker, resolve_image
 from copacetic.worker.inside.channel import Message
 from copacetic.worker.platforms import can_run, find_emulators, runnable_platforms
 from copacetic.worker.workshop import Workshop
@@ -68,29 +67,7 @@ class WorkerSolver:
         self._lock = threading.Lock()
         self._workshop: Workshop | None = None
         self._emulating: Workshop | None = None
-        self._threads: list[threading.Thread] = []
         self._closed = False
-
-    def prepare(self, source: Source, digest: Digest, platform: Platform) -> None:
-        """
-        Unpack an image in the background: its layers are there, or on their way, when a graph names it.
-
-        What goes wrong is told by the solve that needs it.
-        """
-        thread = threading.Thread(
-            target=self._prepare, args=(source, digest, platform), name="copa-prepare", daemon=True
-        )
-        with self._lock:
-            self._threads.append(thread)
-        thread.start()
-
-    def _prepare(self, source: Source, digest: Digest, platform: Platform) -> None:
-        with contextlib.suppress(CopaError, OSError):
-            shop = self._open()
-            with shop.results.used():
-                image = resolve_image(source, platform, digest=digest)
-                _, handles = LayerUnpacker(shop.agent, shop.store, shop.run).unpack(image, self._settings.progress)
-                shop.hold(handles)
 
     def capabilities(self) -> Capabilities:
         """Raises `UnsupportedBuilderError` when this machine allows no sandbox, with what is missing."""
@@ -136,9 +113,8 @@ class WorkerSolver:
             self._closed = True
             shops = [shop for shop in (self._workshop, self._emulating) if shop is not None]
             self._workshop = self._emulating = None
-            threads, self._threads = self._threads, []
         for shop in shops:
-            shop.close(threads, keep=self._settings.keep)
+            shop.close(keep=self._settings.keep)
 
     def _open(self) -> Workshop:
         with self._lock:
@@ -217,4 +193,3 @@ def _only_solver_errors() -> Iterator[None]:
 
 
 _: type[Solver] = WorkerSolver
-_preparing: type[PreparesImages] = WorkerSolver
