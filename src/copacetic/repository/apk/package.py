@@ -20,6 +20,7 @@ from copacetic.apk.stanza import checksum_of
 from copacetic.compression import DecompressionError
 from copacetic.errors import PackageError
 from copacetic.oci.tarstream import TarEntry, TarError, TarLimits
+from copacetic.repository.apk.adb import is_adb
 from copacetic.repository.apk.container import GzipMember, StrictTarReader, iter_members, read_entries
 
 __all__ = ["SCRIPTS", "SIGNATURE_NAME", "ApkEntry", "ApkFile", "ApkSignature", "PackageInfo", "open_package"]
@@ -176,11 +177,19 @@ def _guard(what: str) -> Iterator[None]:
 
 def open_package(path: Path, what: str, *, identity: str = "") -> ApkFile:
     """
-    Open a package file and read its control part; `what` names it in messages.
+    Open a package file of either format and read its control part; `what` names it in messages.
 
     Raises `PackageError`, also when it has another identity than the given one.
     """
-    package = _Package(path, what)
+    package: ApkFile
+    with _guard(what), path.open("rb") as stream:
+        third = is_adb(stream.read(4))
+    if third:
+        from copacetic.repository.apk.v3 import PackageV3
+
+        package = PackageV3(path, what)
+    else:
+        package = _Package(path, what)
     if identity and package.identity != identity:
         raise PackageError(f"{what}: expected the identity {identity}, the file has {package.identity}")
     return package
