@@ -13,8 +13,10 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from copacetic.oci.filesystem import ImageFilesystem
 from copacetic.unpack.apk import busybox
 from copacetic.unpack.apk.accounts import make_account
+from copacetic.unpack.apk.certificates import has_only_known_hooks, learn_bundling, update_certificates
 from copacetic.unpack.apk.commands import ApkJudge, find_changes
 from copacetic.unpack.apk.effects import EFFECTS, Effect, do_command
 from copacetic.unpack.apk.live import LiveImage
@@ -68,6 +70,8 @@ class ScriptRunner:
     """Follows scripts over one tree. In a rehearsal what is derived from other files' content is left out."""
 
     tree: TreeBuilder
+    image: ImageFilesystem
+    """As it was before anything was done."""
     scheme: str
     epoch: int
     rehearsal: bool = False
@@ -181,6 +185,17 @@ class _Run:
             return None
         return make_account(tree, words, busybox=self.runner.busybox, mtime=self.runner.epoch)
 
+    def do_certificates(self, words: list[str]) -> Effect | None:
+        """`update-ca-certificates`, which takes no arguments."""
+        if self.live.find_program(words[0]) is None:
+            return Effect(succeeds=False)
+        bundling = learn_bundling(self.runner.image)
+        if bundling is None or not has_only_known_hooks(self.runner.tree):
+            return None
+        if not self.runner.rehearsal:
+            update_certificates(self.runner.tree, bundling, mtime=self.runner.epoch)
+        return Effect(None, changed=True)
+
     def do_ldconfig(self, words: list[str]) -> Effect | None:
         if len(words) > 1 and not all(word.startswith("/") for word in words[1:]):
             return None
@@ -221,6 +236,7 @@ _SPECIAL: dict[str, Callable[[_Run, list[str]], Effect | None]] = {
     "busybox": _Run.do_links,
     "busybox-extras": _Run.do_links,
     "ldconfig": _Run.do_ldconfig,
+    "update-ca-certificates": _Run.do_certificates,
     _PRUNE: _Run.do_pruning,
 }
 

@@ -54,7 +54,12 @@ class Upgrade:
         self.holders = Holders((Holder.of(p, database.record(p)) for p in database.packages()), database.tools)
         self.verdicts = {package.key: [] for package in self.packages}
         self._runner = ScriptRunner(
-            self.tree, database.version_scheme, self.epoch, rehearsal=self.rehearsal, libc=self._libc_versions()
+            self.tree,
+            self.fs,
+            database.version_scheme,
+            self.epoch,
+            rehearsal=self.rehearsal,
+            libc=self._libc_versions(),
         )
 
     def run(self, payloads: Payloads) -> None:
