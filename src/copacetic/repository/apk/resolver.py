@@ -9,7 +9,7 @@ packages wanted only they are lifted, with what they need, and as little as is e
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cmp_to_key
 
@@ -84,47 +84,68 @@ class Resolver:
             _skip(want, SkipReason.UNSUPPORTED, _HIDDEN) for want in wanted if want.package.name not in self._rows
         ]
         wanted = [want for want in wanted if want.package.name in self._rows]
-        wishes = {want.package.name: want for want in wanted}
-        rows = dict(self._rows)
-        steps: list[Step] = []
-        # apk itself first: the new one does the rest.
-        phases = [frozenset({PACKAGE}), frozenset(wishes)] if PACKAGE in wishes else [frozenset(wishes)]
-        outcome: _Outcome | None = None
         try:
-            for lifted in phases:
-                outcome = self._search(rows, lifted, None if exhaustive else wishes)
-                steps += outcome.steps
-                rows |= {step.new.name: step.new.fields for step in outcome.steps if step.new is not None}
+            outcome, changes = self._run({want.package.name: want for want in wanted}, exhaustive=exhaustive)
         except UnsolvableError as error:
             what = "the search for a consistent set was given up" if isinstance(error, TooHardError) else ""
             detail = what or "the installed packages and etc/apk/world contradict each other"
-            return Resolved(changes=(), skipped=(*self._all_skipped(wanted, detail), *hidden), notes=())
-        assert outcome is not None
-        changes = _merge(steps)
+            concerned = [want for want in wanted if want.package.name not in self._frozen]
+            skipped = (*(_skip(want, SkipReason.DEPENDENCY, detail) for want in concerned), *hidden)
+            return Resolved(changes=(), skipped=skipped, notes=())
+        kept = (f"apk would remove {name}, which nothing needs any more: it stays" for name in sorted(outcome.kept))
         return Resolved(
             changes=changes,
-            skipped=(
-                *self._skipped(wanted, outcome, changes, exhaustive=exhaustive),
-                *hidden,
-            ),
-            notes=tuple(f"apk would remove {name}, which nothing needs any more: it stays" for name in outcome.kept),
+            skipped=(*self._skipped(wanted, outcome, changes, exhaustive=exhaustive), *hidden),
+            notes=tuple(kept),
         )
 
-    def _search(
-        self, rows: Mapping[str, Mapping[str, str]], lifted: frozenset[str], wishes: Mapping[str, Wanted] | None
-    ) -> _Outcome:
+    def _run(self, wishes: Mapping[str, Wanted], *, exhaustive: bool) -> tuple[_Outcome, tuple[Change, ...]]:
+        """Search once, or twice when apk-tools is wanted: it comes first, and the new one does the rest."""
+        rows = dict(self._rows)
+        steps: list[Step] = []
+        own = {name: want for name, want in wishes.items() if name == PACKAGE}
+        for phase in [own, wishes] if own else [wishes]:
+            universe = Universe(
+                list(rows.values()), self._sources, self._world, scheme=self._scheme, assumed=self._assumed
+            )
+            outcome = self._upgrade(universe, phase) if exhaustive else self._fix(universe, phase)
+            steps += outcome.steps
+            rows |= {step.new.name: step.new.fields for step in outcome.steps if step.new is not None}
+        return outcome, _merge(steps)
+
+    def _upgrade(self, universe: Universe, wishes: Mapping[str, Wanted]) -> _Outcome:
+        """Lift everything that is wanted as far as it goes."""
+        return self._search(
+            universe,
+            Preferences(lifts=lambda name: name in wishes, excluded=lambda offer: self._is_excluded(universe, offer)),
+        )
+
+    def _fix(self, universe: Universe, wishes: Mapping[str, Wanted]) -> _Outcome:
+        """Insist on every fix that is offered; where all together are too much, on as many as go together."""
+        offered = [n for n, want in wishes.items() if n not in self._frozen and self._fitting(universe, want)]
+
+        def search(insisted: Collection[str]) -> _Outcome:
+            def excluded(offer: Offer) -> bool:
+                too_old = offer.name in insisted and not self._fixes(wishes[offer.name], offer)
+                return too_old or self._is_excluded(universe, offer)
+
+            return self._search(universe, Preferences(lifts=lambda _: False, closest=True, excluded=excluded))
+
+        try:
+            return search(offered)
+        except UnsolvableError:
+            outcome = search(())
+        reached: list[str] = []
+        for name in offered:
+            try:
+                outcome = search((*reached, name))
+            except UnsolvableError:
+                continue
+            reached.append(name)
+        return outcome
+
+    def _search(self, universe: Universe, preferences: Preferences) -> _Outcome:
         """Search until nothing installed has to go; what apk would remove is asked for like a part of `world`."""
-        universe = Universe(list(rows.values()), self._sources, self._world, scheme=self._scheme, assumed=self._assumed)
-
-        def reaches(offer: Offer) -> bool:
-            want = wishes.get(offer.name) if wishes is not None else None
-            return want is None or self._fixes(want, offer)
-
-        preferences = Preferences(
-            lifts=lambda name: name in lifted,
-            reaches=None if wishes is None else reaches,
-            excluded=lambda offer: self._is_excluded(universe, offer),
-        )
         kept: dict[str, None] = {}
         for _ in range(MAX_ROUNDS):
             world = [*self._world, *(Dependency(name) for name in kept)]
@@ -169,7 +190,7 @@ class Resolver:
             if name in self._frozen or (new is not None and (exhaustive or self._fixes(want, new))):
                 continue
             newer = self._newer(outcome.universe, want.package)
-            fitting = [offer for offer in newer if self._fixes(want, offer)]
+            fitting = self._fitting(outcome.universe, want)
             if fitting:
                 why = explainer.why_not(fitting[-1]) or "no consistent set of packages has it"
                 detail = f"{fitting[-1].version} is offered, but {why}"
@@ -179,6 +200,9 @@ class Resolver:
                 detail = f"{' and '.join(want.fixed_versions)} or later is needed, {best}"
                 found.append(_skip(want, SkipReason.NO_CANDIDATE, detail))
         return tuple(sorted(found, key=lambda skipped: skipped.package.name))
+
+    def _fitting(self, universe: Universe, want: Wanted) -> list[Offer]:
+        return [offer for offer in self._newer(universe, want.package) if self._fixes(want, offer)]
 
     def _newer(self, universe: Universe, package: InstalledPackage) -> list[Offer]:
         """Return what is offered under a package's own name above its version, the oldest first."""
@@ -192,10 +216,6 @@ class Resolver:
             return self._compare(one.version, two.version)
 
         return sorted(offers, key=cmp_to_key(order))
-
-    def _all_skipped(self, wanted: Sequence[Wanted], detail: str) -> list[Skipped]:
-        concerned = (want for want in wanted if want.package.name not in self._frozen)
-        return [_skip(want, SkipReason.DEPENDENCY, detail) for want in concerned]
 
 
 def _merge(steps: Sequence[Step]) -> tuple[Change, ...]:

@@ -38,8 +38,8 @@ class Preferences:
 
     lifts: Callable[[str], bool] = lambda _name: True
     """Whether a package of this name is to be upgraded; all others rather stay as they are."""
-    reaches: Callable[[Offer], bool] | None = None
-    """With it, of the offers that are new enough the oldest is taken, and not the newest."""
+    closest: bool = False
+    """Whether of the versions of an installed package the oldest is taken that will do, and not the newest."""
     excluded: Callable[[Offer], bool] = lambda _offer: False
     """Offers that can't be part of the set."""
 
@@ -281,8 +281,8 @@ class _State:
         order = self._preferred(a) - self._preferred(b)
         if not order and not lifted:
             order = a.installed - b.installed
-        if not order and a.name == b.name and lifted:
-            order = self._closeness(a, b)
+        if not order and self._preferences.closest and a.name == b.name in self._universe.installed:
+            order = self._compare(b.version, a.version)
         if not order and version_a is not None and version_b is not None:
             order = self._compare(version_a, version_b)
         if not order and a.name == b.name:
@@ -299,15 +299,6 @@ class _State:
         if not offer.sources:
             return not any(source.tag for source in self._universe.sources)
         return bool(self._source_tags(offer) & self._tags.get(offer.name, frozenset({""})))
-
-    def _closeness(self, a: Offer, b: Offer) -> int:
-        reaches = self._preferences.reaches
-        if reaches is None:
-            return 0
-        order = reaches(a) - reaches(b)
-        if order:
-            return order
-        return self._compare(b.version, a.version) if reaches(a) else a.installed - b.installed
 
     def _compare(self, one: str, two: str) -> int:
         try:
