@@ -8,6 +8,7 @@ is bound to `/mnt`, and named on the command line: the root's own files say noth
 
 from __future__ import annotations
 
+import gzip
 import re
 import subprocess
 import textwrap
@@ -15,8 +16,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from copacetic.oci.manifest import OCI_LAYER
 from support.debian import need
-from support.images import fixture
+from support.images import Layer, describe, fixture, make_image, write_layout
 from support.oracle import Node, extract, read_tree
 
 ROOTS = {
@@ -65,6 +67,18 @@ def alpine_root(release: str, target: Path) -> Path:
     for layer in folder.glob("*/layer.tar"):
         extract(layer, target)
     return target
+
+
+def alpine_image(release: str, layout: Path, *, architecture: str = "amd64", archive: str = "") -> str:
+    """Write a real root as an image, in a layout or as the docker archive that it is; returns its location."""
+    source = fixture(archive or ROOTS[release])
+    plain = gzip.decompress(source.read_bytes())
+    if "docker-archive" in source.name:
+        layout.with_suffix(".tar").write_bytes(plain)
+        return f"docker-archive:{layout.with_suffix('.tar')}"
+    layer = Layer(describe(source.read_bytes(), f"{OCI_LAYER}+gzip"), source.read_bytes(), plain)
+    write_layout(layout, {"base": make_image([layer], platform=f"linux/{architecture}")})
+    return f"oci:{layout}:base"
 
 
 def run_in(root: Path, command: str, *, binds: Mapping[str, Path] | None = None) -> Run:

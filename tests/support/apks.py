@@ -58,6 +58,7 @@ class Apk:
     install_if: Sequence[str] = ()
     replaces: Sequence[str] = ()
     replaces_priority: int = 0
+    provider_priority: int = 0
     origin: str = ""
     architecture: str = ARCHITECTURE
     raw_order: bool = False
@@ -112,6 +113,8 @@ class Apk:
             lines += [f"{key} = {value}" for value in values]
         if self.replaces_priority:
             lines.append(f"replaces_priority = {self.replaces_priority}")
+        if self.provider_priority:
+            lines.append(f"provider_priority = {self.provider_priority}")
         if self.triggers:
             lines.append(f"triggers = {' '.join(self.triggers)}")
         lines.append(f"datahash = {hashlib.sha256(data).hexdigest()}")
@@ -144,6 +147,8 @@ class Apk:
             "o": self.origin or self.name,
             "t": str(MTIME),
         }
+        if self.provider_priority:
+            row["k"] = str(self.provider_priority)
         for letter, values in (("D", self.depends), ("p", self.provides), ("i", self.install_if)):
             if values:
                 row[letter] = " ".join(values)

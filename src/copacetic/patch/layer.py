@@ -26,7 +26,7 @@ from copacetic.oci.layered import RecordingFilesystem, state_of
 from copacetic.oci.layerwriter import write_layer
 from copacetic.unpack import FetchedPackage, open_unpacker
 
-COMPOSITION_VERSION = 1
+COMPOSITION_VERSION = 2
 """Part of the key of kept layers: raise it whenever composing gives other bytes for the same input."""
 
 MAX_VARIANTS = 8

@@ -38,7 +38,11 @@ def applet_paths(tree: TreeBuilder, binary: str = BINARY) -> tuple[str, ...] | N
         data = tree.read(binary, limit=MAX_BINARY)
     except FileNotFoundError:
         return None
-    return read_applets(data, dict(_known_places(tree, f"/{binary}")))
+    places: dict[str, set[int]] = {}
+    for applet, number in _known_places(tree, f"/{binary}"):
+        places.setdefault(applet, set()).add(number)
+    # A name that has several links says nothing.
+    return read_applets(data, {applet: min(numbers) for applet, numbers in places.items() if len(numbers) == 1})
 
 
 def install_links(tree: TreeBuilder, paths: Sequence[str], binary: str, *, mtime: int) -> bool:

@@ -46,7 +46,7 @@ class ApkJudge(CommandJudge):
         return HARMLESS if repeated or asks else needs_execution("rc-update may change what is started")
 
     def do_account(self, words: Sequence[Value], repeated: bool, _certain: bool) -> Judgement:
-        if repeated or self.is_settled(words):
+        if repeated or self.is_settled(words) or self.image.has_program(words[0] or "") is False:
             return HARMLESS
         return needs_execution(f"{words[0]} would have to make an account in a way that isn't known")
 

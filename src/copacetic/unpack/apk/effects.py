@@ -21,6 +21,7 @@ from copacetic.unpack.tree import TreeBuilder
 
 __all__ = ["EFFECTS", "Effect", "do_command"]
 
+_SET_GID = 0o2000
 MAX_MOVED = 256 * 1024 * 1024
 _MODE = re.compile(r"[0-7]{3,4}")
 _OWNER = re.compile(r"([A-Za-z0-9._-]*)(?:[:.]([A-Za-z0-9._-]*))?")
@@ -67,8 +68,8 @@ def _paths(live: LiveImage, operands: Sequence[str]) -> list[str] | None:
         matches = live.find_paths(operand) if has_pattern(operand) else (operand,)
         if matches is None:
             return None
-        for match in matches:
-            plain = live.spell(match)
+        for match in matches or (operand,):  # a pattern that matches nothing stands for itself
+            plain = live.spell_literal(match)
             if plain is None:
                 return None
             found.append(plain)
@@ -107,6 +108,11 @@ def _remove_all(tree: TreeBuilder, path: str) -> None:
     tree.remove(path)
 
 
+def _is_directory(tree: TreeBuilder, path: str) -> bool:
+    entry = tree.lookup(path)
+    return entry is not None and entry.type is FileType.DIRECTORY
+
+
 def _rmdir(live: LiveImage, words: list[str], _mtime: int) -> Effect | None:
     paths = _paths(live, words)
     if paths is None or any(word.startswith("-") for word in words):
@@ -133,13 +139,35 @@ def _mkdir(live: LiveImage, words: list[str], mtime: int) -> Effect | None:
         if entry is not None:
             succeeds = succeeds and "p" in parsed[0] and entry.type is FileType.DIRECTORY
             continue
-        above = live.tree.lookup(path.rpartition("/")[0])
-        if live.tree.lookup(path, follow=False) is not None or (above is None and "p" not in parsed[0]):
+        if live.tree.lookup(path, follow=False) is not None or not _has_room(live.tree, path, deep="p" in parsed[0]):
             succeeds = False
             continue
-        live.tree.put(live.tree.resolve(path), Entry(type=FileType.DIRECTORY, mode=mode, mtime=mtime))
+        _make(live.tree, path, Entry(type=FileType.DIRECTORY, mode=mode, mtime=mtime))
         changed = True
     return Effect(succeeds, changed)
+
+
+def _make(tree: TreeBuilder, path: str, entry: Entry, content: bytes | None = None) -> None:
+    """Put something new of root's, after the directories above; in a set-gid one it gets that group."""
+    canonical = tree.resolve(path, follow=entry.type is not FileType.SYMLINK)
+    above = canonical.rpartition("/")[0]
+    parent = tree.lookup(above)
+    if parent is None and above:
+        _make(tree, above, Entry(type=FileType.DIRECTORY, mode=0o755, mtime=entry.mtime))
+        parent = tree.lookup(above)
+    if parent is not None and parent.mode & _SET_GID:
+        bits = _SET_GID if entry.type is FileType.DIRECTORY else 0
+        entry = replace(entry, gid=parent.gid, mode=entry.mode | bits)
+    tree.put(canonical, entry, content)
+
+
+def _has_room(tree: TreeBuilder, path: str, *, deep: bool) -> bool:
+    """Tell whether a directory can be made: what is above is one, or (`deep`) can be made as well."""
+    above = path.rpartition("/")[0]
+    entry = tree.lookup(above)
+    if entry is not None:
+        return entry.type is FileType.DIRECTORY
+    return deep and tree.lookup(above, follow=False) is None and _has_room(tree, above, deep=True)
 
 
 def _ln(live: LiveImage, words: list[str], mtime: int) -> Effect | None:
@@ -157,11 +185,11 @@ def _ln(live: LiveImage, words: list[str], mtime: int) -> Effect | None:
         present = live.tree.lookup(path, follow=False)
     if present is not None and ("f" not in letters or present.type is FileType.DIRECTORY):
         return Effect(succeeds=False)
-    if live.tree.lookup(path.rpartition("/")[0]) is None:
+    if not _is_directory(live.tree, path.rpartition("/")[0]):
         return Effect(succeeds=False)
     same = present is not None and present.type is FileType.SYMLINK and present.target == target
     if not same:
-        live.tree.symlink(path, target, mtime=mtime)
+        _make(live.tree, path, Entry(type=FileType.SYMLINK, mode=0o777, target=target, mtime=mtime))
     return Effect(changed=not same)
 
 
@@ -184,12 +212,15 @@ def _mv(live: LiveImage, words: list[str], _mtime: int) -> Effect | None:
     into = live.tree.lookup(target)
     if into is not None and into.type is FileType.DIRECTORY:
         target = f"{target}/{source.rpartition('/')[2]}"
-    if live.tree.lookup(target.rpartition("/")[0]) is None:
+    if not _is_directory(live.tree, target.rpartition("/")[0]):
         return Effect(succeeds=False)
     try:
         content = live.tree.read(source, limit=MAX_MOVED) if entry.type is FileType.FILE else None
     except FileNotFoundError:
         return None
+    source, target = (live.tree.resolve(path, follow=False) for path in (source, target))
+    if source == target:
+        return Effect(None)  # busybox calls that success, coreutils doesn't
     live.tree.remove(source)
     live.tree.put(target, replace(entry, implicit=False), content)
     return Effect(changed=True)
@@ -215,12 +246,16 @@ def _touch(live: LiveImage, words: list[str], mtime: int) -> Effect | None:
     paths = _paths(live, words)
     if paths is None or any(word.startswith("-") for word in words):
         return None
-    changed = False
+    succeeds, changed = True, False
     for path in paths:
-        if live.tree.lookup(path) is None:
-            live.tree.write(path, b"", mtime=mtime)
-            changed = True
-    return Effect(changed=changed)
+        if live.tree.lookup(path) is not None:
+            continue
+        if not _is_directory(live.tree, live.tree.resolve(path).rpartition("/")[0]):
+            succeeds = False
+            continue
+        _make(live.tree, path, Entry(type=FileType.FILE, mode=0o644, mtime=mtime), b"")
+        changed = True
+    return Effect(succeeds, changed)
 
 
 # -- attributes ----------------------------------------------------------------------------------------------
@@ -253,13 +288,16 @@ def _give(live: LiveImage, user: str, group: str, operands: Sequence[str], *, fo
         return Effect(succeeds=False)
 
     def change(entry: Entry) -> Entry:
-        owner = (uid if user else entry.uid, gid if group else entry.gid)
-        same = owner == (entry.uid, entry.gid)
-        # Changing the owner takes set-id bits away from whatever can be run.
-        mode = entry.mode if same or not entry.mode & 0o111 else entry.mode & ~0o6000
-        return replace(entry, uid=owner[0], gid=owner[1], mode=mode)
+        owned = replace(entry, uid=uid if user else entry.uid, gid=gid if group else entry.gid)
+        return owned if entry.type is not FileType.FILE else _without_privileges(owned)
 
     return _alter(live, paths, change, follow=follow)
+
+
+def _without_privileges(entry: Entry) -> Entry:
+    """Take away what chown(2) takes from a file, even where the owner stays."""
+    mode = entry.mode & (~0o6000 if entry.mode & 0o010 else ~0o4000)
+    return replace(entry, mode=mode, xattrs={k: v for k, v in entry.xattrs.items() if k != "security.capability"})
 
 
 def _chmod(live: LiveImage, words: list[str], _mtime: int) -> Effect | None:

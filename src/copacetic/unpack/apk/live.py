@@ -42,10 +42,13 @@ class LiveImage:
 
     def spell(self, path: str) -> str | None:
         """Return a path as the tree has it, not resolved; None for one that isn't known or isn't of the image."""
-        if has_pattern(path) or (not path.startswith("/") and not self.at_root):
-            return None
+        return None if has_pattern(path) else self.spell_literal(path)
+
+    def spell_literal(self, path: str) -> str | None:
+        """Return a path in which `*` stands for itself."""
         plain = path.strip("/")
-        return None if plain.partition("/")[0] in _ELSEWHERE else plain
+        known = path.startswith("/") or self.at_root
+        return plain if known and plain.partition("/")[0] not in _ELSEWHERE else None
 
     def reach(self, command: Reached) -> bool | None:
         return self.on_command(command)
@@ -62,9 +65,12 @@ class LiveImage:
         if plain is None:
             return None
         try:
-            return test_entry(operator, self.tree.lookup(plain, follow=operator not in ("-L", "-h")))
+            entry = self.tree.lookup(plain, follow=operator not in ("-L", "-h"))
         except ImageError:
             return False
+        if operator == "-x" and entry is not None:
+            return bool(entry.mode & 0o111)  # busybox asks this of directories, too
+        return test_entry(operator, entry)
 
     def has_program(self, name: str) -> bool | None:
         """Tell whether a program is there to be run, under its path or in the usual folders."""

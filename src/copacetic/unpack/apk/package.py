@@ -84,7 +84,7 @@ def load_package(fetched: FetchedPackage) -> ApkPackage:
     for letter, planned in (("P", candidate.name), ("V", candidate.version)):
         if own.get(letter) != planned:
             raise PackageError(f"{label}: the file is of {own.get(letter, 'nothing')!r} instead of {planned!r}")
-    fields = row or own
+    fields = row or dict(own)
     if file.flags:
         fields["f"] = file.flags
     for letter in "rq":  # an index has neither

@@ -13,9 +13,12 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from copacetic.oci.filesystem import ImageFilesystem
 from copacetic.unpack.apk import busybox
+from copacetic.unpack.apk.accounts import make_account
+from copacetic.unpack.apk.certificates import has_only_known_hooks, learn_bundling, update_certificates
 from copacetic.unpack.apk.commands import ApkJudge, find_changes
-from copacetic.unpack.apk.effects import Effect, do_command
+from copacetic.unpack.apk.effects import EFFECTS, Effect, do_command
 from copacetic.unpack.apk.live import LiveImage
 from copacetic.unpack.handlers.ldconfig import update_library_cache
 from copacetic.unpack.scripts.commands import ATTRIBUTES, FILE_CHANGERS
@@ -67,9 +70,13 @@ class ScriptRunner:
     """Follows scripts over one tree. In a rehearsal what is derived from other files' content is left out."""
 
     tree: TreeBuilder
+    image: ImageFilesystem
+    """As it was before anything was done."""
     scheme: str
     epoch: int
     rehearsal: bool = False
+    busybox: str = ""
+    """The version of busybox that is there to be run; empty without one."""
     libc: tuple[str, str] | None = None
     """The old and the new version of the package that ldconfig belongs to, when it changes."""
 
@@ -132,16 +139,19 @@ class _Run:
         self.met.append((command, self._judge_command(command, plain=plain)))
         return None
 
-    def _do(self, words: list[str]) -> Effect | None:
+    def _do(self, words: list[str], *, bare: bool = False) -> Effect | None:
+        """Do a command; a `bare` one is busybox's, and needs no link of its own."""
         name = words[0].rpartition("/")[2]
         if name == "busybox" and len(words) > 1 and not words[1].startswith("-"):
-            return self._do(words[1:])
+            return self._do(words[1:], bare=True)
         if name == "cd":
             self.live.at_root = self.live.at_root and words[1:] == ["/"]
             return Effect(None)
         special = _SPECIAL.get(name)
         if special is not None:
             return special(self, words)
+        if name in EFFECTS and not bare and self.live.find_program(words[0]) is None:
+            return Effect(succeeds=False)
         return do_command(self.live, words, mtime=self.runner.epoch)
 
     def do_links(self, words: list[str]) -> Effect | None:
@@ -167,6 +177,24 @@ class _Run:
         binary = tree.resolve("bin/bbsuid")
         made = any(link is not None and link.target == f"/{binary}" for link in links)
         return Effect() if words[1:] == ["--install"] and made and not tree.holds(binary) else None
+
+    def do_account(self, words: list[str]) -> Effect | None:
+        """Make a user or a group, where the program is busybox's own."""
+        tree, program = self.runner.tree, self.live.find_program(words[0])
+        if program is None or tree.resolve(program) != tree.resolve(busybox.BINARY) or not self.runner.busybox:
+            return None
+        return make_account(tree, words, busybox=self.runner.busybox, mtime=self.runner.epoch)
+
+    def do_certificates(self, words: list[str]) -> Effect | None:
+        """`update-ca-certificates`, which takes no arguments."""
+        if self.live.find_program(words[0]) is None:
+            return Effect(succeeds=False)
+        bundling = learn_bundling(self.runner.image)
+        if bundling is None or not has_only_known_hooks(self.runner.tree):
+            return None
+        if not self.runner.rehearsal:
+            update_certificates(self.runner.tree, bundling, mtime=self.runner.epoch)
+        return Effect(None, changed=True)
 
     def do_ldconfig(self, words: list[str]) -> Effect | None:
         if len(words) > 1 and not all(word.startswith("/") for word in words[1:]):
@@ -202,10 +230,13 @@ class _Run:
 
 
 _SPECIAL: dict[str, Callable[[_Run, list[str]], Effect | None]] = {
+    "addgroup": _Run.do_account,
+    "adduser": _Run.do_account,
     "bbsuid": _Run.do_suid,
     "busybox": _Run.do_links,
     "busybox-extras": _Run.do_links,
     "ldconfig": _Run.do_ldconfig,
+    "update-ca-certificates": _Run.do_certificates,
     _PRUNE: _Run.do_pruning,
 }
 

@@ -25,6 +25,7 @@ from copacetic.updates import ScriptClass, ScriptVerdict
 
 __all__ = ["Upgrade"]
 
+BUILD_DESCRIPTION = "etc/apko.json"
 HOOKS = "etc/apk/commit_hooks.d"
 LIBC = "glibc"
 _COUNTERPARTS = {"pre-upgrade": "pre-install", "post-upgrade": "post-install"}
@@ -53,13 +54,19 @@ class Upgrade:
         self.holders = Holders((Holder.of(p, database.record(p)) for p in database.packages()), database.tools)
         self.verdicts = {package.key: [] for package in self.packages}
         self._runner = ScriptRunner(
-            self.tree, database.version_scheme, self.epoch, rehearsal=self.rehearsal, libc=self._libc_versions()
+            self.tree,
+            self.fs,
+            database.version_scheme,
+            self.epoch,
+            rehearsal=self.rehearsal,
+            libc=self._libc_versions(),
         )
 
     def run(self, payloads: Payloads) -> None:
         """Do all of it. Raises `PackageError` where apk itself would fail."""
         installer = Installer(self.tree, self.holders, ProtectedPaths.read(self.fs), self.notes)
         self._refuse_hooks()
+        self._note_stale()
         done: list[ApkPackage] = []
         for commit in split_commits(self.packages):
             directories = Directories(self.tree, self.holders, self.database.tools)
@@ -85,7 +92,12 @@ class Upgrade:
             arguments=arguments,
             repeated=data in (before.get(name), before.get(_COUNTERPARTS.get(name, ""))),
         )
-        self.verdicts[package.key].append(self._runner.run(call))
+        self.verdicts[package.key].append(self._run(call))
+
+    def _run(self, call: ScriptCall) -> ScriptVerdict:
+        busybox = self.holders.find("busybox")
+        self._runner.busybox = busybox.version if busybox is not None else ""
+        return self._runner.run(call)
 
     def _fire(self, commit: Sequence[ApkPackage], done: Sequence[ApkPackage], touched: frozenset[str]) -> None:
         """Run the triggers of a commit; a verdict stands with the packages that set a trigger off."""
@@ -103,7 +115,7 @@ class Upgrade:
             text = self._trigger_text(interest.package, new)
             if text is None:
                 continue
-            verdict = self._runner.run(ScriptCall(interest.package, "trigger", text, heard))
+            verdict = self._run(ScriptCall(interest.package, "trigger", text, heard))
             causes = [p.key for p in commit if p.key == interest.package or self._touches(p, heard)]
             for key in causes or [package.key for package in commit]:
                 name = "trigger" if key == interest.package else f"trigger of {interest.package.partition(':')[0]}"
@@ -140,6 +152,11 @@ class Upgrade:
                         reason=f"the image has {HOOKS}/{name}, which apk runs around every upgrade",
                     )
                 )
+
+    def _note_stale(self) -> None:
+        """Name what describes the image as it was built, and isn't a package's."""
+        if self.fs.lookup(BUILD_DESCRIPTION) is not None:
+            self.notes.append(f"{BUILD_DESCRIPTION} tells how the image was built, and stays as it is")
 
     def _libc_versions(self) -> tuple[str, str] | None:
         for package in self.packages:
