@@ -219,6 +219,12 @@ def test_packages_without_files_follow_the_others_of_their_database() -> None:
     assert database(tree(lower, gone)).assumed() == ()
 
 
+def test_the_description_of_an_apko_build_that_updates_make_stale_is_named() -> None:
+    assert of_text(f"{A}\n", **{"etc/apko.json": "{}"}).notes() == (
+        "etc/apko.json says what the image was built from, and doesn't follow updates",
+    )
+
+
 # -- real databases --------------------------------------------------------------------------------------------------
 
 

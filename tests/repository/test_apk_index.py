@@ -280,6 +280,11 @@ def test_a_truncated_index_is_refused(served: ApkRepository, tmp_path: Path) -> 
         found(image(served), tmp_path / "2", allow_unsigned=True)
 
 
+def test_a_list_of_wanted_packages_that_can_t_be_read_is_named(served: ApkRepository, tmp_path: Path) -> None:
+    with pytest.raises(RepositoryError, match="etc/apk/world: not a dependency: '=broken'"):
+        found(image(served, **{"etc/apk/world": "a\n=broken\n"}), tmp_path)
+
+
 # -- packages --------------------------------------------------------------------------------------------------------
 
 
