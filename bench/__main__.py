@@ -23,6 +23,7 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 
 from demo.roots import build_root
 
+from bench.alpine import measure_alpine
 from bench.measure import Result, Sample, repeat, run
 from support.debian import layout_of
 from support.images import make_image, make_layer, write_layout
@@ -52,7 +53,7 @@ LARGE = (
     "vim",
     "wget",
 )
-GROUPS = ("start", "minbase", "large", "shared")
+GROUPS = ("start", "minbase", "large", "shared", "alpine")
 
 
 @dataclass(frozen=True, slots=True)
@@ -204,6 +205,8 @@ def main() -> None:
             show(compare(bench, "minbase", [build_root("bookworm", name="bookworm-minbase", age=False)]))
         if "shared" in chosen:
             show(shared(bench))
+        if "alpine" in chosen and (results := measure_alpine(COPA, bench.work, bench.runs)):
+            show(results)
         if "large" in chosen:
             base = build_root("bookworm", name="bookworm-minbase", age=False)
             show(

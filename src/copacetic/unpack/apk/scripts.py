@@ -16,11 +16,9 @@ from dataclasses import dataclass, field
 from copacetic.oci.filesystem import ImageFilesystem
 from copacetic.unpack.apk import busybox
 from copacetic.unpack.apk.accounts import make_account
-from copacetic.unpack.apk.certificates import has_only_known_hooks, learn_bundling, update_certificates
 from copacetic.unpack.apk.commands import ApkJudge, find_changes
 from copacetic.unpack.apk.effects import EFFECTS, Effect, do_command
 from copacetic.unpack.apk.live import LiveImage
-from copacetic.unpack.handlers.ldconfig import update_library_cache
 from copacetic.unpack.scripts.commands import ATTRIBUTES, FILE_CHANGERS
 from copacetic.unpack.scripts.judgement import HARMLESS, Judgement, worst
 from copacetic.unpack.scripts.shell.interpret import Reached, reach_commands
@@ -187,6 +185,8 @@ class _Run:
 
     def do_certificates(self, words: list[str]) -> Effect | None:
         """`update-ca-certificates`, which takes no arguments."""
+        from copacetic.unpack.apk.certificates import has_only_known_hooks, learn_bundling, update_certificates
+
         if self.live.find_program(words[0]) is None:
             return Effect(succeeds=False)
         bundling = learn_bundling(self.runner.image)
@@ -197,6 +197,8 @@ class _Run:
         return Effect(None, changed=True)
 
     def do_ldconfig(self, words: list[str]) -> Effect | None:
+        from copacetic.unpack.handlers.ldconfig import update_library_cache
+
         if len(words) > 1 and not all(word.startswith("/") for word in words[1:]):
             return None
         if self.runner.rehearsal:

@@ -76,7 +76,7 @@ class Upgrade:
                 self._script(package, "post-install" if package.installed is None else "post-upgrade")
             directories.settle()
             done += commit
-            self._fire(commit, done, frozenset(directories.touched))
+            self._fire(commit, done, directories)
 
     def _script(self, package: ApkPackage, name: str) -> None:
         data = package.scripts.get(name)
@@ -99,7 +99,7 @@ class Upgrade:
         self._runner.busybox = busybox.version if busybox is not None else ""
         return self._runner.run(call)
 
-    def _fire(self, commit: Sequence[ApkPackage], done: Sequence[ApkPackage], touched: frozenset[str]) -> None:
+    def _fire(self, commit: Sequence[ApkPackage], done: Sequence[ApkPackage], directories: Directories) -> None:
         """Run the triggers of a commit; a verdict stands with the packages that set a trigger off."""
         new = {package.key: package for package in done}
         replaced = {package.installed for package in done}
@@ -110,8 +110,7 @@ class Upgrade:
             if p not in replaced and self.database.triggers(p)
         ]
         interests += [Interest(key, p.triggers, fresh=key in fresh) for key, p in new.items() if p.triggers]
-        directories = {path for holder in self.holders for path in holder.directories}
-        for interest, heard in find_fired(interests, directories, touched):
+        for interest, heard in find_fired(interests, directories.known, frozenset(directories.touched)):
             text = self._trigger_text(interest.package, new)
             if text is None:
                 continue
