@@ -245,7 +245,7 @@ def test_the_build_description_of_apko_is_named_as_stale(tmp_path: Path, copa: A
     assert code == 0, err
 
     (platform,) = json.loads((tmp_path / "o").read_text())["platforms"]
-    assert any("etc/apko.json" in note for note in platform["notes"])
+    assert any("etc/apko.json" in note for note in platform["plan"]["notes"])
 
 
 # -- another architecture ------------------------------------------------------------------------------------

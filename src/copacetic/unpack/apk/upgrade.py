@@ -25,7 +25,6 @@ from copacetic.updates import ScriptClass, ScriptVerdict
 
 __all__ = ["Upgrade"]
 
-BUILD_DESCRIPTION = "etc/apko.json"
 HOOKS = "etc/apk/commit_hooks.d"
 LIBC = "glibc"
 _COUNTERPARTS = {"pre-upgrade": "pre-install", "post-upgrade": "post-install"}
@@ -66,7 +65,6 @@ class Upgrade:
         """Do all of it. Raises `PackageError` where apk itself would fail."""
         installer = Installer(self.tree, self.holders, ProtectedPaths.read(self.fs), self.notes)
         self._refuse_hooks()
-        self._note_stale()
         done: list[ApkPackage] = []
         for commit in split_commits(self.packages):
             directories = Directories(self.tree, self.holders, self.database.tools)
@@ -151,11 +149,6 @@ class Upgrade:
                         reason=f"the image has {HOOKS}/{name}, which apk runs around every upgrade",
                     )
                 )
-
-    def _note_stale(self) -> None:
-        """Name what describes the image as it was built, and isn't a package's."""
-        if self.fs.lookup(BUILD_DESCRIPTION) is not None:
-            self.notes.append(f"{BUILD_DESCRIPTION} tells how the image was built, and stays as it is")
 
     def _libc_versions(self) -> tuple[str, str] | None:
         for package in self.packages:
