@@ -20,7 +20,7 @@ from copacetic.unpack.apk.commands import ApkJudge, find_changes
 from copacetic.unpack.apk.effects import EFFECTS, Effect, do_command
 from copacetic.unpack.apk.live import LiveImage
 from copacetic.unpack.scripts.commands import ATTRIBUTES, FILE_CHANGERS
-from copacetic.unpack.scripts.judgement import HARMLESS, Judgement, worst
+from copacetic.unpack.scripts.judgement import HARMLESS, Judgement, needs_execution, worst
 from copacetic.unpack.scripts.shell.interpret import Reached, reach_commands
 from copacetic.unpack.scripts.shell.parser import parse_shell
 from copacetic.unpack.scripts.shell.syntax import ShellSyntaxError
@@ -46,6 +46,9 @@ _PRUNING = re.compile(
     ).replace(re.escape("\0"), r"(?:;\s*\}|\))")
 )
 """The pipeline with which busybox's package removes links to applets that there aren't any more."""
+_ERREXIT = re.compile(r"\A#!.*\s-[a-z]*e|^[ \t]*set[ \t]+-[a-z]*e|\bset -o errexit\b", re.MULTILINE)
+"""A script that ends with the first command that fails."""
+_MASKED = frozenset(("mkdir", "touch"))
 _OPENING = re.compile(r"[({]\s*$")
 
 
@@ -124,18 +127,21 @@ class _Run:
     def meet(self, command: Reached) -> bool | None:
         """Do a command, or judge it; returns whether it succeeds."""
         known = [word for word in command.words if word is not None]
+        if command.words[0] == "cd" and known[1:] != ["/"]:
+            self.live.at_root = False
         plain = command.certain and not command.writes and len(known) == len(command.words)
         if not self.runnable and command.words[0] not in ("ldconfig", "/sbin/ldconfig"):
             self.met.append((command, HARMLESS))
             return None
         effect = self._do(known) if plain else None
-        if effect is not None:
-            if effect.changed:
-                self.done.append(known[0].rpartition("/")[2])
-            self.met.append((command, HARMLESS))
-            return effect.succeeds
-        self.met.append((command, self._judge_command(command, plain=plain)))
-        return None
+        if effect is None:
+            self.met.append((command, self._judge_command(command, plain=plain)))
+            return None
+        if effect.changed:
+            self.done.append(known[0].rpartition("/")[2])
+        ends = effect.succeeds is False and _ERREXIT.search(self.call.text) is not None
+        self.met.append((command, needs_execution("it fails, and the script may end there") if ends else HARMLESS))
+        return effect.succeeds
 
     def _do(self, words: list[str], *, bare: bool = False) -> Effect | None:
         """Do a command; a `bare` one is busybox's, and needs no link of its own."""
@@ -143,8 +149,9 @@ class _Run:
         if name == "busybox" and len(words) > 1 and not words[1].startswith("-"):
             return self._do(words[1:], bare=True)
         if name == "cd":
-            self.live.at_root = self.live.at_root and words[1:] == ["/"]
             return Effect(None)
+        if name in _MASKED and "umask" in self.call.text:
+            return None
         special = _SPECIAL.get(name)
         if special is not None:
             return special(self, words)
@@ -212,7 +219,10 @@ class _Run:
         name = (command.words[0] or "").rpartition("/")[2]
         # What would be done to a file for certain is known not to have been done.
         repeated = self.call.repeated and not (plain and (name in FILE_CHANGERS or name in ATTRIBUTES))
-        return self._judge.judge(command, repeated=repeated)
+        judgement = self._judge.judge(command, repeated=repeated)
+        if judgement.verdict is ScriptClass.REPRODUCED:  # by a handler of another format, or of what couldn't be done
+            return needs_execution(f"{name} would have to be run")
+        return judgement
 
     def sum_up(self) -> Judgement:
         """Return what the script came to: the command that decides, or what was done."""
