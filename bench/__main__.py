@@ -24,6 +24,7 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 from demo.roots import build_root
 
 from bench import execution
+from bench.alpine import measure_alpine
 from bench.measure import Result, Sample, repeat, run
 from support.debian import layout_of
 from support.images import make_image, make_layer, write_layout
@@ -53,7 +54,7 @@ LARGE = (
     "vim",
     "wget",
 )
-GROUPS = ("start", "minbase", "large", "shared", "buildkit", "worker")
+GROUPS = ("start", "minbase", "large", "shared", "buildkit", "worker", "alpine")
 
 
 @dataclass(frozen=True, slots=True)
@@ -227,6 +228,8 @@ def main() -> None:
             show(execution.buildkit(bench))
         if "worker" in chosen:
             show(execution.worker(bench))
+        if "alpine" in chosen and (results := measure_alpine(COPA, bench.work, bench.runs)):
+            show(results)
         if "large" in chosen:
             base = build_root("bookworm", name="bookworm-minbase", age=False)
             show(

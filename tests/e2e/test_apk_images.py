@@ -3,7 +3,11 @@
 
 from __future__ import annotations
 
+import base64
+import gzip
+import hashlib
 import json
+import tarfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -14,14 +18,15 @@ import pytest
 
 from copacetic.cli import main
 from copacetic.unpack.handlers.libcache import LibraryCache
+from support import adbs
 from support.apkoracle import ROOTS, alpine_image, alpine_root, run_in, snapshot
-from support.apkrepo import ApkRepository, public_pem
+from support.apkrepo import ApkRepository, apk_image, public_pem
 from support.apkreversion import VERSION, reversion
 from support.apks import Apk, write_repository
 from support.composed import copy_root
 from support.debian import need
-from support.debs import file
-from support.images import assert_valid_image, fixture, skopeo, umoci
+from support.debs import file, hardlink
+from support.images import assert_valid_image, fixture, make_image, make_layer, skopeo, umoci, write_layout
 from support.oracle import extract
 from support.served import Served, serve
 
@@ -232,9 +237,6 @@ def test_a_database_that_hides_another_is_patched_and_the_hidden_one_named(tmp_p
 
 @pytest.mark.system
 def test_the_build_description_of_apko_is_named_as_stale(tmp_path: Path, copa: Any) -> None:
-    from support.apkrepo import apk_image
-    from support.images import make_image, make_layer, write_layout
-
     old = Apk(name="foo", version="1-r0", files={"usr/bin/foo": file("old", 0o755)})
     new = Apk(name="foo", version="2-r0", files={"usr/bin/foo": file("new", 0o755)})
     layout = write_layout(
@@ -245,7 +247,53 @@ def test_the_build_description_of_apko_is_named_as_stale(tmp_path: Path, copa: A
     assert code == 0, err
 
     (platform,) = json.loads((tmp_path / "o").read_text())["platforms"]
-    assert any("etc/apko.json" in note for note in platform["notes"])
+    assert any("etc/apko.json" in note for note in platform["plan"]["notes"])
+
+
+# -- apk-tools 3 ---------------------------------------------------------------------------------------------
+
+
+def test_packages_of_the_third_format_work_behind_their_flag(tmp_path: Path, copa: Any) -> None:
+    tools = Apk(name="apk-tools", version="3.0.1-r0")
+    old = Apk(name="foo", version="1-r0", files={"usr/bin/foo": file("old", 0o755), "etc/foo.conf": file("1")})
+    files = {"usr/bin/foo": file("new", 0o755), "usr/bin/zoo": hardlink("usr/bin/foo"), "etc/foo.conf": file("2")}
+    new = replace(old, version="2-r0", files=files, scripts={"post-install": "#!/bin/sh\nexit 0\n"})
+    image = apk_image(None, [tools, old], world="apk-tools foo", more={"etc/foo.conf": "mine"})
+    layout = write_layout(tmp_path / "l", {"1": make_image([make_layer(image)])})
+    repository = ApkRepository()
+    (tmp_path / repository.key_name).write_bytes(public_pem(repository.key))
+    with serve(repository):
+        folder = f"{repository.folder}/x86_64"
+        repository.files[f"{folder}/Packages.adb"] = adbs.index([new], key=repository.key)
+        repository.files[f"{folder}/{new.file_name}"] = adbs.package(new, key=repository.key)
+        flags = ["--repository", f"v3 {repository.url}", f"--key={tmp_path / repository.key_name}"]
+        target = ["--to", f"oci:{layout}:2"]
+        refused, _, why = copa("patch", "-i", f"oci:{layout}:1", *flags, *target)
+        code, _, err = copa("patch", "-i", f"oci:{layout}:1", *flags, *target, "--experimental-apk-v3")
+    assert refused != 0
+    assert "--experimental-apk-v3" in why
+    assert code == 0, err
+
+    layers = assert_valid_image(layout, "2")["layers"]
+    with tarfile.open(layout / "blobs" / layers[-1]["digest"].replace(":", "/")) as tar:
+        members = list(tar)
+        contents = {m.name: data.read() for m in members if m.isfile() and (data := tar.extractfile(m)) is not None}
+        links = {m.name: m.linkname for m in members if m.islnk()}
+    record = contents["lib/apk/db/installed"].decode().split("\n\n")[1].split("\n")
+    assert contents["usr/bin/foo"] == b"new"
+    assert links == {"usr/bin/zoo": "usr/bin/foo"}
+    assert contents["etc/foo.conf.apk-new"] == b"2"
+    assert "etc/foo.conf" not in contents
+    assert "f:S" in record
+    digest = base64.b64encode(hashlib.sha256(b"new").digest()[:20]).decode()
+    at = record.index("R:foo")
+    assert record[at : at + 3] == ["R:foo", "a:0:0:755", f"Z:Q1{digest}"]
+    scripts = gzip.decompress(contents["lib/apk/db/scripts.tar.gz"])
+    assert f"foo-2-r0.X1{_identity(record).hex()}.post-install".encode() in scripts
+
+
+def _identity(record: Sequence[str]) -> bytes:
+    return base64.b64decode(next(line for line in record if line.startswith("C:Q1"))[4:])
 
 
 # -- another architecture ------------------------------------------------------------------------------------

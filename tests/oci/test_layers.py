@@ -19,7 +19,7 @@ from copacetic.errors import CorruptLayerError, HostileLayerError, ImageError
 from copacetic.oci import Descriptor, Digest
 from copacetic.oci.change import Change, Spooled
 from copacetic.oci.directory import DirectoryFilesystem
-from copacetic.oci.filesystem import Entry, FileType, ImageFilesystem
+from copacetic.oci.filesystem import Entry, FileType, ImageFilesystem, hidden_versions
 from copacetic.oci.layered import LayeredFilesystem, RecordingFilesystem, state_of
 from copacetic.oci.layerindex import scan_layer
 from copacetic.oci.layerstore import LayerStore
@@ -331,6 +331,28 @@ def test_what_was_looked_at_is_the_read_set_and_decides_the_state() -> None:
     assert state_of(one, "a") == state_of(other, "a")
     assert state_of(one, "b") != state_of(other, "b")
     assert state_of(one, "d/") != state_of(other, "d/")
+
+
+def test_older_versions_of_a_file_are_those_of_lower_layers_the_lowest_first() -> None:
+    fs = tree({"a": "1", "b": "x"}, {"a": "2"}, {"c": ""}, {"a": "3"})
+
+    assert hidden_versions(fs, "a", limit=10) == (b"1", b"2")
+    assert hidden_versions(fs, "b", limit=10) == ()
+    assert hidden_versions(fs, "gone", limit=10) == ()
+    with pytest.raises(ImageError, match="a of layer 0 has 1 bytes, the limit is 0"):
+        hidden_versions(fs, "a", limit=0)
+
+
+def test_older_versions_that_were_looked_at_are_part_of_the_read_set(tmp_path: Path) -> None:
+    one, other = tree({"a": "1"}, {"a": "3"}), tree({"a": "2"}, {"a": "3"})
+    recorder = RecordingFilesystem(one)
+    hidden_versions(recorder, "a", limit=10)
+
+    (element,) = recorder.reads()
+
+    assert state_of(one, "a") == state_of(other, "a")
+    assert state_of(one, element) != state_of(other, element)
+    assert hidden_versions(RecordingFilesystem(DirectoryFilesystem(tmp_path)), "a", limit=10) == ()
 
 
 # -- writing ---------------------------------------------------------------------------------------------------------

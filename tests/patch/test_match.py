@@ -87,3 +87,29 @@ def test_several_findings_of_one_package_are_wanted_together() -> None:
 
 def test_without_a_report_everything_is_wanted() -> None:
     assert [w.package for w in want_everything(PACKAGES)] == list(PACKAGES)
+
+
+APKS = (
+    installed("libcrypto3", "3.1.4-r5", architecture="x86_64", source="openssl"),
+    installed("libssl3", "3.1.4-r5", architecture="x86_64", source="openssl"),
+    installed("odd", "1.09-r0", architecture="x86_64"),
+)
+
+
+def test_an_apk_s_finding_is_about_its_own_version_and_its_origin_stands_for_all_of_it() -> None:
+    own = finding("libssl3", "3.1.7-r0", package_type="apk", fixed_is_source_version=False)
+    origin = finding("openssl", "3.1.7-r0", package_type="apk", names_source=True)
+
+    _, wanted = match_findings([own], APKS, "apk")
+    (matched,), all_wanted = match_findings([origin], APKS, "apk")
+
+    assert [want.package.name for want in wanted] == ["libssl3"]
+    assert matched.packages == ("libcrypto3:x86_64", "libssl3:x86_64")
+    assert len(all_wanted) == 2
+
+
+@pytest.mark.parametrize(("scheme", "status"), [("apk", FindingStatus.ALREADY_FIXED), ("apk2", FindingStatus.FIXABLE)])
+def test_versions_have_the_order_of_the_image_s_own_apk(scheme: str, status: FindingStatus) -> None:
+    (matched,), _ = match_findings([finding("odd", "1.010-r0", package_type="apk")], APKS, "apk", scheme=scheme)
+
+    assert matched.status is status

@@ -61,6 +61,17 @@ def test_several_results_comma_lists_and_epochs_are_read() -> None:
     assert all(f.fixed_is_source_version for f in parsed.findings)
 
 
+@pytest.mark.parametrize("family", ["alpine", "wolfi", "chainguard"])
+def test_fixed_versions_of_apks_are_those_of_the_package_itself(family: str) -> None:
+    row = {"VulnerabilityID": "CVE-1", "PkgName": "musl", "InstalledVersion": "1.2.4-r0", "FixedVersion": "1.2.4-r2"}
+    row |= {"PkgIdentifier": {"PURL": f"pkg:apk/{family}/musl@1.2.4-r0?arch=x86_64&distro=3.18"}}  # type: ignore[dict-item]
+    parsed = report(Results=[{"Class": "os-pkgs", "Type": family, "Vulnerabilities": [row]}])
+
+    (found,) = parsed.findings
+    assert (found.package_type, found.architecture, found.fixed_versions) == ("apk", "x86_64", ("1.2.4-r2",))
+    assert not found.fixed_is_source_version
+
+
 def test_other_package_types_are_counted_not_read() -> None:
     libraries = {"Class": "lang-pkgs", "Type": "pip", "Vulnerabilities": [{}, {}]}
     os_packages = {"Class": "os-pkgs", "Type": "debian", "Vulnerabilities": None}

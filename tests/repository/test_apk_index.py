@@ -6,24 +6,20 @@ from __future__ import annotations
 import gzip
 from collections.abc import Iterator
 from dataclasses import replace
-from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
-from copacetic.cache import Cache
 from copacetic.distro import Distro
 from copacetic.errors import CopaError, PackageUnavailableError, RepositoryError, SignatureError
-from copacetic.http import HttpClient, HttpSettings
-from copacetic.inventory import detect_database
-from copacetic.progress import Silent
-from copacetic.repository import Repository, RepositoryContext, RepositorySettings, open_repository
+from copacetic.repository import open_repository
 from copacetic.repository.apk import ApkRepository as ApkRepositories
-from copacetic.updates import Candidate, Wanted
+from copacetic.updates import Wanted
+from support.apkcontext import context, found, opened
 from support.apkrepo import KEY_NAME, OS_RELEASE, ApkRepository, apk_image, make_key, public_pem, serve_apks, sign
 from support.apks import Apk, member
 from support.debs import Member, file
-from support.trees import Content, tree
+from support.trees import Content
 
 OLD = Apk(name="a", version="1-r0", files={"usr/bin/a": file("old")})
 NEW = Apk(name="a", version="2-r0", files={"usr/bin/a": file("new")})
@@ -35,30 +31,8 @@ def served() -> Iterator[ApkRepository]:
         yield repository
 
 
-def context(files: dict[str, Content], cache: Path, **settings: object) -> RepositoryContext:
-    fs = tree(files)
-    database = detect_database(fs)
-    assert database is not None
-    return RepositoryContext(
-        fs=fs, package_type="apk", installed=database.packages(), architecture="x86_64",
-        distro=Distro.parse(OS_RELEASE.encode()), http=HttpClient(HttpSettings(retries=0)), cache=Cache(cache),
-        now=datetime.now(UTC), settings=RepositorySettings(host_root=None, **settings), progress=Silent(),  # type: ignore[arg-type]
-    )  # fmt: skip
-
-
 def image(served: ApkRepository | None, **more: Content) -> dict[str, Content]:
     return {**apk_image(served, [OLD]), **more}
-
-
-def found(files: dict[str, Content], cache: Path, **settings: object) -> list[Candidate]:
-    """Return what an image would be updated to."""
-    opened = context(files, cache, **settings)
-    wanted = [Wanted(package=package) for package in opened.installed]
-    return [update.candidate for update in open_repository(opened).resolve(wanted, exhaustive=True).updates]
-
-
-def opened(files: dict[str, Content], cache: Path, **settings: object) -> Repository:
-    return open_repository(context(files, cache, **settings))
 
 
 # -- signatures ------------------------------------------------------------------------------------------------------
@@ -304,6 +278,11 @@ def test_a_truncated_index_is_refused(served: ApkRepository, tmp_path: Path) -> 
         found(image(served), tmp_path / "1")
     with pytest.raises(RepositoryError, match="truncated"):
         found(image(served), tmp_path / "2", allow_unsigned=True)
+
+
+def test_a_list_of_wanted_packages_that_can_t_be_read_is_named(served: ApkRepository, tmp_path: Path) -> None:
+    with pytest.raises(RepositoryError, match="etc/apk/world: not a dependency: '=broken'"):
+        found(image(served, **{"etc/apk/world": "a\n=broken\n"}), tmp_path)
 
 
 # -- packages --------------------------------------------------------------------------------------------------------

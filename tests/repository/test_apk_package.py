@@ -6,6 +6,7 @@ from __future__ import annotations
 import gzip
 import hashlib
 import io
+import random
 import tarfile
 import zlib
 from collections.abc import Callable
@@ -260,3 +261,15 @@ def test_a_directory_may_be_spelled_with_a_slash(tmp_path: Path) -> None:
     entries = read(replace(DEMO, alter=_entry("usr/share/", directory())).to_bytes(), tmp_path)
 
     assert entries[-1][0].path == "usr/share"
+
+
+@pytest.mark.parametrize("count", [500, pytest.param(30_000, marks=pytest.mark.soak)])
+def test_any_damage_to_a_package_that_an_index_vouches_for_is_found(count: int, tmp_path: Path) -> None:
+    chance = random.Random(11)
+    good, identity = DEMO.to_bytes(), DEMO.row()["C"]
+    for _ in range(count):
+        at, bit = chance.randrange(len(good)), 1 << chance.randrange(8)
+        data = good[:at] + bytes([good[at] ^ bit]) + good[at + 1 :]
+
+        with pytest.raises(PackageError):
+            read(data, tmp_path, identity=identity)

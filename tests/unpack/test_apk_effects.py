@@ -28,8 +28,9 @@ chmod 4755 b; chown 1:1 d/a; chown -h 2:2 dangling
 
 def follow(root: Path, script: str, *, busybox: str = "") -> ScriptVerdict:
     """Follow a script over a root, and change the root accordingly."""
-    tree = TreeBuilder(DirectoryFilesystem(root))
-    runner = ScriptRunner(tree, "apk2", int(time.time()), busybox=busybox)
+    image = DirectoryFilesystem(root)
+    tree = TreeBuilder(image)
+    runner = ScriptRunner(tree, image, "apk2", int(time.time()), busybox=busybox)
     verdict = runner.run(ScriptCall("demo:x86_64", "post-upgrade", f"#!/bin/sh\n{script}", ("2-r0", "1-r0")))
     apply_changes(tree.finish(), root)
     return verdict

@@ -26,7 +26,7 @@ from support.trees import Content, tree
 from support.trees import directory as folder
 from support.trees import symlink as link
 
-PROGRAMS = ("sh", "cp", "rm")
+PROGRAMS = ("sh", "cp", "mkdir", "rm")
 SHELL: Mapping[str, Content] = {"bin": folder(), **{f"bin/{name}": "a program" for name in PROGRAMS}}
 OLD = Apk(name="foo", version="1-r0", files={"usr/bin/foo": file("old", 0o755), "etc/foo.conf": file("1")})
 NEW = replace(OLD, version="2-r0", files={"usr/bin/foo": file("new", 0o755), "etc/foo.conf": file("2")})
@@ -210,13 +210,20 @@ def with_script(body: str, name: str = "post-upgrade", **more: str) -> Apk:
         ("addgroup -S web 2>/dev/null", ScriptClass.NEEDS_EXECUTION, "addgroup would have to make an account"),
         ("rm -rf /etc/old", ScriptClass.REPRODUCED, "reproduced: rm"),
         ("rm -rf /etc/none", ScriptClass.HARMLESS, "nothing in it has an effect"),
-        ("mkdir /etc/new", ScriptClass.HARMLESS, "nothing in it has an effect"),  # there is no mkdir
+        ("touch /etc/new", ScriptClass.HARMLESS, "nothing in it has an effect"),  # there is no touch
         ("rc-service foo restart", ScriptClass.HARMLESS, "nothing in it has an effect"),
         ("if [ -e /proc/x ]; then rm /etc/old; fi", ScriptClass.NEEDS_EXECUTION, "rm: changes /etc/old"),
         ("echo x > /etc/made", ScriptClass.NEEDS_EXECUTION, "writes: changes /etc/made"),
         ('[ "$(apk version -t "$2" 2-r0)" = "<" ] && rm /etc/old', ScriptClass.REPRODUCED, "reproduced: rm"),
         ('[ "$(apk version -t "$2" 1-r0)" = "<" ] && rm /etc/old', ScriptClass.HARMLESS, "nothing in it"),
         ("while", ScriptClass.NEEDS_EXECUTION, ""),
+        ("set -e; rm /etc/none; rm /etc/old", ScriptClass.NEEDS_EXECUTION, "it fails, and the script may end there"),
+        ("set -eu\nrm -f /etc/none /etc/old", ScriptClass.REPRODUCED, "reproduced: rm"),
+        ("cd /etc; rm old", ScriptClass.NEEDS_EXECUTION, "rm would have to be run"),
+        ("cd /; rm etc/old", ScriptClass.REPRODUCED, "reproduced: rm"),
+        ("[ -e /proc/x ] && cd /etc; rm old", ScriptClass.NEEDS_EXECUTION, "rm would have to be run"),
+        ("[ -e /proc/x ] && ldconfig", ScriptClass.NEEDS_EXECUTION, "ldconfig would have to be run"),
+        ("umask 077; mkdir /etc/new", ScriptClass.NEEDS_EXECUTION, "mkdir: changes /etc/new"),
     ],
 )
 def test_a_script_is_judged_by_what_it_does_in_this_image(

@@ -12,7 +12,7 @@ import pytest
 from copacetic.errors import NeedsExecutionError
 from copacetic.oci.directory import DirectoryFilesystem
 from copacetic.unpack.deb.handlers.certificates import update_certificates, update_configuration
-from copacetic.unpack.deb.handlers.x509 import read_certificates
+from copacetic.unpack.handlers.x509 import read_certificates
 from copacetic.unpack.tree import TreeBuilder
 from support.composed import apply_changes, copy_root
 from support.debian import need

@@ -7,6 +7,7 @@ import os
 import shutil
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -17,6 +18,7 @@ from support.apkoracle import Run, alpine_root, differences, upgrade
 from support.apkreversion import reversion_all
 from support.apks import Apk, write_repository
 from support.composed import copy_root
+from support.debs import file
 
 pytestmark = [pytest.mark.system, pytest.mark.xdist_group("apk")]
 
@@ -63,8 +65,8 @@ def give(path: str, mode: int, uid: int = 0, gid: int = 0) -> Callable[[Path], N
 
 def drop_row(name: str, *files: str) -> Callable[[Path], None]:
     def act(root: Path) -> None:
-        for file in files:
-            local = root / "etc" / file
+        for name_of_file in files:
+            local = root / "etc" / name_of_file
             local.write_text("".join(f"{r}\n" for r in local.read_text().splitlines() if not r.startswith(f"{name}:")))
 
     return act
@@ -129,6 +131,81 @@ def test_the_result_is_that_of_running_the_scripts(release: str, edit: str, tmp_
     compose_onto(ours, _rows(run, apks, repository), tmp_path / "scratch", epoch=int(time.time()))
 
     assert len(run.commits) == len(apks)
+    assert [line for line in differences(real, ours) if not line.startswith("lib/apk/db/scripts.tar:")] == []
+
+
+WEB = """\
+#!/bin/sh
+addgroup -S web 2>/dev/null
+adduser -S -D -H -h /var/lib/web -s /sbin/nologin -G web -g web web 2>/dev/null
+exit 0
+"""
+STATE = """\
+#!/bin/sh
+mkdir -p /var/lib/web
+chown web:web /var/lib/web
+chmod 750 /var/lib/web
+[ -e /etc/web.conf ] || ln -s web.d/default.conf /etc/web.conf
+rm -f /etc/conf.d/gone /etc/motd.*
+"""
+
+
+@pytest.mark.parametrize("release", RELEASES)
+def test_a_package_that_comes_in_new_makes_its_users_first(release: str, tmp_path: Path) -> None:
+    real = alpine_root(release, tmp_path / "real")
+    (musl,) = reversion_all(real, "musl")
+    files = {
+        "etc/web.d/default.conf": file("conf", uid=7, gid=7, uname="web", gname="web"),
+        "usr/bin/web": file("program", 0o2755, gid=7, gname="web"),
+    }
+    web = Apk(name="web", version="1-r0", files=files, scripts={"pre-install": WEB, "post-install": STATE})
+    apks = [replace(musl, depends=[*musl.depends, "web"]), web]
+    repository = write_repository(tmp_path / "repository", apks)
+    ours = copy_root(real, tmp_path / "ours")
+    run = upgrade(real, repository, ("--allow-untrusted", "upgrade"))
+    assert run.code == 0, run.output
+
+    compose_onto(ours, _rows(run, apks, repository), tmp_path / "scratch", epoch=int(time.time()))
+
+    assert ("Installing", "web") in run.commits
+    assert [line for line in differences(real, ours) if not line.startswith("lib/apk/db/scripts.tar:")] == []
+
+
+def hearer(name: str, version: str, *patterns: str) -> Apk:
+    """A package whose trigger writes down what it hears of, as directories."""
+    trigger = f'#!/bin/sh\nfor d in "$@"; do mkdir -p "/heard/{name}$d"; done\n'
+    files = {f"usr/share/{name}/{version}": file(version), "opt/a/x": file("x"), "opt/b/y": file("y")}
+    files = {path: item for path, item in files.items() if name in path or name == "first"}
+    return Apk(name=name, version=version, files=files, triggers=patterns, scripts={"trigger": trigger})
+
+
+@pytest.mark.parametrize("release", RELEASES)
+def test_triggers_hear_of_what_they_hear_of_with_apk(release: str, tmp_path: Path) -> None:
+    real = alpine_root(release, tmp_path / "real")
+    patterns = ("/usr/share/*", "/opt/*", "/etc", "/lib/*", "/heard")
+    before = [
+        hearer("first", "1-r0", *patterns),
+        hearer("second", "1-r0", *patterns),
+        hearer("third", "1-r0", "/usr/*/third", "usr/share", "/opt/[!b]"),
+        Apk(name="mute", version="1-r0", files={"opt/b/z": file("z"), "usr/share/gone/x": file("x")}),
+    ]
+    first = write_repository(tmp_path / "first", before)
+    names = ("first", "second", "third", "mute")
+    assert upgrade(real, first, ("--allow-untrusted", "add", *names)).code == 0
+    shutil.rmtree(real / "heard")
+    ours = copy_root(real, tmp_path / "ours")
+    after = [
+        hearer("second", "2-r0", *patterns),
+        Apk(name="mute", version="2-r0", files={"opt/b/z": file("new"), "usr/share/came/x": file("x")}),
+    ]
+    repository = write_repository(tmp_path / "then", after)
+    run = upgrade(real, repository, ("--allow-untrusted", "upgrade"))
+    assert run.code == 0, run.output
+
+    compose_onto(ours, _rows(run, after, repository), tmp_path / "scratch", epoch=int(time.time()))
+
+    heard = {str(path.relative_to(real / "heard")) for path in (real / "heard").rglob("*")}
+    assert {"first/opt/b", "first/usr/share/came", "second/opt/a"} <= heard
     assert [line for line in differences(real, ours) if not line.startswith("lib/apk/db/scripts.tar:")] == []
 
 

@@ -99,6 +99,7 @@ REPOSITORY = (
     option("--repository-mirror", type=Replacement(), multiple=True, help="Replace the beginning of addresses."),
     option("--allow-expired-repository", is_flag=True, help="Accept a Release file, or its key, past its date."),
     option("--allow-unsigned-repository", is_flag=True, help="Accept repositories without a valid signature."),
+    option("--experimental-apk-v3", is_flag=True, help="Use indexes and packages of apk-tools 3's own format."),
     option("--no-host-repositories", is_flag=True, help="Never use this machine's repositories and keys."),
 )
 PATCHING = (
@@ -160,6 +161,7 @@ def make_settings(values: Mapping[str, Any]) -> Settings:
             host_root=None if values.get("no_host_repositories") else Path("/"),
             allow_expired=values.get("allow_expired_repository", False),
             allow_unsigned=values.get("allow_unsigned_repository", False),
+            experimental_apk_v3=values.get("experimental_apk_v3", False),
         ),
         jobs=values["jobs"],
         builder=None if "addr" not in values or names_worker(values) else make_builder_settings(values),

@@ -39,6 +39,8 @@ class RepositorySettings:
     """Where this machine's own definitions and keys are, for images that carry none; None forbids that."""
     allow_expired: bool = False
     allow_unsigned: bool = False
+    experimental_apk_v3: bool = False
+    """Use indexes and packages of apk-tools 3's own format."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

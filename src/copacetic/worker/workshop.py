@@ -90,17 +90,14 @@ class Workshop:
             with contextlib.suppress(SolverError, JobRefusedError):
                 self.agent.do("remove", {"paths": list(paths)})
 
-    def close(self, threads: Sequence[threading.Thread] = (), *, keep: bool = True) -> None:
+    def close(self, *, keep: bool = True) -> None:
         """
-        End everything, wait for the threads that work here, and remove the folder; without `keep`, unpacked layers
-        and caches that nobody else uses, too.
+        End everything, and remove the folder; without `keep`, unpacked layers and caches that nobody else uses, too.
         """
         try:
             if self.results.in_use:
                 # Somebody waits for something that runs: it ends first, and another helper cleans up.
                 self.agent.close()
-                for thread in threads:
-                    thread.join(_END)
                 with contextlib.suppress(SolverError, ModeRefusedError):
                     self.agent = Agent.start(self.agent.mode, self.run.folder)
             self._let_go()

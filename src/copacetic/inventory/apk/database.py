@@ -36,6 +36,7 @@ ARCHITECTURE = "etc/apk/arch"
 INSTALLED_LIMIT = 256 * 1024 * 1024
 FILE_LIMIT = 64 * 1024 * 1024
 CONFIGURATION = "etc/"
+APKO_BUILD = "etc/apko.json"
 MAX_NAMED = 8
 
 
@@ -203,6 +204,8 @@ class ApkDatabase:
                 f"{self.path} hides the database of a lower layer: {shown} "
                 f"{'is' if len(hidden) == 1 else 'are'} taken for installed, and can't be updated"
             )
+        if self._fs.lookup(APKO_BUILD) is not None:
+            yield f"{APKO_BUILD} says what the image was built from, and doesn't follow updates"
 
     @cached_property
     def _scripts_path(self) -> str:

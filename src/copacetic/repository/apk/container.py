@@ -34,7 +34,7 @@ class GzipMember:
     Raises `DecompressionError` when it is broken or truncated, `DecompressionLimitError` beyond the limit.
     """
 
-    def __init__(self, source: _Source, *, limit: int) -> None:
+    def __init__(self, source: _Source, *, limit: int, digests: bool = True) -> None:
         from isal import isal_zlib
 
         self.offset = source.consumed
@@ -45,6 +45,7 @@ class GzipMember:
         self._limit = limit
         self._left = limit
         self._decoder = isal_zlib.decompressobj(31)
+        self._digests = digests
         self._sha1 = hashlib.sha1(usedforsecurity=False)
         self._sha256 = hashlib.sha256()
 
@@ -90,8 +91,9 @@ class GzipMember:
             raise DecompressionError(f"broken gzip member: {error}") from error
         rest = self._decoder.unused_data if self._decoder.eof else self._decoder.unconsumed_tail
         used = chunk[: len(chunk) - len(rest)]
-        self._sha1.update(used)
-        self._sha256.update(used)
+        if self._digests:
+            self._sha1.update(used)
+            self._sha256.update(used)
         self.size += len(used)
         self._source.consumed += len(used)
         if self._decoder.eof:
@@ -126,11 +128,12 @@ class _Source:
         return self._pending.startswith(_MAGIC)
 
 
-def iter_members(stream: _Readable, *, limit: int) -> Iterator[GzipMember]:
+def iter_members(stream: _Readable, *, limit: int, digests: bool = True) -> Iterator[GzipMember]:
     """
     Yield the members of a stream, each to be read before the next is asked for; what is left of one is skipped.
 
-    `limit` is for the plain bytes of each. Raises `DecompressionError`, also for bytes that belong to no member.
+    `limit` is for the plain bytes of each; without `digests` those of a member say nothing. Raises
+    `DecompressionError`, also for bytes that belong to no member.
     """
     source = _Source(stream)
     count = 0
@@ -140,7 +143,7 @@ def iter_members(stream: _Readable, *, limit: int) -> Iterator[GzipMember]:
         count += 1
         if count > MAX_MEMBERS:
             raise DecompressionLimitError(f"more than {MAX_MEMBERS} gzip members")
-        member = GzipMember(source, limit=limit)
+        member = GzipMember(source, limit=limit, digests=digests)
         yield member
         while member.read():
             pass

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """
-Indexes of apk v2: fetched conditionally, verified, and searched without being parsed.
+Indexes: fetched conditionally, verified, and searched without being parsed; those of apk 3 as the text of a v2 one.
 
 The plain text stays in the cache under the digest of the file it came in, beside a table of which row answers to
 which name. Of a whole distribution's rows only those are parsed that an image can reach.
@@ -12,7 +12,7 @@ import hashlib
 import re
 from bisect import bisect_right
 from collections import defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from urllib.parse import quote
 
 import msgspec
@@ -40,6 +40,8 @@ _SIGNATURE_LIMIT = 1024 * 1024
 _NAME = re.compile(r"[A-Za-z0-9_.][A-Za-z0-9._+-]{0,199}")
 _VERSION = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+~-]{0,199}")
 _LINE = re.compile(rb"^([Ppi]):(.+)$", re.MULTILINE)
+_VARIABLE = re.compile(r"\$\{([a-z]+)\}")
+_PATH = re.compile(r"[A-Za-z0-9_.][A-Za-z0-9_./+~-]{0,500}")
 _NAME_END = re.compile(rb"[<>=~@]")
 
 
@@ -53,6 +55,12 @@ class _Table(msgspec.Struct, frozen=True, array_like=True):
     """Rows by the names that they have or provide."""
     install_if: dict[str, list[int]]
     """Rows by the names in their install_if."""
+    name_pattern: str = ""
+    """How the path of a package is made from `${name}`, `${version}` and `${arch}`; "" is the usual way."""
+
+
+_Reader = Callable[[], tuple[_Table, bytes]]
+"""Reads a verified index: a table, and the text that it is about."""
 
 
 class ApkIndex:
@@ -85,6 +93,20 @@ class ApkIndex:
             if row is not None:
                 yield row
 
+    def package_url(self, name: str, version: str, architecture: str) -> str:
+        """Raises `RepositoryError` for a pattern of names that is not understood."""
+        if not self._table.name_pattern:
+            base = self.source.index_url(architecture).rpartition("/")[0]
+            return f"{base}/{quote(f'{name}-{version}', safe='+~')}.apk"
+        values = {"name": name, "version": version, "arch": architecture}
+        parts = _VARIABLE.split(self._table.name_pattern)
+        parts[1::2] = [values.get(variable, "\0") for variable in parts[1::2]]
+        path = "".join(parts)
+        if not _PATH.fullmatch(path) or ".." in path.split("/"):
+            raise RepositoryError(f"{self.origin.uri} names packages by {self._table.name_pattern[:80]!r}")
+        base = self.source.url.rpartition("/")[0] if self.source.kind == "ndx" else self.source.url
+        return f"{base}/{quote(path, safe='/+~')}"
+
     def _row(self, number: int) -> Mapping[str, str] | None:
         """Parse a row; one for another architecture is none."""
         if number not in self._parsed:
@@ -107,14 +129,13 @@ class ApkIndex:
 def make_candidate(index: ApkIndex, row: Mapping[str, str]) -> Candidate:
     """Describe a row for everybody else; what proves the file is `C` in its fields."""
     name, version, architecture = row["P"], row["V"], row.get("A") or "noarch"
-    base = index.source.index_url(architecture).rpartition("/")[0]
     return Candidate(
         name=name,
         version=version,
         architecture=architecture,
         source_name=row.get("o") or name,
         source_version=version,
-        url=f"{base}/{quote(f'{name}-{version}', safe='+~')}.apk",
+        url=index.package_url(name, version, architecture),
         size=int(row["S"]),
         sha256="",
         origin=index.origin,
@@ -144,12 +165,12 @@ class IndexStore:
                 f"{where} has no index for {architecture}",
                 hint="a branch past its end may have moved to an archive: name a mirror with --repository-mirror",
             )
-        signatures, start = _signatures(body, where)
-        signed_by = ""
-        if not allow_unsigned:
-            signed_by = keyring.verify(signatures, body[start:], where, verdicts=self._verdicts).name
         digest = hashlib.sha256(body).hexdigest()
-        table, text = self._open(body, digest, where)
+        if source.is_v3:
+            signed_by, read = self._open_v3(body, where, keyring, allow_unsigned=allow_unsigned)
+        else:
+            signed_by, read = self._open_v2(body, where, keyring, allow_unsigned=allow_unsigned)
+        table, text = self._kept(digest, read)
         origin = Origin(
             uri=source.shown_url,
             suite=source.branch,
@@ -160,7 +181,33 @@ class IndexStore:
         )
         return ApkIndex(source, origin, architecture, table, text, digest)
 
-    def _open(self, body: bytes, key: str, where: str) -> tuple[_Table, bytes]:
+    def _open_v2(self, body: bytes, where: str, keyring: Keyring, *, allow_unsigned: bool) -> tuple[str, _Reader]:
+        """Return who signed an index, and how to read it."""
+        signatures, start = _signatures(body, where)
+        if allow_unsigned:
+            return "", lambda: _read(body, where)
+        key = keyring.verify(signatures, body[start:], where, verdicts=self._verdicts)
+        return key.name, lambda: _read(body, where)
+
+    def _open_v3(self, body: bytes, where: str, keyring: Keyring, *, allow_unsigned: bool) -> tuple[str, _Reader]:
+        from copacetic.repository.apk.adb import AdbError
+        from copacetic.repository.apk.v3 import open_index, read_index
+
+        def read() -> tuple[_Table, bytes]:
+            try:
+                index = read_index(adb)
+            except AdbError as error:
+                raise RepositoryError(f"{where}: the index can't be read: {error}") from error
+            table = _index(index.text, _printable(index.description))
+            return msgspec.structs.replace(table, name_pattern=index.name_pattern), index.text
+
+        try:
+            adb = open_index(body)
+        except AdbError as error:
+            raise RepositoryError(f"{where}: the index can't be read: {error}") from error
+        return "" if allow_unsigned else keyring.verify_v3(adb.signatures, where).name, read
+
+    def _kept(self, key: str, read: _Reader) -> tuple[_Table, bytes]:
         with self._tables.lock(key):
             packed, text = self._tables.read(key), self._texts.read(key)
             if packed is not None and text is not None:
@@ -168,7 +215,7 @@ class IndexStore:
                     return msgspec.msgpack.decode(packed, type=_Table), text
                 except msgspec.DecodeError:
                     pass
-            table, text = _read(body, where)
+            table, text = read()
             self._texts.write(key, text)
             self._tables.write(key, msgspec.msgpack.encode(table))
         return table, text
@@ -208,9 +255,12 @@ def _read(body: bytes, where: str) -> tuple[_Table, bytes]:
         raise RepositoryError(f"{where}: the index can't be read: {error}") from error
     if "APKINDEX" not in files:
         raise RepositoryError(f"{where}: the index has no APKINDEX")
-    description = files.get("DESCRIPTION", b"").decode("utf-8", "replace").strip()[:200]
-    shown = "".join(char for char in description if char.isprintable())
-    return _index(files["APKINDEX"], shown), files["APKINDEX"]
+    description = files.get("DESCRIPTION", b"").decode("utf-8", "replace").strip()
+    return _index(files["APKINDEX"], _printable(description)), files["APKINDEX"]
+
+
+def _printable(text: str) -> str:
+    return "".join(char for char in text[:200] if char.isprintable())
 
 
 def _index(text: bytes, description: str) -> _Table:

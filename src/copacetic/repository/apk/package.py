@@ -20,6 +20,7 @@ from copacetic.apk.stanza import checksum_of
 from copacetic.compression import DecompressionError
 from copacetic.errors import PackageError
 from copacetic.oci.tarstream import TarEntry, TarError, TarLimits
+from copacetic.repository.apk.adb import is_adb
 from copacetic.repository.apk.container import GzipMember, StrictTarReader, iter_members, read_entries
 
 __all__ = ["SCRIPTS", "SIGNATURE_NAME", "ApkEntry", "ApkFile", "ApkSignature", "PackageInfo", "open_package"]
@@ -153,9 +154,11 @@ class ApkFile(Protocol):
         """Check the whole file as far as that goes without unpacking it. Raises `PackageError`."""
         ...
 
-    def entries(self) -> Iterator[tuple[ApkEntry, Iterator[memoryview]]]:
+    def entries(self, *, checked: bool = True) -> Iterator[tuple[ApkEntry, Iterator[memoryview]]]:
         """
         Yield the payload, each file with its content in pieces; what is not read of them is skipped.
+
+        Without `checked` it is only looked at, by who will check it later, and costs half as much.
 
         Every file's content is held against its checksum, the whole against the control part. Raises
         `PackageError`, at the latest at the end: use nothing of it before that.
@@ -176,11 +179,19 @@ def _guard(what: str) -> Iterator[None]:
 
 def open_package(path: Path, what: str, *, identity: str = "") -> ApkFile:
     """
-    Open a package file and read its control part; `what` names it in messages.
+    Open a package file of either format and read its control part; `what` names it in messages.
 
     Raises `PackageError`, also when it has another identity than the given one.
     """
-    package = _Package(path, what)
+    package: ApkFile
+    with _guard(what), path.open("rb") as stream:
+        third = is_adb(stream.read(4))
+    if third:
+        from copacetic.repository.apk.v3 import PackageV3
+
+        package = PackageV3(path, what)
+    else:
+        package = _Package(path, what)
     if identity and package.identity != identity:
         raise PackageError(f"{what}: expected the identity {identity}, the file has {package.identity}")
     return package
@@ -225,25 +236,29 @@ class _Package:
             stream.seek(self._data_offset)
             self._check(hashlib.file_digest(stream, "sha256").hexdigest())
 
-    def entries(self) -> Iterator[tuple[ApkEntry, Iterator[memoryview]]]:
+    def entries(self, *, checked: bool = True) -> Iterator[tuple[ApkEntry, Iterator[memoryview]]]:
         with _guard(self._what), self._path.open("rb") as stream:
             stream.seek(self._data_offset)
             digest = ""
-            for member in iter_members(stream, limit=DATA_LIMIT):
+            for member in iter_members(stream, limit=DATA_LIMIT, digests=checked):
                 if digest:
                     raise PackageError(f"{self._what}: several data parts, an obsolete form that is not supported")
-                yield from self._entries(member)
+                yield from self._entries(member, checked=checked)
                 digest = member.sha256.hex()
             if not digest:
                 raise PackageError(f"{self._what}: there is no data part")
-            self._check(digest)
+            if checked:
+                self._check(digest)
 
-    def _entries(self, member: GzipMember) -> Iterator[tuple[ApkEntry, Iterator[memoryview]]]:
+    def _entries(self, member: GzipMember, *, checked: bool) -> Iterator[tuple[ApkEntry, Iterator[memoryview]]]:
         reader = StrictTarReader(member, limits=TarLimits(entries=MAX_ENTRIES, file_size=DATA_LIMIT))
         for found in reader:
             if found.path.startswith(".") or not found.path:
                 continue
             entry, digest = self._entry(found)
+            if not checked:
+                yield entry, reader.content()
+                continue
             content = _Checked(reader, digest, f"{self._what}: {found.path}")
             yield entry, content
             content.finish()

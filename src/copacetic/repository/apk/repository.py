@@ -191,6 +191,12 @@ def _find_sources(context: RepositoryContext) -> list[ApkSource]:
             sources = _host_sources(settings.host_root, context.distro, context.architecture)
     for note in notes:
         context.progress.note(note)
+    third = next((source for source in sources if source.is_v3), None)
+    if third is not None and not settings.experimental_apk_v3:
+        raise RepositoryError(
+            f"{third.shown_url} ({third.defined_in}) is of apk's third format, support for which is experimental",
+            hint="--experimental-apk-v3 uses it all the same",
+        )
     if not sources:
         what = f": {notes[0]}" if notes else ""
         branch = f" of {branch_of(context.distro)}" if branch_of(context.distro) else ""

@@ -17,6 +17,7 @@ from pathlib import Path
 from copacetic.cache import Bucket
 from copacetic.errors import RepositoryError, SignatureError
 from copacetic.oci.filesystem import ImageFilesystem
+from copacetic.repository.apk.adb import AdbSignature
 from copacetic.repository.apk.package import ApkSignature
 
 __all__ = ["Key", "Keyring", "load_public_key"]
@@ -79,6 +80,24 @@ class Keyring:
         has = "the image has no key of that name" if self._image else "the image has no keys"
         raise SignatureError(f"{where} is signed by {names}, and {has}")
 
+    def verify_v3(self, signatures: Sequence[AdbSignature], where: str) -> Key:
+        """
+        Return the key that signed an index of apk 3: its signatures name the digest of their key.
+
+        Raises `SignatureError`.
+        """
+        if not signatures:
+            raise SignatureError(f"{where} is not signed")
+        by_id = {_key_id(key): key for key in reversed(self.keys)}
+        for signature in signatures:
+            key = by_id.get(signature.key_id)
+            if key is None:
+                continue
+            if not _verify(key, signature.signature, signature.signed, "sha512"):
+                raise SignatureError(f"{where}: the signature by {key.name} is wrong ({key.origin})")
+            return key
+        raise SignatureError(f"{where} is signed by none of the image's keys")
+
     def _candidates(self, name: str) -> list[Key]:
         """The key of that name; or else those of the user's, who may call their files as they like."""
         named = [key for key in (*self._extra, *self._image.values()) if key.name == name]
@@ -115,6 +134,20 @@ def _verify(key: Key, signature: bytes, signed: bytes, digest: str) -> bool:
     except InvalidSignature:
         return False
     return True
+
+
+def _key_id(key: Key) -> bytes:
+    """The first 16 bytes of the SHA-512 of the bare RSA key; b"" for a file that holds none."""
+    from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
+    from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+
+    try:
+        public = load_public_key(key)
+    except SignatureError:
+        return b""
+    if not isinstance(public, RSAPublicKey):
+        return b""
+    return hashlib.sha512(public.public_bytes(Encoding.DER, PublicFormat.PKCS1)).digest()[:16]
 
 
 def load_public_key(key: Key) -> object:

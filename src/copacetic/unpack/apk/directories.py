@@ -42,6 +42,11 @@ class Directories:
             for path, owner in holder.directories.items():
                 self.merge(path, owner, holder)
 
+    @property
+    def known(self) -> frozenset[str]:
+        """Every directory that a package lists or listed during the commit, and those above."""
+        return frozenset(self._listed)
+
     def merge(self, path: str, owner: Owner, holder: Holder) -> None:
         """Note that a package lists a directory."""
         known = self._expected.get(path)
@@ -76,6 +81,8 @@ class Directories:
             entry = self._tree.lookup(path, follow=False)
             if entry is not None and entry.type is FileType.DIRECTORY:
                 self._tree.remove(path)
+                if self._tools.is_apk3:
+                    self.touched.add(path)
             self._follows.pop(path, None)
             self._expected.pop(path, None)
 

@@ -109,7 +109,11 @@ def spool_payload(package: ApkPackage, spool: Path) -> tuple[PayloadEntry, ...]:
 
 
 def list_payloads(packages: Sequence[ApkPackage], *, workers: int = 2) -> Payloads:
-    """Describe payloads, checked all the same, with the content of only the files that scripts may ask about."""
+    """
+    Describe payloads, unchecked, with the content (and its digest) of only the files that scripts may ask about.
+
+    This is for looking ahead: what is installed is checked when it is spooled.
+    """
     with ThreadPoolExecutor(workers) as pool:
         found = pool.map(lambda package: () if package.is_virtual else _read(package, Path(), None), packages)
         return {package.key: entries for package, entries in zip(packages, found, strict=True)}
@@ -119,7 +123,7 @@ def _read(package: ApkPackage, spool: Path, out: BinaryIO | None) -> tuple[Paylo
     left = 2 * package.installed_size + SIZE_FLOOR
     found: dict[str, PayloadEntry] = {}
     offset = 0
-    for raw, content in package.file.entries():
+    for raw, content in package.file.entries(checked=out is not None):
         name = raw.path.rpartition("/")[2]
         if raw.type != "5" and name.startswith(_KEEP) and name != _KEEP:
             continue
@@ -128,26 +132,24 @@ def _read(package: ApkPackage, spool: Path, out: BinaryIO | None) -> tuple[Paylo
             left -= raw.size
             if left < 0:
                 raise PackageError(f"{package.label}: much larger than the {package.installed_size} bytes it says")
-            keep = out is None and raw.size <= MAX_KEPT and raw.path.startswith(_KEPT)
-            sha256, kept = _take(content, out, keep=keep)
-            entry = PayloadEntry(raw, kept if out is None else Spooled(spool, offset, raw.size), sha256)
+            if out is not None:
+                entry = PayloadEntry(raw, Spooled(spool, offset, raw.size), _copy(content, out))
+            elif raw.size <= MAX_KEPT and raw.path.startswith(_KEPT):
+                kept = b"".join(map(bytes, content))
+                entry = PayloadEntry(raw, kept, hashlib.sha256(kept).hexdigest())
             offset += raw.size
         _check_path(entry, found, package.label)
         found[raw.path] = entry
     return tuple(found.values())
 
 
-def _take(content: Iterator[memoryview], out: BinaryIO | None, *, keep: bool) -> tuple[str, bytes | None]:
-    """Read a file; returns its SHA-256, and its bytes if they are to be kept."""
+def _copy(content: Iterator[memoryview], out: BinaryIO) -> str:
+    """Write a file's bytes down; returns their SHA-256."""
     digest = hashlib.sha256()
-    kept = bytearray()
     for piece in content:
         digest.update(piece)
-        if out is not None:
-            out.write(piece)
-        elif keep:
-            kept += piece
-    return digest.hexdigest(), bytes(kept) if keep else None
+        out.write(piece)
+    return digest.hexdigest()
 
 
 def _check_path(entry: PayloadEntry, found: Mapping[str, PayloadEntry], label: str) -> None:

@@ -13,14 +13,14 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from copacetic.oci.filesystem import ImageFilesystem
 from copacetic.unpack.apk import busybox
 from copacetic.unpack.apk.accounts import make_account
 from copacetic.unpack.apk.commands import ApkJudge, find_changes
 from copacetic.unpack.apk.effects import EFFECTS, Effect, do_command
 from copacetic.unpack.apk.live import LiveImage
-from copacetic.unpack.handlers.ldconfig import update_library_cache
 from copacetic.unpack.scripts.commands import ATTRIBUTES, FILE_CHANGERS
-from copacetic.unpack.scripts.judgement import HARMLESS, Judgement, worst
+from copacetic.unpack.scripts.judgement import HARMLESS, Judgement, needs_execution, worst
 from copacetic.unpack.scripts.shell.interpret import Reached, reach_commands
 from copacetic.unpack.scripts.shell.parser import parse_shell
 from copacetic.unpack.scripts.shell.syntax import ShellSyntaxError
@@ -46,6 +46,9 @@ _PRUNING = re.compile(
     ).replace(re.escape("\0"), r"(?:;\s*\}|\))")
 )
 """The pipeline with which busybox's package removes links to applets that there aren't any more."""
+_ERREXIT = re.compile(r"\A#!.*\s-[a-z]*e|^[ \t]*set[ \t]+-[a-z]*e|\bset -o errexit\b", re.MULTILINE)
+"""A script that ends with the first command that fails."""
+_MASKED = frozenset(("mkdir", "touch"))
 _OPENING = re.compile(r"[({]\s*$")
 
 
@@ -68,6 +71,8 @@ class ScriptRunner:
     """Follows scripts over one tree. In a rehearsal what is derived from other files' content is left out."""
 
     tree: TreeBuilder
+    image: ImageFilesystem
+    """As it was before anything was done."""
     scheme: str
     epoch: int
     rehearsal: bool = False
@@ -122,18 +127,21 @@ class _Run:
     def meet(self, command: Reached) -> bool | None:
         """Do a command, or judge it; returns whether it succeeds."""
         known = [word for word in command.words if word is not None]
+        if command.words[0] == "cd" and known[1:] != ["/"]:
+            self.live.at_root = False
         plain = command.certain and not command.writes and len(known) == len(command.words)
         if not self.runnable and command.words[0] not in ("ldconfig", "/sbin/ldconfig"):
             self.met.append((command, HARMLESS))
             return None
         effect = self._do(known) if plain else None
-        if effect is not None:
-            if effect.changed:
-                self.done.append(known[0].rpartition("/")[2])
-            self.met.append((command, HARMLESS))
-            return effect.succeeds
-        self.met.append((command, self._judge_command(command, plain=plain)))
-        return None
+        if effect is None:
+            self.met.append((command, self._judge_command(command, plain=plain)))
+            return None
+        if effect.changed:
+            self.done.append(known[0].rpartition("/")[2])
+        ends = effect.succeeds is False and _ERREXIT.search(self.call.text) is not None
+        self.met.append((command, needs_execution("it fails, and the script may end there") if ends else HARMLESS))
+        return effect.succeeds
 
     def _do(self, words: list[str], *, bare: bool = False) -> Effect | None:
         """Do a command; a `bare` one is busybox's, and needs no link of its own."""
@@ -141,8 +149,9 @@ class _Run:
         if name == "busybox" and len(words) > 1 and not words[1].startswith("-"):
             return self._do(words[1:], bare=True)
         if name == "cd":
-            self.live.at_root = self.live.at_root and words[1:] == ["/"]
             return Effect(None)
+        if name in _MASKED and "umask" in self.call.text:
+            return None
         special = _SPECIAL.get(name)
         if special is not None:
             return special(self, words)
@@ -181,7 +190,22 @@ class _Run:
             return None
         return make_account(tree, words, busybox=self.runner.busybox, mtime=self.runner.epoch)
 
+    def do_certificates(self, words: list[str]) -> Effect | None:
+        """`update-ca-certificates`, which takes no arguments."""
+        from copacetic.unpack.apk.certificates import has_only_known_hooks, learn_bundling, update_certificates
+
+        if self.live.find_program(words[0]) is None:
+            return Effect(succeeds=False)
+        bundling = learn_bundling(self.runner.image)
+        if bundling is None or not has_only_known_hooks(self.runner.tree):
+            return None
+        if not self.runner.rehearsal:
+            update_certificates(self.runner.tree, bundling, mtime=self.runner.epoch)
+        return Effect(None, changed=True)
+
     def do_ldconfig(self, words: list[str]) -> Effect | None:
+        from copacetic.unpack.handlers.ldconfig import update_library_cache
+
         if len(words) > 1 and not all(word.startswith("/") for word in words[1:]):
             return None
         if self.runner.rehearsal:
@@ -195,7 +219,10 @@ class _Run:
         name = (command.words[0] or "").rpartition("/")[2]
         # What would be done to a file for certain is known not to have been done.
         repeated = self.call.repeated and not (plain and (name in FILE_CHANGERS or name in ATTRIBUTES))
-        return self._judge.judge(command, repeated=repeated)
+        judgement = self._judge.judge(command, repeated=repeated)
+        if judgement.verdict is ScriptClass.REPRODUCED:  # by a handler of another format, or of what couldn't be done
+            return needs_execution(f"{name} would have to be run")
+        return judgement
 
     def sum_up(self) -> Judgement:
         """Return what the script came to: the command that decides, or what was done."""
@@ -221,6 +248,7 @@ _SPECIAL: dict[str, Callable[[_Run, list[str]], Effect | None]] = {
     "busybox": _Run.do_links,
     "busybox-extras": _Run.do_links,
     "ldconfig": _Run.do_ldconfig,
+    "update-ca-certificates": _Run.do_certificates,
     _PRUNE: _Run.do_pruning,
 }
 

@@ -25,7 +25,6 @@ from copacetic.updates import ScriptClass, ScriptVerdict
 
 __all__ = ["Upgrade"]
 
-BUILD_DESCRIPTION = "etc/apko.json"
 HOOKS = "etc/apk/commit_hooks.d"
 LIBC = "glibc"
 _COUNTERPARTS = {"pre-upgrade": "pre-install", "post-upgrade": "post-install"}
@@ -54,14 +53,18 @@ class Upgrade:
         self.holders = Holders((Holder.of(p, database.record(p)) for p in database.packages()), database.tools)
         self.verdicts = {package.key: [] for package in self.packages}
         self._runner = ScriptRunner(
-            self.tree, database.version_scheme, self.epoch, rehearsal=self.rehearsal, libc=self._libc_versions()
+            self.tree,
+            self.fs,
+            database.version_scheme,
+            self.epoch,
+            rehearsal=self.rehearsal,
+            libc=self._libc_versions(),
         )
 
     def run(self, payloads: Payloads) -> None:
         """Do all of it. Raises `PackageError` where apk itself would fail."""
         installer = Installer(self.tree, self.holders, ProtectedPaths.read(self.fs), self.notes)
         self._refuse_hooks()
-        self._note_stale()
         done: list[ApkPackage] = []
         for commit in split_commits(self.packages):
             directories = Directories(self.tree, self.holders, self.database.tools)
@@ -71,7 +74,7 @@ class Upgrade:
                 self._script(package, "post-install" if package.installed is None else "post-upgrade")
             directories.settle()
             done += commit
-            self._fire(commit, done, frozenset(directories.touched))
+            self._fire(commit, done, directories)
 
     def _script(self, package: ApkPackage, name: str) -> None:
         data = package.scripts.get(name)
@@ -94,7 +97,7 @@ class Upgrade:
         self._runner.busybox = busybox.version if busybox is not None else ""
         return self._runner.run(call)
 
-    def _fire(self, commit: Sequence[ApkPackage], done: Sequence[ApkPackage], touched: frozenset[str]) -> None:
+    def _fire(self, commit: Sequence[ApkPackage], done: Sequence[ApkPackage], directories: Directories) -> None:
         """Run the triggers of a commit; a verdict stands with the packages that set a trigger off."""
         new = {package.key: package for package in done}
         replaced = {package.installed for package in done}
@@ -105,8 +108,7 @@ class Upgrade:
             if p not in replaced and self.database.triggers(p)
         ]
         interests += [Interest(key, p.triggers, fresh=key in fresh) for key, p in new.items() if p.triggers]
-        directories = {path for holder in self.holders for path in holder.directories}
-        for interest, heard in find_fired(interests, directories, touched):
+        for interest, heard in find_fired(interests, directories.known, frozenset(directories.touched)):
             text = self._trigger_text(interest.package, new)
             if text is None:
                 continue
@@ -147,11 +149,6 @@ class Upgrade:
                         reason=f"the image has {HOOKS}/{name}, which apk runs around every upgrade",
                     )
                 )
-
-    def _note_stale(self) -> None:
-        """Name what describes the image as it was built, and isn't a package's."""
-        if self.fs.lookup(BUILD_DESCRIPTION) is not None:
-            self.notes.append(f"{BUILD_DESCRIPTION} tells how the image was built, and stays as it is")
 
     def _libc_versions(self) -> tuple[str, str] | None:
         for package in self.packages:

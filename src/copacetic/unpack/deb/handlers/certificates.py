@@ -14,7 +14,7 @@ from collections.abc import Iterable, Iterator
 
 from copacetic.errors import NeedsExecutionError
 from copacetic.oci.filesystem import Entry, FileType
-from copacetic.unpack.deb.handlers.x509 import Certificate, read_certificates
+from copacetic.unpack.handlers.rehash import rehash
 from copacetic.unpack.tree import TreeBuilder
 
 __all__ = ["update_certificates", "update_configuration"]
@@ -39,8 +39,6 @@ _HEADER = """\
 # line begins with ! is certificate filename to be deselected.
 #
 """
-_HASH_LINK = re.compile(r"([0-9a-f]{8})\.(\d+)")
-_CERTIFICATE = re.compile(r".+\.(?:pem|crt|cer)", re.IGNORECASE)
 
 
 def update_configuration(tree: TreeBuilder, script: str, *, mtime: int) -> None:
@@ -92,7 +90,7 @@ def update_certificates(tree: TreeBuilder, *, mtime: int) -> None:
         bundle.append(content if content.endswith(b"\n") or not content else content + b"\n")
     if changed:
         _remove_orphans(tree, FOLDER)
-        _rehash(tree, FOLDER, mtime)
+        rehash(tree, FOLDER, mtime=mtime)
     if bundle:
         tree.put(BUNDLE, Entry(type=FileType.FILE, mode=0o644, mtime=mtime), b"".join(bundle))
 
@@ -174,45 +172,6 @@ def _remove_orphans(tree: TreeBuilder, folder: str) -> None:
             _remove_orphans(tree, path)
         elif entry.type is FileType.SYMLINK and tree.lookup(path) is None:
             tree.remove(path)
-
-
-def _rehash(tree: TreeBuilder, folder: str, mtime: int) -> None:
-    """Make the links by hash agree with the certificates; a link whose number is low enough keeps it."""
-    present: dict[str, dict[int, str]] = {}
-    wanted: dict[str, dict[str, str]] = {}
-    for name in sorted(tree.iterdir(folder), key=_bytes):
-        path = f"{folder}/{name}"
-        entry = tree.lookup(path, follow=False)
-        match = _HASH_LINK.fullmatch(name)
-        if match is not None and entry is not None and entry.type is FileType.SYMLINK:
-            present.setdefault(match[1], {})[int(match[2])] = entry.target
-            continue
-        certificate = _only_certificate(tree, path) if _CERTIFICATE.fullmatch(name) else None
-        if certificate is not None:
-            wanted.setdefault(certificate.subject_hash, {}).setdefault(certificate.fingerprint, name)
-    for number in sorted(present.keys() | wanted.keys()):
-        names = list(wanted.get(number, {}).values())
-        _settle_hash(tree, f"{folder}/{number}", present.get(number, {}), names, mtime)
-
-
-def _settle_hash(tree: TreeBuilder, stem: str, present: dict[int, str], names: list[str], mtime: int) -> None:
-    kept = {index: target for index, target in present.items() if index < len(names) and target in names}
-    missing = [name for name in names if name not in kept.values()]
-    free = [index for index in range(len(names)) if index not in kept]
-    for index, target in present.items():
-        if kept.get(index) != target:
-            tree.remove(f"{stem}.{index}")
-    for index, name in zip(free, missing, strict=False):
-        tree.symlink(f"{stem}.{index}", name, mtime=mtime)
-
-
-def _only_certificate(tree: TreeBuilder, path: str) -> Certificate | None:
-    content = _read(tree, path)
-    try:
-        found = read_certificates(content) if content is not None else ()
-    except ValueError:
-        return None
-    return found[0] if len(found) == 1 else None
 
 
 # -- files ---------------------------------------------------------------------------------------------------

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import gzip
 import io
 import re
 import tarfile
@@ -31,7 +32,7 @@ from copacetic.updates import InstalledPackage
 from support.apkoracle import ROOTS, alpine_root, run_in, upgrade
 from support.apks import Apk, read_index
 from support.images import fixture
-from support.trees import Content, symlink, tree
+from support.trees import Content, stack, symlink, tree
 
 A = "C:Q1AAAAAAAAAAAAAAAAAAAAAAAAAAA=\nP:a\nV:1-r0\nA:x86_64\nS:1\nI:1\nT:\nU:\nL:\n"
 B = "C:Q1BBBBBBBBBBBBBBBBBBBBBBBBBBA=\nP:b\nV:1-r0\nA:noarch\nS:1\nI:1\nT:\nU:\nL:\no:origin\n"
@@ -219,6 +220,12 @@ def test_packages_without_files_follow_the_others_of_their_database() -> None:
     assert database(tree(lower, gone)).assumed() == ()
 
 
+def test_the_description_of_an_apko_build_that_updates_make_stale_is_named() -> None:
+    assert of_text(f"{A}\n", **{"etc/apko.json": "{}"}).notes() == (
+        "etc/apko.json says what the image was built from, and doesn't follow updates",
+    )
+
+
 # -- real databases --------------------------------------------------------------------------------------------------
 
 
@@ -287,6 +294,18 @@ def test_a_real_database_is_the_one_that_apk_sees(release: str, tmp_path: Path) 
         shown = run_in(root, f"{APK} info -q -L {package.name}").output.split("\n")
         assert sorted(found.own_files(package)) == sorted(path for path in shown if path), package.name
     assert found.broken_dependencies() == frozenset()
+
+
+def test_a_database_of_another_architecture_is_read_as_well() -> None:
+    archive = fixture("alpine/alpine-minirootfs-3.20.3-aarch64.tar.gz")
+    fs = stack(gzip.decompress(archive.read_bytes()))
+    found = database(fs)
+
+    assert found.native_architecture == "aarch64"
+    assert {package.architecture for package in found.packages()} == {"aarch64"}
+    assert found.broken_dependencies() == frozenset()
+    for record in found.records:
+        assert replace(record, text="").format() == record.text
 
 
 @pytest.mark.system

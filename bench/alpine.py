@@ -1,0 +1,67 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Layout to layout: nine packages of Alpine 3.18, against the image's own apk in buildah."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import tempfile
+from pathlib import Path
+
+from bench.measure import Result, Sample, repeat, run
+from support.apkoracle import ROOTS, alpine_image
+from support.images import FIXTURES
+from support.served import Served, serve
+
+
+def measure_alpine(copa: str, work: Path, runs: int) -> list[Result]:
+    """Measure in a folder; without the real image and repository there is nothing to measure."""
+    folder = FIXTURES / "alpine/repo-3.18.9"
+    if not (FIXTURES / ROOTS["3.18.2"]).exists() or not folder.exists():
+        print("alpine: left out, its image is not there (COPA_FIXTURES)", flush=True)
+        return []
+    image = alpine_image("3.18.2", work / "alpine")
+    (key,) = folder.glob("*.rsa.pub")
+    served = Served()
+    served.add_folder(folder)
+    caches: list[Path] = []
+
+    def patch() -> Sample:
+        target = f"oci:{tempfile.mkdtemp(dir=work)}/out:patched"
+        command = [copa, "patch", "-i", image, "--to", target, "--cache-dir", str(caches[-1]), "-q"]
+        return run([*command, "--repository", served.address, f"--key={key}"])
+
+    def cold() -> Sample:
+        caches.append(Path(tempfile.mkdtemp(dir=work)))
+        return patch()
+
+    def indexed() -> Sample:
+        for bucket in ("patches", "patch-layers"):
+            for path in caches[-1].glob(f"{bucket}.v*"):
+                shutil.rmtree(path)
+        return patch()
+
+    with serve(served):
+        return [
+            repeat("alpine: copa, empty cache", runs * 3, cold),
+            repeat("alpine: copa, layers indexed", runs * 3, indexed),
+            repeat("alpine: copa, layer known", runs * 3, patch),
+            repeat("alpine: buildah, apk upgrade", runs, lambda: _apk_upgrade(work, served.address, key)),
+        ]
+
+
+def _apk_upgrade(work: Path, repository: str, key: Path) -> Sample:
+    """Unpack the image into an empty storage, run its own apk, and write the result as a layout."""
+    folder = Path(tempfile.mkdtemp(dir=work))
+    program = f"buildah --root {folder}/root --runroot {folder}/run --storage-driver overlay"
+    apk = f"/sbin/apk --no-cache --repositories-file /dev/null -X {repository} upgrade"
+    # A relative name, since buildah makes the image's own of it.
+    script = (
+        f"cd {work} && c=$({program} from oci:alpine:base) && {program} copy -q $c '{key}' /etc/apk/keys/ && "
+        f"{program} run --isolation oci --runtime runc --network host $c -- {apk} && "
+        f"{program} commit -q $c oci:{folder}/out:patched"
+    )
+    sample = run(["sh", "-c", script])
+    subprocess.run(["sh", "-c", f"{program} rm --all; {program} rmi --all --force"], check=False, capture_output=True)
+    shutil.rmtree(folder, ignore_errors=True)
+    return sample
