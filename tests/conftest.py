@@ -1,11 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What all tests share: a clean environment."""
+"""What all tests share: a clean environment, and what takes long to start."""
 
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 
 import pytest
+
+from support.builders import Builder, builder
 
 
 @pytest.fixture(autouse=True)
@@ -20,3 +23,10 @@ def clean_environment(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.
         }:
             monkeypatch.delenv(name)
     monkeypatch.setenv("HOME", str(home))
+
+
+@pytest.fixture(scope="session")
+def buildkit() -> Iterator[Builder]:
+    """A real buildkitd; tests that use it belong to the xdist group "buildkit", so that it is started once."""
+    with builder() as started:
+        yield started

@@ -48,9 +48,11 @@ class Buildkitd:
     def connect(self) -> socket.socket:
         """Return a new connection, as a builder's address gives one."""
         connection = socket.socket(socket.AF_UNIX)
-        connection.settimeout(10)
-        connection.connect(str(self.path))
-        connection.settimeout(None)
+        try:
+            connection.connect(str(self.path))
+        except OSError:
+            connection.close()
+            raise
         return connection
 
     def log(self) -> str:
