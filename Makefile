@@ -12,7 +12,8 @@ BIN := $(VENV)/bin
 
 # Programs of the host that build images, judge results, or serve as peers. Without them the tests that need them skip.
 DEMO_PACKAGES := mmdebstrap skopeo umoci
-TEST_PACKAGES := $(DEMO_PACKAGES) docker-registry apache2-utils openssl dpkg-dev zstd attr busybox-static runc
+TEST_PACKAGES := $(DEMO_PACKAGES) docker-registry apache2-utils openssl dpkg-dev zstd attr openssh-client openssh-server podman \
+	zsh fish busybox-static runc
 BENCH_PACKAGES := $(TEST_PACKAGES) buildah
 
 .PHONY: help demo test lint format bench soak clean system-demo system-test system-bench

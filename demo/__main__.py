@@ -18,7 +18,7 @@ OUT = CACHE.parent / "demo"
 def debian_image() -> str:
     """Build a Debian 12 image from the main suite only, with the security suite in its sources."""
     say("building a Debian 12 image from the distribution's own packages (about 20 seconds, once a week) …")
-    tar = build_root("bookworm", age=False)
+    tar = build_root("bookworm", name="bookworm-demo", age=False)
     return write_layout(tar, compress(tar), OUT / "debian")
 
 

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from support.builders import Builder, builder
+from support.builder import Builder, builder
 
 
 @pytest.fixture(autouse=True)
@@ -16,7 +16,7 @@ def clean_environment(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.
     """No configuration, login or proxy of whoever runs the tests has an influence."""
     home = tmp_path_factory.mktemp("home")
     for name in list(os.environ):
-        if name.startswith(("COPA_", "XDG_", "GITHUB_", "DOCKER_")) or name in {
+        if name.startswith(("COPA_", "XDG_", "GITHUB_", "DOCKER_", "BUILDX_", "BUILDKIT_")) or name in {
             "REGISTRY_AUTH_FILE",
             "SOURCE_DATE_EPOCH",
             "CI",

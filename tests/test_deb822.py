@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from copacetic.deb822 import Deb822Error, find_package, format_stanza, index_packages, parse_stanza, parse_stanzas
+from copacetic.deb822 import Deb822Error, PackagesIndexer, find_package, format_stanza, parse_stanza, parse_stanzas
 
 _names = st.from_regex(r"[A-Za-z][A-Za-z0-9-]{0,10}", fullmatch=True)
 _values = st.from_regex(r"[a-z0-9(),.:]([a-z0-9 (),.:]{0,20}[a-z0-9])?", fullmatch=True)
@@ -66,13 +66,39 @@ def test_one_stanza_is_one() -> None:
         parse_stanza("A: 1\n\nB: 2")
 
 
+def _index(data: bytes, piece: int) -> bytes:
+    indexer = PackagesIndexer()
+    for at in range(0, len(data), piece):
+        indexer.feed(data[at : at + piece])
+    return indexer.finish()
+
+
+@pytest.mark.parametrize("piece", [1, 7, 1000])
 @pytest.mark.parametrize("first", ["Package: a", "Architecture: all\nPackage: a"])
-def test_every_stanza_of_a_package_is_found(first: str) -> None:
+def test_every_stanza_of_a_package_is_found(first: str, piece: int) -> None:
     data = f"{first}\nVersion: 1\n\nPackage: ab\nVersion: 2\n\nPackage: a\nVersion: 3\n".encode()
-    table = index_packages(data)
+    table = _index(data, piece)
 
     found = [data[start:end].decode().strip() for start, end in find_package(table, "a")]
 
     assert sorted(found) == sorted([f"{first}\nVersion: 1", "Package: a\nVersion: 3"])
     assert list(find_package(table, "b")) == []
-    assert list(find_package(index_packages(b""), "a")) == []
+    assert list(find_package(_index(b"", piece), "a")) == []
+
+
+@given(names=st.lists(st.from_regex(r"[a-c][a-c+.-]{0,3}", fullmatch=True)), piece=st.integers(1, 100))
+def test_a_table_finds_what_reading_everything_finds(names: list[str], piece: int) -> None:
+    data = "\n\n".join(f"Package: {name}\nVersion: {number}" for number, name in enumerate(names)).encode() + b"\n"
+    table = _index(data, piece)
+
+    for name in {*names, "a", "b", "c"}:
+        found = [data[start:end].decode().split("Version: ")[1].strip() for start, end in find_package(table, name)]
+        assert sorted(found) == sorted(str(number) for number, other in enumerate(names) if other == name)
+
+
+def test_a_stanza_beyond_all_measure_is_refused() -> None:
+    indexer = PackagesIndexer()
+
+    with pytest.raises(Deb822Error, match="a stanza of more than"):
+        for _ in range(64):
+            indexer.feed(b"x" * (1 << 20))

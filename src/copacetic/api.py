@@ -8,36 +8,41 @@ printed and no environment is read; what the command line finds there comes in a
 
 from __future__ import annotations
 
-import tempfile
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
+from threading import Lock
 from typing import TYPE_CHECKING
 
-from copacetic.cache import Cache
-from copacetic.errors import PlanFileError, UsageError
+from copacetic.buildkit.settings import BuilderSettings
+from copacetic.cache import Cache, temporary_folder
+from copacetic.errors import PlanFileError, UnsupportedBuilderError, UsageError
 from copacetic.http import HttpClient, HttpSettings
 from copacetic.oci import Platform, Reference
 from copacetic.oci.location import Location
 from copacetic.oci.registryconfig import RegistrySettings
 from copacetic.oci.transport import Destination, Source
+from copacetic.patch.environment import Environment, Execution, ImageAccess
 from copacetic.patch.inspect import Inspection, inspect_image
 from copacetic.patch.outcome import Outcome
 from copacetic.patch.planfile import PLAN_LIMIT, read_plans, write_plans
-from copacetic.patch.request import PatchRequest
-from copacetic.patch.run import Environment, patch_image, plan_image
+from copacetic.patch.request import PatchRequest, Strategy
+from copacetic.patch.run import patch_image, plan_image
 from copacetic.progress import Progress, Silent
 from copacetic.report import load_reports
 from copacetic.repository import RepositorySettings
 from copacetic.updates import Plan, Report
 
 if TYPE_CHECKING:
-    from copacetic.oci.credentials import Credentials
+    from copacetic.llb.definition import Definition
+    from copacetic.llb.solver import Solver
+    from copacetic.oci.credentials import Credentials, Keychain
     from copacetic.oci.registryclient import RegistryClient
 
 PATCHED_SUFFIX = "-patched"
+TOOLING_IMAGE = "docker.io/library/debian:stable-slim"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,6 +58,12 @@ class Settings:
     credentials: Credentials | None = None
     """For every registry, instead of those in files."""
     repository: RepositorySettings = field(default_factory=RepositorySettings)
+    builder: BuilderSettings | None = field(default_factory=BuilderSettings)
+    """Where a builder is, or may be looked for; None looks for none."""
+    worker: bool = True
+    """Whether programs may run in a sandbox of this machine when there is no builder."""
+    tooling_image: str = TOOLING_IMAGE
+    """Whose dpkg acts on images without one, when something is to be run."""
     jobs: int = 4
     """How many platforms, layers or blobs are worked on at once."""
 
@@ -62,6 +73,8 @@ class PlanSet:
     """The plans of an image's platforms."""
 
     plans: tuple[Plan, ...]
+    graphs: Mapping[str, Definition] = field(default_factory=dict)
+    """What would be solved, by platform; only when it was asked for, and only of plans that run something."""
 
     def to_json(self) -> bytes:
         """Return the documented object (docs/reference/json.md), ending in a newline."""
@@ -74,15 +87,75 @@ class _Means:
     def __init__(self, settings: Settings, cache: Cache, progress: Progress) -> None:
         self._settings = settings
         self._client: RegistryClient | None = None
+        self._keys: Keychain | None = None
+        self._solver: Solver | None = None
+        self._lock = Lock()
+        self._progress = progress
         self.http = HttpClient(settings.http)
-        self.environment = Environment(
-            cache=cache,
+        self._cache = cache
+
+    def environment(self, request: PatchRequest | None = None, location: Location | None = None) -> Environment:
+        settings = self._settings
+        execution = None
+        if request is not None and location is not None and request.strategy is not Strategy.UNPACK:
+            execution = self._execution(location)
+        return Environment(
+            cache=self._cache,
             http=self.http,
             repository=settings.repository,
-            progress=progress,
+            progress=self._progress,
             now=datetime.now(UTC),
             jobs=settings.jobs,
+            execution=execution,
         )
+
+    def close(self) -> None:
+        if self._solver is not None:
+            self._solver.close()
+
+    def _execution(self, location: Location) -> Execution | None:
+        settings = self._settings
+        if settings.builder is None and not settings.worker:
+            return None
+        return Execution(
+            open_solver=self._open_solver,
+            open_tooling=self._open_tooling,
+            credentials=self._find_credentials,
+            pull_name=self._pull_name(location),
+            delegate=settings.builder is not None and settings.builder.address is not None,
+            proxies=settings.http.proxies,
+        )
+
+    def _open_solver(self) -> Solver:
+        """BuildKit where an address says, or where it is found; else the worker. One solver for all platforms."""
+        with self._lock:
+            if self._solver is None:
+                self._solver = open_solver(self._settings, self._cache, self._progress)
+            return self._solver
+
+    def _open_tooling(self) -> ImageAccess:
+        """Never with credentials that were given for the image's own registry."""
+        from copacetic.oci.registry import RegistrySource
+
+        location = Location.parse(self._settings.tooling_image)
+        if location.reference is None:
+            return ImageAccess(source=self.source(location))
+        source = RegistrySource(location.reference, self._client_with(self._keys_of_files()))
+        return ImageAccess(source=source, pull_name=self._pull_name(location))
+
+    def _find_credentials(self, registry: str) -> Credentials | None:
+        return (self._keys or self._keys_of_files()).find(registry, "")
+
+    def _pull_name(self, location: Location) -> str:
+        """
+        A builder may fetch what anybody reaches in the same way. What this machine reaches in a way of its own, by
+        loopback, a mirror or a flag about transport, it sends.
+        """
+        reference, registry = location.reference, self._settings.registry
+        if reference is None or registry.plain_http or not registry.tls_verify or registry.cert_dir or registry.mirrors:
+            return ""
+        host = reference.registry.rpartition(":")[0] or reference.registry
+        return "" if host in {"localhost", "[::1]"} or host.startswith("127.") else reference.name
 
     def source(self, location: Location) -> Source:
         path, tag = location.path, location.tag
@@ -124,28 +197,74 @@ class _Means:
 
     def _registry(self, host: str) -> RegistryClient:
         from copacetic.oci.credentials import Keychain
-        from copacetic.oci.registryclient import RegistryClient
-        from copacetic.oci.registryconfig import RegistryConfig
 
         if self._client is None:
             given = {host: self._settings.credentials} if self._settings.credentials is not None else {}
-            keychain = Keychain(self._settings.auth_files, given=given)
-            self._client = RegistryClient(self.http, RegistryConfig(self._settings.registry), keychain)
+            self._keys = Keychain(self._settings.auth_files, given=given)
+            self._client = self._client_with(self._keys)
         return self._client
+
+    def _client_with(self, keys: Keychain) -> RegistryClient:
+        from copacetic.oci.registryclient import RegistryClient
+        from copacetic.oci.registryconfig import RegistryConfig
+
+        return RegistryClient(self.http, RegistryConfig(self._settings.registry), keys)
+
+    def _keys_of_files(self) -> Keychain:
+        from copacetic.oci.credentials import Keychain
+
+        return Keychain(self._settings.auth_files)
+
+
+def open_solver(settings: Settings, cache: Cache, progress: Progress) -> Solver:
+    """
+    Return whatever can run programs: the builder that the settings name, one that is found, or the local worker.
+
+    Raises `SolverError`s, saying what was tried. The caller closes it.
+    """
+    from copacetic.errors import BuilderUnreachableError
+
+    tried = []
+    if settings.builder is not None:
+        from copacetic.buildkit.detect import open_builder
+
+        try:
+            return open_builder(settings.builder)
+        except (BuilderUnreachableError, UnsupportedBuilderError) as error:
+            if settings.builder.address is not None or not settings.worker:
+                raise
+            tried.append(str(error))
+    from copacetic.worker import WorkerSettings, WorkerSolver
+
+    worker = WorkerSolver(WorkerSettings(cache=cache, progress=progress))
+    try:
+        worker.capabilities()
+    except UnsupportedBuilderError as error:
+        worker.close()
+        raise UnsupportedBuilderError("; ".join([*tried, str(error)]), hint=error.hint) from error
+    return worker
 
 
 @contextmanager
 def _means(settings: Settings, progress: Progress) -> Iterator[_Means]:
-    if settings.cache_dir is not None:
-        yield _Means(settings, Cache(settings.cache_dir), progress)
-        return
-    with tempfile.TemporaryDirectory(prefix="copacetic-") as folder:
-        yield _Means(settings, Cache(Path(folder)), progress)
+    with ExitStack() as stack:
+        folder = settings.cache_dir
+        if folder is None:
+            folder = stack.enter_context(temporary_folder("copacetic-"))
+        means = _Means(settings, Cache(folder), progress)
+        stack.callback(means.close)
+        yield means
 
 
-def plan(request: PatchRequest, *, settings: Settings | None = None, progress: Progress | None = None) -> PlanSet:
+def plan(
+    request: PatchRequest,
+    *,
+    settings: Settings | None = None,
+    progress: Progress | None = None,
+    graphs: bool = False,
+) -> PlanSet:
     """
-    Tell what patching an image would change, and why; nothing is changed.
+    Tell what patching an image would change, and why; nothing is changed. `graphs` gives those that would be solved.
 
     Packages are fetched into the cache, for their scripts decide what is possible. Raises `CopaError`s only.
     """
@@ -153,7 +272,9 @@ def plan(request: PatchRequest, *, settings: Settings | None = None, progress: P
     location = Location.parse(request.image)
     with _means(settings, progress) as means:
         reports = _reports(request, progress)
-        return PlanSet(plans=plan_image(means.source(location), request, reports, means.environment))
+        environment = means.environment(request, location)
+        planned = plan_image(means.source(location), request, reports, environment, graphs=graphs)
+        return PlanSet(plans=planned.plans, graphs=planned.graphs)
 
 
 def patch(request: PatchRequest, *, settings: Settings | None = None, progress: Progress | None = None) -> Outcome:
@@ -177,7 +298,7 @@ def patch(request: PatchRequest, *, settings: Settings | None = None, progress: 
             request,
             reports=reports,
             plans=plans,
-            environment=means.environment,
+            environment=means.environment(request, location),
         )
 
 
@@ -193,7 +314,7 @@ def inspect(
     location = Location.parse(image)
     chosen = [Platform.parse(text) for text in platforms]
     with _means(settings, progress) as means:
-        return inspect_image(means.source(location), chosen, means.environment)
+        return inspect_image(means.source(location), chosen, means.environment())
 
 
 def _one_image(source: Source, request: PatchRequest) -> Source:

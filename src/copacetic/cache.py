@@ -32,6 +32,7 @@ _STALE = 24 * 3600.0
 # flock keeps processes apart; threads of one process need a lock of their own.
 _THREAD_LOCKS: dict[str, threading.Lock] = {}
 _THREAD_LOCKS_GUARD = threading.Lock()
+_TEMPORARY_FOLDERS: set[Path] = set()
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +51,25 @@ def _storage(what: str) -> Iterator[None]:
         yield
     except OSError as error:
         raise StorageError(f"{what}: {error.strerror or error}") from error
+
+
+@contextlib.contextmanager
+def temporary_folder(prefix: str, parent: Path | None = None) -> Iterator[Path]:
+    """Yield a private empty directory (in the system's folder for such by default), removed afterwards."""
+    with _storage(f"can't use the folder {parent or tempfile.gettempdir()}"):
+        path = Path(tempfile.mkdtemp(prefix=prefix, dir=parent))
+    _TEMPORARY_FOLDERS.add(path)
+    try:
+        yield path
+    finally:
+        shutil.rmtree(path, ignore_errors=True)
+        _TEMPORARY_FOLDERS.discard(path)
+
+
+def remove_temporary_folders() -> None:
+    """Remove all of them at once, for a process that is about to end although threads still use them."""
+    for path in tuple(_TEMPORARY_FOLDERS):
+        shutil.rmtree(path, ignore_errors=True)
 
 
 class Bucket:
@@ -165,16 +185,13 @@ class Cache:
     @contextlib.contextmanager
     def scratch(self) -> Iterator[Path]:
         """Yield a private empty directory on the same disk, removed afterwards (or by `prune`, after a kill)."""
-        with _storage(f"can't use the cache folder {self.root}"):
-            path = Path(tempfile.mkdtemp(prefix=_TEMPORARY, dir=self.root))
-        try:
-            yield path
-        except OSError as error:
-            if error.filename is not None and str(error.filename).startswith(str(path)):
-                raise StorageError(f"can't write to {error.filename}: {error.strerror}") from error
-            raise
-        finally:
-            shutil.rmtree(path, ignore_errors=True)
+        with temporary_folder(_TEMPORARY, self.root) as path:
+            try:
+                yield path
+            except OSError as error:
+                if error.filename is not None and str(error.filename).startswith(str(path)):
+                    raise StorageError(f"can't write to {error.filename}: {error.strerror}") from error
+                raise
 
     def usage(self) -> tuple[BucketUsage, ...]:
         """Return what each bucket holds, of all format versions."""

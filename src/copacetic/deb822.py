@@ -12,10 +12,19 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
-__all__ = ["Deb822Error", "Stanza", "find_package", "format_stanza", "index_packages", "parse_stanza", "parse_stanzas"]
+__all__ = [
+    "Deb822Error",
+    "PackagesIndexer",
+    "Stanza",
+    "find_package",
+    "format_stanza",
+    "parse_stanza",
+    "parse_stanzas",
+]
 
 _FIELD = re.compile(r"([!-,./0-9;-~][!-9;-~]*):[ \t]*(.*)")
 _MAX_FIELDS = 500
+_MAX_STANZA = 32 * 1024 * 1024
 
 
 class Deb822Error(ValueError):
@@ -93,40 +102,69 @@ def _stanza(lines: list[str], start: int) -> Stanza:
     return Stanza(fields=fields, text="\n".join(lines))
 
 
-def index_packages(data: bytes) -> bytes:
+class PackagesIndexer:
     """
-    Make a table of where each package's stanza stands in a big file, without parsing it; see `find_package`.
+    Notes where each package's stanza stands in a big file that comes in pieces, without parsing it.
 
     Stanzas that don't begin with `Package`, as repositories write them, cost more time and are found all the same.
     """
-    rows: list[bytes] = []
-    regular = data.count(b"\n\nPackage: ") + data.startswith(b"Package: ") == data.rstrip(b"\n").count(b"\n\n") + 1
-    start = 0
-    while start < len(data):
-        end = data.find(b"\n\n", start) + 1 or len(data)
-        at = start if regular else _package_line(data, start, end)
-        if at is not None:
-            rows.append(b"%b %d %d" % (data[at + 9 : data.find(b"\n", at)].strip(), start, end))
-        start = end + 1
-    rows.sort()
-    return b"\n" + b"\n".join(rows) + b"\n"
 
+    def __init__(self) -> None:
+        self._rows: list[bytes] = []
+        self._rest = b""
+        """What came of a stanza that may go on."""
+        self._at = 0
+        """Where `_rest` begins in the file."""
 
-def _package_line(data: bytes, start: int, end: int) -> int | None:
-    if data.startswith(b"Package: ", start):
-        return start
-    at = data.find(b"\nPackage: ", start, end)
-    return at + 1 if at >= 0 else None
+    def feed(self, part: bytes) -> None:
+        """Take the next piece of the file. Raises `Deb822Error` for a stanza beyond all measure."""
+        window = self._rest + part
+        end = window.rfind(b"\n\n")
+        if end < 0:
+            self._rest = window
+            if len(window) > _MAX_STANZA:
+                raise Deb822Error(f"a stanza of more than {_MAX_STANZA} bytes")
+            return
+        self._add(window[:end])
+        self._at += end + 2
+        self._rest = window[end + 2 :]
+
+    def finish(self) -> bytes:
+        """Return the table for `find_package`, when all is there."""
+        self._add(self._rest.removesuffix(b"\n"))
+        self._rest = b""
+        self._rows.sort()
+        return b"\n" + b"\n".join(self._rows) + b"\n"
+
+    def _add(self, window: bytes) -> None:
+        """Note the stanzas of a text that ends with one, without its last line's end."""
+        start = self._at
+        add = self._rows.append
+        for stanza in window.split(b"\n\n"):
+            end = start + len(stanza) + 1
+            at = 0 if stanza.startswith(b"Package: ") else stanza.find(b"\nPackage: ") + 1
+            if at or stanza.startswith(b"Package: "):
+                line = stanza.find(b"\n", at + 9)
+                add(b"%b %d %d" % (stanza[at + 9 : line if line >= 0 else None].strip(), start, end))
+            start = end + 1
 
 
 def find_package(table: bytes, name: str) -> Iterator[tuple[int, int]]:
-    """Yield (start, end) in bytes of every stanza of a package, from the table of `index_packages`."""
-    key = f"\n{name} ".encode()
-    at = table.find(key)
-    while at >= 0:
-        start, _, end = table[at + len(key) : table.find(b"\n", at + 1)].partition(b" ")
-        yield int(start), int(end)
-        at = table.find(key, at + 1)
+    """Yield (start, end) in bytes of every stanza of a package, from the table of `PackagesIndexer`."""
+    key = f"{name} ".encode()
+    low, high = 1, len(table)
+    while low < high:
+        start = table.rfind(b"\n", low, (low + high) // 2) + 1 or low
+        end = table.find(b"\n", start)
+        if table[start:end] < key:
+            low = end + 1
+        else:
+            high = start
+    while table.startswith(key, low):
+        end = table.find(b"\n", low)
+        first, _, last = table[low + len(key) : end].partition(b" ")
+        yield int(first), int(last)
+        low = end + 1
 
 
 def format_stanza(fields: Iterable[tuple[str, str]]) -> str:

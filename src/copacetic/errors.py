@@ -4,7 +4,8 @@ Every error that copacetic raises on purpose.
 
     CopaError                        1   anything that went wrong at run time
     ├── UsageError                   2   a flag, a value or a combination of them
-    │   └── InvalidReferenceError    2
+    │   ├── InvalidReferenceError    2
+    │   └── InvalidAddressError      2
     ├── ReportError                  2   a scanner's report can't be used
     │   └── UnsupportedReportError   2
     ├── PlanFileError                2   a stored plan can't be used
@@ -72,6 +73,15 @@ class InvalidReferenceError(UsageError):
     """An image reference does not follow the grammar."""
 
     hint = "write [registry/]repository[:tag][@digest], oci:DIR[:TAG], oci-archive:FILE or docker-archive:FILE"
+
+
+class InvalidAddressError(UsageError):
+    """The address of a builder does not follow the grammar."""
+
+    hint = (
+        "write unix://PATH, tcp://HOST:PORT, docker://[CONTEXT], buildx://[NAME], docker-container://NAME, "
+        "podman-container://NAME, nerdctl-container://NAME, ssh://HOST or kube-pod://POD"
+    )
 
 
 class ReportError(CopaError):
@@ -153,7 +163,10 @@ class HostileLayerError(ImageError):
 class UnsupportedImageError(ImageError):
     """The image is fine, and there is nothing in it that copacetic can patch."""
 
-    hint = "supported: Debian and its derivatives, with a dpkg database or distroless (`copa inspect IMAGE` tells more)"
+    hint = (
+        "supported: Debian and its derivatives (a dpkg database, or distroless), Alpine, Wolfi and Chainguard (apk); "
+        "`copa inspect IMAGE` tells more"
+    )
 
 
 class InventoryError(CopaError):

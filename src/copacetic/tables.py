@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Plans, outcomes and inspections as text for people; pure functions of values."""
+"""Plans, outcomes, inspections and builders as text for people; pure functions of values."""
 
 from __future__ import annotations
 
@@ -8,11 +8,14 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from copacetic.buildkit.probe import BuilderReport, Probe
     from copacetic.patch.inspect import InspectedPlatform, Inspection
     from copacetic.patch.outcome import Outcome, PlatformOutcome
     from copacetic.updates import MatchedFinding, Plan, PlannedUpdate
 
 _SHOWN_FINDINGS = 3
+_SHOWN_PLATFORMS = 3
+_SHOWN_ROWS = 20
 _STATUS_WORDS = {
     "fixable": "fixable",
     "no-fix": "without a fix",
@@ -56,6 +59,8 @@ def _plan_lines(plan: Plan) -> Iterator[str]:
     yield f"{printable(plan.image)}  {plan.platform}  {printable(plan.distro)}"
     yield from _counts(plan.matched)
     if plan.updates:
+        yield printable(f"strategy {plan.strategy}: {plan.strategy_reason}")
+    if plan.updates:
         count = len(plan.updates)
         yield f"{count} package{'s' * (count != 1)} to install, {format_size(plan.download_size)} to fetch:"
         yield ""
@@ -69,14 +74,21 @@ def _plan_lines(plan: Plan) -> Iterator[str]:
         for skipped in plan.skipped:
             yield printable(f"  {skipped.package.name} {skipped.package.version}  {skipped.reason}: {skipped.detail}")
         yield ""
+    yield from _not_fixable(plan.matched or ())
     if plan.origins:
         yield "repositories:"
         for origin in dict.fromkeys((o.uri, o.suite, o.component, o.defined_in, o.signed_by) for o in plan.origins):
             uri, suite, component, defined_in, signed_by = origin
-            key = f"signed by {signed_by[-16:]}" if signed_by else "NOT VERIFIED"
-            yield printable(f"  {uri} {suite} {component}  ({defined_in}; {key})")
+            key = f"signed by {_short(signed_by)}" if signed_by else "NOT VERIFIED"
+            place = " ".join(filter(None, (uri, suite, component)))
+            yield printable(f"  {place}  ({defined_in}; {key})")
     for note in plan.notes:
         yield f"note: {printable(note)}"
+
+
+def _short(key: str) -> str:
+    """The end of a fingerprint; a key that is known by its file's name has all of it."""
+    return key[-16:] if key.isalnum() else key
 
 
 def _counts(matched: Sequence[MatchedFinding] | None) -> Iterator[str]:
@@ -84,6 +96,18 @@ def _counts(matched: Sequence[MatchedFinding] | None) -> Iterator[str]:
         counts = Counter(str(m.status) for m in matched)
         words = ", ".join(f"{counts[status]} {word}" for status, word in _STATUS_WORDS.items() if counts[status])
         yield f"{len(matched)} finding{'s' * (len(matched) != 1)} in the report: {words or 'none'}"
+
+
+def _not_fixable(matched: Sequence[MatchedFinding]) -> Iterator[str]:
+    """Name what the counts counted and no update closes."""
+    groups = {status: [m for m in matched if m.status == status] for status in _STATUS_WORDS if status != "fixable"}
+    for status, rows in groups.items():
+        names = list(dict.fromkeys(f"{m.finding.vulnerability_id} ({m.finding.package})" for m in rows))
+        more = f", and {len(names) - _SHOWN_ROWS} more (--format json has all)" if len(names) > _SHOWN_ROWS else ""
+        if names:
+            yield printable(f"{_STATUS_WORDS[status]}: {', '.join(names[:_SHOWN_ROWS])}{more}")
+    if any(groups.values()):
+        yield ""
 
 
 def _update_row(update: PlannedUpdate) -> tuple[str, str, str, str, str]:
@@ -122,6 +146,7 @@ def _platform_lines(platform: PlatformOutcome) -> Iterator[str]:
     if plan is not None and platform.changed:
         rows = [("PACKAGE", "BEFORE", "AFTER", "CLOSES"), *(_update_row(u)[:4] for u in plan.updates)]
         yield from (f"  {line}" for line in format_table(rows).splitlines())
+        yield printable(f"  strategy {plan.strategy}: {plan.strategy_reason}")
     for skipped in plan.skipped if plan is not None else ():
         yield printable(
             f"  left: {skipped.package.name} {skipped.package.version} ({skipped.reason}: {skipped.detail})"
@@ -172,3 +197,46 @@ def _inspected_lines(inspection: Inspection, platform: InspectedPlatform) -> Ite
             where = "-" if position is None else str(position)
             table.append((package.name, package.version, package.architecture, where, "held" if package.held else ""))
         yield format_table(table)
+
+
+_STATE_WORDS = {"usable": "yes", "lacking": "no", "failed": "no", "skipped": "-"}
+
+
+def builders_table(report: BuilderReport) -> str:
+    """Return what was tried, and the reasons and fixes below it."""
+    rows = [("ADDRESS", "NAMED BY", "USABLE", "VERSION", "MERGE/DIFF", "PLATFORMS")]
+    rows += [_builder_row(probe) for probe in report.probes]
+    return format_table(rows) + "".join(f"{line}\n" for line in _builder_lines(report))
+
+
+def _builder_row(probe: Probe) -> tuple[str, str, str, str, str, str]:
+    can = probe.capabilities
+    if can is None:
+        return (probe.address, probe.origin, _STATE_WORDS[probe.state], "-", "-", "-")
+    platforms = ", ".join(str(platform) for platform in can.platforms[:_SHOWN_PLATFORMS])
+    more = len(can.platforms) - _SHOWN_PLATFORMS
+    return (
+        probe.address,
+        probe.origin,
+        _STATE_WORDS[probe.state],
+        can.version or "unknown",
+        "yes" if can.merge_diff else "no",
+        (platforms or "unknown") + (f" +{more}" if more > 0 else ""),
+    )
+
+
+def _builder_lines(report: BuilderReport) -> Iterator[str]:
+    for probe in report.probes:
+        if probe.place or probe.reason:
+            yield ""
+            yield printable(probe.reason or probe.address)
+        if probe.place:
+            yield printable(f"  is: {probe.place}")
+        if probe.fix:
+            yield printable(f"  fix: {probe.fix}")
+    yield ""
+    chosen = report.chosen
+    if chosen is not None:
+        yield printable(f"used when execution is needed: {chosen.address}")
+    else:
+        yield "no usable builder: packages whose scripts have to be run are refused"

@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
+from pathlib import Path
 
 from copacetic.oci import Digest, Platform
 
@@ -91,7 +92,7 @@ class Origin:
     defined_in: str = ""
     """The file of the image, the flag or the host's file that names this repository."""
     signed_by: str = ""
-    """The fingerprint of the key that vouched for it; empty when the definition says `trusted=yes`."""
+    """The key that vouched for it, by its fingerprint or (apk) its file's name; empty when nothing was verified."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -107,6 +108,7 @@ class Candidate:
     size: int
     """In bytes."""
     sha256: str
+    """Of the file; empty as long as only something else in the metadata proves it (apk), until it is fetched."""
     origin: Origin
     fields: Mapping[str, str] = field(default_factory=dict, compare=False, repr=False)
 
@@ -179,13 +181,24 @@ class PlannedUpdate:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class FetchedPackage:
+    """A planned update and the verified package file on the local disk."""
+
+    update: PlannedUpdate
+    path: Path
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Resolution:
     """A repository's answer: a set of changes that is consistent, and what can't be part of it."""
 
     updates: tuple[PlannedUpdate, ...]
+    """In the order in which the package manager would install them, where that makes a difference."""
     skipped: tuple[Skipped, ...]
     origins: tuple[Origin, ...]
     """Every repository that was consulted."""
+    notes: tuple[str, ...] = ()
+    """What a user should know of the repositories or the choice."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -210,12 +223,15 @@ class Plan:
     """As os-release calls it, for people: `Debian GNU/Linux 12 (bookworm)`."""
     package_type: str
     strategy: str
+    """How the updates are applied: `unpack` or `exec`."""
     updates: tuple[PlannedUpdate, ...]
     skipped: tuple[Skipped, ...]
     matched: tuple[MatchedFinding, ...] | None
     """None without a report."""
     origins: tuple[Origin, ...] = ()
     notes: tuple[str, ...] = ()
+    strategy_reason: str = ""
+    """Why it is this strategy, in one line."""
 
     @property
     def download_size(self) -> int:

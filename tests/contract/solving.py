@@ -14,7 +14,7 @@ from copacetic.llb.graph import Mount
 from copacetic.llb.solver import Event, EventKind, Inputs, Solver
 from copacetic.oci import Platform
 from copacetic.oci.filesystem import Entry, FileType, ImageFilesystem
-from support.builders import BASE as BASE_NAME
+from support.builder import BASE as BASE_NAME
 
 AMD64 = Platform.parse("linux/amd64")
 PATH = {"PATH": "/bin"}
@@ -64,7 +64,7 @@ def describe(fs: ImageFilesystem, path: str, entry: Entry) -> str:
     owner = f"{entry.mode:o} {entry.uid}:{entry.gid}"
     match entry.type:
         case FileType.FILE:
-            return f"file {owner} {fs.read(path, limit=1 << 20).decode('utf-8', 'replace')}"
+            return f"file {owner} {fs.read(path, limit=1 << 24).decode('utf-8', 'replace')}"
         case FileType.SYMLINK:
             return f"link {entry.target}"
         case _:

@@ -120,7 +120,7 @@ def test_an_exported_difference_of_a_process_is_what_the_process_did(solver: Sol
     paths = exported(solver, llb.diff(base(), shell(script).root), tmp_path / "layers")
 
     assert {"srv/new", "old/fresh", "etc/passwd"} <= set(paths)
-    assert not {path for path in paths if path.startswith(("bin/", "var/", "dev/", "proc/", "sys/"))}
+    assert not {path for path in paths if path.startswith(("bin", "var", "dev", "proc", "sys"))}
     hidden = {path for path in paths if ".wh." in path}
     assert hidden in ({"old/.wh..wh..opq"}, {"old/.wh.file", "old/.wh.other"})
 
@@ -128,7 +128,7 @@ def test_an_exported_difference_of_a_process_is_what_the_process_did(solver: Sol
 def test_a_process_that_changes_nothing_exports_nothing(solver: Solver, tmp_path: Path) -> None:
     paths = exported(solver, llb.diff(base(), shell("true").root), tmp_path / "layers")
 
-    assert [path for path in paths if path not in {"", ".", "dev", "proc", "sys"}] == []
+    assert [path for path in paths if path not in {"", "."}] == []
 
 
 def test_names_with_blanks_quotes_and_newlines_come_through(solver: Solver, tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from contract.solving import AMD64, Recorder, base, read, shell, tree
+from contract.solving import AMD64, Recorder, base, read, tree
 from copacetic import llb
 from copacetic.errors import ImageError, SolverError
 from copacetic.llb.solver import Inputs, Solver
@@ -162,6 +162,8 @@ def test_a_result_is_read_as_a_container_would_see_it(solver: Solver) -> None:
 
 
 def test_a_big_file_is_read_whole(solver: Solver) -> None:
+    from contract.solving import shell
+
     state = shell("seq 1 700000 > /big").root
     expected = "".join(f"{number}\n" for number in range(1, 700_001)).encode()
 
@@ -170,6 +172,8 @@ def test_a_big_file_is_read_whole(solver: Solver) -> None:
 
 
 def test_names_that_are_no_utf_8_are_listed_and_read(solver: Solver) -> None:
+    from contract.solving import shell
+
     state = shell("cd /srv; echo odd > \"$(printf 'odd\\377name')\"").root
 
     with solver.solve(state.marshal(AMD64), Inputs(), Recorder()) as result:

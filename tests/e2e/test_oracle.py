@@ -45,9 +45,37 @@ def patched(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
     image = layout_of([root], layout)
     cache = work / "cache"
     plan_file = work / "plan.json"
-    assert main(["plan", "-i", image, "--format", "json", "-o", str(plan_file), "--cache-dir", str(cache)]) == 0
+    assert (
+        main(
+            [
+                "plan",
+                "-i",
+                image,
+                "--strategy",
+                "unpack",
+                "--format",
+                "json",
+                "-o",
+                str(plan_file),
+                "--cache-dir",
+                str(cache),
+            ]
+        )
+        == 0
+    )
     plan = json.loads(plan_file.read_text())["plans"][0]
-    arguments = ["patch", "-i", image, "--to", f"oci:{layout}:patched", "--cache-dir", str(cache), "--ignore-errors"]
+    arguments = [
+        "patch",
+        "-i",
+        image,
+        "--strategy",
+        "unpack",
+        "--to",
+        f"oci:{layout}:patched",
+        "--cache-dir",
+        str(cache),
+        "--ignore-errors",
+    ]
     assert main(arguments) == 0
     real = extract(root, work / "real")
     install_debs(real, [cache / "packages.v1" / update["sha256"] for update in plan["updates"]])

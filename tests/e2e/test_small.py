@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import shutil
 from collections.abc import Iterator, Sequence
@@ -180,6 +181,43 @@ def test_a_plan_is_a_lock_file(tmp_path: Path, repository: Repository, copa: Any
 
     assert run.code == 0
     assert "Version: 1.0-1+deb12u1" in read(layout, "patched", "var/lib/dpkg/status").decode()
+
+
+def test_a_plan_that_leaves_something_out_is_refused_like_the_patch_itself(tmp_path: Path, copa: Any) -> None:
+    script = "#!/bin/sh\nset -e\n/usr/bin/foo --rebuild-database > /var/lib/foo.db\n"
+    needs = Deb(name="foo", version="2", architecture="amd64", scripts={"postinst": script})
+    plan, target = tmp_path / "plan.json", f"oci:{tmp_path / 'out'}:1"
+    with serve_repository([needs, BAR2]) as repository:
+        image = write_image(tmp_path / "layout", debian_image(repository, [FOO, BAR]))
+        assert copa("plan", "-i", image, "--format", "json", "-o", plan).code == 0
+        refused = copa("patch", "-i", image, "--plan", plan, "--to", target)
+        nothing = not (tmp_path / "out").exists()
+        partial = copa("patch", "-i", image, "--plan", plan, "--to", target, "--ignore-errors")
+
+    assert (refused.code, nothing, partial.code) == (4, True, 0)
+    assert "foo 1.0-1 can't be updated: postinst" in refused.err
+
+
+def test_a_plan_can_t_smuggle_in_a_script_that_would_have_to_run(tmp_path: Path, copa: Any) -> None:
+    script = "#!/bin/sh\nset -e\n/usr/bin/foo --rebuild-database > /var/lib/foo.db\n"
+    needs = Deb(name="foo", version="2", architecture="amd64", scripts={"postinst": script})
+    data = needs.to_bytes()
+    plan = tmp_path / "plan.json"
+    with serve_repository([FOO2]) as repository:
+        image = write_image(tmp_path / "layout", debian_image(repository, [FOO]))
+        assert copa("plan", "-i", image, "--format", "json", "-o", plan).code == 0
+        repository.files["evil.deb"] = data
+        document = json.loads(plan.read_text())
+        (update,) = document["plans"][0]["updates"]
+        update |= {
+            "version": "2", "sourceVersion": "2", "url": f"{repository.address}/evil.deb", "size": len(data),
+            "sha256": hashlib.sha256(data).hexdigest(), "scripts": [],
+        }  # fmt: skip
+        plan.write_text(json.dumps(document))
+        run = copa("patch", "-i", image, "--plan", plan, "--to", f"oci:{tmp_path / 'out'}:1")
+
+    assert (run.code, run.out, (tmp_path / "out").exists()) == (4, "", False)
+    assert "postinst would have to be run" in run.err
 
 
 def test_the_same_input_gives_the_same_digest(tmp_path: Path, repository: Repository, copa: Any) -> None:
@@ -375,8 +413,59 @@ def test_github_gets_the_digest_and_a_summary(
 
     run = copa("patch", "-i", image, "--to", f"oci:{tmp_path / 'out'}:1")
 
-    assert f"image={run.out.strip()}\n" in (tmp_path / "output").read_text()
+    name, _, digest = run.out.strip().partition("@")
+    assert (tmp_path / "output").read_text() == f"changed=true\nimage={name}@{digest}\ndigest={digest}\n"
     assert "| foo | 1.0-1 | 1.0-1+deb12u1 | - |" in (tmp_path / "summary").read_text()
+
+
+def test_github_is_told_that_nothing_changed(
+    tmp_path: Path, repository: Repository, copa: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("GITHUB_OUTPUT", str(tmp_path / "output"))
+    image = write_image(tmp_path / "layout", debian_image(repository, [FOO2, BAR2]))
+
+    copa("patch", "-i", image, "--to", f"oci:{tmp_path / 'out'}:1")
+
+    assert (tmp_path / "output").read_text() == "changed=false\n"
+
+
+def test_documents_and_the_digest_are_written_whole_where_they_are_wanted(
+    tmp_path: Path, repository: Repository, copa: Any
+) -> None:
+    image = write_image(tmp_path / "layout", debian_image(repository, [FOO]))
+    outcome, digest, plan = tmp_path / "o.json", tmp_path / "digest", tmp_path / "p.json"
+    outcome.write_text("old")
+    outcome.chmod(0o640)
+    plan.symlink_to(tmp_path / "real.json")
+
+    assert copa("plan", "-i", image, "--format", "json", "-o", plan).code == 0
+    run = copa("patch", "-i", image, "--to", f"oci:{tmp_path / 'out'}:1", "-o", outcome, "--digestfile", digest)
+
+    assert json.loads(outcome.read_text())["reference"] == run.out.strip()
+    assert outcome.stat().st_mode & 0o777 == 0o640
+    assert digest.read_text().strip() == run.out.strip().rpartition("@")[2]
+    assert plan.is_symlink()
+    assert json.loads((tmp_path / "real.json").read_text())["kind"] == "copacetic.plan"
+    assert {path.name for path in tmp_path.iterdir()} == {
+        *("layout", "out", "cache", "o.json", "digest", "p.json", "real.json"),
+    }
+
+
+@pytest.mark.parametrize("flag", ["-o", "--digestfile"])
+@pytest.mark.parametrize("target", ["nowhere/file", "."])
+def test_a_file_that_can_t_be_written_is_named_before_anything_is_done(
+    tmp_path: Path, repository: Repository, copa: Any, flag: str, target: str
+) -> None:
+    image = write_image(tmp_path / "layout", debian_image(repository, [FOO]))
+
+    run = copa("patch", "-i", image, "--to", f"oci:{tmp_path / 'out'}:1", flag, tmp_path / target)
+
+    assert run.code == 2
+    assert "directory" in run.err
+    assert not (tmp_path / "out").exists()
+    assert repository.requests == []
+    if flag == "-o":
+        assert copa("plan", "-i", image, flag, tmp_path / target).code == 2
 
 
 def test_a_second_image_on_the_same_base_takes_the_same_layer(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import stat
+import threading
 import time
 from base64 import b64encode
 from pathlib import Path
@@ -289,3 +290,11 @@ def test_a_helper_that_hangs_is_killed(helpers: Path, script: str) -> None:
     with pytest.raises(AuthenticationError, match="no answer within"):
         run_helper("slow", "registry.example", time_limit=0.3)
     assert time.monotonic() - started < 10
+
+
+def test_a_helper_that_hangs_leaves_no_pipe_and_no_thread_behind(helpers: Path) -> None:
+    write_helper(helpers, "slow", "sleep 30 & exec sleep 30")
+    before = len(os.listdir("/proc/self/fd")), threading.active_count()
+    with pytest.raises(AuthenticationError, match="no answer within"):
+        run_helper("slow", "registry.example", time_limit=0.3)
+    assert (len(os.listdir("/proc/self/fd")), threading.active_count()) == before

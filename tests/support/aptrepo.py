@@ -8,39 +8,42 @@ A small signed apt repository on loopback, and images that have it in their sour
 
 from __future__ import annotations
 
+import bz2
 import gzip
 import hashlib
 import lzma
-import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
+import zstandard
 from pysequoia import SignatureMode, Tsk, sign
 
 from copacetic.deb822 import parse_stanza
 from copacetic.inventory.dpkg.rewrite import DebRecord, file_list, installed_stanza
 from support.debs import Deb, file
 from support.images import Image, make_image, make_layer, write_layout
+from support.served import Served, serve
 
 OS_RELEASE = 'PRETTY_NAME="Debian GNU/Linux 12 (bookworm)"\nID=debian\nVERSION_ID="12"\nVERSION_CODENAME=bookworm\n'
 
 
 @dataclass(slots=True)
-class Repository:
-    """What is served, by path; tests change `files` and `statuses` to break it."""
+class Repository(Served):
+    """A signed suite; tests change `files` and `statuses` to break it."""
 
-    address: str = ""
     suite: str = "stable-security"
+    architectures: tuple[str, ...] = ("amd64",)
+    """Each with an index of the packages for it, and for all."""
+    components: tuple[str, ...] = ("main",)
+    endings: tuple[str, ...] = ("", ".gz", ".xz")
+    flat: bool = False
+    """Whether `suite` is a plain directory, ending in a slash."""
     key: Any = field(default_factory=lambda: Tsk.generate("Tests <tests@example.com>"))
-    files: dict[str, bytes] = field(default_factory=dict)
-    statuses: dict[str, int] = field(default_factory=dict)
-    requests: list[str] = field(default_factory=list)
     debs: list[Deb] = field(default_factory=list)
 
     @property
@@ -67,30 +70,56 @@ class Repository:
             self.files[path] = data
             more = {"Filename": path, "Size": str(len(data)), "SHA256": hashlib.sha256(data).hexdigest()}
             stanzas.append(_control(deb) + "".join(f"\n{name}: {value}" for name, value in more.items()))
-        index = ("\n\n".join(stanzas) + "\n").encode() if packages is None else packages.encode()
-        self._write_release(index, release or {})
+        rows = list(zip(self.debs, stanzas, strict=True))
+        if self.flat:
+            indexes = {"Packages": _index(stanzas)}
+        else:
+            indexes = {
+                f"{component}/binary-{arch}/Packages": _index(
+                    f"{s}\nSection: {component}" for d, s in rows if d.architecture in {arch, "all"}
+                )
+                for arch in self.architectures
+                for component in self.components
+            }
+        if packages is not None:
+            indexes = dict.fromkeys(indexes, packages.encode())
+        self._write_release(indexes, release or {})
 
-    def _write_release(self, index: bytes, fields: Mapping[str, str]) -> None:
-        folder = f"dists/{self.suite}"
+    def _write_release(self, indexes: Mapping[str, bytes], fields: Mapping[str, str]) -> None:
+        folder = self.suite.strip("/") if self.flat else f"dists/{self.suite}"
         rows = []
-        for ending, data in (("", index), (".gz", gzip.compress(index, mtime=0)), (".xz", lzma.compress(index))):
-            digest = hashlib.sha256(data).hexdigest()
-            path = f"main/binary-amd64/Packages{ending}"
-            rows.append(f" {digest} {len(data)} {path}")
-            self.files[f"{folder}/{path}"] = data
-            self.files[f"{folder}/main/binary-amd64/by-hash/SHA256/{digest}"] = data
+        for stem, index in indexes.items():
+            for ending in self.endings:
+                data = _COMPRESSIONS[ending](index)
+                digest = hashlib.sha256(data).hexdigest()
+                rows.append(f" {digest} {len(data)} {stem}{ending}")
+                self.files[f"{folder}/{stem}{ending}"] = data
+                self.files[f"{folder}/{stem.removesuffix('Packages')}by-hash/SHA256/{digest}"] = data
         now = datetime.now(UTC)
         values = {
             "Origin": "Tests", "Label": "Tests-Security", "Suite": self.suite, "Codename": self.suite,
             "Date": format_datetime(now - timedelta(hours=1)), "Valid-Until": format_datetime(now + timedelta(days=7)),
-            "Acquire-By-Hash": "yes", "Architectures": "amd64 all", "Components": "main", **fields,
-            "SHA256": "\n" + "\n".join(rows),
+            "Acquire-By-Hash": "yes", "Architectures": f"{' '.join(self.architectures)} all",
+            "Components": " ".join(self.components), **fields, "SHA256": "\n" + "\n".join(rows),
         }  # fmt: skip
         text = "".join(f"{name}: {value}\n" for name, value in values.items() if value).encode()
         signer = self.key.signer()
         self.files[f"{folder}/Release"] = text
         self.files[f"{folder}/Release.gpg"] = sign(signer, text, mode=SignatureMode.DETACHED)
         self.files[f"{folder}/InRelease"] = sign(signer, text, mode=SignatureMode.CLEAR)
+
+
+def _index(stanzas: Iterable[str]) -> bytes:
+    return ("\n\n".join(stanzas) + "\n").encode()
+
+
+_COMPRESSIONS: Mapping[str, Callable[[bytes], bytes]] = {
+    "": bytes,
+    ".gz": lambda data: gzip.compress(data, mtime=0),
+    ".xz": lzma.compress,
+    ".bz2": bz2.compress,
+    ".zst": lambda data: zstandard.ZstdCompressor().compress(data),
+}
 
 
 def _control(deb: Deb) -> str:
@@ -103,47 +132,9 @@ def _control(deb: Deb) -> str:
 def serve_repository(debs: Sequence[Deb]) -> Iterator[Repository]:
     """Publish packages on loopback, until the context ends."""
     repository = Repository()
-    server = _QuietServer(("127.0.0.1", 0), _handler(repository))
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
-    thread.start()
-    repository.address = f"http://127.0.0.1:{server.server_address[1]}"
-    repository.publish(debs)
-    try:
+    with serve(repository):
+        repository.publish(debs)
         yield repository
-    finally:
-        server.shutdown()
-        server.server_close()
-        thread.join()
-
-
-class _QuietServer(ThreadingHTTPServer):
-    def handle_error(self, *_arguments: object) -> None:
-        """A client that goes away is what some tests want."""
-
-
-def _handler(repository: Repository) -> type[BaseHTTPRequestHandler]:
-    class Handler(BaseHTTPRequestHandler):
-        protocol_version = "HTTP/1.1"
-
-        def do_GET(self) -> None:
-            path = self.path.lstrip("/")
-            repository.requests.append(path)
-            data = repository.files.get(path)
-            status = repository.statuses.get(path, 200 if data is not None else 404)
-            tag = f'"{hashlib.sha256(data or b"").hexdigest()}"'
-            if status == 200 and self.headers.get("If-None-Match") == tag:
-                status, data = 304, b""
-            self.send_response(status)
-            self.send_header("ETag", tag)
-            self.send_header("Content-Length", str(len(data or b"") if status == 200 else 0))
-            self.end_headers()
-            if status == 200:
-                self.wfile.write(data or b"")
-
-        def log_message(self, *_arguments: object) -> None:
-            pass
-
-    return Handler
 
 
 def installed_files(debs: Sequence[Deb], *, held: Sequence[str] = ()) -> dict[str, bytes | str]:

@@ -48,11 +48,13 @@ class Buildkitd:
     def connect(self) -> socket.socket:
         """Return a new connection, as a builder's address gives one."""
         connection = socket.socket(socket.AF_UNIX)
+        connection.settimeout(10)
         try:
             connection.connect(str(self.path))
         except OSError:
             connection.close()
             raise
+        connection.settimeout(None)
         return connection
 
     def log(self) -> str:
@@ -77,12 +79,13 @@ def buildkitd(
     registries: Sequence[str] = (),
     snapshotter: str = "overlayfs",
     entitlements: Sequence[str] = (),
+    options: Sequence[str] = (),
 ) -> Iterator[Buildkitd]:
     """
     Start a daemon, and yield it once it answers.
 
     `mirrors` says which loopback registry serves the names of another one, `registries` which further ones speak
-    plain HTTP. Skips the test where root, runc or Go is missing.
+    plain HTTP; `options` are further arguments. Skips the test where root, runc or Go is missing.
     """
     if os.geteuid() != 0:
         pytest.skip("buildkitd needs root here")
@@ -95,7 +98,14 @@ def buildkitd(
         config = folder / "buildkitd.toml"
         config.write_text(_configure(folder, mirrors or {}, registries, snapshotter, entitlements))
         command = ["unshare", "--mount", "--propagation", "private", "--pid", "--fork", "--kill-child", "--mount-proc"]
-        command += [str(program_folder / "buildkitd"), "--config", str(config), "--addr", f"unix://{folder}/socket"]
+        command += [
+            str(program_folder / "buildkitd"),
+            "--config",
+            str(config),
+            "--addr",
+            f"unix://{folder}/socket",
+            *options,
+        ]
         with (folder / "log").open("wb") as log:
             process = subprocess.Popen(command, stdout=log, stderr=log, stdin=subprocess.DEVNULL, cwd=folder)
         daemon = Buildkitd(folder=folder, process=process)

@@ -32,7 +32,11 @@ class Certificate:
 
 
 def make_certificate(
-    folder: Path, *, names: tuple[str, ...] = ("DNS:localhost", "IP:127.0.0.1"), days: int = 2
+    folder: Path,
+    *,
+    names: tuple[str, ...] = ("DNS:localhost", "IP:127.0.0.1"),
+    days: int = 2,
+    key: tuple[str, ...] = ("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes"),
 ) -> Certificate:
     """
     Make an authority and a certificate signed by it, in files of the folder.
@@ -48,14 +52,13 @@ def make_certificate(
         authority=folder / "ca.crt",
         authority_key=folder / "ca.key",
     )
-    new_key = ("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes")
     _openssl(
-        "req", "-x509", *new_key, "-keyout", made.authority_key, "-out", made.authority,
+        "req", "-x509", *key, "-keyout", made.authority_key, "-out", made.authority,
         "-subj", "/CN=an authority for tests", "-days", "30",
     )  # fmt: skip
     request, extensions = folder / "server.csr", folder / "server.ext"
     extensions.write_text("subjectAltName=" + ",".join(names) + "\n")
-    _openssl("req", *new_key, "-keyout", made.key, "-out", request, "-subj", "/CN=a server for tests")
+    _openssl("req", *key, "-keyout", made.key, "-out", request, "-subj", "/CN=a server for tests")
     _openssl(
         "x509", "-req", "-in", request, "-CA", made.authority, "-CAkey", made.authority_key,
         "-CAcreateserial", "-days", str(days), "-extfile", extensions, "-out", made.file,

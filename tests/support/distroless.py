@@ -54,6 +54,21 @@ class Chdist:
         versions = [line.split("|")[1].strip() for line in self._run("apt-cache", "madison", package).splitlines()]
         return min(versions, key=_Version)
 
+    def closure(self, packages: Sequence[str]) -> list[str]:
+        """Return these packages and all that they need."""
+        simulated = self._run("apt-get", "--simulate", "--no-install-recommends", "install", *packages)
+        return sorted({line.split()[1].split(":")[0] for line in simulated.splitlines() if line.startswith("Inst ")})
+
+    def download_oldest(self, packages: Sequence[str]) -> list[Path]:
+        """Fetch the oldest version of each that the suites still have."""
+        oldest: dict[str, _Version] = {}
+        for line in self._run("apt-cache", "madison", *packages).splitlines():
+            name, version, _ = (part.strip() for part in line.split("|", 2))
+            oldest[name] = min(oldest.get(name, _Version(version)), _Version(version))
+        before = set((self._root / "debs").iterdir())
+        self._run("apt-get", "download", *(f"{name}={version.text}" for name, version in oldest.items()))
+        return sorted(set((self._root / "debs").iterdir()) - before)
+
     def download(self, package: str, version: str) -> Path:
         before = set((self._root / "debs").iterdir())
         self._run("apt-get", "download", f"{package}={version}")

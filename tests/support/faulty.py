@@ -30,6 +30,7 @@ class Seen:
     path: str
     """Without the query."""
     query: Mapping[str, str]
+    raw_query: str
     headers: Mapping[str, str]
     """Names in lower case."""
     body: bytes
@@ -247,6 +248,7 @@ class _Handler(BaseHTTPRequestHandler):
             method=self.command,
             path=f"{parts.scheme}://{parts.netloc}{parts.path}" if parts.scheme else parts.path,
             query=dict(parse_qsl(parts.query)),
+            raw_query=parts.query,
             headers={name.lower(): value for name, value in self.headers.items()},
             body=self.rfile.read(int(self.headers.get("Content-Length", "0"))),
         )

@@ -13,7 +13,7 @@ import shutil
 import socket
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -31,12 +31,18 @@ _START_LIMIT = 20.0
 
 @contextmanager
 def docker_registry(
-    folder: Path, *, htpasswd: str = "", tls: Certificate | None = None, name: str = "registry"
+    folder: Path,
+    *,
+    htpasswd: str = "",
+    token: Mapping[str, str] | None = None,
+    tls: Certificate | None = None,
+    name: str = "registry",
 ) -> Iterator[str]:
     """
     Run a registry, and yield `127.0.0.1:PORT` once it listens.
 
-    `htpasswd` is the content of such a file (see `HTPASSWD`), `tls` makes it speak HTTPS only, and `name`
+    `htpasswd` is the content of such a file (see `HTPASSWD`), `token` what the registry is to know of a token server
+    (see `support.tokens`), `tls` makes it speak HTTPS only, and `name`
     keeps several in one folder apart. Skips the test where docker-registry is absent.
     """
     program = shutil.which("docker-registry")
@@ -47,7 +53,7 @@ def docker_registry(
     for _ in range(3):
         port = _find_port()
         config = home / "config.yml"
-        config.write_text(json.dumps(_make_config(home, port, htpasswd, tls)))  # JSON is YAML, too
+        config.write_text(json.dumps(_make_config(home, port, htpasswd, token, tls)))  # JSON is YAML, too
         with (home / "log").open("wb") as log:
             process = subprocess.Popen([program, "serve", config], stdout=log, stderr=log, cwd=home)
         try:
@@ -60,7 +66,9 @@ def docker_registry(
     pytest.fail("docker-registry does not start:\n" + (home / "log").read_text()[-2_000:])
 
 
-def _make_config(home: Path, port: int, htpasswd: str, tls: Certificate | None) -> dict[str, object]:
+def _make_config(
+    home: Path, port: int, htpasswd: str, token: Mapping[str, str] | None, tls: Certificate | None
+) -> dict[str, object]:
     http: dict[str, object] = {"addr": f"127.0.0.1:{port}", "secret": "only for tests"}
     if tls is not None:
         http["tls"] = {"certificate": str(tls.file), "key": str(tls.key)}
@@ -77,6 +85,8 @@ def _make_config(home: Path, port: int, htpasswd: str, tls: Certificate | None) 
     if htpasswd:
         (home / "htpasswd").write_text(htpasswd)
         config["auth"] = {"htpasswd": {"realm": "tests", "path": str(home / "htpasswd")}}
+    if token is not None:
+        config["auth"] = {"token": dict(token)}
     return config
 
 

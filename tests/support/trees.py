@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import io
 import tarfile
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 
 from copacetic.oci import Descriptor, Digest
 from copacetic.oci.filesystem import Entry, FileType
@@ -65,7 +65,8 @@ def tree(*layers: Mapping[str, Content]) -> LayeredFilesystem:
 def stack(*tars: bytes) -> LayeredFilesystem:
     """Stack plain tars, the lowest first."""
 
-    def load(position: int, _path: str, row: Row) -> bytes:
-        return tars[position][row.offset : row.offset + row.size]
+    def load(position: int, rows: Mapping[str, Row]) -> Iterator[tuple[str, Iterable[bytes]]]:
+        for path, row in rows.items():
+            yield path, [tars[position][row.offset : row.offset + row.size]]
 
     return LayeredFilesystem([scan_tar(data) for data in tars], load)

@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 
 from copacetic.oci.directory import DirectoryFilesystem
 from copacetic.oci.filesystem import Entry, FileType
-from copacetic.unpack.deb.handlers.ldconfig import update_library_cache
-from copacetic.unpack.deb.handlers.libcache import CacheEntry, LibraryCache
-from copacetic.unpack.deb.handlers.soname import read_shared_object
+from copacetic.unpack.handlers.ldconfig import update_library_cache
+from copacetic.unpack.handlers.libcache import CacheEntry, LibraryCache
+from copacetic.unpack.handlers.soname import read_shared_object
 from copacetic.unpack.tree import TreeBuilder
 from support.composed import apply_changes, copy_root
 from support.debian import need

@@ -14,9 +14,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from copacetic.errors import CopaError, PackageError
+from copacetic.inventory.dpkg.archive import DebArchive
 from copacetic.oci.filesystem import FileType
 from copacetic.unpack.deb import payload as payload_module
-from copacetic.unpack.deb.archive import DebArchive
 from copacetic.unpack.deb.payload import PayloadEntry, read_checksums, spool_payload
 from support.debian import need
 from support.debs import Deb, Member, ar, archive, directory, file, hardlink, symlink, tar

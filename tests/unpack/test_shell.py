@@ -12,9 +12,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from copacetic.unpack.deb.shell.interpret import Reached, reach_commands
-from copacetic.unpack.deb.shell.parser import parse_shell
-from copacetic.unpack.deb.shell.syntax import ShellSyntaxError
+from copacetic.unpack.scripts.shell.interpret import Reached, reach_commands
+from copacetic.unpack.scripts.shell.parser import parse_shell
+from copacetic.unpack.scripts.shell.syntax import ShellSyntaxError
 from support.debian import need
 
 
@@ -32,8 +32,14 @@ class Unknown:
     def has_program(self, name: str) -> bool | None:
         return False if name == "absent" else None
 
-    def ask(self, words: Sequence[str | None]) -> bool | None:
+    def reach(self, command: Reached) -> bool | None:
         return None
+
+    def read_output(self, words: Sequence[str | None]) -> str | None:
+        return {("readlink", "/bin/sh"): "/bin/busybox", ("readlink", "/bin/none"): ""}.get(tuple(words))  # type: ignore[arg-type]
+
+    def find_paths(self, pattern: str) -> tuple[str, ...] | None:
+        return {"/conf/*": ("/conf/a", "/conf/b.conf"), "/none/*": ()}.get(pattern)
 
     def find_source(self, path: str) -> str | None:
         return "included() { act from-include $1; }\nset=here\n" if path == "/lib/include" else None
@@ -109,6 +115,20 @@ def acts(text: str, *arguments: str, **variables: str) -> list[str]:
         ("act 'quo''ted' \"a'b\" c\\ d", ["quoted a'b c d"]),
         ("! unknown || act maybe", ["maybe"]),
         ("until unknown; do act loop; done", ["loop"]),
+        ("for i in /conf/*; do act $i; done", ["/conf/a", "/conf/b.conf"]),
+        ("for i in \"/conf/*\"; do act \"$i\"; done", ["?"]),
+        ("for i in /none/*; do act $i; done", ["/none/*"]),
+        ("for i in /conf/*; do case $i in *.*) continue;; esac; act $i; done; act after", ["/conf/a", "after"]),
+        ("for i in a b c; do [ $i = b ] && break; act $i; done; act after", ["a", "after"]),
+        ("for i in a b; do unknown && continue; act $i; done", ["a", "b"]),
+        ("for i in a b; do x=$i; unknown && break; done; act $x", ["?"]),
+        ("for i in a b; do for j in 1 2; do continue; act no; done; act $i; done", ["a", "b"]),
+        ("for i in a; do f() { continue; }; f; act no; done; act after", ["after"]),
+        ("while unknown; do act x; break; act no; done; act after", ["x", "after"]),
+        ("continue; act outside", ["outside"]),
+        ("act $(readlink /bin/sh)", ["/bin/busybox"]),
+        ("case \"$(readlink /bin/none 2>/dev/null || true)\" in x) act no;; *) act other;; esac", ["other"]),
+        ("exec act last; act never", ["last"]),
     ],
 )  # fmt: skip
 def test_commands_that_can_be_reached(text: str, expected: list[str]) -> None:
@@ -187,7 +207,7 @@ def simple_commands(stop: str, *more: str) -> st.SearchStrategy[str]:
         st.tuples(VALUES, VALUES).map(lambda t: f"act {t[0]} {t[1]}"),
         NAMES.map(lambda n: f"unset {n}"),
         NAMES.map(lambda n: f'act "${n}"'),
-        st.sampled_from(["shift || :", "set -- p q", stop, *more]),
+        st.sampled_from(["shift || :", "set -- p q", "break", "continue", stop, *more]),
     )
 
 
@@ -231,7 +251,9 @@ exec 8<"$DIGITS"
 @pytest.mark.system
 @settings(max_examples=80, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(script=SCRIPTS, digits=st.lists(st.sampled_from("01"), max_size=12))
-def test_a_real_run_reaches_nothing_that_was_not_found(script: str, digits: list[str], tmp_path: Path) -> None:
+def test_a_real_run_reaches_what_is_certain_and_nothing_that_was_not_found(
+    script: str, digits: list[str], tmp_path: Path
+) -> None:
     need("dash")
     (tmp_path / "digits").write_text("".join(f"{digit}\n" for digit in digits))
     log = tmp_path / "log"
@@ -241,11 +263,15 @@ def test_a_real_run_reaches_nothing_that_was_not_found(script: str, digits: list
         env=environment, capture_output=True, text=True, check=False, timeout=5,
     )  # fmt: skip
     ran = [line.split("\x1f")[:-1] for line in log.read_text().splitlines()]
-    found = [c.words[1:] for c in reached(script, "1", "two words") if c.words[0] == "act"]
+    commands = [c for c in reached(script, "1", "two words") if c.words[0] == "act"]
+    found = [c.words[1:] for c in commands]
 
     assert "Syntax error" not in run.stderr
     for words in ran:
         assert any(_may_be(words, candidate) for candidate in found), (words, found)
+    for command in commands if run.returncode == 0 else ():
+        if command.certain:
+            assert any(_may_be(words, command.words[1:]) for words in ran), (command, ran)
 
 
 def _may_be(words: Sequence[str], found: Sequence[str | None]) -> bool:

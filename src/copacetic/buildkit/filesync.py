@@ -9,10 +9,8 @@ sent as links and never followed; owners become root, as BuildKit's own client d
 from __future__ import annotations
 
 import os
-import re
 import stat
-from collections.abc import Iterator, Mapping, Sequence
-from functools import cache
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
@@ -20,6 +18,7 @@ from urllib.parse import unquote
 from copacetic.buildkit import schema
 from copacetic.buildkit.grpc import Code, Handler, RpcError, ServerCall
 from copacetic.buildkit.session import parse
+from copacetic.localtree import walk_tree
 
 __all__ = ["serve_directories"]
 
@@ -63,7 +62,7 @@ def _values(call: ServerCall, key: str) -> list[str]:
 def _send(call: ServerCall, root: Path, include: Sequence[str]) -> None:
     packet = schema.session().Packet
     files: list[Path] = []
-    for relative, status in _walk(root, include):
+    for relative, status in walk_tree(root, include):
         path = root / relative
         files.append(path)
         message = packet(type=_STAT)
@@ -107,36 +106,3 @@ def _describe(message: Any, relative: str, path: Path, status: os.stat_result) -
     elif stat.S_ISLNK(status.st_mode):
         message.linkname = os.fsencode(path.readlink())
         message.mode |= 0o777
-
-
-def _walk(root: Path, include: Sequence[str]) -> Iterator[tuple[str, os.stat_result]]:
-    """Yield the entries below, directories before what is in them, names in the order of their bytes."""
-    chosen: set[str] | None = None
-    if include:
-        chosen = set()
-        for relative, _ in _walk_all(root, ""):
-            if any(_pattern(one).fullmatch(relative) for one in include):
-                parts = relative.split("/")
-                chosen.update("/".join(parts[: length + 1]) for length in range(len(parts)))
-    for relative, status in _walk_all(root, ""):
-        if chosen is None or relative in chosen:
-            yield relative, status
-
-
-def _walk_all(root: Path, below: str) -> Iterator[tuple[str, os.stat_result]]:
-    with os.scandir(root / below) as entries:
-        listed = sorted(entries, key=lambda entry: os.fsencode(entry.name))
-    for entry in listed:
-        relative = f"{below}/{entry.name}" if below else entry.name
-        yield relative, entry.stat(follow_symlinks=False)
-        if entry.is_dir(follow_symlinks=False):
-            yield from _walk_all(root, relative)
-
-
-@cache
-def _pattern(text: str) -> re.Pattern[str]:
-    """As in .dockerignore: `*` and `?` within one name, `**` over any; what is in a matching directory matches."""
-    expression = ""
-    for part in re.split(r"(\*\*/|\*\*|\*|\?)", text.strip("/")):
-        expression += {"**/": "(?:.*/)?", "**": ".*", "*": "[^/]*", "?": "[^/]"}.get(part, re.escape(part))
-    return re.compile(f"{expression}(?:/.*)?", re.DOTALL)

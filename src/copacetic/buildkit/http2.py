@@ -11,128 +11,26 @@ from __future__ import annotations
 
 import logging
 import time
-from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import suppress
 from threading import Condition, RLock, Thread, current_thread
 from typing import Any
 
+from copacetic.buildkit.http2stream import CANCEL, ConnectionLostError, Headers, Stream, decode_headers, tell_stream
 from copacetic.buildkit.stream import ByteStream
 from copacetic.errors import SolverError
 
 __all__ = ["CANCEL", "Connection", "ConnectionLostError", "Headers", "Stream"]
 
-Headers = Sequence[tuple[str, str]]
-
-CANCEL = 8
-"""The error code of a stream that one side has lost interest in."""
 _NO_ERROR = 0
 _STREAM_WINDOW = 4 << 20
 _CONNECTION_WINDOW = 32 << 20
-_ACKNOWLEDGE = 1 << 18
-"""Bytes that a reader takes before the peer hears of it."""
 _MAX_UNSENT = 1 << 20
 _MAX_STREAMS = 100
-_MAX_PIECES = 65_536
-"""Of data that wait on a stream: empty frames take no window, and memory all the same."""
 _READ = 1 << 18
 _FAREWELL = 1.0
 """Seconds that closing waits for the last frames to leave."""
 _logger = logging.getLogger(__name__)
-
-
-class ConnectionLostError(SolverError):
-    """The connection ended, or the peer broke the protocol."""
-
-
-class Stream:
-    """One request and its response. Every wait takes a limit in seconds; None waits for ever."""
-
-    def __init__(self, connection: Connection, number: int) -> None:
-        self.number = number
-        self.headers: Headers | None = None
-        self.trailers: Headers = ()
-        self.reset_code: int | None = None
-        self._connection = connection
-        self._pieces: deque[tuple[bytes, int]] = deque()
-        self._ended = False
-        self._taken = 0
-        self._changed = Condition(connection.lock)
-
-    def wait_headers(self, limit: float | None) -> Headers | None:
-        """Return the peer's first headers; None when the stream was reset instead. Raises `TimeoutError`."""
-        with self._changed:
-            self._wait(lambda: self.headers is not None or self.reset_code is not None, limit)
-            return self.headers
-
-    def read(self, limit: float | None) -> bytes:
-        """Return the next data; b"" at the end, see `trailers` and `reset_code` then. Raises `TimeoutError`."""
-        with self._changed:
-            self._wait(lambda: bool(self._pieces) or self._ended or self.reset_code is not None, limit)
-            if not self._pieces:
-                return b""
-            data, size = self._pieces.popleft()
-            self._taken += size
-            if self._taken >= _ACKNOWLEDGE or not self._pieces:
-                self._connection.acknowledge(self.number, self._taken, ended=self._ended)
-                self._taken = 0
-            return data
-
-    def send_headers(self, headers: Headers, *, end: bool = False) -> None:
-        self._connection.send_headers(self.number, headers, end=end)
-
-    def send(self, data: bytes, limit: float | None = None) -> None:
-        """Send data as the peer's windows allow. Raises `TimeoutError`, and `BrokenPipeError` on a reset stream."""
-        view, deadline = memoryview(data), None if limit is None else time.monotonic() + limit
-        while view:
-            with self._changed:
-                left = None if deadline is None else max(0.0, deadline - time.monotonic())
-                self._wait(lambda: self.reset_code is not None or self._connection.room(self.number) > 0, left)
-                if self.reset_code is not None:
-                    raise BrokenPipeError(f"the peer reset the stream with code {self.reset_code}")
-                size = min(len(view), self._connection.room(self.number))
-                self._connection.send_data(self.number, view[:size].tobytes())
-                view = view[size:]
-
-    def end(self) -> None:
-        """Say that no more data comes from here."""
-        with self._changed:
-            if self.reset_code is None:
-                self._connection.send_end(self.number)
-
-    def reset(self, code: int = CANCEL) -> None:
-        """Give the stream up, on both sides. Never raises and never waits."""
-        self._connection.reset(self.number, code)
-
-    def notify(self) -> None:
-        """Wake up whoever waits; the lock is held."""
-        self._changed.notify_all()
-
-    def arrived(self, data: bytes, size: int) -> None:
-        """Take data from the connection's reader; `size` counts the padding as well."""
-        self._pieces.append((data, size))
-        if len(self._pieces) > _MAX_PIECES:
-            raise ConnectionLostError("the builder sends more pieces of data than anyone can read")
-
-    def ended(self) -> None:
-        self._ended = True
-        self.headers = self.headers or ()
-
-    @property
-    def ended_cleanly(self) -> bool:
-        """Whether the peer has said that no more comes, and all of it was read."""
-        return self._ended and not self._pieces
-
-    @property
-    def unread(self) -> int:
-        return self._taken + sum(size for _, size in self._pieces)
-
-    def _wait(self, ready: Callable[[], bool], limit: float | None) -> None:
-        if not self._changed.wait_for(lambda: ready() or self._connection.failure is not None, limit):
-            raise TimeoutError
-        if not ready():
-            assert self._connection.failure is not None
-            raise self._connection.failure
 
 
 class Connection:
@@ -301,11 +199,11 @@ class Connection:
         if self._out:
             self._writable.notify_all()
 
-    def _fail(self, reason: str, *, at_once: bool = True) -> None:
+    def _fail(self, reason: str, *, hint: str | None = None, at_once: bool = True) -> None:
         with self.lock:
             if self.failure is not None:
                 return
-            self.failure = ConnectionLostError(reason)
+            self.failure = ConnectionLostError(reason, hint=hint)
             self._greeted.notify_all()
             self._writable.notify_all()
             for stream in self._streams.values():
@@ -328,6 +226,9 @@ class Connection:
             try:
                 if data:
                     self._stream.sendall(data)
+            except SolverError as error:
+                self._fail(str(error), hint=error.hint)
+                over = True
             except (OSError, ValueError) as error:
                 self._fail(_lost_because(self.name, error))
                 over = True
@@ -337,7 +238,7 @@ class Connection:
                 return
 
     def _read(self) -> None:
-        reason = f"{self.name} closed the connection"
+        reason, hint = f"{self.name} closed the connection", None
         try:
             while self.failure is None:
                 data = self._stream.recv(_READ)
@@ -348,8 +249,8 @@ class Connection:
                     for event in self._h2.receive_data(data):
                         self._handle(event)
                     self._flush()
-        except ConnectionLostError as error:
-            reason = str(error)
+        except SolverError as error:
+            reason, hint = str(error), error.hint
         except (OSError, ValueError) as error:
             reason = _lost_because(self.name, error)
         except Exception as error:  # whatever a hostile peer makes h2 raise
@@ -357,7 +258,7 @@ class Connection:
             reason = f"{self.name} doesn't speak HTTP/2 as it should: {str(error)[:200] or type(error).__name__}"
             with self.lock, suppress(Exception):
                 self._flush()
-        self._fail(reason)
+        self._fail(reason, hint=hint)
 
     def _handle(self, event: Any) -> None:
         kind = type(event).__name__
@@ -373,7 +274,7 @@ class Connection:
             for one in self._streams.values():
                 one.notify()
         elif number in self._streams:
-            _tell(self._streams[number], kind, event)
+            tell_stream(self._streams[number], kind, event)
         elif kind == "DataReceived":
             self.acknowledge(0, event.flow_controlled_length, ended=True)
 
@@ -381,7 +282,7 @@ class Connection:
         if self._accept is None:
             raise ConnectionLostError(f"{self.name} opens streams, which only a client may do")
         stream = self._streams[event.stream_id] = Stream(self, event.stream_id)
-        stream.headers = _decode(event.headers)
+        stream.headers = decode_headers(event.headers)
         Thread(target=self._serve, args=(stream,), name="copa-http2-call", daemon=True).start()
 
     def _serve(self, stream: Stream) -> None:
@@ -392,28 +293,6 @@ class Connection:
             _logger.debug("a call from %s broke off", self.name, exc_info=True)
         finally:
             stream.reset(_NO_ERROR)
-
-
-def _tell(stream: Stream, kind: str, event: Any) -> None:
-    """Pass on to a stream what happened to it."""
-    match kind:
-        case "ResponseReceived":
-            stream.headers = _decode(event.headers)
-        case "DataReceived":
-            stream.arrived(event.data, event.flow_controlled_length)
-        case "TrailersReceived":
-            stream.trailers = _decode(event.headers)
-        case "StreamEnded":
-            stream.ended()
-        case "StreamReset":
-            stream.reset_code = int(event.error_code)
-    stream.notify()
-
-
-def _decode(headers: Sequence[tuple[Any, Any]]) -> Headers:
-    return [
-        (bytes(name).decode("utf-8", "replace"), bytes(value).decode("utf-8", "replace")) for name, value in headers
-    ]
 
 
 def _lost_because(name: str, error: Exception) -> str:

@@ -125,7 +125,7 @@ class BuildkitSolver:
                     connection.wait_greeting(_GREETING)
                 except ConnectionLostError as error:
                     connection.close()
-                    raise BuilderUnreachableError(str(error)) from error
+                    raise BuilderUnreachableError(str(error), hint=error.hint) from error
                 except BaseException:
                     connection.close()
                     raise
@@ -161,7 +161,7 @@ class BuildkitSolver:
             try:
                 self._builder = self._interview(channel)
             except ConnectionLostError as error:
-                raise BuilderUnreachableError(str(error)) from error
+                raise BuilderUnreachableError(str(error), hint=error.hint) from error
             except RpcError as error:
                 kind = UnsupportedBuilderError if error.code == Code.UNIMPLEMENTED else BuilderUnreachableError
                 raise kind(f"{self._name}: {error}", hint="is that BuildKit? see `copa builders`") from error

@@ -13,11 +13,11 @@ class ByteStream(Protocol):
     """Both directions of a connection; `recv` and `sendall` are called from two threads at once."""
 
     def recv(self, size: int, /) -> bytes:
-        """Return some bytes, at least one; b"" is the end. Raises `OSError`."""
+        """Return some bytes, at least one; b"" is the end. Raises `OSError`, or `SolverError` with the reason."""
         ...
 
     def sendall(self, data: bytes, /) -> None:
-        """Send everything. Raises `OSError`."""
+        """Send everything. Raises as `recv` does."""
         ...
 
     def close(self) -> None:

@@ -13,7 +13,6 @@ from collections.abc import Sequence
 
 from copacetic.errors import CopaError
 
-EXIT_INTERRUPTED = 130
 EXIT_BROKEN_PIPE = 141
 
 
@@ -21,6 +20,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code; nothing escapes but defects under `--debug`."""
     import click
 
+    from copacetic.cli.ending import EXIT_INTERRUPTED, EndedEarlyError, stop_timer
     from copacetic.cli.environment import configuration
     from copacetic.cli.root import copa
 
@@ -30,6 +30,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         result = copa.main(args=arguments, prog_name="copa", standalone_mode=False, default_map=defaults)
     except click.exceptions.Exit as exit_:
         return exit_.exit_code
+    except EndedEarlyError as ending:
+        stop_timer()
+        ending.show()
+        return ending.exit_code
     except (click.exceptions.Abort, KeyboardInterrupt):
         _say("interrupted; nothing was published")
         return EXIT_INTERRUPTED
@@ -58,7 +62,11 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def run() -> None:
     """The entry point of the installed program."""
-    sys.exit(main())
+    from copacetic.cli.ending import watch_signals
+
+    with watch_signals():
+        code = main()
+    sys.exit(code)
 
 
 def _fail(message: str, hint: str | None) -> None:

@@ -81,7 +81,8 @@ def configuration(environment: Mapping[str, str]) -> Mapping[str, Any]:
     """
     Read the configuration file: `COPA_CONFIG` (empty: none), else `$XDG_CONFIG_HOME/copacetic/config.toml`.
 
-    A table per command, keys as the flags: `[patch]` `ignore-errors = true`. Raises `UsageError`.
+    A table per command, keys as the flags: `[patch]` `ignore-errors = true`. Raises `UsageError`; the keys are
+    checked by the commands.
     """
     named = environment.get("COPA_CONFIG")
     path = (
@@ -95,8 +96,4 @@ def configuration(environment: Mapping[str, str]) -> Mapping[str, Any]:
         raise UsageError(
             f"can't use the configuration {path}: {error}", hint="mend it, or set COPA_CONFIG= to none"
         ) from error
-    return {
-        command: {key.replace("-", "_"): value for key, value in table.items()}
-        for command, table in document.items()
-        if isinstance(table, dict)
-    }
+    return document

@@ -94,10 +94,10 @@ REGISTRY = (
     option("--mirror", type=Replacement(), multiple=True, help="Read PREFIX=MIRROR from a mirror first."),
 )
 REPOSITORY = (
-    option("--repository", multiple=True, help="A repository, as sources.list has it, instead of the image's own."),
+    option("--repository", multiple=True, help="A repository, spelled as in the image, instead of the image's own."),
     option("--keyring", type=_PATH, multiple=True, help="Keys to trust besides the image's."),
     option("--repository-mirror", type=Replacement(), multiple=True, help="Replace the beginning of addresses."),
-    option("--allow-expired-repository", is_flag=True, help="Accept a Release file past its date."),
+    option("--allow-expired-repository", is_flag=True, help="Accept a Release file, or its key, past its date."),
     option("--allow-unsigned-repository", is_flag=True, help="Accept repositories without a valid signature."),
     option("--no-host-repositories", is_flag=True, help="Never use this machine's repositories and keys."),
 )
@@ -108,10 +108,12 @@ PATCHING = (
     option("--ignore-errors", is_flag=True, help="Go on with what can be fixed."),
     option("--pkg-types", type=CommaList(), default="os", show_default=True, help="os, library."),
     option(
-        "--strategy", type=click.Choice(("auto", "unpack")), default="auto", help="How updates are applied.  [auto]"
+        "--strategy",
+        type=click.Choice(("auto", "unpack", "exec")),
+        default="auto",
+        help="How updates are applied.  [auto]",
     ),
     option("--library-patch-level", type=click.Choice(("patch", "minor", "major")), help="Not supported yet."),
-    option("-a", "--addr", help="Accepted and ignored: no BuildKit is needed."),
     option("-l", "--loader", help="Accepted and ignored: see --to."),
 )
 
@@ -130,6 +132,7 @@ def apply(*groups: tuple[Callable[[Any], Any], ...]) -> Callable[[F], F]:
 def make_settings(values: Mapping[str, Any]) -> Settings:
     """Turn flags and environment into the library's settings."""
     from copacetic.api import Settings
+    from copacetic.cli.builder import make_builder_settings, names_worker, repository_keys, select_tooling
     from copacetic.cli.environment import auth_files, cache_folder, certs_dirs, proxies, registries_conf
     from copacetic.http import HttpSettings
     from copacetic.oci.registryconfig import RegistrySettings
@@ -152,13 +155,15 @@ def make_settings(values: Mapping[str, Any]) -> Settings:
         credentials=_credentials(values["creds"]),
         repository=RepositorySettings(
             definitions=tuple(values.get("repository", ())),
-            keyrings=tuple(values.get("keyring", ())),
+            keyrings=(*values.get("keyring", ()), *repository_keys(values)),
             mirrors=tuple(values.get("repository_mirror", ())),
             host_root=None if values.get("no_host_repositories") else Path("/"),
             allow_expired=values.get("allow_expired_repository", False),
             allow_unsigned=values.get("allow_unsigned_repository", False),
         ),
         jobs=values["jobs"],
+        builder=None if "addr" not in values or names_worker(values) else make_builder_settings(values),
+        tooling_image=select_tooling(values),
     )
 
 
@@ -189,18 +194,7 @@ def make_console(values: Mapping[str, Any]) -> Console:
         logging.basicConfig(format="debug: %(name)s: %(message)s")
         logging.getLogger("copacetic").setLevel(logging.DEBUG)
     if values["timeout"]:
-        _start_timer(values["timeout"])
+        from copacetic.cli.ending import start_timer
+
+        start_timer(values["timeout"])
     return Console(mode=mode, color=color, plain=plain)
-
-
-def _start_timer(seconds: float) -> None:
-    """End the run with a reason when its time is over; SIGALRM interrupts whatever the main thread waits for."""
-    import signal
-
-    from copacetic.errors import CopaError
-
-    def expired(_number: int, _frame: object) -> None:
-        raise CopaError(f"not finished after {seconds:.0f} s; nothing was published", hint="raise --timeout")
-
-    signal.signal(signal.SIGALRM, expired)
-    signal.setitimer(signal.ITIMER_REAL, seconds)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from copacetic.cli.builder import EXECUTION
 from copacetic.cli.options import COMMON, PATCHING, REGISTRY, REPOSITORY, apply, make_console, make_settings, option
 from copacetic.cli.request import make_request
 
@@ -38,6 +39,7 @@ FORMATS = ("json", "openvex")
         option("--digestfile", type=click.Path(path_type=Path), help="Write the result's digest to a file."),
         option("--exit-code-no-change", type=click.IntRange(0, 255), default=0, help="When nothing was to do.  [0]"),
     ),
+    EXECUTION,
     REPOSITORY,
     REGISTRY,
     COMMON,
@@ -51,17 +53,21 @@ def patch(ctx: click.Context, /, **values: Any) -> int:
     there was nothing to do it prints nothing and writes no image.
     """
     from copacetic.api import patch as patch_image
-    from copacetic.cli.outputs import check_outputs, write_outputs
+    from copacetic.cli import ending
+    from copacetic.cli.outputs import check_file, check_outputs, write_file, write_outputs
 
     outputs = check_outputs(values["output"], values["format_"])
+    if values["digestfile"] is not None:
+        check_file(values["digestfile"])
     console = make_console(values)
     with console:
         outcome = patch_image(make_request(values, console), settings=make_settings(values), progress=console)
+    ending.published = outcome.reference
     console.show_outcome(outcome)
     write_outputs(outcome, outputs)
     _report_to_ci(outcome)
     if outcome.digest is not None and values["digestfile"] is not None:
-        values["digestfile"].write_text(f"{outcome.digest}\n")
+        write_file(values["digestfile"], f"{outcome.digest}\n".encode())
     if not outcome.changed:
         return int(values["exit_code_no_change"])
     if not any(path == "-" for _, path in outputs):
@@ -72,9 +78,10 @@ def patch(ctx: click.Context, /, **values: Any) -> int:
 def _report_to_ci(outcome: Outcome) -> None:
     """Give GitHub's runner what later steps need."""
     output = os.environ.get("GITHUB_OUTPUT")
-    if output and outcome.changed:
+    if output:
+        lines = f"image={outcome.reference}\ndigest={outcome.digest}\n" if outcome.changed else ""
         with Path(output).open("a", encoding="utf-8") as file:
-            file.write(f"image={outcome.reference}\ndigest={outcome.digest}\n")
+            file.write(f"changed={str(outcome.changed).lower()}\n{lines}")
     summary = os.environ.get("GITHUB_STEP_SUMMARY")
     if summary:
         from copacetic.tables import outcome_markdown

@@ -24,9 +24,8 @@ def make_request(values: Mapping[str, Any], console: Console) -> PatchRequest:
         raise UsageError(f"--pkg-types has {', '.join(sorted(types)) or 'nothing'}", hint="use os, or os,library")
     if "library" in types or values["library_patch_level"]:
         raise UsageError("application packages are not supported yet", hint="leave --pkg-types at os")
-    for flag, reason in (("addr", "no BuildKit is needed"), ("loader", "write to --to instead")):
-        if values[flag]:
-            console.note(f"--{flag} is ignored: {reason}")
+    if values["loader"]:
+        console.note("--loader is ignored: write to --to instead")
     return PatchRequest(
         image=values["image"],
         reports=tuple(values["report"]),

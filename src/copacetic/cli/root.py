@@ -4,7 +4,9 @@
 from __future__ import annotations
 
 import difflib
+from collections.abc import Mapping
 from importlib import import_module
+from typing import Any
 
 import click
 
@@ -14,8 +16,10 @@ COMMANDS = {
     "patch": ("copacetic.cli.patch:patch", "Patch an image, prove the result, and publish it."),
     "plan": ("copacetic.cli.plan:plan", "Show what patching would change, and why."),
     "inspect": ("copacetic.cli.inspect:inspect", "Show what is installed, and which layer it came with."),
+    "builders": ("copacetic.cli.builders:builders", "Show which builders there are, and what is wrong with them."),
     "cache": ("copacetic.cli.cache:cache", "Look at the cache, or make it smaller."),
     "version": ("copacetic.cli.version:version", "Print the version."),
+    "help": ("copacetic.cli.help:help_", "Show a command's flags."),
     "completion": ("copacetic.cli.completion:completion", "Print a shell's completion script."),
 }
 
@@ -27,7 +31,25 @@ EXIT_CODES = (
     (4, "a requested fix can't be delivered; nothing was published"),
     (5, "the result is not what was planned; nothing was published"),
     (130, "interrupted"),
+    (143, "terminated"),
 )
+
+
+def _defaults(configuration: Mapping[str, Any], name: str, command: click.Command) -> Mapping[str, Any]:
+    """Return a command's part of the configuration by the names that click knows. Raises `click.UsageError`."""
+    unknown = sorted(key for key in configuration if key not in COMMANDS)
+    if unknown:
+        raise click.UsageError(f"the configuration has {unknown[0][:80]!r}, which is no command")
+    table = configuration.get(name, {})
+    if not isinstance(table, dict):
+        raise click.UsageError(f"the configuration's {name!r} is no table")
+    flags = {option: param.name for param in command.params for option in (*param.opts, *param.secondary_opts)}
+    for key in table:
+        if f"--{key}" not in flags:
+            close = difflib.get_close_matches(f"--{key}", flags, n=1)
+            guess = f"; did you mean {close[0].lstrip('-')!r}?" if close else ""
+            raise click.UsageError(f"the configuration's [{name}] has {key[:80]!r}, which is no flag{guess}")
+    return {str(flags[f"--{key}"]): value for key, value in table.items()}
 
 
 class _Lazy(click.Group):
@@ -51,7 +73,10 @@ class _Lazy(click.Group):
             close = difflib.get_close_matches(args[0], COMMANDS, n=1)
             guess = f" Did you mean {close[0]!r}?" if close else ""
             raise click.UsageError(f"No such command {args[0][:80]!r}.{guess}", ctx)
-        return super().resolve_command(ctx, args)
+        name, command, rest = super().resolve_command(ctx, args)
+        if ctx.default_map and name and command and not isinstance(command, click.Group):
+            ctx.default_map = {**ctx.default_map, name: _defaults(ctx.default_map, name, command)}
+        return name, command, rest
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):

@@ -11,9 +11,9 @@ Importing this loads no HTTP library; the first request does.
 
 from __future__ import annotations
 
-from copacetic.http.client import HttpClient
+from copacetic.http.client import HttpClient, RefusedError
 from copacetic.http.response import Response
 from copacetic.http.resume import ResumedBody
 from copacetic.http.settings import HttpSettings, TlsSettings
 
-__all__ = ["HttpClient", "HttpSettings", "Response", "ResumedBody", "TlsSettings"]
+__all__ = ["HttpClient", "HttpSettings", "RefusedError", "Response", "ResumedBody", "TlsSettings"]

@@ -45,8 +45,11 @@ class _Request:
         return self.body is None or isinstance(self.body, bytes)
 
 
-class _RefusedError(Exception):
+class RefusedError(Exception):
+    """The answer to a download is another one than the file."""
+
     def __init__(self, status: int) -> None:
+        super().__init__(f"status {status}")
         self.status = status
 
 
@@ -151,6 +154,30 @@ class HttpClient:
             raise _NoAnswerError(error) from error
         return Response(raw, request.url)
 
+    def stream(
+        self,
+        url: str,
+        *,
+        size: int,
+        headers: Mapping[str, str] | None = None,
+        tls: TlsSettings | None = None,
+    ) -> ResumedBody:
+        """
+        Fetch exactly `size` bytes as a stream, resuming broken transfers with Range.
+
+        Raises `RefusedError` when the final status isn't 200, `UnreachableError` when the server gives up, and
+        while reading also `IntegrityError`, when it sends more or less.
+        """
+
+        def reopen(more: Mapping[str, str]) -> Response:
+            response = self.open("GET", url, headers={**(headers or {}), **more}, tls=tls)
+            if response.status not in ((200, 206) if "Range" in more else (200,)):
+                response.discard()
+                raise RefusedError(response.status)
+            return response
+
+        return ResumedBody(reopen({}), reopen, size=size, breaks=self.settings.retries, pause=self.pause)
+
     def download(
         self,
         url: str,
@@ -162,25 +189,13 @@ class HttpClient:
         advance: Callable[[int], None] | None = None,
     ) -> int:
         """
-        Fetch exactly `size` bytes into a file, resuming broken transfers with Range, and return the final
-        status: 200 when it is complete, otherwise that of the refusal (the file is then not meaningful).
-
-        Raises `IntegrityError` when the server sends more or less, `UnreachableError` when it gives up, and
-        `StorageError` when the file can't be written.
+        Stream into a file, and return the final status: 200 when it is complete, otherwise that of the refusal (the
+        file is then not meaningful). Raises as `stream` does, and `StorageError` when the file can't be written.
         """
-
-        def reopen(more: Mapping[str, str]) -> Response:
-            response = self.open("GET", url, headers={**(headers or {}), **more}, tls=tls)
-            if response.status not in ((200, 206) if "Range" in more else (200,)):
-                response.discard()
-                raise _RefusedError(response.status)
-            return response
-
         try:
-            body = ResumedBody(reopen({}), reopen, size=size, breaks=self.settings.retries, pause=self.pause)
-            with body:
+            with self.stream(url, size=size, headers=headers, tls=tls) as body:
                 _write(body, path, advance or (lambda _: None))
-        except _RefusedError as refused:
+        except RefusedError as refused:
             return refused.status
         return 200
 

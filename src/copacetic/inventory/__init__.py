@@ -41,6 +41,16 @@ class PackageDatabase(Protocol):
         """The architecture of packages that name none, in the package manager's spelling."""
         ...
 
+    @property
+    def checksum_algorithm(self) -> str:
+        """That of most files' `checksums`, as `hashlib` calls it."""
+        ...
+
+    @property
+    def version_scheme(self) -> str:
+        """The key in `version.SCHEMES` of the order in which this image's package manager has versions."""
+        ...
+
     @classmethod
     def detect(cls, fs: ImageFilesystem) -> PackageDatabase | None:
         """Open the image's database of this kind, or return None. Raises `InventoryError` when it is broken."""
@@ -64,8 +74,21 @@ class PackageDatabase(Protocol):
     def checksums(self, package: InstalledPackage) -> Mapping[str, tuple[str, str]]:
         """
         Return what the database says about the content of the package's files: path → (algorithm of `hashlib`,
-        lower-case hexadecimal digest). Configuration files, which a user may change, are left out.
+        lower-case hexadecimal digest, which may be cut to its first digits). Paths are where the files are, wherever
+        something has put them. Configuration files, which a user may change, are left out, and so is what the image's
+        own settings keep out of it.
         """
+        ...
+
+    def assumed(self) -> tuple[InstalledPackage, ...]:
+        """
+        Return packages whose files are in the image though the database in effect doesn't list them: they count for
+        dependencies, and are never changed.
+        """
+        ...
+
+    def notes(self) -> tuple[str, ...]:
+        """Return what a user should know about the database itself, as sentences."""
         ...
 
     def broken_dependencies(self) -> frozenset[str]:
@@ -73,7 +96,7 @@ class PackageDatabase(Protocol):
         ...
 
 
-DATABASES: tuple[str, ...] = ("copacetic.inventory.dpkg:DpkgDatabase",)
+DATABASES: tuple[str, ...] = ("copacetic.inventory.dpkg:DpkgDatabase", "copacetic.inventory.apk:ApkDatabase")
 
 
 def detect_database(fs: ImageFilesystem) -> PackageDatabase | None:

@@ -8,6 +8,7 @@ Layouts and archives share this. A copy is complete and has its descriptor's dig
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import os
 import secrets
@@ -22,13 +23,22 @@ from copacetic.oci.transport import ByteStream
 CHUNK = 1 << 20
 
 
+_HINT = "check the path, and the disk that it is on"
+_HINTS = {
+    errno.ENOSPC: "free some space on that disk, or choose another place",
+    errno.ENOENT: "make the folder first",
+    errno.EACCES: "choose a place that you may write to",
+    errno.EROFS: "choose a place that you may write to",
+}
+
+
 @contextlib.contextmanager
 def storage_errors(what: str) -> Iterator[None]:
     """Turn the system's refusals (disk full, no permission) into errors that say what was being done."""
     try:
         yield
     except OSError as error:
-        raise StorageError(f"{what}: {error.strerror or error}") from error
+        raise StorageError(f"{what}: {error.strerror or error}", hint=_HINTS.get(error.errno or 0, _HINT)) from error
 
 
 class Window:

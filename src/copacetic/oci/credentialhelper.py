@@ -8,10 +8,13 @@ a shell, for a limited time, and no more than a limited output of it is read.
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
 import re
+import select
 import subprocess
-import threading
+import time
 
 from copacetic.errors import AuthenticationError
 
@@ -57,30 +60,39 @@ def _exchange(process: subprocess.Popen[bytes], server: str, time_limit: float) 
     """Return what the process writes, up to the limit; None when it takes too long, and is killed."""
     assert process.stdin is not None
     assert process.stdout is not None
-    output: list[bytes] = []
-    reader = threading.Thread(
-        target=lambda stream: output.append(stream.read(OUTPUT_LIMIT + 1)), args=(process.stdout,), daemon=True
-    )
-    reader.start()
+    deadline = time.monotonic() + time_limit
     try:
-        try:
+        with contextlib.suppress(BrokenPipeError):  # it didn't want to know; its answer tells
             process.stdin.write(server.encode())
             process.stdin.close()
-        except BrokenPipeError:
-            pass  # it didn't want to know; its answer tells
-        reader.join(time_limit)
-        if reader.is_alive() or len(output[0]) > OUTPUT_LIMIT:
-            return output[0] if output else None
-        process.wait(time_limit)
+        output = _read(process.stdout.fileno(), deadline)
+        if output is not None and len(output) <= OUTPUT_LIMIT:
+            process.wait(max(0.0, deadline - time.monotonic()))
     except subprocess.TimeoutExpired:
         return None
     finally:
         process.kill()
         process.wait()
-        reader.join(1.0)  # a grandchild may hold the pipe open; that thread then stays behind
-        if not reader.is_alive():
-            process.stdout.close()
-    return output[0]
+        # A grandchild may hold the other end open; ours is closed in any case.
+        process.stdout.close()
+        with contextlib.suppress(BrokenPipeError):
+            process.stdin.close()
+    return output
+
+
+def _read(descriptor: int, deadline: float) -> bytes | None:
+    """Read to the end, or a little more than the limit; None when the time is over first."""
+    output = bytearray()
+    waiting = select.poll()
+    waiting.register(descriptor, select.POLLIN)
+    while len(output) <= OUTPUT_LIMIT:
+        if not waiting.poll(max(0.0, deadline - time.monotonic()) * 1_000):
+            return None
+        data = os.read(descriptor, 1 << 16)
+        if not data:
+            break
+        output += data
+    return bytes(output)
 
 
 def _parse(output: bytes, where: str) -> tuple[str, str] | None:

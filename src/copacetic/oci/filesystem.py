@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 
 class FileType(Enum):
@@ -89,3 +89,22 @@ class ImageFilesystem(Protocol):
     def layer_of(self, path: str) -> int | None:
         """Return the position of the layer whose entry is seen at a canonical path, 0 being the lowest."""
         ...
+
+
+@runtime_checkable
+class LayeredView(Protocol):
+    """What a view that knows the image's layers can tell besides."""
+
+    def hidden_versions(self, path: str, *, limit: int) -> tuple[bytes, ...]:
+        """
+        Return what regular files at exactly this path have in layers below the one that is seen there (in all, when
+        nothing is), the lowest first; nothing is followed, and whiteouts in between don't count.
+
+        Raises `ImageError` when one has more than `limit` bytes.
+        """
+        ...
+
+
+def hidden_versions(fs: ImageFilesystem, path: str, *, limit: int) -> tuple[bytes, ...]:
+    """Ask a view for the older versions of a file; one that knows no layers has none."""
+    return fs.hidden_versions(path, limit=limit) if isinstance(fs, LayeredView) else ()

@@ -10,15 +10,21 @@ one after the other into one tree gives, which is how containerd and umoci do it
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 from copacetic.errors import CorruptLayerError, HostileLayerError, ImageError
-from copacetic.oci.filesystem import Entry, FileType, ImageFilesystem
+from copacetic.oci.filesystem import Entry, FileType, ImageFilesystem, LayeredView, hidden_versions
 from copacetic.oci.layerindex import LayerIndex, Row, unpack_text
 
 MAX_LINKS = 40
-ContentLoader = Callable[[int, str, Row], bytes]
-"""Fetches a file that no index kept: position of the layer, path in it, row."""
+_HIDDEN = "\0"
+"""Marks an element of a read set as the older versions of a path; no path has it."""
+_HIDDEN_LIMIT = 1 << 30
+ContentLoader = Callable[[int, Mapping[str, Row]], Iterator[tuple[str, Iterable[bytes | memoryview]]]]
+"""
+Fetches files that no index kept, in one pass over the layer at a position: yields the path of each in it with its
+content, to be taken before the next is asked for.
+"""
 
 _TYPES = {
     "0": FileType.FILE,
@@ -64,6 +70,8 @@ class LayeredFilesystem:
     def __init__(self, indexes: Sequence[LayerIndex], loader: ContentLoader) -> None:
         self._indexes = tuple(indexes)
         self._loader = loader
+        self._loaded: dict[tuple[int, str], bytes] = {}
+        """What was read of layers: rare, so it is remembered."""
         self._nodes: dict[str, _Node] = {"": _Node(_IMPLICIT, None, (0, ""))}
         self._children: dict[str, set[str]] | None = None
         for position, index in enumerate(self._indexes):
@@ -77,8 +85,8 @@ class LayeredFilesystem:
         """Return this view with one layer more, whose content `loader` gives."""
         top = len(self._indexes)
 
-        def load(position: int, path: str, row: Row) -> bytes:
-            return (loader if position == top else self._loader)(position, path, row)
+        def load(position: int, rows: Mapping[str, Row]) -> Iterator[tuple[str, Iterable[bytes | memoryview]]]:
+            return (loader if position == top else self._loader)(position, rows)
 
         return LayeredFilesystem((*self._indexes, index), load)
 
@@ -124,8 +132,29 @@ class LayeredFilesystem:
         if node.row.size > limit:
             raise ImageError(f"{path} has {node.row.size} bytes, the limit is {limit}")
         layer, origin = node.origin
-        kept = self._indexes[layer].contents.get(origin)
-        return kept if kept is not None else self._loader(layer, origin, node.row)
+        return self._content(layer, origin, node.row)
+
+    def digest(self, paths: Iterable[str], algorithm: str) -> Mapping[str, str]:
+        """
+        Return the digests of regular files by their canonical paths, in hexadecimal; every layer is read at most once.
+
+        `algorithm` is one of `hashlib`'s.
+        """
+        wanted: dict[int, dict[str, Row]] = {}
+        names: dict[tuple[int, str], list[str]] = {}
+        for path in paths:
+            node = self._nodes[path]
+            layer, origin = node.origin
+            wanted.setdefault(layer, {})[origin] = node.row
+            names.setdefault((layer, origin), []).append(path)
+        found: dict[str, str] = {}
+        for layer, rows in wanted.items():
+            for origin, pieces in self._loader(layer, rows):
+                hasher = hashlib.new(algorithm, usedforsecurity=False)
+                for piece in pieces:
+                    hasher.update(piece)
+                found.update(dict.fromkeys(names[layer, origin], hasher.hexdigest()))
+        return found
 
     def iterdir(self, path: str) -> tuple[str, ...]:
         canonical = self.resolve(path)
@@ -148,6 +177,27 @@ class LayeredFilesystem:
     def layer_of(self, path: str) -> int | None:
         node = self._nodes.get(path)
         return None if node is None else node.layer
+
+    def hidden_versions(self, path: str, *, limit: int) -> tuple[bytes, ...]:
+        """See `LayeredView.hidden_versions`."""
+        top = self.layer_of(self.resolve(path))
+        found = []
+        for position, index in enumerate(self._indexes[:top]):
+            row = next((row for row in index.rows if row.path == path and row.type == "0"), None)
+            if row is None:
+                continue
+            if row.size > limit:
+                raise ImageError(f"{path} of layer {position} has {row.size} bytes, the limit is {limit}")
+            found.append(self._content(position, path, row))
+        return tuple(found)
+
+    def _content(self, layer: int, path: str, row: Row) -> bytes:
+        kept = self._indexes[layer].contents.get(path, self._loaded.get((layer, path)))
+        if kept is None:
+            for _, pieces in self._loader(layer, {path: row}):
+                kept = self._loaded[layer, path] = b"".join(pieces)
+        assert kept is not None
+        return kept
 
     def _find(self, path: str, *, follow: bool) -> _Node | None:
         node = self._nodes.get(path)
@@ -259,7 +309,10 @@ class RecordingFilesystem:
         self._reads: set[str] = set()
 
     def reads(self) -> frozenset[str]:
-        """Return the paths that were looked up or read, and, with a trailing slash, listed directories."""
+        """
+        Return the paths that were looked up or read, with a trailing slash those of listed directories, and with a
+        trailing NUL those of which older versions were asked for.
+        """
         return frozenset(self._reads)
 
     def lookup(self, path: str, *, follow: bool = True) -> Entry | None:
@@ -289,9 +342,16 @@ class RecordingFilesystem:
     def layer_of(self, path: str) -> int | None:
         return self._fs.layer_of(path)
 
+    def hidden_versions(self, path: str, *, limit: int) -> tuple[bytes, ...]:
+        self._reads.add(f"{path}{_HIDDEN}")
+        return hidden_versions(self._fs, path, limit=limit)
+
 
 def state_of(fs: ImageFilesystem, path: str) -> bytes:
     """Digest all that an image says about one element of a read set: where it is, what it is, what it holds."""
+    if path.endswith(_HIDDEN):
+        versions = hidden_versions(fs, path.removesuffix(_HIDDEN), limit=_HIDDEN_LIMIT)
+        return hashlib.sha256(repr((path, versions)).encode()).digest()
     if path.endswith("/"):
         parts: list[object] = [path, fs.resolve(path), fs.iterdir(path)]
     else:
@@ -311,3 +371,4 @@ def state_of(fs: ImageFilesystem, path: str) -> bytes:
 
 _: type[ImageFilesystem] = LayeredFilesystem
 _recording: type[ImageFilesystem] = RecordingFilesystem
+_layered_views: tuple[type[LayeredView], ...] = (LayeredFilesystem, RecordingFilesystem)

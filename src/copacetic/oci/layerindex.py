@@ -2,33 +2,23 @@
 """
 One layer, streamed once: what is in it, without unpacking anything.
 
-The compressed bytes must have the layer's digest and size, the plain ones its diff_id. Of every file the SHA-256 is
-taken; the bytes of those that a `PathSelector` names are kept.
+Of every file the SHA-256 is taken; the bytes of those that a `PathSelector` names are kept.
 """
 
 from __future__ import annotations
 
 import hashlib
-import queue
-import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import Any
 
 import msgspec
 
-from copacetic.compression import DecompressedReader, DecompressionError, DecompressionLimitError
-from copacetic.errors import CorruptLayerError, HostileLayerError, IntegrityError
 from copacetic.oci.descriptor import Descriptor, Digest
-from copacetic.oci.tarstream import HostileTarError, TarEntry, TarError, TarReader
+from copacetic.oci.layerstream import stream_layer
+from copacetic.oci.tarstream import TarEntry, TarReader
 from copacetic.oci.transport import ByteStream
 
-MAX_LAYER_SIZE = 256 * 1024**3
-MAX_RATIO = 1_000
-"""Plain bytes for each compressed one, beyond which a layer is a bomb; honest layers stay below 100."""
-RATIO_FLOOR = 1024**3
-"""Plain bytes that any layer may have, whatever the ratio."""
-_CHUNK = 1 << 20
 _WHITEOUT = ".wh."
 _OPAQUE = ".wh..wh..opq"
 
@@ -56,8 +46,8 @@ class PathSelector:
 KEEP = PathSelector(
     prefixes=(
         "etc/",
-        "lib/apk/db/",
-        "usr/lib/apk/db/",
+        "lib/apk/",
+        "usr/lib/apk/",
         "usr/local/share/ca-certificates/",
         "usr/share/ca-certificates/",
         "usr/share/keyrings/",
@@ -127,150 +117,6 @@ def _encodable(text: str) -> bool:
     except UnicodeEncodeError:
         return False
     return True
-
-
-class _Pump:
-    """Fetches, hashes and decompresses in a thread of its own; `read` gives the plain bytes."""
-
-    def __init__(self, stream: ByteStream, descriptor: Descriptor, diff_id: Digest | None) -> None:
-        self._stream = stream
-        self._descriptor = descriptor
-        self._compressed = descriptor.digest.hasher()
-        self._plain = diff_id.hasher() if diff_id else hashlib.sha256()
-        self._diff_id = diff_id
-        self._received = 0
-        self.size = 0
-        self._queue: queue.Queue[bytes | BaseException | None] = queue.Queue(maxsize=8)
-        self._stopped = threading.Event()
-        self.advance: Callable[[int], None] = lambda _amount: None
-        self._thread = threading.Thread(target=self._run, daemon=True)
-
-    def __enter__(self) -> Self:
-        self._thread.start()
-        return self
-
-    def __exit__(self, *exc: object) -> None:
-        self._stopped.set()
-        while self._thread.is_alive():
-            try:
-                self._queue.get(timeout=0.01)
-            except queue.Empty:
-                continue
-        self._thread.join()
-
-    def read(self, _size: int, /) -> bytes:
-        item = self._queue.get()
-        if isinstance(item, BaseException):
-            raise item
-        return item or b""
-
-    def _run(self) -> None:
-        end: BaseException | None = None
-        try:
-            limit = min(MAX_LAYER_SIZE, max(RATIO_FLOOR, self._descriptor.size * MAX_RATIO))
-            reader = DecompressedReader(_Counted(self), limit=limit)
-            while not self._stopped.is_set() and (part := reader.read(_CHUNK)):
-                self._plain.update(part)
-                self.size += len(part)
-                self._queue.put(part)
-            if not self._stopped.is_set():
-                self._check()
-        except DecompressionLimitError as error:
-            end = error
-        except DecompressionError as error:
-            end = self._blame(error)
-        except BaseException as error:  # noqa: BLE001 - handed over to the thread that reads
-            end = error
-        if not self._stopped.is_set():
-            self._queue.put(end)
-
-    def fetch(self, size: int) -> bytes:
-        part = self._stream.read(size)
-        self._received += len(part)
-        if self._received > self._descriptor.size:
-            raise IntegrityError(f"the layer {self._descriptor.digest} has more than its {self._descriptor.size} bytes")
-        self._compressed.update(part)
-        self.advance(len(part))
-        return part
-
-    def _blame(self, error: DecompressionError) -> Exception:
-        """A broken stream is the sender's fault when its bytes are not the promised ones."""
-        try:
-            while self.fetch(_CHUNK):
-                pass
-        except Exception as other:  # noqa: BLE001 - handed over, too
-            return other
-        digest = self._descriptor.digest
-        if self._compressed.hexdigest() == digest.encoded:
-            return error
-        return IntegrityError(f"the layer {digest} has another content: sha256:{self._compressed.hexdigest()}")
-
-    def _check(self) -> None:
-        digest = self._descriptor.digest
-        while self.fetch(_CHUNK):
-            pass
-        if self._received != self._descriptor.size:
-            raise IntegrityError(f"the layer {digest} has {self._received} bytes instead of {self._descriptor.size}")
-        if self._compressed.hexdigest() != digest.encoded:
-            raise IntegrityError(f"the layer {digest} has another content: sha256:{self._compressed.hexdigest()}")
-        if self._diff_id is not None and self._plain.hexdigest() != self._diff_id.encoded:
-            raise CorruptLayerError(f"the layer {digest} is not the {self._diff_id} that the config promises")
-
-    @property
-    def plain_digest(self) -> str:
-        return f"sha256:{self._plain.hexdigest()}" if self._diff_id is None else str(self._diff_id)
-
-
-class _Counted:
-    def __init__(self, pump: _Pump) -> None:
-        self.read = pump.fetch
-
-
-def _translate(error: ValueError, digest: Digest) -> CorruptLayerError | HostileLayerError:
-    kind = HostileLayerError if isinstance(error, HostileTarError | DecompressionLimitError) else CorruptLayerError
-    return kind(f"the layer {digest} is unusable: {error}")
-
-
-class _LayerReader(TarReader):
-    """A reader whose content fails with an error about the layer, wherever it is consumed."""
-
-    def __init__(self, stream: _Pump, digest: Digest) -> None:
-        super().__init__(stream)
-        self._digest = digest
-
-    def content(self) -> Iterator[memoryview]:
-        try:
-            yield from super().content()
-        except (TarError, DecompressionError) as error:
-            raise _translate(error, self._digest) from error
-
-
-def stream_layer(
-    stream: ByteStream,
-    descriptor: Descriptor,
-    diff_id: Digest | None,
-    *,
-    advance: Callable[[int], None] | None = None,
-    finish: Callable[[str, int], None] | None = None,
-) -> Iterator[tuple[TarEntry, TarReader]]:
-    """
-    Yield a layer's entries with the reader that gives their content; the last step checks all digests.
-
-    `finish` gets the diff_id and the plain size. Raises `IntegrityError` when the bytes are others than the
-    descriptor's, `CorruptLayerError` or `HostileLayerError` for what they hold.
-    """
-    with _Pump(stream, descriptor, diff_id) as pump:
-        if advance is not None:
-            pump.advance = advance
-        reader = _LayerReader(pump, descriptor.digest)
-        try:
-            for entry in reader:
-                yield entry, reader
-            reader.drain()
-        except (TarError, DecompressionError) as error:
-            raise _translate(error, descriptor.digest) from error
-        if finish is not None:
-            finish(pump.plain_digest, pump.size)
 
 
 def scan_layer(

@@ -3,16 +3,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 import msgspec
 
 from copacetic.cache import Bucket, Cache
-from copacetic.errors import CorruptLayerError
 from copacetic.oci.descriptor import Descriptor, Digest
 from copacetic.oci.layered import LayeredFilesystem
-from copacetic.oci.layerindex import KEEP, LayerIndex, PathSelector, Row, scan_layer, stream_layer
+from copacetic.oci.layerindex import KEEP, LayerIndex, PathSelector, Row, scan_layer
+from copacetic.oci.layerstream import extract_files
 from copacetic.oci.transport import Source
 from copacetic.progress import Progress
 
@@ -78,25 +78,13 @@ class LayerStore:
 
 
 class _Loader:
-    """Reads files that no index kept by streaming their layer again; rare, so what was read is remembered."""
+    """Reads files that no index kept by streaming their layer again."""
 
     def __init__(self, source: Source, layers: Sequence[Descriptor]) -> None:
         self._source = source
         self._layers = layers
-        self._read: dict[tuple[int, str], bytes] = {}
 
-    def __call__(self, position: int, path: str, row: Row) -> bytes:
-        key = (position, path)
-        if key not in self._read:
-            self._read[key] = self._extract(self._layers[position], path, row)
-        return self._read[key]
-
-    def _extract(self, layer: Descriptor, path: str, row: Row) -> bytes:
-        data: bytes | None = None
+    def __call__(self, position: int, rows: Mapping[str, Row]) -> Iterator[tuple[str, Iterable[memoryview]]]:
+        layer = self._layers[position]
         with self._source.open_blob(layer) as stream:
-            for entry, reader in stream_layer(stream, layer, None):
-                if entry.path == path and entry.offset == row.offset:
-                    data = b"".join(bytes(piece) for piece in reader.content())
-        if data is None or len(data) != row.size:
-            raise CorruptLayerError(f"the layer {layer.digest} has no {path[:200]!r} any more")
-        return data
+            yield from extract_files(stream, layer, None, rows)

@@ -65,10 +65,8 @@ def write_layer(changes: Iterable[Change], path: Path, *, compression: str) -> W
         with path.open("wb") as file, ThreadPoolExecutor(3) as pool:
             out = _HashedFile(file)
             plain = _Plain(_compressor(compression, out, pool))
-            for change in changes:
-                for part in _member(change):
-                    plain.write(part)
-            plain.write(bytes(2 * BLOCK))
+            for part in plain_parts(changes):
+                plain.write(part)
             plain.finish()
     except OSError as error:
         raise StorageError(f"can't write the layer {path}: {error.strerror or error}") from error
@@ -78,6 +76,13 @@ def write_layer(changes: Iterable[Change], path: Path, *, compression: str) -> W
         diff_id=Digest("sha256", plain.hash.hexdigest()),
         plain_size=plain.size,
     )
+
+
+def plain_parts(changes: Iterable[Change]) -> Iterator[bytes]:
+    """Yield the plain tar of changes in pieces. Raises as `write_layer` does, for spooled payloads."""
+    for change in changes:
+        yield from _member(change)
+    yield bytes(2 * BLOCK)
 
 
 class _HashedFile:

@@ -64,6 +64,8 @@ class TarEntry:
     uname: str = ""
     gname: str = ""
     xattrs: Mapping[str, bytes] = field(default_factory=dict)
+    records: Mapping[str, bytes] = field(default_factory=dict)
+    """The pax records that none of the other fields stands for, as package formats add them."""
 
 
 class TarReader:
@@ -206,6 +208,7 @@ class TarReader:
 
     def _apply(self, records: Mapping[str, bytes], entry: TarEntry) -> None:
         xattrs: dict[str, bytes] = {}
+        others: dict[str, bytes] = {}
         for key, value in records.items():
             if key.startswith(_XATTR):
                 xattrs[key[len(_XATTR) :]] = value
@@ -218,7 +221,10 @@ class TarReader:
                     setattr(entry, key, int(float(value)) if key == "mtime" and b"." in value else int(value))
                 except (ValueError, OverflowError) as error:
                     raise TarError(f"the pax header {key} is not a number") from error
+            else:
+                others[key] = value
         entry.xattrs = xattrs
+        entry.records = others
 
     def _finish(self, entry: TarEntry) -> None:
         if entry.type not in _KNOWN:

@@ -10,9 +10,9 @@ from typing import Any
 from copacetic.errors import UnsupportedImageError
 from copacetic.oci import Digest, Platform
 from copacetic.oci.transport import Source
+from copacetic.patch.environment import Environment
 from copacetic.patch.image import OpenedImage, PlatformImage, load_image, open_filesystem, read_distro, recognise
 from copacetic.patch.planfile import write_document
-from copacetic.patch.run import Environment
 from copacetic.updates import InstalledPackage
 
 INSPECTION_SCHEMA_VERSION = 1

@@ -4,37 +4,36 @@ One layer from a plan's packages, or the one that the same packages already gave
 
 Composing is a pure function of the packages, the epoch, the compression and what it reads of the image. So a layer
 is kept together with its read set, and another image in which everything read is the same gets the same layer:
-images on one base pay once.
+images on one base pay once. A layer that came of running something may depend on all of the image, and is kept for
+that image alone.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import msgspec
 
-from copacetic.cache import Bucket, Cache
-from copacetic.errors import ImageError
-from copacetic.inventory import detect_database
+from copacetic.cache import Cache
 from copacetic.oci import Descriptor, Digest
 from copacetic.oci.change import Spooled
 from copacetic.oci.filesystem import ImageFilesystem
-from copacetic.oci.layered import RecordingFilesystem, state_of
 from copacetic.oci.layerwriter import write_layer
-from copacetic.unpack import FetchedPackage, open_unpacker
+from copacetic.patch.judge import package_key
+from copacetic.patch.memo import Memo
+from copacetic.unpack.tree import Changes
+from copacetic.updates import FetchedPackage
 
-COMPOSITION_VERSION = 1
+COMPOSITION_VERSION = 2
 """Part of the key of kept layers: raise it whenever composing gives other bytes for the same input."""
-
-MAX_VARIANTS = 8
-"""Layers kept for one set of packages, one for each different base."""
 
 
 class _Kept(msgspec.Struct, frozen=True, array_like=True):
-    """A layer's description, and what was read to make it."""
+    """A layer's description."""
 
     blob: str
     digest: str
@@ -42,8 +41,6 @@ class _Kept(msgspec.Struct, frozen=True, array_like=True):
     diff_id: str
     files: int
     notes: list[str]
-    reads: list[str]
-    state: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,36 +75,47 @@ class LayerRequest:
     epoch: int
     compression: str
     media_type: str
+    base: tuple[Digest, ...] = ()
+    """The image's diff_ids, for a layer that is made by running something; empty where the read set tells."""
 
     @property
     def key(self) -> str:
         """The digest of all of it."""
-        rows = sorted(
-            f"{p.update.candidate.name} {p.update.candidate.architecture} {p.update.candidate.sha256}"
-            for p in self.packages
-        )
+        rows = [package_key(package) for package in self.packages]  # the order counts: apk installs in it
+        rows += [str(digest) for digest in self.base]
         text = "\n".join([str(COMPOSITION_VERSION), str(self.epoch), self.compression, self.media_type, *rows])
         return hashlib.sha256(text.encode()).hexdigest()
 
 
-class LayerMaker:
-    """Makes layers, and keeps those that were proven."""
+def finish_layer(changes: Changes, request: LayerRequest, scratch: Path) -> NewLayer:
+    """Write changes as a layer file in `scratch`."""
+    path = scratch / "layer"
+    written = write_layer(changes.entries, path, compression=request.compression)
+    return NewLayer(
+        path=path,
+        descriptor=Descriptor(media_type=request.media_type, digest=written.digest, size=written.size),
+        diff_id=written.diff_id,
+        files=len(changes.entries),
+    )
+
+
+class KeptLayers:
+    """Layers that were proven, by what determined them."""
 
     def __init__(self, cache: Cache) -> None:
-        self._cache = cache
-        self._kept = cache.bucket("patches", version=COMPOSITION_VERSION)
+        self._memo = Memo(cache, "patches", version=COMPOSITION_VERSION)
         self._blobs = cache.bucket("patch-layers", version=COMPOSITION_VERSION)
 
-    @property
-    def kept(self) -> Bucket:
-        """Where to hold a lock while a layer is made, so that others wait and take it."""
-        return self._kept
+    def lock(self, request: LayerRequest) -> AbstractContextManager[None]:
+        """Hold a request while its layer is made, so that others wait and take it."""
+        return self._memo.lock(request.key)
 
     def find(self, request: LayerRequest, fs: ImageFilesystem) -> ComposedLayer | None:
         """Return a kept layer whose read set is the same in this image."""
-        for kept in self._variants(request.key):
+        for result in self._memo.find(request.key, fs):
+            kept = msgspec.msgpack.decode(result, type=_Kept)
             path = self._blobs.path(kept.blob)
-            if path is not None and _state(fs, kept.reads) == kept.state:
+            if path is not None:
                 layer = NewLayer(
                     path=path,
                     descriptor=Descriptor(
@@ -119,28 +127,6 @@ class LayerMaker:
                 return ComposedLayer(layer=layer, notes=tuple(kept.notes), reused=True)
         return None
 
-    def make(self, request: LayerRequest, fs: ImageFilesystem, scratch: Path) -> ComposedLayer:
-        """Compose and write the layer into `scratch`."""
-        recorder = RecordingFilesystem(fs)
-        database = detect_database(recorder)
-        if database is None:
-            raise ImageError("the package database is gone")
-        composition = open_unpacker(recorder, database).compose(request.packages, epoch=request.epoch, scratch=scratch)
-        path = scratch / "layer"
-        written = write_layer(composition.changes.entries, path, compression=request.compression)
-        layer = NewLayer(
-            path=path,
-            descriptor=Descriptor(media_type=request.media_type, digest=written.digest, size=written.size),
-            diff_id=written.diff_id,
-            files=len(composition.changes.entries),
-        )
-        return ComposedLayer(
-            layer=layer,
-            notes=composition.notes,
-            reads=recorder.reads(),
-            unchanged=composition.changes.unchanged,
-        )
-
     def keep(self, request: LayerRequest, fs: ImageFilesystem, made: ComposedLayer) -> None:
         """Remember a layer that passed verification."""
         layer = made.layer
@@ -148,7 +134,6 @@ class LayerMaker:
         with self._blobs.create(blob) as target, layer.path.open("rb") as stored:
             while part := stored.read(1 << 20):
                 target.write(part)
-        ordered = sorted(made.reads)
         kept = _Kept(
             blob=blob,
             digest=str(layer.descriptor.digest),
@@ -156,23 +141,5 @@ class LayerMaker:
             diff_id=str(layer.diff_id),
             files=layer.files,
             notes=list(made.notes),
-            reads=ordered,
-            state=_state(fs, ordered),
         )
-        variants = [kept, *self._variants(request.key)][:MAX_VARIANTS]
-        self._kept.write(request.key, msgspec.msgpack.encode(variants))
-
-    def _variants(self, key: str) -> list[_Kept]:
-        data = self._kept.read(key)
-        try:
-            return msgspec.msgpack.decode(data, type=list[_Kept]) if data else []
-        except msgspec.DecodeError:
-            return []
-
-
-def _state(fs: ImageFilesystem, paths: Sequence[str]) -> str:
-    """Digest what an image has at these paths."""
-    state = hashlib.sha256()
-    for path in paths:
-        state.update(state_of(fs, path))
-    return state.hexdigest()
+        self._memo.keep(request.key, fs, made.reads, msgspec.msgpack.encode(kept))

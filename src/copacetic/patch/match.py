@@ -16,20 +16,24 @@ from copacetic.updates import Finding, FindingStatus, InstalledPackage, MatchedF
 from copacetic.version import compare_versions
 
 
-def is_fixed(package_type: str, *, version: str, source_version: str, wanted: Wanted | Finding) -> bool:
+def is_fixed(scheme: str, *, version: str, source_version: str, wanted: Wanted | Finding) -> bool:
     """
-    Tell whether a package of these versions has reached every fixed version.
+    Tell whether a package of these versions has reached every fixed version, in the order of a version scheme.
 
     Raises `InvalidVersionError` when one of them can't be compared.
     """
     reached = source_version if wanted.fixed_is_source_version else version
-    return all(compare_versions(package_type, reached, fixed) >= 0 for fixed in wanted.fixed_versions)
+    return all(compare_versions(scheme, reached, fixed) >= 0 for fixed in wanted.fixed_versions)
 
 
 def match_findings(
-    findings: Iterable[Finding], installed: Sequence[InstalledPackage], package_type: str
+    findings: Iterable[Finding], installed: Sequence[InstalledPackage], package_type: str, *, scheme: str = ""
 ) -> tuple[tuple[MatchedFinding, ...], tuple[Wanted, ...]]:
-    """Return every finding with its status, and the packages that have to change, in the inventory's order."""
+    """
+    Return every finding with its status, and the packages that have to change, in the inventory's order.
+
+    `scheme` is the image's order of versions, by default the one that its type of package stands for.
+    """
     by_name: dict[str, list[InstalledPackage]] = defaultdict(list)
     by_source: dict[str, list[InstalledPackage]] = defaultdict(list)
     for package in installed:
@@ -42,7 +46,7 @@ def match_findings(
             matched.append(MatchedFinding(finding=finding, status=FindingStatus.UNKNOWN))
             continue
         packages = _concerned(finding, by_name, by_source)
-        status, open_packages = _status(finding, packages, package_type)
+        status, open_packages = _status(finding, packages, scheme or package_type)
         names = tuple(f"{package.name}:{package.architecture}" for package in packages)
         matched.append(MatchedFinding(finding=finding, status=status, packages=names))
         for package in open_packages:
@@ -70,7 +74,7 @@ def _concerned(
 
 
 def _status(
-    finding: Finding, packages: list[InstalledPackage], package_type: str
+    finding: Finding, packages: list[InstalledPackage], scheme: str
 ) -> tuple[FindingStatus, list[InstalledPackage]]:
     if not packages:
         return FindingStatus.NOT_INSTALLED, []
@@ -80,9 +84,7 @@ def _status(
         still_open = [
             package
             for package in packages
-            if not is_fixed(
-                package_type, version=package.version, source_version=package.source_version, wanted=finding
-            )
+            if not is_fixed(scheme, version=package.version, source_version=package.source_version, wanted=finding)
         ]
     except InvalidVersionError:
         return FindingStatus.UNKNOWN, []

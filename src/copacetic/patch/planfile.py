@@ -39,6 +39,7 @@ PLAN_LIMIT = 64 * 1024 * 1024
 # What a package manager's database, a file name and a terminal all accept; the format's own grammar is stricter.
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9+._-]{0,254}")
 _VERSION = re.compile(r"[A-Za-z0-9][A-Za-z0-9+._:~^-]{0,254}")
+_STRATEGIES = frozenset({"unpack", "exec"})
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 
 _Known: TypeAlias = Mapping[tuple[str, str], Finding]
@@ -116,6 +117,7 @@ class _Plan(_Camel, frozen=True):
     findings: tuple[_Finding, ...] | None = None
     repositories: tuple[_Repository, ...] = ()
     notes: tuple[str, ...] = ()
+    strategy_reason: str = ""
 
 
 class _Document(_Camel, frozen=True):
@@ -156,6 +158,7 @@ def plan_document(plan: Plan) -> dict[str, Any]:
         findings=None if plan.matched is None else tuple(_finding(m) for m in plan.matched),
         repositories=tuple(_Repository(**_fields(origin, _Repository)) for origin in origins),
         notes=plan.notes,
+        strategy_reason=plan.strategy_reason,
     )
     builtins: dict[str, Any] = msgspec.to_builtins(document)
     return builtins
@@ -233,6 +236,8 @@ def read_plans(data: bytes, *, where: str) -> tuple[Plan, ...]:
 
 def _read_plan(plan: _Plan, where: str) -> Plan:
     origins = tuple(Origin(**_fields(repository, _Repository)) for repository in plan.repositories)
+    if plan.strategy not in _STRATEGIES:
+        raise PlanFileError(f"{where}: {plan.strategy[:80]!r} is not a strategy")
     matched = None if plan.findings is None else tuple(_read_finding(finding) for finding in plan.findings)
     known = {(m.finding.vulnerability_id, name): m.finding for m in matched or () for name in m.packages}
     return Plan(
@@ -247,6 +252,7 @@ def _read_plan(plan: _Plan, where: str) -> Plan:
         matched=matched,
         origins=origins,
         notes=plan.notes,
+        strategy_reason=plan.strategy_reason,
     )
 
 

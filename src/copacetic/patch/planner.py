@@ -8,16 +8,20 @@ scripts tell whether they can be installed without running anything.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 from copacetic.errors import FixesMissingError, NeedsExecutionError, ReportError, UnsupportedImageError
 from copacetic.patch.image import OpenedImage, SourceImage
+from copacetic.patch.judge import ScriptJudge
 from copacetic.patch.match import match_findings, want_everything
+from copacetic.patch.request import Strategy
 from copacetic.progress import Progress
 from copacetic.repository import Repository
-from copacetic.unpack import FetchedPackage, Unpacker
+from copacetic.repository.packages import file_digest
 from copacetic.updates import (
+    FetchedPackage,
     Finding,
     MatchedFinding,
     Plan,
@@ -41,6 +45,30 @@ class PreparedPlan:
 
     plan: Plan
     packages: tuple[FetchedPackage, ...]
+    newest_mtime: int = 0
+    """When the newest of them was built, in seconds: the default epoch."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StrategyChoice:
+    """What is asked for, and how to find out whether something can run the image's programs."""
+
+    asked: Strategy
+    why_not: Callable[[], str]
+    """Asked only when it matters; empty means that it is possible."""
+
+
+@dataclass(slots=True, kw_only=True)
+class _Chosen:
+    """Resolved, fetched and judged, and how it is going to be applied."""
+
+    resolution: Resolution
+    packages: tuple[FetchedPackage, ...] = ()
+    newest_mtime: int = 0
+    refused: tuple[Skipped, ...] = ()
+    strategy: Strategy = Strategy.UNPACK
+    reason: str = ""
+    notes: tuple[str, ...] = ()
 
 
 def select_reports(
@@ -86,9 +114,10 @@ def make_plan(
     source_name: str,
     opened: OpenedImage,
     repository: Repository,
-    unpacker: Unpacker,
+    judge: ScriptJudge,
     *,
     findings: Sequence[Finding] | None,
+    choice: StrategyChoice,
     progress: Progress,
 ) -> PreparedPlan:
     """Plan all updates (`findings` is None), or those that the findings ask for."""
@@ -97,44 +126,62 @@ def make_plan(
     if findings is None:
         wanted = want_everything(installed)
     else:
-        matched, wanted = match_findings(findings, installed, opened.database.package_type)
-    resolution, packages, refused = _resolve(
-        repository, unpacker, wanted, exhaustive=findings is None, progress=progress
-    )
+        database = opened.database
+        present = (*installed, *database.assumed())
+        matched, wanted = match_findings(findings, present, database.package_type, scheme=database.version_scheme)
+    chosen = _resolve(repository, judge, wanted, choice, exhaustive=findings is None, progress=progress)
     plan = Plan(
         image=source_name,
         image_digest=opened.image.descriptor.digest,
         platform=opened.image.platform,
         distro=opened.distro.pretty_name,
         package_type=opened.database.package_type,
-        strategy="unpack",
-        updates=tuple(package.update for package in packages),
-        skipped=(*resolution.skipped, *refused),
+        strategy=str(chosen.strategy),
+        strategy_reason=chosen.reason,
+        updates=tuple(package.update for package in chosen.packages),
+        skipped=(*chosen.resolution.skipped, *chosen.refused),
         matched=matched,
-        origins=resolution.origins,
+        origins=chosen.resolution.origins,
+        notes=(*opened.database.notes(), *chosen.resolution.notes, *chosen.notes),
     )
-    return PreparedPlan(plan=plan, packages=packages)
+    return PreparedPlan(plan=plan, packages=chosen.packages, newest_mtime=chosen.newest_mtime)
 
 
 def _resolve(
-    repository: Repository, unpacker: Unpacker, wanted: Sequence[Wanted], *, exhaustive: bool, progress: Progress
-) -> tuple[Resolution, tuple[FetchedPackage, ...], tuple[Skipped, ...]]:
-    """Resolve, fetch and judge; packages that need execution are taken out until none is left in the set."""
+    repository: Repository,
+    judge: ScriptJudge,
+    wanted: Sequence[Wanted],
+    choice: StrategyChoice,
+    *,
+    exhaustive: bool,
+    progress: Progress,
+) -> _Chosen:
+    """Resolve, fetch and judge; packages that need execution decide the strategy, or are taken out one by one."""
+    if not wanted:
+        return _Chosen(resolution=Resolution(updates=(), skipped=(), origins=()))
     frozen: dict[str, str] = {}
     refused: list[Skipped] = []
-    if not wanted:
-        return Resolution(updates=(), skipped=(), origins=()), (), ()
+    notes: list[str] = []
     for _ in range(MAX_ROUNDS):
         with progress.task("resolve updates"):
             resolution = repository.resolve(wanted, exhaustive=exhaustive, frozen=frozen)
-        packages = fetch_packages(repository, resolution.updates, progress)
-        verdicts = unpacker.classify(packages)
-        judged = tuple(_with_verdicts(package, verdicts) for package in packages)
-        refusals = [package.update for package in judged if _offending(package.update)]
-        if not refusals:
-            return resolution, judged, tuple(refused)
+        judged = judge.judge(fetch_packages(repository, resolution.updates, progress))
+        packages = judged.packages
+        strategy, reason, excuse = choose_strategy(packages, choice, forbidden=bool(notes))
+        refusals = [package.update for package in packages if _offending(package.update)]
+        if strategy is Strategy.EXEC or not refusals:
+            return _Chosen(
+                resolution=resolution,
+                packages=packages,
+                newest_mtime=judged.newest_mtime,
+                refused=tuple(refused),
+                strategy=strategy,
+                reason=reason,
+                notes=tuple(notes),
+            )
+        notes = notes or [excuse]
         for update in refusals:
-            detail = "; ".join(f"{script.script}: {script.reason}" for script in _offending(update))
+            detail = describe_offence(update)
             frozen[_key(update)] = f"needs execution ({detail})"
             if update.installed is not None:
                 refused.append(
@@ -148,23 +195,50 @@ def _resolve(
     raise FixesMissingError("no set of updates without packages that need execution was found")
 
 
+def choose_strategy(
+    packages: Sequence[FetchedPackage], choice: StrategyChoice, *, forbidden: bool = False
+) -> tuple[Strategy, str, str]:
+    """
+    Decide how judged packages are applied: the strategy, why in one line, and why it isn't the other one.
+
+    `forbidden` says that execution was found impossible before.
+    """
+    if choice.asked is not Strategy.AUTO:
+        asked = f"--strategy {choice.asked} asks for it"
+        return choice.asked, asked, f"--strategy {choice.asked} forbids to run anything"
+    offending = [package.update for package in packages if _offending(package.update)]
+    if not offending:
+        return Strategy.UNPACK, "no script of these packages has to be run", ""
+    excuse = "" if forbidden else choice.why_not()
+    if forbidden or excuse:
+        return Strategy.UNPACK, "", f"scripts can't be run: {excuse}"
+    more = f", and {len(offending) - 1} more" if len(offending) > 1 else ""
+    return Strategy.EXEC, f"{offending[0].candidate.name}: {describe_offence(offending[0])}{more}", ""
+
+
+def describe_offence(update: PlannedUpdate) -> str:
+    """Say which scripts of a package have to be run, and why."""
+    return "; ".join(f"{script.script}: {script.reason}" for script in _offending(update))
+
+
 def fetch_packages(
     repository: Repository, updates: Sequence[PlannedUpdate], progress: Progress
 ) -> tuple[FetchedPackage, ...]:
-    """Fetch what the updates name."""
+    """Fetch what the updates name; from here on every candidate has the SHA-256 of its file."""
     if not updates:
         return ()
     paths = repository.fetch([update.candidate for update in updates])
-    return tuple(FetchedPackage(update=update, path=paths[update.candidate]) for update in updates)
+    return tuple(FetchedPackage(update=_pinned(u, paths[u.candidate]), path=paths[u.candidate]) for u in updates)
+
+
+def _pinned(update: PlannedUpdate, path: Path) -> PlannedUpdate:
+    if update.candidate.sha256:
+        return update
+    return replace(update, candidate=replace(update.candidate, sha256=file_digest(path)))
 
 
 def _key(update: PlannedUpdate) -> str:
     return f"{update.candidate.name}:{update.candidate.architecture}"
-
-
-def _with_verdicts(package: FetchedPackage, verdicts: Mapping[str, tuple[ScriptVerdict, ...]]) -> FetchedPackage:
-    scripts = verdicts.get(_key(package.update), ())
-    return replace(package, update=replace(package.update, scripts=scripts))
 
 
 def _offending(update: PlannedUpdate) -> list[ScriptVerdict]:
@@ -188,7 +262,8 @@ def refuse_incomplete(plan: Plan) -> None:
     more = f" (and {len(missing) - 1} more)" if len(missing) > 1 else ""
     message = f"{first.package.name} {first.package.version} can't be updated: {first.detail}{more}"
     if all(skipped.reason is SkipReason.NEEDS_EXECUTION for skipped in missing):
-        raise NeedsExecutionError(message)
+        excuse = f"{plan.notes[-1]}; " if plan.notes else ""
+        raise NeedsExecutionError(message, hint=f"{excuse}{NeedsExecutionError.hint}")
     raise FixesMissingError(message)
 
 

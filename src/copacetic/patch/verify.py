@@ -10,7 +10,8 @@ the files agree with it.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from copacetic.errors import VerificationError
@@ -18,7 +19,8 @@ from copacetic.inventory import PackageDatabase, detect_database
 from copacetic.oci.change import Spooled
 from copacetic.oci.filesystem import FileType, ImageFilesystem
 from copacetic.oci.layered import LayeredFilesystem
-from copacetic.oci.layerindex import LayerIndex, Row, scan_layer, stream_layer
+from copacetic.oci.layerindex import LayerIndex, Row, scan_layer, unpack_text
+from copacetic.oci.layerstream import extract_files
 from copacetic.oci.layerwriter import read_content
 from copacetic.patch.layer import NewLayer
 from copacetic.patch.match import match_findings
@@ -27,35 +29,43 @@ from copacetic.updates import FindingStatus, InstalledPackage, MatchedFinding, P
 Checksums = Mapping[str, Mapping[str, str]]
 """Path in the layer → algorithm → hexadecimal digest, of every regular file."""
 
-ALGORITHMS = ("md5",)
-"""Of the checksums that package databases keep, besides the SHA-256 that every index has."""
-
 
 class ReadBack:
-    """The produced layer, read again from the disk as a stranger would."""
+    """
+    The produced layer, read again from the disk as a stranger would.
 
-    def __init__(self, layer: NewLayer) -> None:
+    `algorithm` is that of the image's package database, None for a layer whose files were proven before; the SHA-256
+    is known of every file in any case.
+    """
+
+    def __init__(self, layer: NewLayer, algorithm: str | None) -> None:
         self._layer = layer
         hashers: dict[str, Any] = {}
 
         def on_file(path: str) -> Any:
-            hashers[path] = hashlib.md5(usedforsecurity=False)
+            hashers[path] = hashlib.new(str(algorithm), usedforsecurity=False)
             return hashers[path]
 
         with layer.path.open("rb") as stream:
-            self.index: LayerIndex = scan_layer(stream, layer.descriptor, layer.diff_id, on_file=on_file)
-        self.checksums: Checksums = {path: {"md5": hasher.hexdigest()} for path, hasher in hashers.items()}
+            self.index: LayerIndex = scan_layer(
+                stream, layer.descriptor, layer.diff_id, on_file=on_file if algorithm else None
+            )
+        rows = self.index.rows
+        known = {unpack_text(row.path): row.sha256.hex() for row in rows if row.type == "0"}
+        found = {
+            path: {"sha256": known.get(path, ""), str(algorithm): hasher.hexdigest()}
+            for path, hasher in hashers.items()
+        }
+        links = {unpack_text(row.path): unpack_text(row.target) for row in rows if row.type == "1"}
+        self.checksums: Checksums = found | {path: found.get(target, {}) for path, target in links.items()}
 
     def stacked_on(self, fs: LayeredFilesystem) -> LayeredFilesystem:
         """Return the composed image's view."""
         return fs.stacked_with(self.index, self._load)
 
-    def _load(self, _position: int, path: str, row: Row) -> bytes:
+    def _load(self, _position: int, rows: Mapping[str, Row]) -> Iterator[tuple[str, Iterable[memoryview]]]:
         with self._layer.path.open("rb") as stream:
-            for entry, reader in stream_layer(stream, self._layer.descriptor, self._layer.diff_id):
-                if entry.path == path and entry.offset == row.offset:
-                    return b"".join(bytes(piece) for piece in reader.content())
-        raise VerificationError(f"{path} is not in the new layer any more")
+            yield from extract_files(stream, self._layer.descriptor, self._layer.diff_id, rows)
 
 
 def verify_result(plan: Plan, *, before: PackageDatabase, after: ImageFilesystem) -> tuple[MatchedFinding, ...] | None:
@@ -73,7 +83,9 @@ def verify_result(plan: Plan, *, before: PackageDatabase, after: ImageFilesystem
         raise VerificationError(f"the result breaks a dependency: {min(newly_broken)}")
     if plan.matched is None:
         return None
-    matched, _ = match_findings((m.finding for m in plan.matched), database.packages(), plan.package_type)
+    findings = (m.finding for m in plan.matched)
+    present = (*database.packages(), *database.assumed())
+    matched, _ = match_findings(findings, present, plan.package_type, scheme=database.version_scheme)
     _check_findings(plan, matched)
     return matched
 
@@ -110,43 +122,81 @@ def _check_findings(plan: Plan, matched: tuple[MatchedFinding, ...]) -> None:
             raise VerificationError(message)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Expected:
+    """What the database says of one file."""
+
+    package: str
+    path: str
+    """As the database spells it."""
+    canonical: str
+    algorithm: str
+    digest: str
+
+
 def verify_checksums(
-    plan: Plan, *, after: ImageFilesystem, read_back: ReadBack, unchanged: Mapping[str, bytes | Spooled]
+    plan: Plan, *, after: LayeredFilesystem, read_back: ReadBack, unchanged: Mapping[str, bytes | Spooled]
 ) -> None:
     """
     Hold the files of every changed package against the checksums in the result's own package database.
 
     A file of the new layer is hashed as it was read back. For one that was left out because the image had the same
-    already, `unchanged` gives what the package ships: it must have the checksum, and be what the result has.
+    already, `unchanged` gives what the package ships: it must have the checksum, and be what the result has. What
+    neither explains (a builder leaves out what is the same, too) is read from the image's own layers.
     """
     database = detect_database(after)
     assert database is not None
     changed = {(u.candidate.name, u.candidate.architecture) for u in plan.updates}
+    unexplained: list[_Expected] = []
     for package in database.packages():
         if (package.name, package.architecture) not in changed:
             continue
-        for path, (algorithm, expected) in database.checksums(package).items():
-            _check_file(package, path, (algorithm, expected), after, read_back, unchanged)
+        for path, (algorithm, digest) in database.checksums(package).items():
+            expected = _Expected(
+                package=package.name,
+                path=path,
+                canonical=_regular_file(package.name, path, after),
+                algorithm=algorithm,
+                digest=digest,
+            )
+            actual = _digest(expected, after, read_back, unchanged)
+            if actual is None:
+                unexplained.append(expected)
+            else:
+                _compare(expected, actual)
+    for algorithm in sorted({one.algorithm for one in unexplained}):
+        ours = [one for one in unexplained if one.algorithm == algorithm]
+        digests = after.digest((one.canonical for one in ours), algorithm)
+        for one in ours:
+            _compare(one, digests[one.canonical])
 
 
-def _check_file(
-    package: InstalledPackage,
-    path: str,
-    checksum: tuple[str, str],
-    after: ImageFilesystem,
-    read_back: ReadBack,
-    unchanged: Mapping[str, bytes | Spooled],
-) -> None:
+def _regular_file(package: str, path: str, after: ImageFilesystem) -> str:
     canonical = after.resolve(path, follow=False)
     entry = after.lookup(canonical, follow=False)
     if entry is None or entry.type is not FileType.FILE:
-        return  # excluded, diverted or a configuration file: what isn't there can't be wrong
-    algorithm, expected = checksum
-    actual = read_back.checksums.get(canonical, {}).get(algorithm)
-    if actual is None and canonical in unchanged:
-        content = read_content(unchanged[canonical])
-        if hashlib.sha256(content).hexdigest() != entry.sha256:
-            raise VerificationError(f"{package.name}: {path} in the result is not the one that the package ships")
-        actual = hashlib.new(algorithm, content, usedforsecurity=False).hexdigest()
-    if actual is not None and actual != expected:
-        raise VerificationError(f"{package.name}: {path} has the {algorithm} {actual} instead of {expected}")
+        found = f"is a {entry.type.value}" if entry is not None else "is missing"
+        raise VerificationError(f"{package}: {path} {found} in the result")
+    return canonical
+
+
+def _digest(
+    expected: _Expected, after: ImageFilesystem, read_back: ReadBack, unchanged: Mapping[str, bytes | Spooled]
+) -> str | None:
+    actual = read_back.checksums.get(expected.canonical, {}).get(expected.algorithm)
+    if actual is not None or expected.canonical not in unchanged:
+        return actual
+    content = read_content(unchanged[expected.canonical])
+    entry = after.lookup(expected.canonical, follow=False)
+    if entry is None or hashlib.sha256(content).hexdigest() != entry.sha256:
+        message = f"{expected.package}: {expected.path} in the result is not the one that the package ships"
+        raise VerificationError(message)
+    return hashlib.new(expected.algorithm, content, usedforsecurity=False).hexdigest()
+
+
+def _compare(expected: _Expected, actual: str) -> None:
+    if not expected.digest or not actual.startswith(expected.digest):
+        message = (
+            f"{expected.package}: {expected.path} has the {expected.algorithm} {actual} instead of {expected.digest}"
+        )
+        raise VerificationError(message)

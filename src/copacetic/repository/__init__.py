@@ -48,6 +48,8 @@ class RepositoryContext:
     fs: ImageFilesystem
     package_type: str
     installed: tuple[InstalledPackage, ...]
+    assumed: tuple[InstalledPackage, ...] = ()
+    """Packages that count for dependencies and can't be changed (`PackageDatabase.assumed`)."""
     architecture: str
     """The image's native one, in its package manager's spelling."""
     distro: Distro
@@ -80,12 +82,19 @@ class Repository(Protocol):
         """
         ...
 
+    def state(self) -> str:
+        """Return a digest of what the repositories say they hold now; it changes whenever they publish anything."""
+        ...
+
     def fetch(self, candidates: Sequence[Candidate]) -> Mapping[Candidate, Path]:
         """Return a local file for each candidate, its size and digest checked; downloads run side by side."""
         ...
 
 
-REPOSITORIES: Mapping[str, str] = {"deb": "copacetic.repository.apt:AptRepository"}
+REPOSITORIES: Mapping[str, str] = {
+    "deb": "copacetic.repository.apt:AptRepository",
+    "apk": "copacetic.repository.apk:ApkRepository",
+}
 
 
 def open_repository(context: RepositoryContext) -> Repository:

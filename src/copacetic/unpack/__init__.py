@@ -17,17 +17,9 @@ from typing import Protocol
 from copacetic.inventory import PackageDatabase
 from copacetic.oci.filesystem import ImageFilesystem
 from copacetic.unpack.tree import Changes
-from copacetic.updates import PlannedUpdate, ScriptVerdict
+from copacetic.updates import FetchedPackage, ScriptVerdict
 
 __all__ = ["UNPACKERS", "Composition", "FetchedPackage", "Unpacker", "open_unpacker"]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class FetchedPackage:
-    """A planned update and the verified package file on the local disk."""
-
-    update: PlannedUpdate
-    path: Path
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,7 +55,10 @@ class Unpacker(Protocol):
         ...
 
 
-UNPACKERS: Mapping[str, str] = {"deb": "copacetic.unpack.deb:DebUnpacker"}
+UNPACKERS: Mapping[str, str] = {
+    "apk": "copacetic.unpack.apk:ApkUnpacker",
+    "deb": "copacetic.unpack.deb:DebUnpacker",
+}
 
 
 def open_unpacker(fs: ImageFilesystem, database: PackageDatabase) -> Unpacker:

@@ -176,6 +176,10 @@ class TreeBuilder:
             self._set(canonical, inode)
         return canonical
 
+    def holds(self, canonical: str) -> bool:
+        """Tell whether what is at a canonical path was put there, whether or not the image has the same."""
+        return self._nodes.get(canonical) is not None
+
     def change(self, path: str, entry: Entry) -> None:
         """Give other attributes to something among the changes, under all its names."""
         inode = self._nodes.get(self.resolve(path, follow=False))
@@ -192,6 +196,19 @@ class TreeBuilder:
             self._directories.clear()
         self._set(canonical, None)
         return True
+
+    def remove_all(self, path: str) -> None:
+        """Remove what is at a path, its last component not followed, with everything below."""
+        self.empty(path)
+        self.remove(path)
+
+    def empty(self, path: str) -> None:
+        """Remove everything in a directory; without one at the path, its last component not followed, do nothing."""
+        canonical = self.resolve(path, follow=False)
+        entry = self._at(canonical)
+        if entry is not None and entry.type is _DIRECTORY:
+            self._clear(canonical)
+            self._directories.clear()
 
     def move(self, source: str, target: str) -> None:
         """Rename something among the changes that isn't a directory, replacing what the new name has."""
@@ -255,7 +272,8 @@ class TreeBuilder:
             if lower is None or not _is_same(lower, inode.entry):
                 return False
             groups.add(lower.link_group)
-        return len(inode.paths) == 1 or (len(groups) == 1 and "" not in groups)
+        # A file that shares nothing any more is another one than the lower layers' with several names.
+        return groups == {""} if len(inode.paths) == 1 else len(groups) == 1 and "" not in groups
 
     # -- inside ----------------------------------------------------------------------------------------------
 

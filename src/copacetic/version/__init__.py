@@ -23,7 +23,15 @@ class Version(Protocol):
     def __lt__(self, other: Any, /) -> bool: ...
 
 
-SCHEMES: Mapping[str, str] = {"deb": "copacetic.version.deb:DebVersion"}
+SCHEMES: Mapping[str, str] = {
+    "deb": "copacetic.version.deb:DebVersion",
+    "apk": "copacetic.version.apk:ApkVersion",
+    "apk2": "copacetic.version.apk:Apk2Version",
+}
+"""
+By type of package; where the order depends on the release of an image's package manager, the type itself stands for
+the newest rules, and `PackageDatabase.version_scheme` says which ones an image has.
+"""
 
 
 @lru_cache(maxsize=65_536)

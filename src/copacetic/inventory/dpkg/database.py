@@ -64,6 +64,8 @@ class DpkgDatabase:
     """`PackageDatabase` of Debian and its derivatives. Everything but the stanzas is read when it is asked for."""
 
     package_type = "deb"
+    checksum_algorithm = "md5"
+    version_scheme = "deb"
 
     def __init__(self, fs: ImageFilesystem, rows: Sequence[_Row], *, regular: bool) -> None:
         self._fs = fs
@@ -116,11 +118,31 @@ class DpkgDatabase:
     def own_files(self, package: InstalledPackage) -> tuple[str, ...]:
         if not self.is_regular(package):
             return (self._by_package[package].file,)
-        return (f"{self._info_stem(package)}.list",)
+        # The list is often the same in the next version, the checksums hardly ever.
+        stem = self._info_stem(package)
+        return (f"{stem}.list", f"{stem}.md5sums")
 
     def checksums(self, package: InstalledPackage) -> Mapping[str, tuple[str, str]]:
-        conffiles = self.conffiles(package)
-        return {path: ("md5", md5) for path, md5 in self._md5sums(package).items() if path not in conffiles}
+        left_out = self.conffiles(package).keys()
+        present = frozenset(self.files(package))
+        return {
+            self.diverted(path, package.name): ("md5", md5)
+            for path, md5 in self._md5sums(package).items()
+            if path in present
+            and path not in left_out
+            and not self.path_filters.excludes(path, directory_or_link=False)
+        }
+
+    def diverted(self, path: str, package: str) -> str:
+        """Return where a package's file really goes."""
+        diversion = self.diversions.get(path)
+        return path if diversion is None or diversion.package == package else diversion.to
+
+    def assumed(self) -> tuple[InstalledPackage, ...]:
+        return ()
+
+    def notes(self) -> tuple[str, ...]:
+        return ()
 
     def broken_dependencies(self) -> frozenset[str]:
         try:

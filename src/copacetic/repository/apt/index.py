@@ -10,21 +10,25 @@ from __future__ import annotations
 import hashlib
 import mmap
 import re
-from collections.abc import Iterator
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from urllib.parse import quote
 
 from copacetic.cache import Cache
 from copacetic.compression import DecompressedReader, DecompressionError
-from copacetic.deb822 import Deb822Error, Stanza, find_package, index_packages, parse_stanza
+from copacetic.deb822 import Deb822Error, PackagesIndexer, Stanza, find_package, parse_stanza
 from copacetic.errors import IntegrityError, RepositoryError
-from copacetic.http import HttpClient
+from copacetic.http import HttpClient, RefusedError, ResumedBody
 from copacetic.progress import Progress
 from copacetic.repository.apt.release import IndexFile, Release
 from copacetic.updates import Candidate, Origin
 
 INDEX_VERSION = 1
 PLAIN_LIMIT = 1024 * 1024 * 1024
+_AHEAD = 8
+"""How many MiB of plain text may wait to be indexed."""
 _FORMATS = (".gz", ".xz", ".zst", ".bz2", "")
 """In the order of the time that fetching and unpacking takes together on a fast network."""
 _NAME = re.compile(r"[a-z0-9][a-z0-9+.-]{0,127}")
@@ -113,7 +117,6 @@ class IndexStore:
     def __init__(self, cache: Cache, http: HttpClient, progress: Progress) -> None:
         self._plain = cache.bucket("packages-indexes", version=INDEX_VERSION)
         self._tables = cache.bucket("packages-tables", version=INDEX_VERSION)
-        self._cache = cache
         self._http = http
         self._progress = progress
 
@@ -141,38 +144,67 @@ class IndexStore:
         """Fetch one index under the digest that the signed Release gives for it."""
         base = release.source.release_url
         folder = listed.path.rpartition("/")[0]
-        path = f"{folder}/by-hash/SHA256/{listed.sha256}".lstrip("/") if release.by_hash else listed.path
+        by_hash = f"{folder}/by-hash/SHA256/{listed.sha256}".lstrip("/")
+        where = f"{release.source.shown_uri} {release.source.suite}"
         label = f"read {release.source.suite} {listed.path.partition('/')[0]} index"
-        with self._progress.task(label, total=listed.size) as task, self._cache.scratch() as scratch:
-            file = scratch / "index"
-            status = self._http.download(f"{base}/{path}", file, size=listed.size, advance=task.advance)
-            if status != 200 and path != listed.path:
-                status = self._http.download(f"{base}/{listed.path}", file, size=listed.size, advance=task.advance)
-            if status != 200:
-                raise RepositoryError(
-                    f"{release.source.shown_uri} {release.source.suite}: {listed.path} answers {status}"
-                )
-            self._keep(release, listed, file)
-
-    def _keep(self, release: Release, listed: IndexFile, file: Path) -> None:
-        where = f"{release.source.shown_uri} {release.source.suite} {listed.path}"
-        compressed = hashlib.sha256()
-        parts = []
-        with file.open("rb") as stream:
-            while part := stream.read(1 << 20):
-                compressed.update(part)
-            if compressed.hexdigest() != listed.sha256:
-                message = f"{where}: expected the SHA-256 {listed.sha256}, got {compressed.hexdigest()}"
-                raise IntegrityError(
-                    message, hint="the repository is being updated, or a proxy mixes versions: try again"
-                )
-            stream.seek(0)
+        with self._progress.task(label, total=listed.size) as task:
             try:
+                with self._open(base, [*[by_hash] * release.by_hash, listed.path], listed.size) as body:
+                    self._keep(_Checked(body, task.advance), listed, f"{where} {listed.path}")
+            except RefusedError as refused:
+                raise RepositoryError(f"{where}: {listed.path} answers {refused.status}") from refused
+
+    def _open(self, base: str, paths: Sequence[str], size: int) -> ResumedBody:
+        for path in paths[:-1]:
+            try:
+                return self._http.stream(f"{base}/{path}", size=size)
+            except RefusedError:
+                continue
+        return self._http.stream(f"{base}/{paths[-1]}", size=size)
+
+    def _keep(self, stream: _Checked, listed: IndexFile, where: str) -> None:
+        """Unpack in this thread, index and write in another; nothing stays unless the digest is right."""
+        indexer = PackagesIndexer()
+        try:
+            with self._plain.create(listed.sha256) as file, ThreadPoolExecutor(1) as other:
+
+                def take(part: bytes) -> None:
+                    file.write(part)
+                    indexer.feed(part)
+
+                pending: deque[Future[None]] = deque()
                 reader = DecompressedReader(stream, limit=PLAIN_LIMIT)
                 while part := reader.read(1 << 20):
-                    parts.append(part)
-            except DecompressionError as error:
-                raise RepositoryError(f"{where} can't be read: {error}") from error
-        data = b"".join(parts)
-        self._plain.write(listed.sha256, data)
-        self._tables.write(listed.sha256, index_packages(data))
+                    pending.append(other.submit(take, part))
+                    if len(pending) > _AHEAD:
+                        pending.popleft().result()
+                for future in pending:
+                    future.result()
+                stream.check(listed.sha256, where)
+                self._tables.write(listed.sha256, indexer.finish())
+        except (DecompressionError, Deb822Error) as error:
+            stream.check(listed.sha256, where)  # other bytes than the promised ones explain it better
+            raise RepositoryError(f"{where} can't be read: {error}") from error
+
+
+class _Checked:
+    """A stream that knows the digest of what went through."""
+
+    def __init__(self, body: ResumedBody, advance: Callable[[int], None]) -> None:
+        self._body = body
+        self._advance = advance
+        self._digest = hashlib.sha256()
+
+    def read(self, size: int, /) -> bytes:
+        part = self._body.read(size)
+        self._digest.update(part)
+        self._advance(len(part))
+        return part
+
+    def check(self, sha256: str, where: str) -> None:
+        """Read what is left. Raises `IntegrityError` when all of it has another digest."""
+        while self.read(1 << 18):
+            pass
+        if self._digest.hexdigest() != sha256:
+            message = f"{where}: expected the SHA-256 {sha256}, got {self._digest.hexdigest()}"
+            raise IntegrityError(message, hint="the repository is being updated, or a proxy mixes versions: try again")

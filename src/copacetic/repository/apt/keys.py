@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 import threading
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import lru_cache
@@ -24,6 +24,8 @@ KEYRING_LIMIT = 16 * 1024 * 1024
 _FINGERPRINT = re.compile(r"[0-9A-Fa-f]{16,64}!?")
 _TRUSTED_NAME = re.compile(r"[A-Za-z0-9._-]+\.(?:gpg|asc)")
 _DEFAULT_FOLDER = "etc/apt/trusted.gpg.d"
+_OUTDATED = "outdated"
+_NEWER_KEY = "name a newer copy of the key with --keyring, if you trust it"
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,12 +54,15 @@ class Keyring:
         self._lock = threading.Lock()
         self._unreadable: list[str] = []
 
-    def verify(self, source: AptSource, data: bytes, signature: bytes | None, *, now: datetime) -> Signed:
+    def verify(
+        self, source: AptSource, data: bytes, signature: bytes | None, *, now: datetime, allow_expired: bool = False
+    ) -> Signed:
         """
         Return what a key trusted for this source has signed: all of `data` (`signature` is detached), or its signed
         part (`signature` is None: InRelease).
 
-        Raises `SignatureError`, or `ExpiredRepositoryError` when the only fitting key is past its date.
+        Raises `SignatureError`, or `ExpiredRepositoryError` when the key is past its date, as apt does: also for a
+        signature from better days, which OpenPGP calls valid, unless `allow_expired`.
         """
         from pysequoia import Sig, verify
 
@@ -80,7 +85,15 @@ class Keyring:
             raise self._refusal(where, certs, wanted, error, now) from error
         if not result.valid_sigs:
             raise SignatureError(f"{where} carries no valid signature")
-        return Signed(signed, str(result.valid_sigs[0].certificate).upper())
+        refusals = []
+        for valid in result.valid_sigs:
+            copies = [cert for cert in certs if str(cert.fingerprint) == str(valid.certificate)]
+            problems = [_objection(cert, str(valid.signing_key), now) for cert in copies]
+            if None in problems or (allow_expired and _OUTDATED in {kind for kind, _ in filter(None, problems)}):
+                return Signed(signed, str(valid.certificate).upper())
+            refusals += problems
+        kind, words = refusals[0] or ("", "")
+        raise (ExpiredRepositoryError if kind == _OUTDATED else SignatureError)(f"{where}: {words}")
 
     def _refusal(
         self, where: str, certs: Sequence[Any], wanted: Sequence[str], error: Exception, now: datetime
@@ -88,12 +101,10 @@ class Keyring:
         named = ", ".join(sorted({key_id.upper()[-16:] for key_id in wanted})) or "nobody"
         if not certs:
             return SignatureError(f"{where} is signed by {named}, and the image trusts no key for it")
-        expired = [c for c in certs if c.expiration is not None and c.expiration < now]
-        if expired and len(expired) == len(certs):
-            last = expired[0]
-            return ExpiredRepositoryError(
-                f"{where}: the key {str(last.fingerprint).upper()} has expired on {last.expiration:%Y-%m-%d}"
-            )
+        for key_id in wanted:
+            for problem in (_objection(cert, key_id, now) for cert in certs if _owns(cert, key_id)):
+                if problem is not None and problem[0] == _OUTDATED:
+                    return ExpiredRepositoryError(f"{where}: {problem[1]}", hint=_NEWER_KEY)
         reason = str(error).partition("\n")[0][:200]
         unreadable = f"; unreadable keys: {', '.join(self._unreadable[:5])}" if self._unreadable else ""
         return SignatureError(
@@ -148,6 +159,51 @@ class Keyring:
             with self._lock:
                 self._unreadable.append(where)
             return []
+
+
+def _objection(cert: Any, key_id: str, now: datetime) -> tuple[str, str] | None:
+    """Return why a certificate's good signature doesn't count today, or None when it does."""
+    name = f"the key {str(cert.fingerprint).upper()}"
+    try:
+        if cert.is_revoked:
+            return "revoked", f"{name} is revoked"
+        dates = [date for date in (cert.expiration, _subkey_expiration(cert, key_id)) if date is not None]
+    except Exception as error:  # noqa: BLE001 - signed with what isn't trusted any more, so it says nothing
+        return "unusable", f"{name} can't be used: {str(error).partition(chr(10))[0][:200]}"
+    if dates and min(dates) < now:
+        return _OUTDATED, f"{name} has expired on {min(dates):%Y-%m-%d}"
+    return None
+
+
+def _packets(cert: Any) -> Iterator[Any]:
+    from pysequoia.packet import PacketPile
+
+    yield from PacketPile.from_bytes(bytes(cert))
+
+
+def _owns(cert: Any, key_id: str) -> bool:
+    """Tell whether a key, by its fingerprint or the end of it, is the certificate's own or one of its subkeys."""
+    wanted = key_id.lower()
+    return any(p.fingerprint is not None and str(p.fingerprint).lower().endswith(wanted) for p in _packets(cert))
+
+
+def _subkey_expiration(cert: Any, key_id: str) -> datetime | None:
+    """Return when the newest binding of a subkey ends; None for no end, or for the primary key."""
+    created: datetime | None = None
+    newest: Any = None
+    for packet in _packets(cert):
+        if packet.fingerprint is not None:
+            subkey = str(packet.tag).endswith("PublicSubkey")
+            mine = subkey and str(packet.fingerprint).lower().endswith(key_id.lower())
+            created = packet.key_created if mine else None
+        elif created is None or not str(packet.signature_type).endswith("SubkeyBinding"):
+            continue
+        elif newest is None or packet.signature_created > newest[1].signature_created:
+            newest = (created, packet)
+    if newest is None or not newest[1].key_validity_period:
+        return None
+    expiration: datetime = newest[0] + newest[1].key_validity_period
+    return expiration
 
 
 def _has(cert: Any, fingerprints: Iterable[str]) -> bool:

@@ -7,14 +7,11 @@ What is kept in the cache is the answer as it came; it is verified again wheneve
 
 from __future__ import annotations
 
-import hashlib
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
-
-import msgspec
 
 from copacetic.cache import Bucket
 from copacetic.deb822 import Deb822Error, Stanza, parse_stanza
@@ -22,6 +19,7 @@ from copacetic.errors import ExpiredRepositoryError, RepositoryError, SignatureE
 from copacetic.http import HttpClient
 from copacetic.repository.apt.keys import Keyring
 from copacetic.repository.apt.sources import AptSource
+from copacetic.repository.conditional import fetch_conditionally
 
 RELEASE_LIMIT = 32 * 1024 * 1024
 _CLOCK_SKEW = timedelta(hours=24)
@@ -60,12 +58,6 @@ class Release:
         return self.field("ButAutomaticUpgrades") == "yes"
 
 
-class _Kept(msgspec.Struct, array_like=True):
-    etag: str
-    last_modified: str
-    body: bytes
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReleasePolicy:
     """What the user has allowed, and the time."""
@@ -80,52 +72,22 @@ def fetch_release(
 ) -> Release:
     """Fetch and verify a suite's Release. Raises `RepositoryError` or one of its kinds."""
     unsigned_is_fine = source.trusted or policy.allow_unsigned
-    body = _fetch(f"{source.release_url}/InRelease", http, bucket)
+    body = fetch_conditionally(f"{source.release_url}/InRelease", http, bucket, limit=RELEASE_LIMIT)
     if body is not None and not unsigned_is_fine:
-        signed = keyring.verify(source, body, None, now=policy.now)
+        signed = keyring.verify(source, body, None, now=policy.now, allow_expired=policy.allow_expired)
         return _parse(source, signed.data, signed.fingerprint, policy)
     if body is not None:
         return _parse(source, _without_signature(body), "", policy)
-    body = _fetch(f"{source.release_url}/Release", http, bucket)
+    body = fetch_conditionally(f"{source.release_url}/Release", http, bucket, limit=RELEASE_LIMIT)
     if body is None:
         raise RepositoryError(f"{source.shown_uri} {source.suite} has no Release file ({source.defined_in})")
     if unsigned_is_fine:
         return _parse(source, body, "", policy)
-    signature = _fetch(f"{source.release_url}/Release.gpg", http, bucket)
+    signature = fetch_conditionally(f"{source.release_url}/Release.gpg", http, bucket, limit=RELEASE_LIMIT)
     if signature is None:
         raise SignatureError(f"{source.shown_uri} {source.suite} is not signed ({source.defined_in})")
-    signed = keyring.verify(source, body, signature, now=policy.now)
+    signed = keyring.verify(source, body, signature, now=policy.now, allow_expired=policy.allow_expired)
     return _parse(source, signed.data, signed.fingerprint, policy)
-
-
-def _fetch(url: str, http: HttpClient, bucket: Bucket) -> bytes | None:
-    """Return a file, or None when there is none; what is known already isn't sent again."""
-    key = hashlib.sha256(url.encode()).hexdigest()
-    kept = _kept(bucket, key)
-    headers = {"Cache-Control": "max-age=0"}
-    if kept is not None:
-        headers |= {"If-None-Match": kept.etag} if kept.etag else {}
-        headers |= {"If-Modified-Since": kept.last_modified} if kept.last_modified else {}
-    with http.open("GET", url, headers=headers) as response:
-        if response.status == 304 and kept is not None:
-            return kept.body
-        if response.status in {403, 404, 410}:
-            return None
-        if response.status != 200:
-            raise RepositoryError(f"{response.url} answers {response.status}")
-        body = response.read_all(RELEASE_LIMIT)
-        etag, last_modified = response.headers.get("ETag", ""), response.headers.get("Last-Modified", "")
-    if etag or last_modified:
-        bucket.write(key, msgspec.msgpack.encode(_Kept(etag, last_modified, body)))
-    return body
-
-
-def _kept(bucket: Bucket, key: str) -> _Kept | None:
-    data = bucket.read(key)
-    try:
-        return msgspec.msgpack.decode(data, type=_Kept) if data else None
-    except msgspec.DecodeError:
-        return None
 
 
 def _without_signature(body: bytes) -> bytes:

@@ -3,7 +3,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+import hashlib
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -13,13 +14,13 @@ from copacetic.errors import RepositoryError
 from copacetic.oci.directory import DirectoryFilesystem
 from copacetic.relation import Relation, parse_relations
 from copacetic.repository import Repository, RepositoryContext
-from copacetic.repository.apt.fetch import PackageStore
 from copacetic.repository.apt.index import IndexStore, PackagesIndex
 from copacetic.repository.apt.keys import Keyring
-from copacetic.repository.apt.preferences import Preferences
+from copacetic.repository.apt.preferences import DOWNGRADES, Preferences, Subject
 from copacetic.repository.apt.release import Release, ReleasePolicy, fetch_release
 from copacetic.repository.apt.resolver import Offers, Resolver, sort_candidates
 from copacetic.repository.apt.sources import AptSource, parse_sources, read_sources, substitute
+from copacetic.repository.packages import PackageStore
 from copacetic.updates import Candidate, InstalledPackage, Resolution, SkipReason, Wanted
 from copacetic.version import compare_versions
 
@@ -36,7 +37,7 @@ class AptRepository:
         self._context = context
         self._sources = tuple(sources)
         self._keyring = Keyring(context.fs, extra=context.settings.keyrings, host_root=context.settings.host_root)
-        self._preferences = Preferences.read(context.fs)
+        self._preferences = Preferences.read(context.fs, context.architecture)
         self._releases = context.cache.bucket("releases", version=RELEASES_VERSION)
         self._store = IndexStore(context.cache, context.http, context.progress)
         self._packages = PackageStore(context.cache, context.http, context.progress)
@@ -70,6 +71,12 @@ class AptRepository:
         origins = tuple(dict.fromkeys(index.origin for index in loaded))
         return Resolution(updates=updates, skipped=skipped, origins=origins)
 
+    def state(self) -> str:
+        digest = hashlib.sha256()
+        for source in {(s.uri, s.suite): s for s in self._sources}.values():
+            digest.update(f"{source.uri} {source.suite}\n{self._release(source).stanza.text}\n".encode())
+        return digest.hexdigest()
+
     def fetch(self, candidates: Sequence[Candidate]) -> Mapping[Candidate, Path]:
         return self._packages.fetch(candidates)
 
@@ -91,7 +98,10 @@ class AptRepository:
         if source.flat:
             return [self._context.architecture]
         return [
-            a for a in self._architectures if a != "all" and (not source.architectures or a in source.architectures)
+            a
+            for a in self._architectures
+            if a not in {"all", *source.without_architectures}
+            and (not source.architectures or a in source.architectures)
         ]
 
     def _release(self, source: AptSource) -> Release:
@@ -103,36 +113,71 @@ class AptRepository:
         )
         return fetch_release(source, context.http, self._releases, self._keyring, policy)
 
-    def _offered(self, name: str, architecture: str) -> Iterator[tuple[int, Candidate]]:
+    def _offered(self, name: str, architecture: str) -> list[tuple[Candidate, list[PackagesIndex]]]:
+        """Return every version that is offered, the oldest first, with the indexes that have it."""
+        found: dict[str, tuple[Candidate, list[PackagesIndex]]] = {}
         for index in self._indexes:
             for candidate in index.find(name):
                 if candidate.architecture in {architecture, "all"} or architecture == "all":
-                    priority = self._preferences.priority(name, candidate.source_name, candidate.version, index)
-                    yield priority, candidate
+                    found.setdefault(candidate.version, (candidate, []))[1].append(index)
+        return [found[candidate.version] for candidate in sort_candidates(c for c, _ in found.values())]
+
+    def _priority(self, candidate: Candidate, architecture: str, places: Sequence[PackagesIndex | None]) -> int:
+        return self._preferences.priority(
+            Subject(
+                name=candidate.name,
+                source=candidate.source_name,
+                version=candidate.version,
+                architecture=architecture,
+                places=places,
+            )
+        )
 
     def _upgrades(self, package: InstalledPackage) -> Sequence[Candidate]:
-        """Newer versions of the best priority, if that is not below the installed version's own."""
-        offered = list(self._offered(package.name, package.architecture))
-        own = self._preferences.installed_priority(package.name, package.source_name, package.version)
-        own = max([own, *(p for p, c in offered if c.version == package.version)])
-        newer = [(p, c) for p, c in offered if p > 0 and compare_versions("deb", c.version, package.version) > 0]
-        best = max((p for p, _ in newer), default=0)
-        if best < own and own > 500:
-            return ()
-        return sort_candidates(c for p, c in newer if p == best and p >= 100)
+        """
+        Return the newer versions of the best priority, as apt finds its candidate: the installed version stays when
+        nothing newer has at least its own, or when an older one is pinned so high that apt would go back to it.
+        """
+        own = Subject(
+            name=package.name,
+            source=package.source_name,
+            version=package.version,
+            architecture=package.architecture,
+            places=[None],
+        )
+        newer: list[tuple[int, Candidate]] = []
+        stay = 0
+        for candidate, places in self._offered(package.name, package.architecture):
+            order = compare_versions("deb", candidate.version, package.version)
+            if order == 0:
+                own = replace(own, places=[None, *places])
+                continue
+            priority = self._priority(candidate, package.architecture, places)
+            if order > 0:
+                newer.append((priority, candidate))
+            elif priority >= DOWNGRADES:
+                stay = max(stay, priority)
+        stay = max(stay, self._preferences.priority(own))
+        best = max((priority for priority, _ in newer), default=0)
+        return [c for priority, c in newer if priority == best] if best > 0 and best >= stay else ()
 
     def _additions(self, relation: Relation, architecture: str) -> Sequence[Candidate]:
-        real = [(p, c) for p, c in self._offered(relation.name, architecture) if p > 0 and relation.accepts(c.version)]
-        best = max((p for p, _ in real), default=0)
-        ordered = sort_candidates(c for p, c in real if p == best)[::-1]
+        ordered = self._best(relation.name, architecture, relation.accepts)
         if ordered:
             return ordered
-        providers = [c for index in self._indexes for c in index.providers(relation.name)]
-        return [
-            c
-            for c in sort_candidates(providers)[::-1]
-            if c.architecture in {architecture, "all"} and _provides(c, relation)
+        names = {c.name for index in self._indexes for c in index.providers(relation.name)}
+        offered = [c for name in sorted(names) for c in self._best(name, architecture, lambda _: True)]
+        return [c for c in offered if c.architecture in {architecture, "all"} and _provides(c, relation)]
+
+    def _best(self, name: str, architecture: str, accepts: Callable[[str], bool]) -> list[Candidate]:
+        """Return the versions of a package that isn't installed, of the best priority, the newest first."""
+        rows = [
+            (self._priority(candidate, architecture, places), candidate)
+            for candidate, places in self._offered(name, architecture)
+            if accepts(candidate.version)
         ]
+        best = max((priority for priority, _ in rows), default=0)
+        return [c for priority, c in rows if priority == best > 0][::-1]
 
 
 def _provides(candidate: Candidate, relation: Relation) -> bool:

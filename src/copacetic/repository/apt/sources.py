@@ -16,6 +16,7 @@ from urllib.parse import urlsplit
 from copacetic.deb822 import Deb822Error, parse_stanzas
 from copacetic.errors import RepositoryError
 from copacetic.oci.filesystem import ImageFilesystem
+from copacetic.repository.mirrors import select_mirror
 
 __all__ = ["AptSource", "parse_sources", "read_sources", "substitute"]
 
@@ -24,6 +25,8 @@ _MAX_SOURCES = 200
 _LIST_NAME = re.compile(r"[A-Za-z0-9._-]+\.(?:list|sources)")
 _OPTIONS = re.compile(r"(?<=^deb)\s+\[([^\]]*)\]")
 _WORD = re.compile(r"[A-Za-z0-9][A-Za-z0-9._/+~-]{0,200}/?|\.?/")
+_OPTION_NAMES = {"arch+": "more-architectures", "signed-by+": "signed-by"}
+"""What is added to the image's own architectures is of no use to an image that doesn't have them."""
 _YES = frozenset({"yes", "true", "with", "on", "enable", "1"})
 _SUPPORTED = ("http", "https")
 
@@ -39,6 +42,8 @@ class AptSource:
     components: tuple[str, ...]
     architectures: tuple[str, ...] = ()
     """Empty: the image's own."""
+    without_architectures: tuple[str, ...] = ()
+    """Left out of the image's own."""
     signed_by: tuple[str, ...] = ()
     """Paths, fingerprints, or one armored key; empty: all keys that the image trusts."""
     trusted: bool = False
@@ -117,7 +122,7 @@ def _one_line_rows(text: str, where: str) -> Iterator[AptSource]:
                 name, equals, value = option.partition("=")
                 if not equals:
                     raise RepositoryError(f"{place}: not an option: {option[:80]!r}")
-                options[name.rstrip("+-").lower()] = value.replace(",", " ")
+                options[_OPTION_NAMES.get(name.lower(), name.lower())] = value.replace(",", " ")
         words = line.split()
         if words[0] == "deb-src":
             continue
@@ -134,6 +139,7 @@ def _deb822_rows(text: str, where: str) -> Iterator[AptSource]:
             if options.get("enabled", "yes").lower() not in _YES or "deb" not in options.get("types", "").split():
                 continue
             options["arch"] = options.get("architectures", "")
+            options["arch-"] = options.get("architectures-remove", "")
             uris, suites = options.get("uris", "").split(), options.get("suites", "").split()
             if not uris or not suites:
                 raise RepositoryError(f"{place}: no URIs or no Suites")
@@ -158,6 +164,7 @@ def _source(
         suite=suite,
         components=tuple(components),
         architectures=tuple(options.get("arch", "").split()),
+        without_architectures=tuple(options.get("arch-", "").split()),
         signed_by=_signed_by(options.get("signed-by", "")),
         trusted=options.get("trusted", "").lower() in _YES,
         check_valid_until=options.get("check-valid-until", "yes").lower() in _YES,
@@ -180,10 +187,6 @@ def substitute(
     result = []
     for source in sources:
         uri = source.uri.replace("$(ARCH)", architecture)
-        for old, new in sorted(mirrors, key=lambda pair: -len(pair[0])):
-            prefix = old.rstrip("/")
-            if uri == prefix or uri.startswith(f"{prefix}/"):
-                uri = new.rstrip("/") + uri[len(prefix) :]
-                break
+        uri = select_mirror(uri, mirrors)
         result.append(replace(source, uri=uri, suite=source.suite.replace("$(ARCH)", architecture)))
     return result

@@ -14,13 +14,14 @@ from dataclasses import dataclass
 
 from copacetic.errors import InvalidVersionError
 from copacetic.inventory.dpkg import DpkgDatabase
-from copacetic.unpack.deb.changes import ChangeSet, PackageChange
-from copacetic.unpack.deb.judgement import Action
+from copacetic.unpack.deb.handlers.settled import DEB_COMMANDS, DEB_QUERIES
 from copacetic.unpack.deb.package import DebPackage
 from copacetic.unpack.deb.payload import read_checksums
 from copacetic.unpack.deb.scripts import JudgedScript, ScriptJudge, ScriptSet
-from copacetic.unpack.deb.surroundings import ImageSurroundings
 from copacetic.unpack.deb.triggers import find_activations
+from copacetic.unpack.scripts.changes import ChangeSet, PackageChange
+from copacetic.unpack.scripts.judgement import Action
+from copacetic.unpack.scripts.surroundings import ImageSurroundings
 from copacetic.unpack.tree import TreeBuilder
 from copacetic.updates import ScriptClass, ScriptVerdict
 from copacetic.version import compare_versions
@@ -41,7 +42,7 @@ class Assessment:
 def assess_packages(tree: TreeBuilder, database: DpkgDatabase, packages: Sequence[DebPackage]) -> Assessment:
     """Judge every script of the packages, and every trigger that they set off."""
     changes = ChangeSet.of([_change(tree, database, package) for package in packages])
-    surroundings = ImageSurroundings(tree, changes, _compare)
+    surroundings = ImageSurroundings(tree, changes, _compare, queries=DEB_QUERIES, commands=DEB_COMMANDS)
     judge = ScriptJudge(surroundings, changes)
     sets = {package.key: _script_set(database, package) for package in packages}
     surroundings.unstable |= judge.unstable_paths(list(sets.values()))

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field, replace
 from copacetic.errors import ImageError, PackageError
 from copacetic.inventory.dpkg import Conffile, DpkgDatabase
 from copacetic.oci.filesystem import Entry, FileType
-from copacetic.unpack.deb.accounts import Accounts
+from copacetic.unpack.accounts import Accounts
 from copacetic.unpack.deb.conffile import NEW, ConffileFate, select_fate
 from copacetic.unpack.deb.handlers.bytecode import remove_stale
 from copacetic.unpack.deb.owners import Claim, Owner, Ownership
@@ -26,6 +26,7 @@ from copacetic.unpack.tree import TreeBuilder, read_spooled
 __all__ = ["Installation", "Installer", "md5_of"]
 
 MAX_CONFFILE = 16 * 1024 * 1024
+STATOVERRIDE = "var/lib/dpkg/statoverride"
 
 
 @dataclass(slots=True)
@@ -176,7 +177,7 @@ class _Run:
         mode = entry.mode
         override = self._database.statoverrides.get(entry.path)
         if override is not None and entry.type is not FileType.SYMLINK:
-            uid, gid = self._accounts.override(override.user, override.group)
+            uid, gid = self._accounts.require(override.user, override.group, named_in=STATOVERRIDE)
             mode = override.mode
         return Entry(
             type=entry.type,
@@ -196,10 +197,7 @@ class _Run:
         return entry
 
     def _divert(self, path: str) -> str:
-        diversion = self._database.diversions.get(path)
-        if diversion is None or diversion.package == self._package.name:
-            return path
-        return diversion.to
+        return self._database.diverted(path, self._package.name)
 
     # -- configuration files ---------------------------------------------------------------------------------
 

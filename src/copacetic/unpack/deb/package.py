@@ -13,8 +13,8 @@ from dataclasses import dataclass
 
 from copacetic.deb822 import Deb822Error, Stanza, parse_stanza
 from copacetic.errors import PackageError
+from copacetic.inventory.dpkg.archive import ControlPart, DebArchive
 from copacetic.unpack import FetchedPackage
-from copacetic.unpack.deb.archive import ControlPart, DebArchive
 from copacetic.unpack.deb.conffile import parse_conffile_list
 from copacetic.updates import InstalledPackage
 

@@ -9,18 +9,19 @@ file's content is a window of it. Every path is relative and crosses nothing tha
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
 from copacetic.compression import DecompressedReader
 from copacetic.errors import PackageError
+from copacetic.inventory.dpkg.archive import DebArchive, guard_package
 from copacetic.oci.change import Spooled
 from copacetic.oci.filesystem import FileType
 from copacetic.oci.tarstream import TarEntry, TarLimits, TarReader
-from copacetic.unpack.deb.archive import DebArchive, guard_package
 
 __all__ = ["PayloadEntry", "read_checksums", "spool_payload", "spool_payloads"]
 
@@ -49,10 +50,14 @@ class PayloadEntry:
     sha256: str = ""
 
 
+@contextmanager
 def spool_payloads(
     archives: Sequence[tuple[DebArchive, int]], scratch: Path, *, workers: int = 2
-) -> list[tuple[PayloadEntry, ...]]:
-    """Spool several packages side by side; each comes with its installed size in bytes."""
+) -> Iterator[Callable[[], list[tuple[PayloadEntry, ...]]]]:
+    """
+    Spool several packages side by side, in the background; each comes with its installed size in bytes. What is
+    yielded waits for them, and raises as `spool_payload` does.
+    """
 
     def one(number: int) -> tuple[PayloadEntry, ...]:
         archive, installed_size = archives[number]
@@ -60,9 +65,12 @@ def spool_payloads(
 
     # The largest first, so that no worker is left alone with it at the end.
     order = sorted(range(len(archives)), key=lambda number: -archives[number][0].data.size)
-    with ThreadPoolExecutor(workers) as pool:
-        spooled = dict(zip(order, pool.map(one, order), strict=True))
-    return [spooled[number] for number in range(len(archives))]
+    pool = ThreadPoolExecutor(workers)
+    try:
+        work = {number: pool.submit(one, number) for number in order}
+        yield lambda: [work[number].result() for number in range(len(archives))]
+    finally:
+        pool.shutdown(cancel_futures=True)
 
 
 def spool_payload(archive: DebArchive, spool: Path, *, installed_size: int) -> tuple[PayloadEntry, ...]:

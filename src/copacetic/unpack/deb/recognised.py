@@ -12,7 +12,7 @@ import hashlib
 import re
 from collections.abc import Mapping
 
-from copacetic.unpack.deb.judgement import Action, Judgement
+from copacetic.unpack.scripts.judgement import Action, Judgement
 from copacetic.updates import ScriptClass
 
 __all__ = ["normalise_script", "recognise_script"]

@@ -14,15 +14,15 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from copacetic.unpack.deb.changes import ChangeSet
-from copacetic.unpack.deb.commands import ATTRIBUTES, BYTE_COMPILERS, DERIVERS, FILE_CHANGERS
-from copacetic.unpack.deb.judge import CommandJudge
-from copacetic.unpack.deb.judgement import Action, Judgement, worst
+from copacetic.unpack.deb.judge import DebJudge
 from copacetic.unpack.deb.recognised import normalise_script, recognise_script
-from copacetic.unpack.deb.shell.interpret import Reached, Surroundings, reach_commands
-from copacetic.unpack.deb.shell.parser import parse_shell
-from copacetic.unpack.deb.shell.syntax import ShellSyntaxError
-from copacetic.unpack.deb.surroundings import ImageSurroundings
+from copacetic.unpack.scripts.changes import ChangeSet
+from copacetic.unpack.scripts.commands import ATTRIBUTES, BYTE_COMPILERS, DERIVERS, FILE_CHANGERS
+from copacetic.unpack.scripts.judgement import Action, Judgement, worst
+from copacetic.unpack.scripts.shell.interpret import Reached, Surroundings, reach_commands
+from copacetic.unpack.scripts.shell.parser import parse_shell
+from copacetic.unpack.scripts.shell.syntax import ShellSyntaxError
+from copacetic.unpack.scripts.surroundings import ImageSurroundings
 from copacetic.updates import ScriptClass, ScriptVerdict
 
 __all__ = ["JudgedScript", "ScriptJudge", "ScriptSet"]
@@ -152,7 +152,7 @@ class ScriptJudge:
             commands = self._reach(scripts, name, text, arguments)
         except ShellSyntaxError as error:
             return _judge_unread(text, str(error), repeated=repeated), ()
-        judge = CommandJudge(
+        judge = DebJudge(
             changes=self.changes,
             image=self.surroundings,
             package=scripts.key,
@@ -266,7 +266,13 @@ class _Nothing(Surroundings):
     def has_program(self, name: str) -> bool | None:
         return None
 
-    def ask(self, words: Sequence[str | None]) -> bool | None:
+    def reach(self, command: Reached) -> bool | None:
+        return None
+
+    def read_output(self, words: Sequence[str | None]) -> str | None:
+        return None
+
+    def find_paths(self, pattern: str) -> tuple[str, ...] | None:
         return None
 
     def find_source(self, path: str) -> str | None:

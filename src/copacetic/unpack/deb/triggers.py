@@ -12,8 +12,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from copacetic.inventory.dpkg import DpkgDatabase
-from copacetic.unpack.deb.changes import ChangeSet
 from copacetic.unpack.deb.package import DebPackage
+from copacetic.unpack.scripts.changes import ChangeSet
 
 __all__ = ["Activation", "find_activations"]
 

@@ -18,7 +18,7 @@ from copacetic.inventory import PackageDatabase
 from copacetic.inventory.dpkg import DebRecord, DpkgDatabase
 from copacetic.oci.filesystem import Entry, FileType, ImageFilesystem
 from copacetic.unpack import Composition, FetchedPackage
-from copacetic.unpack.deb.accounts import Accounts
+from copacetic.unpack.accounts import Accounts
 from copacetic.unpack.deb.assess import Assessment, assess_packages
 from copacetic.unpack.deb.handlers.reproduce import Reproduction, make_accounts, reproduce
 from copacetic.unpack.deb.install import Installation, Installer, md5_of
@@ -62,11 +62,13 @@ class DebUnpacker:
         """See `Unpacker.compose`. Raises `NeedsExecutionError` for a package that can't be installed this way."""
         loaded = self._load(packages)
         tree = TreeBuilder(self._fs)
-        assessment = assess_packages(tree, self._database, loaded)
-        _refuse_execution(assessment)
-        reproduction = Reproduction(tree, self._database, loaded, epoch)
-        make_accounts(reproduction, assessment.actions)
-        payloads = dict(zip((p.key for p in loaded), self._spool(loaded, scratch), strict=True))
+        archives = [(package.archive, package.installed_size) for package in loaded]
+        with spool_payloads(archives, scratch, workers=WORKERS) as spooled:
+            assessment = assess_packages(tree, self._database, loaded)
+            _refuse_execution(assessment)
+            reproduction = Reproduction(tree, self._database, loaded, epoch)
+            make_accounts(reproduction, assessment.actions)
+            payloads = dict(zip((package.key for package in loaded), spooled(), strict=True))
         ownership = Ownership(self._database, loaded, {key: [e.path for e in p] for key, p in payloads.items()})
         installer = Installer(tree, self._database, ownership, Accounts(tree))
         installed = {package.key: installer.install(package, payloads[package.key]) for package in loaded}
@@ -90,10 +92,6 @@ class DebUnpacker:
                 raise PackageError(f"{package.key} is planned twice")
             found[package.key] = package
         return [found[key] for key in sorted(found)]
-
-    def _spool(self, packages: Sequence[DebPackage], scratch: Path) -> list[tuple[PayloadEntry, ...]]:
-        archives = [(package.archive, package.installed_size) for package in packages]
-        return spool_payloads(archives, scratch, workers=WORKERS)
 
     def _losers(self, tree: TreeBuilder, installations: Sequence[Installation]) -> list[DebRecord]:
         """Return the records of packages that stay, without the paths that others took over."""

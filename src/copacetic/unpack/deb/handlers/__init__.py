@@ -1,4 +1,4 @@
 # SPDX-License-Identifier: Apache-2.0
 """
-What maintainer scripts derive from files, done without running them: one module for each kind of state.
+What Debian's maintainer scripts derive from files, done without running them: one module for each kind of state.
 """

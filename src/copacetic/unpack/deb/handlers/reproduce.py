@@ -12,10 +12,10 @@ from copacetic.oci.filesystem import FileType
 from copacetic.unpack.deb.handlers.alternatives import plan_alternative
 from copacetic.unpack.deb.handlers.bytecode import remove_bytecode
 from copacetic.unpack.deb.handlers.certificates import update_certificates, update_configuration
-from copacetic.unpack.deb.handlers.ldconfig import update_library_cache
 from copacetic.unpack.deb.handlers.users import make_account, parse_account
-from copacetic.unpack.deb.judgement import Action
 from copacetic.unpack.deb.package import DebPackage
+from copacetic.unpack.handlers.ldconfig import update_library_cache
+from copacetic.unpack.scripts.judgement import Action
 from copacetic.unpack.tree import TreeBuilder
 
 __all__ = ["Reproduction", "make_accounts", "reproduce"]

@@ -1,0 +1,54 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Which apk-tools an image has: it decides how versions are ordered and how the database is written."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Protocol
+
+__all__ = ["ApkTools"]
+
+PACKAGE = "apk-tools"
+_RELEASE = re.compile(r"(\d{1,6})(?:\.(\d{1,6}))?(?:\.(\d{1,6}))?")
+
+
+class _Package(Protocol):
+    @property
+    def name(self) -> str: ...
+    @property
+    def version(self) -> str: ...
+
+
+@dataclass(frozen=True, slots=True)
+class ApkTools:
+    """The release of the installed apk-tools."""
+
+    release: tuple[int, int, int] | None
+    """None when the image has none: its database was written by something else (apko), or by a host's apk."""
+
+    @classmethod
+    def of(cls, packages: Iterable[_Package]) -> ApkTools:
+        """Look for the package `apk-tools`."""
+        version = next((package.version for package in packages if package.name == PACKAGE), "")
+        match = _RELEASE.match(version)
+        return cls((int(match[1]), int(match[2] or 0), int(match[3] or 0)) if match else None)
+
+    @property
+    def installed(self) -> bool:
+        return self.release is not None
+
+    @property
+    def version_scheme(self) -> str:
+        """The key in `version.SCHEMES` of the order that this apk-tools has; without one that of apk 3."""
+        return "apk2" if self.release is not None and self.release[0] < 3 else "apk"
+
+    @property
+    def writes_by_name(self) -> bool:
+        """Whether `installed` is sorted by name; before 2.14.0 it has the order of installation."""
+        return self.release is not None and self.release >= (2, 14, 0)
+
+    @property
+    def is_apk3(self) -> bool:
+        return self.release is not None and self.release[0] >= 3

@@ -1,0 +1,132 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The flags and variables that say where a builder is."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from copacetic.cli.options import option
+from copacetic.errors import InvalidAddressError, UsageError
+
+if TYPE_CHECKING:
+    from copacetic.buildkit.address import Address
+    from copacetic.buildkit.dial.tls import TlsFiles
+    from copacetic.buildkit.settings import BuilderSettings
+
+_PATH = click.Path(path_type=Path)
+
+BUILDER = (
+    option("-a", "--addr", metavar="ADDRESS", help="A builder, as in docker:// or tcp://HOST:PORT.  [looked for]"),
+    option("--cacert", type=_PATH, help="The certificate authority of a builder at tcp://."),
+    option("--cert", type=_PATH, help="This client's certificate for it."),
+    option("--key", type=_PATH, help="The key of --cert; without --cert a repository's, as --keyring."),
+    option("--tls-server-name", metavar="NAME", help="The name in the builder's certificate.  [its host]"),
+)
+
+
+EXECUTION = (
+    *BUILDER,
+    option("--tooling-image", metavar="IMAGE", help="Whose dpkg acts on an image without one.  [debian:stable-slim]"),
+)
+WORKER = "worker://"
+"""Stands for this machine in place of a builder's address."""
+
+
+def select_tooling(values: Mapping[str, Any]) -> str:
+    """Return the tooling image's name. Raises `InvalidReferenceError`."""
+    from copacetic.api import TOOLING_IMAGE
+    from copacetic.oci.location import Location
+
+    return str(Location.parse(values.get("tooling_image") or TOOLING_IMAGE))
+
+
+def names_worker(values: Mapping[str, Any]) -> bool:
+    """Tell whether --addr, else BUILDKIT_HOST, says that no builder is to be looked for: this machine is it."""
+    return bool((values["addr"] or os.environ.get("BUILDKIT_HOST")) == WORKER)
+
+
+def make_builder_settings(values: Mapping[str, Any], environment: Mapping[str, str] | None = None) -> BuilderSettings:
+    """
+    Turn flags and environment into what finding a builder needs; an address comes from --addr, else BUILDKIT_HOST.
+
+    Raises `UsageError` for a malformed address, or for flags of TLS that don't fit together.
+    """
+    from copacetic.buildkit.settings import BuilderSettings
+
+    environment = os.environ if environment is None else environment
+    address, origin = _address(values["addr"], environment)
+    home = Path(environment.get("HOME") or "/")
+    runtime, buildx = environment.get("XDG_RUNTIME_DIR", ""), environment.get("BUILDX_CONFIG", "")
+    docker_config = Path(environment.get("DOCKER_CONFIG") or home / ".docker")
+    return BuilderSettings(
+        address=address,
+        origin=origin,
+        tls=_flags_of_tls(values, address),
+        docker_config=docker_config,
+        docker_host=environment.get("DOCKER_HOST", ""),
+        docker_context=environment.get("DOCKER_CONTEXT", ""),
+        docker_tls=_docker_tls(environment, docker_config),
+        buildx_config=Path(buildx) if buildx else None,
+        buildx_builder=environment.get("BUILDX_BUILDER", ""),
+        runtime_dir=Path(runtime) if runtime.startswith("/") else None,
+    )
+
+
+def _address(flag: str | None, environment: Mapping[str, str]) -> tuple[Address | None, str]:
+    from copacetic.buildkit.address import parse_address
+
+    text, origin = (flag, "--addr") if flag else (environment.get("BUILDKIT_HOST", ""), "BUILDKIT_HOST")
+    if not text:
+        return None, "default"
+    try:
+        return parse_address(text), origin
+    except InvalidAddressError as error:
+        raise InvalidAddressError(f"{origin}: {error}", hint=error.hint) from error
+
+
+def _flags_of_tls(values: Mapping[str, Any], address: Address | None) -> TlsFiles:
+    from copacetic.buildkit.dial.tls import TlsFiles
+
+    files = TlsFiles(
+        ca=values["cacert"],
+        cert=values["cert"],
+        key=None if repository_keys(values) else values["key"],
+        server_name=values["tls_server_name"] or "",
+    )
+    if files and address is None:
+        raise UsageError(
+            "--cacert, --cert, --key and --tls-server-name say nothing without an address",
+            hint="add --addr tcp://HOST:PORT",
+        )
+    if bool(files.cert) != bool(files.key):
+        raise UsageError("--cert and --key belong together", hint="give both, or none")
+    return files
+
+
+def _docker_tls(environment: Mapping[str, str], docker_config: Path) -> TlsFiles:
+    """Docker's variables: one turns TLS on, the other says where ca.pem, cert.pem and key.pem are."""
+    from copacetic.buildkit.dial.tls import TlsFiles
+
+    folder = environment.get("DOCKER_CERT_PATH", "")
+    if not folder and not environment.get("DOCKER_TLS_VERIFY"):
+        return TlsFiles()
+    ca, cert, key = (
+        path if path.is_file() else None
+        for path in (Path(folder or docker_config) / name for name in ("ca.pem", "cert.pem", "key.pem"))
+    )
+    return TlsFiles(ca=ca or Path(folder or docker_config) / "ca.pem", cert=cert, key=key)
+
+
+def repository_keys(values: Mapping[str, Any]) -> tuple[Path, ...]:
+    """
+    Return what `--key` names when it is no key of a client.
+
+    The flag is older than repositories' keys, and means nothing for a builder without `--cert`.
+    """
+    key = values.get("key")
+    return (key,) if key is not None and not values.get("cert") and "keyring" in values else ()

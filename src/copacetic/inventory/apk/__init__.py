@@ -1,0 +1,8 @@
+# SPDX-License-Identifier: Apache-2.0
+"""apk's database: `lib/apk/db/installed` and what stands beside it, also where apko wrote it."""
+
+from copacetic.inventory.apk.database import ApkDatabase
+from copacetic.inventory.apk.installed import ApkDirectory, ApkFile, ApkRecord, Owner
+from copacetic.inventory.apk.rewrite import ApkChange
+
+__all__ = ["ApkChange", "ApkDatabase", "ApkDirectory", "ApkFile", "ApkRecord", "Owner"]

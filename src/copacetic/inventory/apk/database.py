@@ -1,0 +1,231 @@
+# SPDX-License-Identifier: Apache-2.0
+"""
+apk's database, read from an image: Alpine, Wolfi, Chainguard, with an apk in it or without.
+
+apk looks for `lib/apk/db`, which an image with a merged /usr resolves to `usr/lib/apk/db`; apko writes there, too.
+An image put together from several bases may have one database on top of another: the upper one is in effect, and
+what only the lower one lists counts as present, but is never touched.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from functools import cached_property
+
+from copacetic.apk.closure import broken_dependencies
+from copacetic.apk.dependency import DependencyError
+from copacetic.apk.tools import ApkTools
+from copacetic.errors import InventoryError
+from copacetic.inventory import PackageDatabase
+from copacetic.inventory.apk.installed import ApkRecord, parse_records
+from copacetic.inventory.apk.rewrite import ApkChange, Rewrite
+from copacetic.inventory.apk.scripts import (
+    ScriptFile,
+    compress_scripts,
+    format_world,
+    parse_triggers,
+    read_scripts,
+)
+from copacetic.oci.filesystem import FileType, ImageFilesystem, hidden_versions
+from copacetic.updates import InstalledPackage
+
+FOLDERS = ("lib/apk/db", "usr/lib/apk/db")
+WORLD = "etc/apk/world"
+ARCHITECTURE = "etc/apk/arch"
+INSTALLED_LIMIT = 256 * 1024 * 1024
+FILE_LIMIT = 64 * 1024 * 1024
+CONFIGURATION = "etc/"
+MAX_NAMED = 8
+
+
+class ApkDatabase:
+    """`PackageDatabase` of apk."""
+
+    package_type = "apk"
+    checksum_algorithm = "sha1"
+
+    def __init__(self, fs: ImageFilesystem, path: str, records: Sequence[ApkRecord]) -> None:
+        self._fs = fs
+        self.path = path
+        """Of the `installed` file, canonical."""
+        self.records = tuple(records)
+        """In the file's order."""
+        self.tools = ApkTools.of(records)
+        """The installed apk-tools, if any."""
+        self._by_package = {self._package(record): record for record in records}
+
+    @classmethod
+    def detect(cls, fs: ImageFilesystem) -> ApkDatabase | None:
+        for folder in FOLDERS:
+            path = fs.resolve(f"{folder}/installed")
+            try:
+                records = parse_records(fs.read(path, limit=INSTALLED_LIMIT), path)
+            except FileNotFoundError:
+                continue
+            if records:
+                return cls(fs, path, records)
+        return None
+
+    @property
+    def format(self) -> str:
+        return "apk installed"
+
+    @property
+    def version_scheme(self) -> str:
+        return self.tools.version_scheme
+
+    @property
+    def folder(self) -> str:
+        """The canonical directory of `installed`, `scripts.tar` and `triggers`."""
+        return self.path.rpartition("/")[0]
+
+    def packages(self) -> tuple[InstalledPackage, ...]:
+        return tuple(sorted(self._by_package, key=lambda p: (p.name, p.architecture)))
+
+    def assumed(self) -> tuple[InstalledPackage, ...]:
+        """Packages that only hidden databases list and whose files are still there."""
+        return tuple(self._package(record) for record in self._hidden)
+
+    def notes(self) -> tuple[str, ...]:
+        return tuple(self._notes())
+
+    def files(self, package: InstalledPackage) -> tuple[str, ...]:
+        """Directories and files, in the order of the package's own list."""
+        paths: list[str] = []
+        for directory in self.record(package).directories:
+            paths.append(directory.path)
+            paths += [directory.path_of(file) for file in directory.files]
+        return tuple(paths)
+
+    def own_files(self, package: InstalledPackage) -> tuple[str, ...]:
+        return tuple(path for path, _ in self.record(package).files())
+
+    def checksums(self, package: InstalledPackage) -> Mapping[str, tuple[str, str]]:
+        record = self.record(package)
+        algorithm = "sha256" if record.cut_sha256 else self.checksum_algorithm
+        return {
+            path: (algorithm, file.digest.hex())
+            for path, file in record.files()
+            if file.digest is not None and not path.startswith(CONFIGURATION)
+        }
+
+    def broken_dependencies(self) -> frozenset[str]:
+        try:
+            return frozenset(broken_dependencies(self.packages(), self.assumed(), self.world, self.version_scheme))
+        except DependencyError as error:
+            raise InventoryError(f"{self.path}: {error}") from error
+
+    def record(self, package: InstalledPackage) -> ApkRecord:
+        """Return a package's header and file list."""
+        return self._by_package[package]
+
+    def scripts(self, package: InstalledPackage) -> Mapping[str, bytes]:
+        """Return the installed scripts by name (post-install, trigger, …)."""
+        identity = self.record(package).identity_bytes
+        return self._scripts.scripts.get(identity, {})
+
+    def triggers(self, package: InstalledPackage) -> tuple[str, ...]:
+        """Return the patterns of directories for which the package's trigger is called."""
+        identity = self.record(package).identity_bytes
+        return tuple(word for found, line in self._triggers if found == identity for word in line.split()[1:])
+
+    @cached_property
+    def world(self) -> str:
+        """The dependencies that the administrator asked for, as the file has them."""
+        return (self._read(WORLD) or b"").decode("utf-8", "surrogateescape")
+
+    @cached_property
+    def native_architecture(self) -> str:
+        """As `etc/apk/arch` says, or else what most packages are for."""
+        named = (self._read(ARCHITECTURE) or b"").decode("utf-8", "replace").split()
+        if named:
+            return named[0]
+        counts = Counter(record.fields.get("A", "") for record in self.records)
+        del counts["noarch"], counts[""]
+        return max(sorted(counts), key=lambda name: counts[name], default="noarch")
+
+    def rewrite(
+        self, changes: Sequence[ApkChange], *, altered: Mapping[InstalledPackage, ApkRecord], now: int
+    ) -> Mapping[str, bytes]:
+        """
+        Return the database's files after an upgrade, by canonical path; those that apk would leave alone are absent.
+
+        `changes` are in the order in which apk commits them; `altered` are packages that stay and lost files to
+        others. `now` (seconds) is what apk < 2.14.1 records in `scripts.tar`.
+        """
+        by_name = {package.name: record for package, record in altered.items()}
+        new = Rewrite(self.records, self._scripts, self._triggers, changes, altered=by_name, now=now)
+        files = {
+            self.path: new.installed(),
+            f"{self.folder}/triggers": new.triggers(),
+            self._scripts_path: new.scripts(),
+        }
+        if self._scripts_path.endswith(".gz"):
+            files[self._scripts_path] = compress_scripts(files[self._scripts_path])
+        if self.tools.installed:
+            files[self._fs.resolve(WORLD)] = format_world(self.world).encode("utf-8", "surrogateescape")
+        return files
+
+    def _package(self, record: ApkRecord) -> InstalledPackage:
+        return InstalledPackage(
+            name=record.name,
+            version=record.version,
+            architecture=record.fields.get("A") or self.native_architecture,
+            source_name=record.fields.get("o") or record.name,
+            source_version=record.version,
+            fields=record.fields,
+        )
+
+    @cached_property
+    def _hidden(self) -> tuple[ApkRecord, ...]:
+        """The records of older databases at this path that no upper one has, and whose files were not removed."""
+        found: dict[str, ApkRecord] = {}
+        effective = {record.name for record in self.records}
+        spelled = dict.fromkeys((self.path, *(f"{folder}/installed" for folder in FOLDERS)))
+        for path in spelled:
+            for data in hidden_versions(self._fs, path, limit=INSTALLED_LIMIT):
+                rows = parse_records(data, f"{path} of a lower layer")
+                alive = [record for record in rows if record.name not in effective and self._is_alive(record)]
+                if any(any(record.files()) for record in alive):
+                    found.update({record.name: record for record in alive})
+        return tuple(found[name] for name in sorted(found))
+
+    def _is_alive(self, record: ApkRecord) -> bool:
+        """Whether all its files are still in the image; one without files can't tell, and follows the others."""
+        return all(self._fs.lookup(path, follow=False) is not None for path, _ in record.files())
+
+    def _notes(self) -> Iterator[str]:
+        hidden = [record.name for record in self._hidden]
+        if hidden:
+            shown = ", ".join(hidden[:MAX_NAMED]) + (" …" if len(hidden) > MAX_NAMED else "")
+            yield (
+                f"{self.path} hides the database of a lower layer: {shown} "
+                f"{'is' if len(hidden) == 1 else 'are'} taken for installed, and can't be updated"
+            )
+
+    @cached_property
+    def _scripts_path(self) -> str:
+        compressed = f"{self.folder}/scripts.tar.gz"
+        plain = f"{self.folder}/scripts.tar"
+        if self._fs.lookup(plain) is None and (self.tools.is_apk3 or self._fs.lookup(compressed) is not None):
+            return compressed
+        return plain
+
+    @cached_property
+    def _scripts(self) -> ScriptFile:
+        data = self._read(self._scripts_path)
+        return read_scripts(data, self._scripts_path) if data is not None else ScriptFile({}, {})
+
+    @cached_property
+    def _triggers(self) -> list[tuple[bytes | None, str]]:
+        return parse_triggers((self._read(f"{self.folder}/triggers") or b"").decode("utf-8", "surrogateescape"))
+
+    def _read(self, path: str) -> bytes | None:
+        entry = self._fs.lookup(path)
+        if entry is None or entry.type is not FileType.FILE:
+            return None
+        return self._fs.read(path, limit=FILE_LIMIT)
+
+
+_: type[PackageDatabase] = ApkDatabase

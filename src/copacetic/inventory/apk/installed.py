@@ -1,0 +1,209 @@
+# SPDX-License-Identifier: Apache-2.0
+"""
+The `installed` file: for each package a header of one-letter fields, then its directories and files.
+
+    F:dir  [M:uid:gid:mode[:Q1…]]     a directory; M: unless 0:0:755
+    R:file [a:uid:gid:mode[:Q1…]]     a file in it; a: unless 0:0:644
+           [Z:Q1…]                    of its content, or of a symlink's target
+
+A record that doesn't change keeps the text that it was read from: apko's has another order of fields than apk's own,
+and scanners read either.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+from copacetic.apk.stanza import checksum_bytes, format_header, parse_fields
+from copacetic.errors import InventoryError
+
+__all__ = ["ApkDirectory", "ApkFile", "ApkRecord", "Owner", "parse_records"]
+
+_NAME = re.compile(r"[A-Za-z0-9_.][A-Za-z0-9._+-]{0,199}")
+_VERSION = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+~-]{0,199}")
+_ARCHITECTURE = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_-]{0,63}")
+_OWNER = re.compile(r"(\d{1,10}):(\d{1,10}):([0-7]{1,6})(?::(\S+))?")
+_DIRECTORY_START = "\nF:"
+
+
+@dataclass(frozen=True, slots=True)
+class Owner:
+    """What `M:` and `a:` record."""
+
+    uid: int
+    gid: int
+    mode: int
+    xattrs: str = ""
+    """`Q1…` of the extended attributes."""
+
+    @classmethod
+    def parse(cls, text: str) -> Owner:
+        """Raises `ValueError`."""
+        match = _OWNER.fullmatch(text)
+        if match is None:
+            raise ValueError(f"not an owner and a mode: {text[:80]!r}")
+        return cls(int(match[1]), int(match[2]), int(match[3], 8), match[4] or "")
+
+    def __str__(self) -> str:
+        return f"{self.uid}:{self.gid}:{self.mode:o}" + (f":{self.xattrs}" if self.xattrs else "")
+
+
+DIRECTORY_OWNER = Owner(0, 0, 0o755)
+FILE_OWNER = Owner(0, 0, 0o644)
+
+
+@dataclass(frozen=True, slots=True)
+class ApkFile:
+    """A file, a link or a device in a package's list."""
+
+    name: str
+    """Without its directory."""
+    owner: Owner = FILE_OWNER
+    checksum: str = ""
+    """`Z:`, verbatim; empty where none is recorded."""
+
+    @property
+    def digest(self) -> bytes | None:
+        """The checksum's 20 bytes."""
+        return checksum_bytes(self.checksum) if self.checksum else None
+
+
+@dataclass(frozen=True, slots=True)
+class ApkDirectory:
+    """A directory in a package's list; the root's path is ""."""
+
+    path: str
+    owner: Owner = DIRECTORY_OWNER
+    files: tuple[ApkFile, ...] = ()
+
+    def path_of(self, file: ApkFile) -> str:
+        return f"{self.path}/{file.name}" if self.path else file.name
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ApkRecord:
+    """One package, as the database has it or is to have it."""
+
+    fields: Mapping[str, str]
+    """The header by letter, with `r`, `q`, `s`, `f`."""
+    directories: tuple[ApkDirectory, ...] = ()
+    text: str = ""
+    """As it was read, ending in a newline; empty for one that has to be written."""
+
+    @property
+    def name(self) -> str:
+        return self.fields.get("P", "")
+
+    @property
+    def version(self) -> str:
+        return self.fields.get("V", "")
+
+    @property
+    def identity(self) -> str:
+        """`C:`, verbatim."""
+        return self.fields.get("C", "")
+
+    @property
+    def identity_bytes(self) -> bytes:
+        """What scripts and triggers are kept under: the identity however it is spelled."""
+        return checksum_bytes(self.identity) or self.identity.encode("utf-8", "surrogateescape")
+
+    @property
+    def cut_sha256(self) -> bool:
+        """Whether the checksums are SHA-256 cut to 20 bytes (of a v3 package), and no SHA-1."""
+        return "S" in self.fields.get("f", "")
+
+    def files(self) -> Iterator[tuple[str, ApkFile]]:
+        """Yield every path that is no directory, in the record's order."""
+        for directory in self.directories:
+            for file in directory.files:
+                yield directory.path_of(file), file
+
+    def format(self) -> str:
+        """Return the text that is kept, or else the one that apk would write; without the empty line after it."""
+        if self.text:
+            return self.text
+        lines = [format_header(self.fields)]
+        for directory in self.directories:
+            lines.append(f"F:{directory.path}\n")
+            # apko's reader rejects a whole database for an owner of the root.
+            if directory.owner != DIRECTORY_OWNER and directory.path:
+                lines.append(f"M:{directory.owner}\n")
+            for file in directory.files:
+                lines.append(f"R:{file.name}\n")
+                if file.owner != FILE_OWNER:
+                    lines.append(f"a:{file.owner}\n")
+                if file.checksum:
+                    lines.append(f"Z:{file.checksum}\n")
+        return "".join(lines)
+
+
+def parse_records(data: bytes, path: str) -> tuple[ApkRecord, ...]:
+    """
+    Read an `installed` file; `path` is for messages. What apk's own reader would not take is an `InventoryError`.
+
+    Bytes that are not UTF-8 are surrogate-escaped.
+    """
+    records: list[ApkRecord] = []
+    seen: set[str] = set()
+    for stanza in data.decode("utf-8", "surrogateescape").split("\n\n"):
+        text = stanza.strip("\n")
+        if not text:
+            continue
+        record = _record(text, path)
+        if record.name in seen:
+            raise InventoryError(f"{path}: {record.name} stands there twice")
+        seen.add(record.name)
+        records.append(record)
+    return tuple(records)
+
+
+def _record(text: str, path: str) -> ApkRecord:
+    head, start, rest = text.partition(_DIRECTORY_START)
+    fields = parse_fields(head)
+    name, version, architecture = fields.get("P", ""), fields.get("V", ""), fields.get("A", "")
+    if not _NAME.fullmatch(name):
+        raise InventoryError(f"{path}: not a package name: {name[:100]!r}")
+    if not _VERSION.fullmatch(version) or (architecture and not _ARCHITECTURE.fullmatch(architecture)):
+        raise InventoryError(f"{path}: {name} has the version {version[:100]!r} for {architecture[:100]!r}")
+    try:
+        directories = _directories(f"F:{rest}") if start else ()
+    except ValueError as error:
+        raise InventoryError(f"{path}: {name}: {error}") from error
+    return ApkRecord(fields=fields, directories=directories, text=f"{text}\n")
+
+
+def _directories(text: str) -> tuple[ApkDirectory, ...]:
+    found: dict[str, ApkDirectory] = {}
+    files: dict[str, list[ApkFile]] = {}
+    current, name, owner, checksum = "", "", FILE_OWNER, ""
+
+    def close() -> None:
+        if name:
+            files[current].append(ApkFile(name, owner, checksum))
+
+    for line in text.split("\n"):
+        letter, value = line[:1], line[2:]
+        if line[1:2] != ":":
+            raise ValueError(f"not a line of a file list: {line[:80]!r}")
+        if letter in "FR":
+            close()
+            name, owner, checksum = "", FILE_OWNER, ""
+            if letter == "F":
+                current = value
+                found.setdefault(current, ApkDirectory(current))
+                files.setdefault(current, [])
+            else:
+                name = value
+        elif letter == "M":
+            found[current] = ApkDirectory(current, Owner.parse(value))
+        elif letter == "a" and name:
+            owner = Owner.parse(value)
+        elif letter == "Z" and name:
+            checksum = value
+        elif letter.isupper() or letter in "aZ":
+            raise ValueError(f"not a line of a file list: {line[:80]!r}")
+    close()
+    return tuple(ApkDirectory(path, directory.owner, tuple(files[path])) for path, directory in found.items())

@@ -1,0 +1,61 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a solver does, told to whoever watches: a task for each vertex that is worked on, its output in the log."""
+
+from __future__ import annotations
+
+import logging
+from contextlib import AbstractContextManager
+from threading import Lock
+from typing import Any, Self
+
+from copacetic.llb.solver import Event, EventKind
+from copacetic.progress import Progress
+
+__all__ = ["SolveLog"]
+
+_logger = logging.getLogger(__name__)
+_MAX_LABEL = 100
+
+
+class SolveLog:
+    """An `Events` for one solve; leaving it ends what the solver left unfinished."""
+
+    def __init__(self, progress: Progress) -> None:
+        self._progress = progress
+        self._running: dict[str, AbstractContextManager[Any]] = {}
+        self._lock = Lock()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        for vertex in list(self._running):
+            self._end(vertex)
+
+    def __call__(self, event: Event) -> None:
+        if event.kind == EventKind.STARTED:
+            self._start(event)
+        elif event.kind == EventKind.LOG:
+            for line in event.text.splitlines():
+                _logger.debug("%s: %s", _printable(event.name), _printable(line))
+        else:
+            if event.kind == EventKind.CACHED:
+                self._start(event, " (known)")
+            self._end(event.vertex)
+
+    def _start(self, event: Event, suffix: str = "") -> None:
+        with self._lock:
+            if event.vertex not in self._running:
+                label = _printable(event.name)[:_MAX_LABEL] + suffix
+                task = self._running[event.vertex] = self._progress.task(label)
+                task.__enter__()
+
+    def _end(self, vertex: str) -> None:
+        with self._lock:
+            task = self._running.pop(vertex, None)
+        if task is not None:
+            task.__exit__(None, None, None)
+
+
+def _printable(text: str) -> str:
+    return "".join(c if c.isprintable() else " " for c in text)

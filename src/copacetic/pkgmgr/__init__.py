@@ -1,0 +1,126 @@
+# SPDX-License-Identifier: Apache-2.0
+"""
+Package managers as graphs: how an image's own one is run so that packages change, described and not done.
+
+A package manager is one package or module with a class that follows `PackageManager`, registered in
+`PACKAGE_MANAGERS` under the type of package it installs. It looks at the image first, without running anything, and
+refuses what can't work; then it says what has to be run, on what, and what of the result is no part of it.
+"""
+
+from __future__ import annotations
+
+import fnmatch
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from importlib import import_module
+from pathlib import Path
+from typing import Protocol, TypeAlias
+
+from copacetic.inventory import PackageDatabase
+from copacetic.llb.graph import ProxyEnv, State
+from copacetic.oci.change import Spooled
+from copacetic.oci.filesystem import FileType, ImageFilesystem
+from copacetic.updates import FetchedPackage
+
+__all__ = [
+    "PACKAGE_MANAGERS",
+    "Content",
+    "Leftover",
+    "PackageManager",
+    "Recipe",
+    "Upgrade",
+    "is_leftover",
+    "open_package_manager",
+]
+
+
+Content: TypeAlias = Path | bytes | tuple[bytes | Spooled, ...]
+"""A file that a builder gets: one of this machine's, bytes, or several pieces put together."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Leftover:
+    """Something that running a package manager leaves behind and that is no part of the result."""
+
+    pattern: str
+    """Of canonical paths, as in `fnmatch`: a star goes over slashes, too."""
+    reason: str
+    files_only: bool = False
+    """Directories stay: packages and their scripts make some that matter (a service's own folder for its logs)."""
+
+    def matches(self, path: str, type_: FileType | None) -> bool:
+        """Tell whether a change of this path is one; `type_` is None for a removal."""
+        if self.files_only and type_ is FileType.DIRECTORY:
+            return False
+        return fnmatch.fnmatchcase(path, self.pattern)
+
+
+def is_leftover(leftovers: Iterable[Leftover], path: str, type_: FileType | None) -> bool:
+    """Tell whether any of the rules is about a change."""
+    return any(rule.matches(path, type_) for rule in leftovers)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Recipe:
+    """One run of a package manager, ready to be solved: what lies between `base` and `result` is the new layer."""
+
+    base: State
+    result: State
+    directories: Mapping[str, Mapping[str, Content]] = field(default_factory=dict)
+    """What each `local` source holds, by relative path."""
+    leftovers: tuple[Leftover, ...] = ()
+    generated: tuple[str, ...] = ()
+    """Patterns of what is written by the run, whatever time it puts on it: such files get the epoch."""
+    records: Mapping[str, bytes | None] = field(default_factory=dict)
+    """Files of the package database that the run doesn't write itself; None removes one."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Upgrade:
+    """An upgrade that only the builder can plan, for only it reaches the repositories."""
+
+    names: tuple[str, ...] | None
+    """Installed packages as name:architecture; None means every one."""
+    repository_state: str
+    """What the repositories hold, as a digest, or something unique: another value is never served from a cache."""
+    proxy: ProxyEnv | None = None
+
+
+class PackageManager(Protocol):
+    """Changes packages of one format by running programs."""
+
+    @classmethod
+    def open(cls, fs: ImageFilesystem, database: PackageDatabase) -> PackageManager:
+        """
+        Look whether the image can do it; nothing is run.
+
+        Raises `UnsupportedImageError`, naming what is missing or out of order.
+        """
+        ...
+
+    @property
+    def needs_tooling(self) -> bool:
+        """Whether another image has to bring the programs, because this one has none."""
+        ...
+
+    def install(self, base: State, packages: Sequence[FetchedPackage], *, tooling: State | None) -> Recipe:
+        """Install exactly these packages, without any network."""
+        ...
+
+    def upgrade(self, base: State, upgrade: Upgrade) -> Recipe:
+        """
+        Refresh the indexes and upgrade in one run, with the network.
+
+        Raises `UnsupportedImageError` for an image that can't do that itself.
+        """
+        ...
+
+
+PACKAGE_MANAGERS: Mapping[str, str] = {"deb": "copacetic.pkgmgr.apt:AptPackageManager"}
+
+
+def open_package_manager(fs: ImageFilesystem, database: PackageDatabase) -> PackageManager:
+    """Return the package manager that goes with the image's package database; see `PackageManager.open`."""
+    module, _, name = PACKAGE_MANAGERS[database.package_type].partition(":")
+    manager: PackageManager = getattr(import_module(module), name).open(fs, database)
+    return manager

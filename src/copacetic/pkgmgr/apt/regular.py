@@ -1,0 +1,151 @@
+# SPDX-License-Identifier: Apache-2.0
+"""
+An image with dpkg's `status` file: its own apt-get or dpkg runs, once, in its own root.
+
+The run sees the packages as files named by their digests, in a read-only mount, and no network: what is installed
+is decided by the plan, and the files' digests are all of it that a builder's cache goes by. Whatever apt writes for
+itself is sent to a mount in memory. Nothing is passed through a shell but one constant script, whose words come in
+as arguments.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+
+from copacetic import llb
+from copacetic.llb.graph import MakeFile, Mount, Network, State
+from copacetic.oci.filesystem import FileType, ImageFilesystem
+from copacetic.pkgmgr import Content, Leftover, Recipe, Upgrade
+from copacetic.pkgmgr.apt.leftovers import GENERATED, LEFTOVERS
+from copacetic.updates import FetchedPackage
+
+__all__ = ["APT_GET", "MOUNTED", "PROGRAMS", "WORK", "RegularImage", "package_files"]
+
+APT_GET = "usr/bin/apt-get"
+DPKG = "usr/bin/dpkg"
+PROGRAMS = (DPKG, "usr/bin/dpkg-deb", "bin/sh", "bin/tar", "bin/rm")
+"""What dpkg itself can't do without; it looks for more, and says so."""
+MOUNTED = ("run", "tmp")
+WORK = "/run/copacetic"
+"""In memory. Never a directory of a package's: apt could not be upgraded below a mount."""
+PACKAGES = f"{WORK}/packages"
+SCRIPT = f"{WORK}/upgrade"
+LISTS = f"{WORK}/lists"
+POLICY = "usr/sbin/policy-rc.d"
+MEMORY_FOR_FILES = 1 << 30
+"""Bytes that scripts may keep in /tmp: what they write there is in the builder's memory."""
+SOURCE = "packages"
+"""The name of the `local` source."""
+
+_ENVIRONMENT = {
+    "PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+    "HOME": "/root",
+    "LC_ALL": "C.UTF-8",
+    "DEBIAN_FRONTEND": "noninteractive",
+    "DEBCONF_NONINTERACTIVE_SEEN": "true",
+}
+_DPKG = ("--force-confdef", "--force-confold", "--force-unsafe-io", "--log=/dev/null")
+"""Changed configuration files stay; nothing is synchronised to a disk that is thrown away on failure anyway."""
+_OPTIONS = (
+    "APT::Sandbox::User=root",
+    "APT::Install-Recommends=false",
+    # Cleared of its children an option of the image's can't be; these have only one value.
+    f"Dir::Cache={WORK}",
+    f"Dir::Log={WORK}",
+    f"Dir::State::lists={LISTS}",
+    # Installing a file marks its package as wanted by somebody; the image's own marks stay as they are.
+    f"Dir::State::extended_states={WORK}/extended_states",
+    "Dpkg::Use-Pty=false",
+    *(f"Dpkg::Options::={option}" for option in _DPKG),
+)
+_ONLINE = ("Acquire::Languages=none", "Acquire::Retries=3", "APT::Update::Error-Mode=any")
+_FLAGS = ("--yes", "--quiet", "--no-remove")
+
+_POLICY_SCRIPT = b"#!/bin/sh\n# No service is started while packages are installed.\nexit 101\n"
+_UPGRADE_SCRIPT = (
+    "set -eu\n"
+    f"options='{' '.join(f'-o {option}' for option in (*_OPTIONS, *_ONLINE))}'\n"
+    "apt-get $options --quiet update\n"
+    'exec apt-get $options "$@"\n'
+).encode()
+
+
+class RegularImage:
+    """One image, as far as its own package manager goes."""
+
+    def __init__(self, fs: ImageFilesystem) -> None:
+        self._fs = fs
+
+    def install(self, base: State, packages: Sequence[FetchedPackage]) -> Recipe:
+        """Let apt-get install the files: it knows in which order, and what has to be configured in between."""
+        files = package_files(packages)
+        options = (part for option in _OPTIONS for part in ("-o", option))
+        arguments = (f"/{APT_GET}", *_FLAGS, *options, "install", *(f"{PACKAGES}/{name}" for name in files))
+        return self._offline(base, arguments, packages, f"apt-get install {_count(packages)}")
+
+    def install_with_dpkg(self, base: State, packages: Sequence[FetchedPackage]) -> Recipe:
+        """Without apt-get, all at once: dpkg refuses what has to be configured before the rest is unpacked."""
+        files = package_files(packages)
+        arguments = (f"/{DPKG}", *_DPKG, "--auto-deconfigure", "--install", *(f"{PACKAGES}/{name}" for name in files))
+        return self._offline(base, arguments, packages, f"dpkg --install {_count(packages)}")
+
+    def upgrade(self, base: State, upgrade: Upgrade) -> Recipe:
+        """Refresh and upgrade; `repository_state` is in the environment, so that another one is another run."""
+        verb: tuple[str, ...] = ("upgrade", "--with-new-pkgs")
+        if upgrade.names is not None:
+            verb = ("install", "--only-upgrade", "--", *upgrade.names)
+        script = llb.scratch().file(MakeFile(path="/upgrade", data=_UPGRADE_SCRIPT, mode=0o755))
+        run = base.run(
+            ("/bin/sh", SCRIPT, *_FLAGS, *verb),
+            env={**_ENVIRONMENT, "COPACETIC_REPOSITORY_STATE": upgrade.repository_state},
+            mounts=(
+                *self._mounts(),
+                llb.Tmpfs(dest=LISTS),  # apt makes no directory for its lists but below its own
+                llb.Bind(dest=SCRIPT, source=script, selector="/upgrade"),
+            ),
+            proxy=upgrade.proxy,
+            name="apt-get update and upgrade",
+        )
+        return Recipe(base=base, result=run.root, leftovers=self._leftovers(), generated=GENERATED)
+
+    def _offline(self, base: State, arguments: Sequence[str], packages: Sequence[FetchedPackage], name: str) -> Recipe:
+        files = package_files(packages)
+        # The hint is what a builder keeps the directory under between runs: another set is another directory.
+        key = hashlib.sha256("\n".join(files).encode()).hexdigest()
+        source = llb.local(SOURCE, shared_key=f"copacetic:{key}")
+        run = base.run(
+            arguments,
+            env=_ENVIRONMENT,
+            mounts=(*self._mounts(), llb.Bind(dest=PACKAGES, source=source)),
+            network=Network.NONE,
+            name=name,
+        )
+        return Recipe(
+            base=base, result=run.root, directories={SOURCE: files}, leftovers=self._leftovers(), generated=GENERATED
+        )
+
+    def _mounts(self) -> tuple[Mount, ...]:
+        mounts: list[Mount] = [llb.Tmpfs(dest=WORK), llb.Tmpfs(dest="/tmp", size=MEMORY_FOR_FILES)]
+        present = self._fs.lookup(POLICY, follow=False)
+        folder = POLICY.rpartition("/")[0]
+        if self._fs.resolve(folder) == folder and (present is None or present.type is FileType.FILE):
+            policy = llb.scratch().file(MakeFile(path="/policy-rc.d", data=_POLICY_SCRIPT, mode=0o755))
+            mounts.append(llb.Bind(dest=f"/{POLICY}", source=policy, selector="/policy-rc.d"))
+        return tuple(mounts)
+
+    def _leftovers(self) -> tuple[Leftover, ...]:
+        return (*LEFTOVERS, Leftover(pattern=POLICY, reason="what something was mounted on"))
+
+
+def package_files(packages: Sequence[FetchedPackage]) -> dict[str, Content]:
+    """
+    Name the files by their digests, in a fixed order. A name of the repository's would be read as more than a name:
+    apt 2.2 passes over a path with a colon, without a word.
+    """
+    ordered = sorted(packages, key=lambda p: (p.update.candidate.name, p.update.candidate.architecture))
+    return {f"{package.update.candidate.sha256}.deb": package.path for package in ordered}
+
+
+def _count(packages: Sequence[FetchedPackage]) -> str:
+    return f"{len(packages)} package{'s' * (len(packages) != 1)}"

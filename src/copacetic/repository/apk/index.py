@@ -1,0 +1,235 @@
+# SPDX-License-Identifier: Apache-2.0
+"""
+Indexes of apk v2: fetched conditionally, verified, and searched without being parsed.
+
+The plain text stays in the cache under the digest of the file it came in, beside a table of which row answers to
+which name. Of a whole distribution's rows only those are parsed that an image can reach.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from bisect import bisect_right
+from collections import defaultdict
+from collections.abc import Iterator, Mapping
+from urllib.parse import quote
+
+import msgspec
+
+from copacetic.apk.stanza import checksum_bytes, parse_fields
+from copacetic.cache import Cache
+from copacetic.compression import DecompressionError
+from copacetic.errors import RepositoryError
+from copacetic.http import HttpClient
+from copacetic.oci.tarstream import TarError
+from copacetic.progress import Progress
+from copacetic.repository.apk.container import BytesReader, iter_members, read_entries
+from copacetic.repository.apk.package import SIGNATURE_NAME, ApkSignature
+from copacetic.repository.apk.signature import Keyring
+from copacetic.repository.apk.sources import ApkSource
+from copacetic.repository.conditional import fetch_conditionally
+from copacetic.updates import Candidate, Origin
+
+__all__ = ["ApkIndex", "IndexStore", "make_candidate"]
+
+INDEX_VERSION = 1
+FILE_LIMIT = 256 * 1024 * 1024
+PLAIN_LIMIT = 1024 * 1024 * 1024
+_SIGNATURE_LIMIT = 1024 * 1024
+_NAME = re.compile(r"[A-Za-z0-9_.][A-Za-z0-9._+-]{0,199}")
+_VERSION = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+~-]{0,199}")
+_LINE = re.compile(rb"^([Ppi]):(.+)$", re.MULTILINE)
+_NAME_END = re.compile(rb"[<>=~@]")
+
+
+class _Table(msgspec.Struct, frozen=True, array_like=True):
+    """Where everything is in an index's text."""
+
+    description: str
+    rows: list[int]
+    """Where each row starts, in bytes."""
+    names: dict[str, list[int]]
+    """Rows by the names that they have or provide."""
+    install_if: dict[str, list[int]]
+    """Rows by the names in their install_if."""
+
+
+class ApkIndex:
+    """What one repository offers for one architecture."""
+
+    def __init__(
+        self, source: ApkSource, origin: Origin, architecture: str, table: _Table, text: bytes, digest: str
+    ) -> None:
+        self.source = source
+        self.origin = origin
+        self.digest = digest
+        """Of the index file."""
+        self.tag = source.tag
+        self._architecture = architecture
+        self._table = table
+        self._text = text
+        self._parsed: dict[int, Mapping[str, str] | None] = {}
+
+    def rows(self, name: str) -> Iterator[Mapping[str, str]]:
+        """Yield what has or provides a name. Raises `RepositoryError` for a row that can't be used."""
+        for number in self._table.names.get(name, ()):
+            row = self._row(number)
+            if row is not None:
+                yield row
+
+    def rows_if(self, name: str) -> Iterator[Mapping[str, str]]:
+        """Yield what comes in by itself when (among others) this name is installed."""
+        for number in self._table.install_if.get(name, ()):
+            row = self._row(number)
+            if row is not None:
+                yield row
+
+    def _row(self, number: int) -> Mapping[str, str] | None:
+        """Parse a row; one for another architecture is none."""
+        if number not in self._parsed:
+            start, end = self._table.rows[number : number + 2]
+            row = parse_fields(self._text[start:end].decode("utf-8", "surrogateescape"))
+            self._check(row)
+            fits = row.get("A", "noarch") in {self._architecture, "noarch"}
+            self._parsed[number] = row if fits else None
+        return self._parsed[number]
+
+    def _check(self, row: Mapping[str, str]) -> None:
+        name, version, size = row.get("P", ""), row.get("V", ""), row.get("S", "")
+        where = self.origin.uri
+        if not (_NAME.fullmatch(name) and _VERSION.fullmatch(version) and _NAME.fullmatch(row.get("A", "noarch"))):
+            raise RepositoryError(f"{where} offers {name[:80]!r} {version[:80]!r} for {row.get('A', '')[:80]!r}")
+        if checksum_bytes(row.get("C", "")) is None or not size.isdecimal() or len(size) > 15:
+            raise RepositoryError(f"{where}: {name} {version} has no usable identity and size")
+
+
+def make_candidate(index: ApkIndex, row: Mapping[str, str]) -> Candidate:
+    """Describe a row for everybody else; what proves the file is `C` in its fields."""
+    name, version, architecture = row["P"], row["V"], row.get("A") or "noarch"
+    base = index.source.index_url(architecture).rpartition("/")[0]
+    return Candidate(
+        name=name,
+        version=version,
+        architecture=architecture,
+        source_name=row.get("o") or name,
+        source_version=version,
+        url=f"{base}/{quote(f'{name}-{version}', safe='+~')}.apk",
+        size=int(row["S"]),
+        sha256="",
+        origin=index.origin,
+        fields=row,
+    )
+
+
+class IndexStore:
+    """Fetches indexes, and keeps them across images."""
+
+    def __init__(self, cache: Cache, http: HttpClient, progress: Progress) -> None:
+        self._answers = cache.bucket("apk-indexes", version=INDEX_VERSION)
+        self._texts = cache.bucket("apk-texts", version=INDEX_VERSION)
+        self._tables = cache.bucket("apk-tables", version=INDEX_VERSION)
+        self._verdicts = cache.bucket("apk-verdicts", version=INDEX_VERSION)
+        self._http = http
+        self._progress = progress
+
+    def open(self, source: ApkSource, architecture: str, keyring: Keyring, *, allow_unsigned: bool) -> ApkIndex:
+        """Fetch, verify and open an index. Raises `RepositoryError` or `SignatureError`."""
+        url = source.index_url(architecture)
+        where = f"{source.shown_url} ({source.defined_in})"
+        with self._progress.task(" ".join(filter(None, ("read", source.branch, source.component, "index")))):
+            body = fetch_conditionally(url, self._http, self._answers, limit=FILE_LIMIT)
+        if body is None:
+            raise RepositoryError(
+                f"{where} has no index for {architecture}",
+                hint="a branch past its end may have moved to an archive: name a mirror with --repository-mirror",
+            )
+        signatures, start = _signatures(body, where)
+        signed_by = ""
+        if not allow_unsigned:
+            signed_by = keyring.verify(signatures, body[start:], where, verdicts=self._verdicts).name
+        digest = hashlib.sha256(body).hexdigest()
+        table, text = self._open(body, digest, where)
+        origin = Origin(
+            uri=source.shown_url,
+            suite=source.branch,
+            component=source.component,
+            label=table.description,
+            defined_in=source.defined_in,
+            signed_by=signed_by,
+        )
+        return ApkIndex(source, origin, architecture, table, text, digest)
+
+    def _open(self, body: bytes, key: str, where: str) -> tuple[_Table, bytes]:
+        with self._tables.lock(key):
+            packed, text = self._tables.read(key), self._texts.read(key)
+            if packed is not None and text is not None:
+                try:
+                    return msgspec.msgpack.decode(packed, type=_Table), text
+                except msgspec.DecodeError:
+                    pass
+            table, text = _read(body, where)
+            self._texts.write(key, text)
+            self._tables.write(key, msgspec.msgpack.encode(table))
+        return table, text
+
+
+def _signatures(body: bytes, where: str) -> tuple[list[ApkSignature], int]:
+    """Return the signatures in front of an index, and where what they cover begins."""
+    found: list[ApkSignature] = []
+    try:
+        for member in iter_members(BytesReader(body), limit=PLAIN_LIMIT):
+            head = member.read(_SIGNATURE_LIMIT)
+            if not head.startswith(b".SIGN."):
+                return found, member.offset
+            while part := member.read():
+                head += part
+                if len(head) > _SIGNATURE_LIMIT:
+                    raise RepositoryError(f"{where}: the index has signatures of more than {_SIGNATURE_LIMIT} bytes")
+            for entry, data in read_entries(head):
+                match = SIGNATURE_NAME.fullmatch(entry.path)
+                if match is None:
+                    raise RepositoryError(f"{where}: the index has {entry.path[:80]!r} among its signatures")
+                found.append(ApkSignature(match[1], match[2], data))
+    except (DecompressionError, TarError) as error:
+        raise RepositoryError(f"{where}: the index can't be read: {error}") from error
+    raise RepositoryError(f"{where}: the index has no content")
+
+
+def _read(body: bytes, where: str) -> tuple[_Table, bytes]:
+    """Unpack a verified index."""
+    files: dict[str, bytes] = {}
+    try:
+        for member in iter_members(BytesReader(body), limit=PLAIN_LIMIT):
+            for entry, data in read_entries(member.read_all()):
+                if entry.path in {"APKINDEX", "DESCRIPTION"}:
+                    files[entry.path] = data
+    except (DecompressionError, TarError) as error:
+        raise RepositoryError(f"{where}: the index can't be read: {error}") from error
+    if "APKINDEX" not in files:
+        raise RepositoryError(f"{where}: the index has no APKINDEX")
+    description = files.get("DESCRIPTION", b"").decode("utf-8", "replace").strip()[:200]
+    shown = "".join(char for char in description if char.isprintable())
+    return _index(files["APKINDEX"], shown), files["APKINDEX"]
+
+
+def _index(text: bytes, description: str) -> _Table:
+    """Note which row answers to which name."""
+    starts = [0, *(match.end() for match in re.finditer(rb"\n\n", text))]
+    names: dict[str, list[int]] = defaultdict(list)
+    install_if: dict[str, list[int]] = defaultdict(list)
+    for match in _LINE.finditer(text):
+        number = bisect_right(starts, match.start()) - 1
+        target = install_if if match[1] == b"i" else names
+        for word in match[2].split() if match[1] != b"P" else (match[2],):
+            end = _NAME_END.search(word)
+            name = (word[: end.start()] if end else word).decode("utf-8", "surrogateescape")
+            rows = target[name]
+            if not rows or rows[-1] != number:
+                rows.append(number)
+    return _Table(description, [*starts, len(text)], _encodable(names), _encodable(install_if))
+
+
+def _encodable(rows: Mapping[str, list[int]]) -> dict[str, list[int]]:
+    """Leave out names that are no UTF-8: no dependency can ask for them."""
+    return {name: numbers for name, numbers in rows.items() if name.isascii() or name.isprintable()}

@@ -1,0 +1,234 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The apk repositories of one image, taken together."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from pathlib import Path
+
+from copacetic.apk.dependency import Dependency, DependencyError, parse_dependencies
+from copacetic.apk.stanza import checksum_bytes
+from copacetic.apk.tools import ApkTools
+from copacetic.distro import Distro
+from copacetic.errors import PackageError, RepositoryError
+from copacetic.oci.directory import DirectoryFilesystem
+from copacetic.oci.filesystem import ImageFilesystem
+from copacetic.repository import Repository, RepositoryContext
+from copacetic.repository.apk.index import ApkIndex, IndexStore, make_candidate
+from copacetic.repository.apk.offers import Offer
+from copacetic.repository.apk.package import open_package
+from copacetic.repository.apk.resolver import Change, Resolver
+from copacetic.repository.apk.signature import Keyring
+from copacetic.repository.apk.sources import (
+    ApkSource,
+    branch_of,
+    builtin_variables,
+    parse_sources,
+    read_sources,
+    with_mirrors,
+)
+from copacetic.repository.packages import PackageStore
+from copacetic.updates import Candidate, PlannedUpdate, Resolution, Wanted
+
+WORLD = "etc/apk/world"
+WORLD_LIMIT = 1024 * 1024
+_JOBS = 8
+_OS_RELEASE_LIMIT = 64 * 1024
+
+
+class ApkRepository:
+    """`Repository` for Alpine, Wolfi and Chainguard."""
+
+    def __init__(self, context: RepositoryContext, sources: Sequence[ApkSource]) -> None:
+        self._context = context
+        self._world = _world(context.fs)
+        self._sources = _needed(sources, self._world)
+        host = _host(context.settings.host_root, context.distro)
+        self._keyring = Keyring(context.fs, extra=context.settings.keyrings, host=host)
+        self._store = IndexStore(context.cache, context.http, context.progress)
+        self._packages = PackageStore(context.cache, context.http, context.progress, check=_IdentityCheck())
+        self._indexes: list[ApkIndex] | None = None
+
+    @classmethod
+    def open(cls, context: RepositoryContext) -> ApkRepository:
+        return cls(context, with_mirrors(_find_sources(context), context.settings.mirrors))
+
+    def resolve(
+        self, wanted: Sequence[Wanted], *, exhaustive: bool, frozen: Mapping[str, str] | None = None
+    ) -> Resolution:
+        context = self._context
+        indexes = self._load()
+        resolver = Resolver(
+            context.installed,
+            context.assumed,
+            indexes,
+            self._world,
+            scheme=ApkTools.of(context.installed).version_scheme,
+            frozen=frozen or {},
+        )
+        resolved = resolver.resolve(wanted, exhaustive=exhaustive)
+        findings = {want.package.name: want.findings for want in wanted}
+        installed = {package.name: package for package in context.installed}
+        updates = [
+            PlannedUpdate(
+                installed=installed.get(change.new.name),
+                candidate=_candidate(change.new, indexes),
+                findings=findings.get(change.new.name, ()),
+                required_by=() if change.new.name in findings else _required_by(change, resolved.changes),
+            )
+            for change in resolved.changes
+        ]
+        return Resolution(
+            updates=tuple(updates),
+            skipped=resolved.skipped,
+            origins=tuple(index.origin for index in indexes),
+            notes=(*self._notes(), *resolved.notes),
+        )
+
+    def state(self) -> str:
+        """Return a digest of all indexes."""
+        digest = hashlib.sha256()
+        for index in self._load():
+            digest.update(f"{index.source.shown_url} {index.digest}\n".encode())
+        return digest.hexdigest()
+
+    def fetch(self, candidates: Sequence[Candidate]) -> Mapping[Candidate, Path]:
+        return self._packages.fetch(candidates)
+
+    def _load(self) -> list[ApkIndex]:
+        """Fetch the indexes side by side; one that can't be had is an error, and nothing is done without it."""
+        if self._indexes is None:
+            context = self._context
+
+            def one(source: ApkSource) -> ApkIndex:
+                return self._store.open(
+                    source, context.architecture, self._keyring, allow_unsigned=context.settings.allow_unsigned
+                )
+
+            with ThreadPoolExecutor(min(_JOBS, len(self._sources))) as pool:
+                self._indexes = list(pool.map(one, self._sources))
+        return self._indexes
+
+    def _notes(self) -> list[str]:
+        """An address may lead to another release than the image's, and then the image would change its release."""
+        own = branch_of(self._context.distro)
+        others = sorted({source.branch for source in self._sources if own and source.branch not in {"", own}})
+        if not others:
+            return []
+        return [f"the image is of the branch {own}, its repositories are of {', '.join(others)}"]
+
+
+class _IdentityCheck:
+    """`PackageCheck` of apk: the index vouches for the control part, and that for the rest."""
+
+    def key(self, candidate: Candidate) -> str:
+        identity = checksum_bytes(candidate.fields.get("C", ""))
+        if identity is None:
+            raise RepositoryError(f"nothing proves what {candidate.name} {candidate.version} has to be")
+        return f"apk-{identity.hex()}"
+
+    def check(self, candidate: Candidate, path: Path) -> None:
+        what = f"{candidate.name} {candidate.version} from {candidate.origin.uri}"
+        package = open_package(path, what, identity=candidate.fields.get("C", ""))
+        found = (package.info.find("pkgname"), package.info.find("pkgver"))
+        if found != (candidate.name, candidate.version):
+            raise PackageError(f"{what}: the file is {' '.join(found)}")
+        package.verify()
+
+
+def _candidate(offer: Offer, indexes: Sequence[ApkIndex]) -> Candidate:
+    return make_candidate(indexes[min(offer.sources)], offer.fields)
+
+
+def _required_by(change: Change, changes: Iterable[Change]) -> tuple[str, ...]:
+    """Return the changed packages that ask for this one, or whose presence brings it in."""
+    names = change.new.provides
+    asking = {
+        other.new.name
+        for other in changes
+        if other is not change and any(d.name in names and not d.conflict for d in other.new.depends)
+    }
+    if not asking:
+        waited_for = {dependency.name for dependency in change.new.install_if}
+        asking = {other.new.name for other in changes if waited_for.intersection(other.new.provides)}
+    return tuple(sorted(asking))
+
+
+def _world(fs: ImageFilesystem) -> tuple[Dependency, ...]:
+    try:
+        text = fs.read(WORLD, limit=WORLD_LIMIT).decode("utf-8", "replace")
+    except FileNotFoundError:
+        return ()
+    try:
+        return parse_dependencies(text)
+    except DependencyError as error:
+        raise RepositoryError(f"{WORLD}: {error}", hint="repair the image's list of wanted packages") from error
+
+
+def _needed(sources: Sequence[ApkSource], world: Sequence[Dependency]) -> tuple[ApkSource, ...]:
+    """Leave out tagged repositories whose tag nobody asks for, and second definitions of one."""
+    tags = {dependency.tag for dependency in world} | {""}
+    unique = {(source.url, source.kind, source.tag): source for source in reversed(sources)}
+    return tuple(source for source in reversed(unique.values()) if source.tag in tags)
+
+
+def _find_sources(context: RepositoryContext) -> list[ApkSource]:
+    settings = context.settings
+    variables = builtin_variables(context.distro, context.architecture)
+    sources: list[ApkSource] = []
+    notes: list[str] = []
+    if settings.definitions:
+        for text in settings.definitions:
+            found, skipped = parse_sources(text, "--repository", variables)
+            sources += found
+            notes += skipped
+    else:
+        sources, notes = read_sources(context.fs, variables)
+        if not sources:
+            sources = _host_sources(settings.host_root, context.distro, context.architecture)
+    for note in notes:
+        context.progress.note(note)
+    if not sources:
+        what = f": {notes[0]}" if notes else ""
+        branch = f" of {branch_of(context.distro)}" if branch_of(context.distro) else ""
+        raise RepositoryError(
+            f"{context.distro.pretty_name} names no repository that can be used{what}",
+            hint=f"name the distribution's repository{branch} with --repository URL, and its key with --keyring",
+        )
+    return sources
+
+
+def _host(root: Path | None, distro: Distro) -> ImageFilesystem | None:
+    """Return this machine's files when it is of the image's distribution."""
+    if root is None:
+        return None
+    host = DirectoryFilesystem(root)
+    try:
+        own = Distro.parse(host.read("etc/os-release", limit=_OS_RELEASE_LIMIT))
+    except FileNotFoundError:
+        return None
+    return host if own.id == distro.id else None
+
+
+def _host_sources(root: Path | None, distro: Distro, architecture: str) -> list[ApkSource]:
+    """Return this machine's own sources, for the image's branch."""
+    host = _host(root, distro)
+    if root is None or host is None:
+        return []
+    sources, _ = read_sources(host, builtin_variables(distro, architecture))
+    branch = branch_of(distro)
+    return [
+        replace(
+            source,
+            url=source.url.replace(f"/{source.branch}", f"/{branch}") if branch and source.branch else source.url,
+            defined_in=f"this machine's {root / source.defined_in}",
+        )
+        for source in sources
+        if not source.tag
+    ]
+
+
+_: type[Repository] = ApkRepository

@@ -1,0 +1,233 @@
+# SPDX-License-Identifier: Apache-2.0
+"""
+From what is wanted to changes in apk's order, by apk's own preferences.
+
+Nothing is ever removed and nothing goes down: where apk would do that, the change that calls for it is left out, by
+name. With everything wanted this is `apk upgrade`, which upgrades apk-tools first and then starts anew; with some
+packages wanted only they are lifted, with what they need, and as little as is enough.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cmp_to_key
+
+from copacetic.apk.dependency import Dependency
+from copacetic.apk.tools import PACKAGE
+from copacetic.errors import InvalidVersionError
+from copacetic.repository.apk.explain import Explainer
+from copacetic.repository.apk.offers import Offer, OfferSource, Universe
+from copacetic.repository.apk.order import Step, order_changes
+from copacetic.repository.apk.solve import Preferences, Solution, TooHardError, UnsolvableError, solve
+from copacetic.updates import InstalledPackage, Skipped, SkipReason, Wanted
+from copacetic.version import compare_versions
+
+__all__ = ["Change", "Resolved", "Resolver"]
+
+MAX_ROUNDS = 20
+_HIDDEN = "only the database of a lower layer lists it, which an upper layer's hides"
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """A package that is upgraded (or new, when `old` is None)."""
+
+    old: Offer | None
+    new: Offer
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Resolved:
+    """The changes in apk's order, what stays though it was wanted, and what else is worth knowing."""
+
+    changes: tuple[Change, ...]
+    skipped: tuple[Skipped, ...]
+    notes: tuple[str, ...]
+
+
+@dataclass(slots=True)
+class _Outcome:
+    """One search."""
+
+    universe: Universe
+    solution: Solution
+    steps: list[Step]
+    kept: set[str] = field(default_factory=set)
+    """Packages that apk would remove."""
+
+
+class Resolver:
+    """Resolves one request."""
+
+    def __init__(
+        self,
+        installed: Sequence[InstalledPackage],
+        assumed: Sequence[InstalledPackage],
+        sources: Sequence[OfferSource],
+        world: Sequence[Dependency],
+        *,
+        scheme: str,
+        frozen: Mapping[str, str],
+    ) -> None:
+        """`frozen` gives reasons by `name:architecture`."""
+        self._rows = {package.name: package.fields for package in installed}
+        self._assumed = [package.fields for package in assumed]
+        self._sources = tuple(sources)
+        self._world = tuple(world)
+        self._scheme = scheme
+        self._frozen = {key.rpartition(":")[0]: reason for key, reason in frozen.items()}
+
+    def resolve(self, wanted: Sequence[Wanted], *, exhaustive: bool) -> Resolved:
+        """Raises `RepositoryError` when a repository's rows can't be read."""
+        hidden = [
+            _skip(want, SkipReason.UNSUPPORTED, _HIDDEN) for want in wanted if want.package.name not in self._rows
+        ]
+        wanted = [want for want in wanted if want.package.name in self._rows]
+        try:
+            outcome, changes = self._run({want.package.name: want for want in wanted}, exhaustive=exhaustive)
+        except UnsolvableError as error:
+            what = "the search for a consistent set was given up" if isinstance(error, TooHardError) else ""
+            detail = what or "the installed packages and etc/apk/world contradict each other"
+            concerned = [want for want in wanted if want.package.name not in self._frozen]
+            skipped = (*(_skip(want, SkipReason.DEPENDENCY, detail) for want in concerned), *hidden)
+            return Resolved(changes=(), skipped=skipped, notes=())
+        kept = (f"apk would remove {name}, which nothing needs any more: it stays" for name in sorted(outcome.kept))
+        return Resolved(
+            changes=changes,
+            skipped=(*self._skipped(wanted, outcome, changes, exhaustive=exhaustive), *hidden),
+            notes=tuple(kept),
+        )
+
+    def _run(self, wishes: Mapping[str, Wanted], *, exhaustive: bool) -> tuple[_Outcome, tuple[Change, ...]]:
+        """Search once, or twice when apk-tools is wanted: it comes first, and the new one does the rest."""
+        rows = dict(self._rows)
+        steps: list[Step] = []
+        own = {name: want for name, want in wishes.items() if name == PACKAGE}
+        for phase in [own, wishes] if own else [wishes]:
+            universe = Universe(
+                list(rows.values()), self._sources, self._world, scheme=self._scheme, assumed=self._assumed
+            )
+            outcome = self._upgrade(universe, phase) if exhaustive else self._fix(universe, phase)
+            steps += outcome.steps
+            rows |= {step.new.name: step.new.fields for step in outcome.steps if step.new is not None}
+        return outcome, _merge(steps)
+
+    def _upgrade(self, universe: Universe, wishes: Mapping[str, Wanted]) -> _Outcome:
+        """Lift everything that is wanted as far as it goes."""
+        return self._search(
+            universe,
+            Preferences(lifts=lambda name: name in wishes, excluded=lambda offer: self._is_excluded(universe, offer)),
+        )
+
+    def _fix(self, universe: Universe, wishes: Mapping[str, Wanted]) -> _Outcome:
+        """Insist on every fix that is offered; where all together are too much, on as many as go together."""
+        offered = [n for n, want in wishes.items() if n not in self._frozen and self._fitting(universe, want)]
+
+        def search(insisted: Collection[str]) -> _Outcome:
+            def excluded(offer: Offer) -> bool:
+                too_old = offer.name in insisted and not self._fixes(wishes[offer.name], offer)
+                return too_old or self._is_excluded(universe, offer)
+
+            return self._search(universe, Preferences(lifts=lambda _: False, closest=True, excluded=excluded))
+
+        try:
+            return search(offered)
+        except UnsolvableError:
+            outcome = search(())
+        reached: list[str] = []
+        for name in offered:
+            try:
+                outcome = search((*reached, name))
+            except UnsolvableError:
+                continue
+            reached.append(name)
+        return outcome
+
+    def _search(self, universe: Universe, preferences: Preferences) -> _Outcome:
+        """Search until nothing installed has to go; what apk would remove is asked for like a part of `world`."""
+        kept: dict[str, None] = {}
+        for _ in range(MAX_ROUNDS):
+            world = [*self._world, *(Dependency(name) for name in kept)]
+            solution = solve(universe, world, preferences)
+            steps = order_changes(universe, solution, world)
+            gone = [step.old.name for step in steps if step.new is None and step.old is not None]
+            if not gone:
+                return _Outcome(universe, solution, steps, set(kept))
+            kept.update(dict.fromkeys(gone))
+        raise UnsolvableError
+
+    def _is_excluded(self, universe: Universe, offer: Offer) -> bool:
+        """Nothing goes down, what is frozen stays as it is, and what a lower layer has can't be replaced."""
+        if offer.installed:
+            return False
+        if offer.name in self._frozen or any(offer.name == other.name for other in universe.assumed):
+            return True
+        present = universe.installed.get(offer.name)
+        return present is not None and self._compare(offer.version, present.version) < 0
+
+    def _fixes(self, want: Wanted, offer: Offer) -> bool:
+        try:
+            return all(compare_versions(self._scheme, offer.version, fixed) >= 0 for fixed in want.fixed_versions)
+        except InvalidVersionError:
+            return False
+
+    def _compare(self, one: str, two: str) -> int:
+        try:
+            return compare_versions(self._scheme, one, two)
+        except InvalidVersionError:
+            return -1
+
+    def _skipped(
+        self, wanted: Sequence[Wanted], outcome: _Outcome, changes: Sequence[Change], *, exhaustive: bool
+    ) -> tuple[Skipped, ...]:
+        reached = {change.new.name: change.new for change in changes}
+        explainer = Explainer(outcome.universe, outcome.solution, self._world, frozen=self._frozen)
+        found: list[Skipped] = []
+        for want in wanted:
+            name = want.package.name
+            new = reached.get(name)
+            if name in self._frozen or (new is not None and (exhaustive or self._fixes(want, new))):
+                continue
+            newer = self._newer(outcome.universe, want.package)
+            fitting = self._fitting(outcome.universe, want)
+            if fitting:
+                why = explainer.why_not(fitting[-1]) or "no consistent set of packages has it"
+                detail = f"{fitting[-1].version} is offered, but {why}"
+                found.append(_skip(want, SkipReason.DEPENDENCY, detail))
+            elif want.fixed_versions:
+                best = f"the newest offered is {newer[-1].version}" if newer else "no newer version is offered"
+                detail = f"{' and '.join(want.fixed_versions)} or later is needed, {best}"
+                found.append(_skip(want, SkipReason.NO_CANDIDATE, detail))
+        return tuple(sorted(found, key=lambda skipped: skipped.package.name))
+
+    def _fitting(self, universe: Universe, want: Wanted) -> list[Offer]:
+        return [offer for offer in self._newer(universe, want.package) if self._fixes(want, offer)]
+
+    def _newer(self, universe: Universe, package: InstalledPackage) -> list[Offer]:
+        """Return what is offered under a package's own name above its version, the oldest first."""
+        offers = [
+            offer
+            for offer, _ in universe.providers.get(package.name, ())
+            if offer.name == package.name and offer.sources and self._compare(offer.version, package.version) > 0
+        ]
+
+        def order(one: Offer, two: Offer) -> int:
+            return self._compare(one.version, two.version)
+
+        return sorted(offers, key=cmp_to_key(order))
+
+
+def _merge(steps: Sequence[Step]) -> tuple[Change, ...]:
+    """Take together what both searches changed, where it changed first."""
+    changes: dict[str, Change] = {}
+    for step in steps:
+        if step.new is None:
+            continue
+        earlier = changes.get(step.new.name)
+        changes[step.new.name] = Change(earlier.old if earlier is not None else step.old, step.new)
+    return tuple(changes.values())
+
+
+def _skip(want: Wanted, reason: SkipReason, detail: str) -> Skipped:
+    return Skipped(package=want.package, reason=reason, detail=detail, findings=want.findings)

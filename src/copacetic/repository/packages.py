@@ -1,0 +1,129 @@
+# SPDX-License-Identifier: Apache-2.0
+"""
+Package files: downloaded side by side, checked, and kept under their digests.
+
+Metadata mostly names a file's SHA-256. Where it names something else (apk: the digest of a part of the file), a
+`PackageCheck` says how a file is proven, and a note in the cache leads from that to the SHA-256 of what was proven.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Protocol
+from urllib.parse import urlsplit
+
+from copacetic.cache import Bucket, Cache
+from copacetic.errors import CopaError, IntegrityError, PackageUnavailableError
+from copacetic.http import HttpClient
+from copacetic.progress import Progress, Task
+from copacetic.updates import Candidate
+
+__all__ = ["PackageCheck", "PackageStore", "file_digest"]
+
+PACKAGES_VERSION = 1
+MAX_DOWNLOADS = 8
+
+
+class PackageCheck(Protocol):
+    """How a file is proven whose SHA-256 the metadata doesn't name."""
+
+    def key(self, candidate: Candidate) -> str:
+        """Return what the metadata says of the file, as a text of `[A-Za-z0-9._-]`."""
+        ...
+
+    def check(self, candidate: Candidate, path: Path) -> None:
+        """Raises a `CopaError` for a file that is another one."""
+        ...
+
+
+class PackageStore:
+    """Verified package files."""
+
+    def __init__(
+        self, cache: Cache, http: HttpClient, progress: Progress, *, check: PackageCheck | None = None
+    ) -> None:
+        self._cache = cache
+        self._bucket: Bucket = cache.bucket("packages", version=PACKAGES_VERSION)
+        self._digests: Bucket = cache.bucket("package-digests", version=PACKAGES_VERSION)
+        self._http = http
+        self._progress = progress
+        self._check = check
+
+    def fetch(self, candidates: Sequence[Candidate]) -> Mapping[Candidate, Path]:
+        """
+        Return a file for each candidate; those in the cache are checked again.
+
+        Raises `PackageUnavailableError` when a repository doesn't have one any more, `IntegrityError` when it has
+        another one.
+        """
+        if not candidates:
+            return {}
+        total = sum(candidate.size for candidate in candidates)
+        with (
+            self._progress.task(f"fetch {len(candidates)} package{'s' * (len(candidates) != 1)}", total=total) as task,
+            ThreadPoolExecutor(min(MAX_DOWNLOADS, len(candidates))) as pool,
+        ):
+            paths = list(pool.map(lambda candidate: self._one(candidate, task), candidates))
+        return dict(zip(candidates, paths, strict=True))
+
+    def _one(self, candidate: Candidate, task: Task) -> Path:
+        key = candidate.sha256 or self._required().key(candidate)
+        with self._bucket.lock(key):
+            path = self._find(candidate, key)
+            if path is not None:
+                task.advance(candidate.size)
+                return path
+            digest = self._download(candidate, task)
+            path = self._bucket.path(digest)
+        if path is None:
+            raise PackageUnavailableError(f"{candidate.name} {candidate.version} vanished from the cache")
+        return path
+
+    def _find(self, candidate: Candidate, key: str) -> Path | None:
+        digest = candidate.sha256 or (self._digests.read(key) or b"").decode("ascii", "replace")
+        try:
+            path = self._bucket.path(digest)
+        except ValueError:
+            return None
+        if path is None or file_digest(path) != digest:
+            return None
+        if not candidate.sha256:
+            try:
+                self._required().check(candidate, path)
+            except CopaError:
+                return None
+        return path
+
+    def _download(self, candidate: Candidate, task: Task) -> str:
+        what = f"{candidate.name} {candidate.version}"
+        host = urlsplit(candidate.url).hostname
+        with self._cache.scratch() as scratch:
+            file = scratch / "package"
+            status = self._http.download(candidate.url, file, size=candidate.size, advance=task.advance)
+            if status != 200:
+                raise PackageUnavailableError(f"{what}: {host} answers {status} for {urlsplit(candidate.url).path}")
+            digest = file_digest(file)
+            if not candidate.sha256:
+                self._required().check(candidate, file)
+            elif digest != candidate.sha256:
+                message = f"{what} from {host}: expected the SHA-256 {candidate.sha256}, got {digest}"
+                raise IntegrityError(message)
+            with self._bucket.create(digest) as target, file.open("rb") as source:
+                while part := source.read(1 << 20):
+                    target.write(part)
+        if not candidate.sha256:
+            self._digests.write(self._required().key(candidate), digest.encode())
+        return digest
+
+    def _required(self) -> PackageCheck:
+        assert self._check is not None, "the metadata names no SHA-256, and nothing else proves the file"
+        return self._check
+
+
+def file_digest(path: Path) -> str:
+    """Return a file's SHA-256 in hexadecimal."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,0 +1,80 @@
+# SPDX-License-Identifier: Apache-2.0
+"""
+The commands of Alpine's and Wolfi's scripts that have a rule of their own, and the tree's changes as the judge sees
+them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from copacetic.oci.filesystem import FileType
+from copacetic.unpack.scripts.changes import ChangeSet
+from copacetic.unpack.scripts.judge import CommandJudge, Rule
+from copacetic.unpack.scripts.judgement import HARMLESS, Judgement, needs_execution
+from copacetic.unpack.scripts.shell.expansion import Value
+from copacetic.unpack.tree import TreeBuilder
+
+__all__ = ["ApkJudge", "find_changes"]
+
+_RUNNING = frozenset(("openrc", "rc", "rc-status", "rc-service", "supervise-daemon"))
+"""They speak to OpenRC, which no image runs while it is built."""
+
+
+@dataclass(slots=True)
+class ApkJudge(CommandJudge):
+    """Judges what the tables don't know; what it is asked about couldn't be done in the tree."""
+
+    def find_rule(self, name: str) -> Rule | None:
+        """See `CommandJudge.find_rule`."""
+        if name in _RUNNING:
+            return self.do_service
+        if name == "rc-update":
+            return self.do_runlevels
+        if name in ("addgroup", "adduser"):
+            return self.do_account
+        if name in ("busybox", "busybox-extras", "bbsuid", "update-ca-certificates"):
+            return self.do_own
+        return CommandJudge.find_rule(self, name)
+
+    def do_service(self, _words: Sequence[Value], _repeated: bool, _certain: bool) -> Judgement:
+        return HARMLESS
+
+    def do_runlevels(self, words: Sequence[Value], repeated: bool, _certain: bool) -> Judgement:
+        asks = len(words) == 1 or words[1] in ("show", "-q", "--quiet", "-v")
+        return HARMLESS if repeated or asks else needs_execution("rc-update may change what is started")
+
+    def do_account(self, words: Sequence[Value], repeated: bool, _certain: bool) -> Judgement:
+        if repeated or self.is_settled(words) or self.image.has_program(words[0] or "") is False:
+            return HARMLESS
+        return needs_execution(f"{words[0]} would have to make an account in a way that isn't known")
+
+    def do_own(self, words: Sequence[Value], _repeated: bool, _certain: bool) -> Judgement:
+        """What follows from files has to be done anew, whatever was done before."""
+        shown = " ".join(word or "?" for word in words)
+        return needs_execution(f"{shown} would have to be run")
+
+
+def find_changes(tree: TreeBuilder) -> ChangeSet:
+    """Return how the tree differs from the image by now."""
+    added: set[str] = set()
+    removed: set[str] = set()
+    changed: set[str] = set()
+    files: set[str] = set()
+    for path in tree.changed_paths():
+        entry = tree.lookup(path, follow=False)
+        below = tree.below(path)
+        if entry is None:
+            removed.add(path)
+        elif entry.type is FileType.DIRECTORY:
+            continue
+        elif below is None:
+            added.add(path)
+        else:
+            changed.add(path)
+        if entry is not None and entry.type is FileType.FILE:
+            files.add(path)
+    return ChangeSet(
+        files=frozenset(files), changed=frozenset(changed), added=frozenset(added), removed=frozenset(removed)
+    )

@@ -1,0 +1,160 @@
+# SPDX-License-Identifier: Apache-2.0
+"""
+What a script finds around it at the moment at which apk would run it: the tree as it is by then.
+
+Packages are installed one after the other into this tree, and what scripts do is done in it, in the same order. So an
+answer is exact, except about what no image holds (`/proc`, `/dev`) and about files whose content isn't at hand.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
+
+from copacetic.errors import ImageError, InvalidVersionError
+from copacetic.unpack.scripts.settled import COMMANDS, ask
+from copacetic.unpack.scripts.shell.expansion import Value, has_pattern
+from copacetic.unpack.scripts.shell.interpret import Reached
+from copacetic.unpack.scripts.surroundings import PROGRAM_FOLDERS, test_entry
+from copacetic.unpack.tree import TreeBuilder
+from copacetic.version import compare_versions
+
+__all__ = ["LiveImage"]
+
+MAX_SOURCE = 256 * 1024
+MAX_MATCHES = 4096
+_ELSEWHERE = ("dev", "proc", "sys")
+"""Folders in which the machine that runs a container puts things of its own."""
+
+
+@dataclass(slots=True)
+class LiveImage:
+    """Answers the questions of `interpret` and `judge` about the tree as it is."""
+
+    tree: TreeBuilder
+    scheme: str
+    """The order of versions that the image's apk has."""
+    on_command: Callable[[Reached], bool | None] = field(default=lambda _command: None)
+    """Does what a command does, and tells whether it succeeds."""
+    at_root: bool = True
+    """Whether the script is still in the root directory, in which apk starts it."""
+
+    def spell(self, path: str) -> str | None:
+        """Return a path as the tree has it, not resolved; None for one that isn't known or isn't of the image."""
+        return None if has_pattern(path) else self.spell_literal(path)
+
+    def spell_literal(self, path: str) -> str | None:
+        """Return a path in which `*` stands for itself."""
+        plain = path.strip("/")
+        known = path.startswith("/") or self.at_root
+        return plain if known and plain.partition("/")[0] not in _ELSEWHERE else None
+
+    def reach(self, command: Reached) -> bool | None:
+        return self.on_command(command)
+
+    def compare_versions(self, left: str, operator: str, right: str) -> bool | None:
+        return None  # only dpkg's own command asks this way
+
+    def test_file(self, operator: str, path: str) -> bool | None:
+        """Answer what `test` asks about a file."""
+        if has_pattern(path):
+            # A pattern that matched nothing stands for itself.
+            return False if self.find_paths(path) == () else None
+        plain = self.spell(path)
+        if plain is None:
+            return None
+        try:
+            entry = self.tree.lookup(plain, follow=operator not in ("-L", "-h"))
+        except ImageError:
+            return False
+        if operator == "-x" and entry is not None:
+            return bool(entry.mode & 0o111)  # busybox asks this of directories, too
+        return test_entry(operator, entry)
+
+    def has_program(self, name: str) -> bool | None:
+        """Tell whether a program is there to be run, under its path or in the usual folders."""
+        return self.find_program(name) is not None
+
+    def find_program(self, name: str) -> str | None:
+        """Return the path at which the shell finds a program."""
+        paths = [name] if "/" in name else [f"/{folder}/{name}" for folder in PROGRAM_FOLDERS]
+        return next((path for path in paths if self.test_file("-e", path)), None)
+
+    def find_source(self, path: str) -> str | None:
+        """Return the text of a file with more commands."""
+        plain = self.spell(path)
+        try:
+            return None if plain is None else self.tree.read(plain, limit=MAX_SOURCE).decode("utf-8")
+        except (FileNotFoundError, ImageError, UnicodeDecodeError):
+            return None
+
+    def find_paths(self, pattern: str) -> tuple[str, ...] | None:
+        """Expand a pattern as the shell does, sorted by bytes."""
+        if not pattern.startswith("/") and not self.at_root:
+            return None
+        found = [""]
+        for part in pattern.strip("/").split("/"):
+            if part in _ELSEWHERE and found == [""]:
+                return None
+            found = [path for above in found for path in self._matches(above, part)]
+            if len(found) > MAX_MATCHES:
+                return None
+        lead = "/" if pattern.startswith("/") else ""
+        spelled = (f"{lead}{path[1:]}" for path in found)
+        return tuple(sorted(spelled, key=lambda path: path.encode("utf-8", "surrogateescape")))
+
+    def _matches(self, above: str, part: str) -> list[str]:
+        if not has_pattern(part):
+            path = f"{above}/{part}"
+            return [path] if self.tree.lookup(path[1:], follow=False) is not None else []
+        hidden = part.startswith(".")
+        names = [name for name in self.tree.iterdir(above[1:]) if hidden or not name.startswith(".")]
+        return [f"{above}/{name}" for name in names if fnmatchcase(name, part)]
+
+    def read_output(self, words: Sequence[Value]) -> str | None:
+        """Return what a command prints that only asks."""
+        known = [word for word in words if word is not None]
+        if len(known) < len(words) or not known:
+            return None
+        name, *rest = known
+        try:
+            return self._print(name.rpartition("/")[2], rest)
+        except (ImageError, InvalidVersionError):
+            return None
+
+    def _print(self, name: str, words: list[str]) -> str | None:
+        operands = [word for word in words if not word.startswith("-")]
+        if name == "echo" and operands == words:
+            return " ".join(words)
+        if name == "apk" and words[:2] in (["version", "-t"], ["version", "-qt"]) and len(words) == 4:
+            return "<=>"[compare_versions(self.scheme, words[2], words[3]) + 1]
+        if name in ("command", "which") and len(operands) == 1:
+            return self.find_program(operands[0]) or ""
+        if len(operands) != 1 or name not in ("readlink", "basename", "dirname"):
+            return None
+        path = operands[0]
+        if name == "basename":
+            return path.rstrip("/").rpartition("/")[2]
+        if name == "dirname":
+            return path.rstrip("/").rpartition("/")[0] or ("/" if path.startswith("/") else ".")
+        plain = self.spell(path)
+        if plain is None:
+            return None
+        if words[:-1] == ["-f"]:
+            return f"/{self.tree.resolve(plain)}"
+        entry = self.tree.lookup(plain, follow=False)
+        return entry.target if entry is not None and len(words) == 1 else ""
+
+    # -- for the judge ---------------------------------------------------------------------------------------
+
+    def is_settled(self, words: Sequence[str]) -> bool | None:
+        """Tell whether running a command would change nothing."""
+        return ask(COMMANDS, self.tree, words)
+
+    def resolve(self, path: str) -> str:
+        """Return a path's canonical form; one that can't be resolved stays as it is."""
+        try:
+            return self.tree.resolve(path.lstrip("/"), follow=False)
+        except ImageError:
+            return path.lstrip("/")

@@ -1,0 +1,101 @@
+# SPDX-License-Identifier: Apache-2.0
+"""
+A fetched package, opened and held against the plan.
+
+The identity that the signed index names is the digest of the control part, so what is read here is what the
+repository vouches for, whatever the file is called.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from copacetic.errors import PackageError
+from copacetic.repository.apk.package import ApkFile, open_package
+from copacetic.unpack import FetchedPackage
+from copacetic.updates import InstalledPackage
+
+__all__ = ["ApkPackage", "load_package"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ApkPackage:
+    """One package of the plan, its control part read."""
+
+    file: ApkFile
+    fields: Mapping[str, str]
+    """What the database records: the index's row, with `r`, `q` and `f` of the package."""
+    installed: InstalledPackage | None
+    name: str
+    version: str
+    architecture: str
+
+    @property
+    def key(self) -> str:
+        """How verdicts and the plan call it."""
+        return f"{self.name}:{self.architecture}"
+
+    @property
+    def label(self) -> str:
+        """How errors call it."""
+        return f"{self.name} {self.version}"
+
+    @property
+    def size(self) -> int:
+        """Of the file, in bytes."""
+        return self.file.size
+
+    @property
+    def installed_size(self) -> int:
+        """In bytes, as the index says."""
+        text = self.fields.get("I", "")
+        return int(text) if text.isdecimal() and len(text) < 15 else 0
+
+    @property
+    def is_virtual(self) -> bool:
+        """Whether apk records it without ever opening the package: the index says that nothing is installed."""
+        return self.installed_size == 0
+
+    @property
+    def scripts(self) -> Mapping[str, bytes]:
+        """By their names: post-install, trigger, …"""
+        return {} if self.is_virtual else self.file.scripts
+
+    @property
+    def triggers(self) -> tuple[str, ...]:
+        """Patterns of directories for which `trigger` is called."""
+        return () if self.is_virtual else self.file.info.triggers
+
+    @property
+    def built(self) -> int:
+        """When, in seconds since the epoch."""
+        text = self.fields.get("t", "")
+        return int(text) if text.isdecimal() and len(text) < 12 else 0
+
+
+def load_package(fetched: FetchedPackage) -> ApkPackage:
+    """Open a package. Raises `PackageError` when it isn't the planned one."""
+    candidate = fetched.update.candidate
+    label = f"{candidate.name} {candidate.version}"
+    row = dict(candidate.fields)
+    file = open_package(fetched.path, label, identity=row.get("C", ""))
+    own = file.info.row(identity=file.identity, size=file.size, architecture=candidate.architecture)
+    for letter, planned in (("P", candidate.name), ("V", candidate.version)):
+        if own.get(letter) != planned:
+            raise PackageError(f"{label}: the file is of {own.get(letter, 'nothing')!r} instead of {planned!r}")
+    fields = row or dict(own)
+    if file.flags:
+        fields["f"] = file.flags
+    for letter in "rq":  # an index has neither
+        fields.pop(letter, None)
+        if fields.get("I", "0") != "0" and own.get(letter):
+            fields[letter] = own[letter]
+    return ApkPackage(
+        file=file,
+        fields=fields,
+        installed=fetched.update.installed,
+        name=candidate.name,
+        version=candidate.version,
+        architecture=candidate.architecture,
+    )

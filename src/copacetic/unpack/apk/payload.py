@@ -1,0 +1,170 @@
+# SPDX-License-Identifier: Apache-2.0
+"""
+A package's files, inflated once into a file of their own and checked on the way.
+
+A file's content is a window of the spool. What apk could only install by leaving its own rules (a file whose
+directory is not in the package, a hard link to somebody else's file, one path twice) is refused.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO
+
+from copacetic.errors import PackageError, StorageError
+from copacetic.oci.change import Spooled
+from copacetic.oci.filesystem import FileType
+from copacetic.repository.apk.package import ApkEntry
+from copacetic.unpack.apk.package import ApkPackage
+
+__all__ = ["PayloadEntry", "Payloads", "list_payloads", "spool_payload", "spool_payloads"]
+
+SIZE_FLOOR = 64 * 1024**2
+"""A payload may have this much more than twice what the package says is installed."""
+MAX_KEPT = 4 * 1024**2
+_KEPT = ("etc/", "bin/busybox", "usr/bin/busybox")
+_KEEP = ".keep_"
+"""Files with more after this only keep a directory in a source tree; apk installs none of them."""
+_TYPES: Mapping[str, FileType] = {
+    "0": FileType.FILE,
+    "1": FileType.FILE,
+    "2": FileType.SYMLINK,
+    "3": FileType.CHARACTER_DEVICE,
+    "4": FileType.BLOCK_DEVICE,
+    "5": FileType.DIRECTORY,
+    "6": FileType.FIFO,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class PayloadEntry:
+    """One path of a package, in the package's order."""
+
+    raw: ApkEntry
+    content: Spooled | bytes | None = None
+    sha256: str = ""
+
+    @property
+    def path(self) -> str:
+        return self.raw.path
+
+    @property
+    def type(self) -> FileType:
+        """A hard link has the type of a file."""
+        return _TYPES[self.raw.type]
+
+    @property
+    def hardlink(self) -> str:
+        """The path of which this is another name, or ""."""
+        return self.raw.link if self.raw.type == "1" else ""
+
+    @property
+    def directory(self) -> str:
+        return self.raw.path.rpartition("/")[0]
+
+    @property
+    def name(self) -> str:
+        return self.raw.path.rpartition("/")[2]
+
+
+Payloads = Mapping[str, tuple[PayloadEntry, ...]]
+"""By the packages' keys."""
+
+
+@contextmanager
+def spool_payloads(
+    packages: Sequence[ApkPackage], scratch: Path, *, workers: int = 2
+) -> Iterator[Callable[[], Payloads]]:
+    """Spool several packages side by side, in the background; what is yielded waits for them."""
+    order = sorted(range(len(packages)), key=lambda number: -packages[number].size)
+    pool = ThreadPoolExecutor(workers)
+    try:
+        work = {
+            packages[number].key: pool.submit(spool_payload, packages[number], scratch / f"{number}.data")
+            for number in order
+        }
+        yield lambda: {package.key: work[package.key].result() for package in packages}
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def spool_payload(package: ApkPackage, spool: Path) -> tuple[PayloadEntry, ...]:
+    """
+    Inflate a payload into `spool`, which must not exist, and describe what is in it.
+
+    Raises `PackageError` for a payload that is broken, hostile, or much larger than the package says.
+    """
+    if package.is_virtual:
+        return ()
+    try:
+        with spool.open("xb") as out:
+            return _read(package, spool, out)
+    except OSError as error:
+        raise StorageError(f"{spool}: {error.strerror or error}") from error
+
+
+def list_payloads(packages: Sequence[ApkPackage], *, workers: int = 2) -> Payloads:
+    """Describe payloads, checked all the same, with the content of only the files that scripts may ask about."""
+    with ThreadPoolExecutor(workers) as pool:
+        found = pool.map(lambda package: () if package.is_virtual else _read(package, Path(), None), packages)
+        return {package.key: entries for package, entries in zip(packages, found, strict=True)}
+
+
+def _read(package: ApkPackage, spool: Path, out: BinaryIO | None) -> tuple[PayloadEntry, ...]:
+    left = 2 * package.installed_size + SIZE_FLOOR
+    found: dict[str, PayloadEntry] = {}
+    offset = 0
+    for raw, content in package.file.entries():
+        name = raw.path.rpartition("/")[2]
+        if raw.type != "5" and name.startswith(_KEEP) and name != _KEEP:
+            continue
+        entry = PayloadEntry(raw)
+        if raw.type == "0":
+            left -= raw.size
+            if left < 0:
+                raise PackageError(f"{package.label}: much larger than the {package.installed_size} bytes it says")
+            keep = out is None and raw.size <= MAX_KEPT and raw.path.startswith(_KEPT)
+            sha256, kept = _take(content, out, keep=keep)
+            entry = PayloadEntry(raw, kept if out is None else Spooled(spool, offset, raw.size), sha256)
+            offset += raw.size
+        _check_path(entry, found, package.label)
+        found[raw.path] = entry
+    return tuple(found.values())
+
+
+def _take(content: Iterator[memoryview], out: BinaryIO | None, *, keep: bool) -> tuple[str, bytes | None]:
+    """Read a file; returns its SHA-256, and its bytes if they are to be kept."""
+    digest = hashlib.sha256()
+    kept = bytearray()
+    for piece in content:
+        digest.update(piece)
+        if out is not None:
+            out.write(piece)
+        elif keep:
+            kept += piece
+    return digest.hexdigest(), bytes(kept) if keep else None
+
+
+def _check_path(entry: PayloadEntry, found: Mapping[str, PayloadEntry], label: str) -> None:
+    present = found.get(entry.path)
+    if present is not None and not (entry.type is present.type is FileType.DIRECTORY):
+        raise PackageError(f"{label}: {entry.path!r} is there twice")
+    above = found.get(entry.directory)
+    if entry.type is not FileType.DIRECTORY and entry.directory and above is None:
+        raise PackageError(f"{label}: {entry.path!r} has no directory in the package")
+    parent = entry.directory
+    while parent:
+        above = found.get(parent)
+        if above is not None and above.type is not FileType.DIRECTORY:
+            raise PackageError(f"{label}: {entry.path!r} lies behind {parent!r}, which is not a directory")
+        parent = parent.rpartition("/")[0]
+    if entry.hardlink:
+        target = found.get(entry.hardlink)
+        # apk itself looks for a link's target only among files in directories.
+        if target is None or target.type is not FileType.FILE or not target.directory:
+            raise PackageError(f"{label}: {entry.path!r} is a hard link to {entry.hardlink!r}, no file of it")

@@ -1,0 +1,108 @@
+# SPDX-License-Identifier: Apache-2.0
+"""
+apk packages onto an image's tree, without running anything: the `apk` implementation of `Unpacker`.
+
+Packages come in the order in which apk commits them, and are installed in it. Where apk-tools itself is upgraded, apk
+does that first and by itself, so everything that it does at the end of a commit is done twice.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from copacetic.errors import NeedsExecutionError, PackageError, UnsupportedImageError
+from copacetic.inventory import PackageDatabase
+from copacetic.inventory.apk import ApkChange, ApkDatabase
+from copacetic.oci.filesystem import Entry, FileType, ImageFilesystem
+from copacetic.unpack import Composition, FetchedPackage
+from copacetic.unpack.apk.package import ApkPackage, load_package
+from copacetic.unpack.apk.payload import list_payloads, spool_payloads
+from copacetic.unpack.apk.upgrade import HOOKS, Upgrade
+from copacetic.updates import ScriptClass, ScriptVerdict
+
+__all__ = ["ApkUnpacker"]
+
+WORKERS = 2
+
+
+class ApkUnpacker:
+    """Installs .apk files."""
+
+    def __init__(self, fs: ImageFilesystem, database: ApkDatabase) -> None:
+        self._fs = fs
+        self._database = database
+        self._loaded: dict[Path, ApkPackage] = {}
+
+    @classmethod
+    def open(cls, fs: ImageFilesystem, database: PackageDatabase) -> ApkUnpacker:
+        """Open an image that has apk's database."""
+        if not isinstance(database, ApkDatabase):
+            raise UnsupportedImageError(f"apk packages can't be installed into a {database.format} database")
+        return cls(fs, database)
+
+    def classify(self, packages: Sequence[FetchedPackage]) -> Mapping[str, tuple[ScriptVerdict, ...]]:
+        """See `Unpacker.classify`. The whole upgrade is rehearsed, as a script's effect depends on when it runs."""
+        loaded = self._load(packages)
+        if not self._runs_anything(loaded):
+            return {package.key: () for package in loaded}
+        rehearsal = Upgrade(self._fs, self._database, loaded, epoch=0, rehearsal=True)
+        rehearsal.run(list_payloads(loaded, workers=WORKERS))
+        return {key: tuple(verdicts) for key, verdicts in rehearsal.verdicts.items()}
+
+    def newest_mtime(self, packages: Sequence[FetchedPackage]) -> int:
+        """See `Unpacker.newest_mtime`."""
+        return max((package.built for package in self._load(packages)), default=0)
+
+    def compose(self, packages: Sequence[FetchedPackage], *, epoch: int, scratch: Path) -> Composition:
+        """
+        See `Unpacker.compose`. The packages are installed in the order in which they come. Raises
+        `NeedsExecutionError` for a package that can't be installed this way.
+        """
+        loaded = self._load(packages)
+        with spool_payloads(loaded, scratch, workers=WORKERS) as wait:
+            upgrade = Upgrade(self._fs, self._database, loaded, epoch=epoch)
+            payloads = wait()
+        upgrade.run(payloads)
+        _refuse_execution(upgrade)
+        tree = upgrade.tree
+        changes = [
+            ApkChange(
+                record=upgrade.installed[package.key].record(),
+                scripts=package.scripts,
+                triggers=package.triggers,
+                replaces=package.installed,
+            )
+            for package in loaded
+        ]
+        files = self._database.rewrite(changes, altered=upgrade.holders.altered(), now=epoch)
+        for path, content in files.items():
+            tree.put(path, Entry(type=FileType.FILE, mode=0o644, mtime=epoch), content)
+        return Composition(changes=tree.finish(), notes=tuple(upgrade.notes))
+
+    def _runs_anything(self, packages: Sequence[ApkPackage]) -> bool:
+        database = self._database
+        return (
+            any(package.scripts for package in packages)
+            or any(database.triggers(package) for package in database.packages())
+            or bool(self._fs.iterdir(HOOKS))
+        )
+
+    def _load(self, packages: Sequence[FetchedPackage]) -> list[ApkPackage]:
+        """Open the files, each once, in the order given."""
+        found: dict[str, ApkPackage] = {}
+        for fetched in packages:
+            package = self._loaded.get(fetched.path)
+            if package is None:
+                package = self._loaded[fetched.path] = load_package(fetched)
+            if package.key in found:
+                raise PackageError(f"{package.key} is planned twice")
+            found[package.key] = package
+        return list(found.values())
+
+
+def _refuse_execution(upgrade: Upgrade) -> None:
+    for verdicts in upgrade.verdicts.values():
+        for verdict in verdicts:
+            if verdict.verdict is ScriptClass.NEEDS_EXECUTION:
+                raise NeedsExecutionError(f"{verdict.package}: {verdict.script} would have to be run: {verdict.reason}")

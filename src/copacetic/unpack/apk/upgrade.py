@@ -1,0 +1,167 @@
+# SPDX-License-Identifier: Apache-2.0
+"""
+A whole upgrade, as apk does it: commit by commit, package by package, each with its scripts, and triggers at the end.
+
+The same is gone through twice: as a rehearsal, to judge the scripts where they would run, and to compose the layer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from copacetic.inventory.apk import ApkDatabase
+from copacetic.oci.filesystem import FileType, ImageFilesystem
+from copacetic.unpack.apk.directories import Directories
+from copacetic.unpack.apk.holders import Holder, Holders
+from copacetic.unpack.apk.install import Installer
+from copacetic.unpack.apk.package import ApkPackage
+from copacetic.unpack.apk.payload import Payloads
+from copacetic.unpack.apk.protected import ProtectedPaths
+from copacetic.unpack.apk.scripts import ScriptCall, ScriptRunner
+from copacetic.unpack.apk.triggers import Interest, find_fired
+from copacetic.unpack.tree import TreeBuilder
+from copacetic.updates import ScriptClass, ScriptVerdict
+
+__all__ = ["Upgrade"]
+
+BUILD_DESCRIPTION = "etc/apko.json"
+HOOKS = "etc/apk/commit_hooks.d"
+LIBC = "glibc"
+_COUNTERPARTS = {"pre-upgrade": "pre-install", "post-upgrade": "post-install"}
+
+
+@dataclass(slots=True)
+class Upgrade:
+    """Goes through the packages in the order in which apk commits them."""
+
+    fs: ImageFilesystem
+    database: ApkDatabase
+    packages: Sequence[ApkPackage]
+    epoch: int
+    rehearsal: bool = False
+    tree: TreeBuilder = field(init=False)
+    holders: Holders = field(init=False)
+    installed: dict[str, Holder] = field(default_factory=dict)
+    """The new lists, by the packages' keys."""
+    verdicts: dict[str, list[ScriptVerdict]] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+    _runner: ScriptRunner = field(init=False)
+
+    def __post_init__(self) -> None:
+        database = self.database
+        self.tree = TreeBuilder(self.fs)
+        self.holders = Holders((Holder.of(p, database.record(p)) for p in database.packages()), database.tools)
+        self.verdicts = {package.key: [] for package in self.packages}
+        self._runner = ScriptRunner(
+            self.tree, database.version_scheme, self.epoch, rehearsal=self.rehearsal, libc=self._libc_versions()
+        )
+
+    def run(self, payloads: Payloads) -> None:
+        """Do all of it. Raises `PackageError` where apk itself would fail."""
+        installer = Installer(self.tree, self.holders, ProtectedPaths.read(self.fs), self.notes)
+        self._refuse_hooks()
+        self._note_stale()
+        done: list[ApkPackage] = []
+        for commit in split_commits(self.packages):
+            directories = Directories(self.tree, self.holders, self.database.tools)
+            for package in commit:
+                self._script(package, "pre-install" if package.installed is None else "pre-upgrade")
+                self.installed[package.key] = installer.install(package, payloads[package.key], directories)
+                self._script(package, "post-install" if package.installed is None else "post-upgrade")
+            directories.settle()
+            done += commit
+            self._fire(commit, done, frozenset(directories.touched))
+
+    def _script(self, package: ApkPackage, name: str) -> None:
+        data = package.scripts.get(name)
+        if data is None:
+            return
+        installed = package.installed
+        before = self.database.scripts(installed) if installed is not None else {}
+        arguments = (package.version,) if installed is None else (package.version, installed.version)
+        call = ScriptCall(
+            package=package.key,
+            name=name,
+            text=data.decode("utf-8", "surrogateescape"),
+            arguments=arguments,
+            repeated=data in (before.get(name), before.get(_COUNTERPARTS.get(name, ""))),
+        )
+        self.verdicts[package.key].append(self._run(call))
+
+    def _run(self, call: ScriptCall) -> ScriptVerdict:
+        busybox = self.holders.find("busybox")
+        self._runner.busybox = busybox.version if busybox is not None else ""
+        return self._runner.run(call)
+
+    def _fire(self, commit: Sequence[ApkPackage], done: Sequence[ApkPackage], touched: frozenset[str]) -> None:
+        """Run the triggers of a commit; a verdict stands with the packages that set a trigger off."""
+        new = {package.key: package for package in done}
+        replaced = {package.installed for package in done}
+        fresh = {package.key for package in commit}
+        interests = [
+            Interest(f"{p.name}:{p.architecture}", self.database.triggers(p), fresh=False)
+            for p in self.database.packages()
+            if p not in replaced and self.database.triggers(p)
+        ]
+        interests += [Interest(key, p.triggers, fresh=key in fresh) for key, p in new.items() if p.triggers]
+        directories = {path for holder in self.holders for path in holder.directories}
+        for interest, heard in find_fired(interests, directories, touched):
+            text = self._trigger_text(interest.package, new)
+            if text is None:
+                continue
+            verdict = self._run(ScriptCall(interest.package, "trigger", text, heard))
+            causes = [p.key for p in commit if p.key == interest.package or self._touches(p, heard)]
+            for key in causes or [package.key for package in commit]:
+                name = "trigger" if key == interest.package else f"trigger of {interest.package.partition(':')[0]}"
+                self.verdicts[key].append(
+                    ScriptVerdict(package=key, script=name, verdict=verdict.verdict, reason=verdict.reason)
+                )
+
+    def _trigger_text(self, key: str, new: Mapping[str, ApkPackage]) -> str | None:
+        if key in new:
+            data = new[key].scripts.get("trigger")
+        else:
+            package = next(p for p in self.database.packages() if f"{p.name}:{p.architecture}" == key)
+            data = self.database.scripts(package).get("trigger")
+        return None if data is None else data.decode("utf-8", "surrogateescape")
+
+    def _touches(self, package: ApkPackage, heard: Sequence[str]) -> bool:
+        listed = set(self.installed[package.key].directories)
+        if package.installed is not None:
+            listed |= {directory.path for directory in self.database.record(package.installed).directories}
+        return not listed.isdisjoint(path[1:] for path in heard)
+
+    def _refuse_hooks(self) -> None:
+        """Leave an image to execution in which apk runs something around every commit."""
+        for name in self.fs.iterdir(HOOKS):
+            entry = self.fs.lookup(f"{HOOKS}/{name}")
+            if entry is None or entry.type is not FileType.FILE or name.startswith(".") or not entry.mode & 0o111:
+                continue
+            for package in self.packages:
+                self.verdicts[package.key].append(
+                    ScriptVerdict(
+                        package=package.key,
+                        script="commit hook",
+                        verdict=ScriptClass.NEEDS_EXECUTION,
+                        reason=f"the image has {HOOKS}/{name}, which apk runs around every upgrade",
+                    )
+                )
+
+    def _note_stale(self) -> None:
+        """Name what describes the image as it was built, and isn't a package's."""
+        if self.fs.lookup(BUILD_DESCRIPTION) is not None:
+            self.notes.append(f"{BUILD_DESCRIPTION} tells how the image was built, and stays as it is")
+
+    def _libc_versions(self) -> tuple[str, str] | None:
+        for package in self.packages:
+            if package.name == LIBC and package.installed is not None:
+                return package.installed.version, package.version
+        return None
+
+
+def split_commits(packages: Sequence[ApkPackage]) -> list[Sequence[ApkPackage]]:
+    """Return what apk does in one go: first the upgrade of itself with what that needs, then the rest."""
+    own = next((n for n, p in enumerate(packages) if p.name == "apk-tools" and p.installed is not None), None)
+    parts = [packages] if own is None else [packages[: own + 1], packages[own + 1 :]]
+    return [part for part in parts if part]

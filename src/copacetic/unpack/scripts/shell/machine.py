@@ -1,0 +1,126 @@
+# SPDX-License-Identifier: Apache-2.0
+"""
+What the interpreter keeps while it follows a script, and what builtin commands see of it.
+
+A state is one path through the script. What can't be known of the surroundings is None, and never guessed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from copacetic.unpack.scripts.shell.expansion import Scope, Value, Variables
+from copacetic.unpack.scripts.shell.syntax import Node, Simple, Substitution
+
+__all__ = ["Machine", "Reached", "State", "Status", "Surroundings", "merge_states"]
+
+MAX_CALLS = 16
+Status = bool | None
+
+
+@dataclass(frozen=True, slots=True)
+class Reached:
+    """A command that a script may run."""
+
+    line: int
+    words: tuple[Value, ...]
+    """The command and its arguments; None for those that aren't known."""
+    writes: tuple[Value, ...]
+    """Files that its output is redirected into."""
+    certain: bool
+    """Every run gets here."""
+
+
+class Surroundings(Protocol):
+    """What a script can ask its surroundings; None when the answer isn't known."""
+
+    def compare_versions(self, left: str, operator: str, right: str) -> bool | None: ...
+
+    def test_file(self, operator: str, path: str) -> bool | None: ...
+
+    def has_program(self, name: str) -> bool | None: ...
+
+    def reach(self, command: Reached) -> bool | None:
+        """
+        Whether a command succeeds that the script may run. They come in the script's order: who simulates a script
+        does what a certain one does, and answers from then on accordingly.
+        """
+        ...
+
+    def read_output(self, words: Sequence[Value]) -> str | None:
+        """What a command that only asks would print, without the last newline."""
+        ...
+
+    def find_paths(self, pattern: str) -> tuple[str, ...] | None:
+        """The paths that match a pattern, in the shell's order."""
+        ...
+
+    def find_source(self, path: str) -> str | None:
+        """The text of a file with more commands, if it is known."""
+        ...
+
+
+@dataclass(slots=True)
+class State:
+    variables: Variables
+    arguments: tuple[Value, ...] | None
+    stopped: str = ""
+    """How this path ended: `exit`, `return`, `break`, `continue`, or not at all."""
+    certain: bool = True
+
+    def copy(self) -> State:
+        return State(self.variables.copy(), self.arguments, self.stopped, self.certain)
+
+
+def merge_states(ends: Sequence[State], *, certain: bool) -> State:
+    """Return what several paths have in common where they meet; those that ended don't get there."""
+    alive = [state for state in ends if not state.stopped]
+    if not alive:
+        stopped = "return" if any(state.stopped == "return" for state in ends) else "exit"
+        return State(ends[0].variables.copy(), ends[0].arguments, stopped, certain=False)
+    merged = alive[0].copy()
+    for state in alive[1:]:
+        merged.variables.merge(state.variables)
+        if state.arguments != merged.arguments:
+            merged.arguments = None
+    merged.certain = certain and len(alive) == len(ends)
+    return merged
+
+
+class Machine(Protocol):
+    """The interpreter, as builtin commands use it."""
+
+    state: State
+    reached: list[Reached]
+
+    @property
+    def surroundings(self) -> Surroundings: ...
+
+    @property
+    def scope(self) -> Scope: ...
+
+    def depth(self) -> int:
+        """How many calls deep the script is."""
+        ...
+
+    def in_loop(self) -> bool: ...
+
+    def note(self, line: int, words: tuple[Value, ...], writes: tuple[Value, ...]) -> Status:
+        """Report a command that the script gets to; returns its status."""
+        ...
+
+    def substitute(self, part: Substitution) -> Value: ...
+
+    def choose(self, *alternatives: Callable[[], object]) -> None: ...
+
+    def isolate(self, nodes: Sequence[Node]) -> Status: ...
+
+    def call(self, body: Node, arguments: Sequence[Value]) -> Status: ...
+
+    def run_words(self, node: Simple, words: Sequence[Value]) -> Status: ...
+
+    def keep_local(self, name: str) -> None:
+        """Bring a variable back when the current function ends."""
+        ...

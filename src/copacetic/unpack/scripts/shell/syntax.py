@@ -1,0 +1,212 @@
+# SPDX-License-Identifier: Apache-2.0
+"""
+The shell command language as values: what `parser` makes of a script and `interpret` walks over.
+
+Follows POSIX.1-2017 volume 3 chapter 2. A tree holds no positions but the lines of simple commands, and is never run.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields, is_dataclass
+
+
+class ShellSyntaxError(ValueError):
+    """The text is not in the part of the language that is understood."""
+
+
+@dataclass(frozen=True, slots=True)
+class Literal:
+    """Characters as they are."""
+
+    text: str
+    quoted: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Variable:
+    """A parameter expansion; `operator` is `:-`, `##`, `#length`, … or empty."""
+
+    name: str
+    operator: str = ""
+    argument: Word | None = None
+    quoted: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Substitution:
+    """The output of commands."""
+
+    body: tuple[Node, ...]
+    quoted: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Opaque:
+    """A value that is not modelled, such as arithmetic."""
+
+    quoted: bool = False
+
+
+Part = Literal | Variable | Substitution | Opaque
+
+
+@dataclass(frozen=True, slots=True)
+class Word:
+    """Parts that expand to zero or more fields."""
+
+    parts: tuple[Part, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Redirect:
+    """`operator` as written, without the descriptor; `target` is a here-document's content for `<<`."""
+
+    operator: str
+    target: Word
+    descriptor: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Simple:
+    """A command with its words."""
+
+    line: int
+    assignments: tuple[tuple[str, Word], ...] = ()
+    words: tuple[Word, ...] = ()
+    redirects: tuple[Redirect, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Pipeline:
+    """Commands whose output feeds the next one."""
+
+    commands: tuple[Node, ...]
+    negated: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class AndOr:
+    """A command, then others that depend on success (`&&`) or failure (`||`)."""
+
+    first: Node
+    rest: tuple[tuple[str, Node], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class If:
+    """Conditions with their bodies; the last resort is `orelse`."""
+
+    branches: tuple[tuple[tuple[Node, ...], tuple[Node, ...]], ...]
+    orelse: tuple[Node, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class For:
+    """A loop over words, or over the positional parameters."""
+
+    name: str
+    words: tuple[Word, ...] | None
+    body: tuple[Node, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class While:
+    """A `while` or `until` loop."""
+
+    condition: tuple[Node, ...]
+    body: tuple[Node, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """Bodies behind patterns."""
+
+    word: Word
+    arms: tuple[tuple[tuple[Word, ...], tuple[Node, ...]], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Function:
+    """A definition."""
+
+    name: str
+    body: Node
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """`{ }` or `( )`, or any compound command with redirections."""
+
+    body: tuple[Node, ...]
+    redirects: tuple[Redirect, ...] = ()
+    subshell: bool = False
+    line: int = 0
+
+
+Node = Simple | Pipeline | AndOr | If | For | While | Case | Function | Group
+
+_DECLARES = frozenset(("export", "readonly", "local", "declare", "typeset", "read", "getopts", "unset"))
+
+
+class AssignedNames:
+    """Which variables commands may set; the answers are kept by the first node, which the tree keeps alive."""
+
+    def __init__(self) -> None:
+        self._known: dict[tuple[int, int], frozenset[str]] = {}
+
+    def find(self, nodes: tuple[Node, ...]) -> frozenset[str]:
+        """
+        Return the variables that these commands may set, with the names of all commands among them: a function sets
+        more, and `.`, `eval`, `set` and `shift` set what can't be told from here.
+        """
+        key = (id(nodes[0]) if nodes else 0, len(nodes))
+        found = self._known.get(key)
+        if found is None:
+            found = self._known[key] = _find_assigned(nodes)
+        return found
+
+
+def _find_assigned(nodes: tuple[Node, ...]) -> frozenset[str]:
+    names: set[str] = set()
+    for node in _walk(nodes):
+        if isinstance(node, For):
+            names.add(node.name)
+        elif isinstance(node, Simple):
+            names.update(name for name, _ in node.assignments)
+            words = [_plain(word) for word in node.words]
+            names.update(words[:1])
+            if words and words[0] in _DECLARES:
+                names.update(word.partition("=")[0] for word in words[1:])
+            if words and words[0].startswith("db_"):
+                names.add("RET")
+    return frozenset(names)
+
+
+def sole_command(nodes: tuple[Node, ...]) -> str | None:
+    """Return the name of the only command, which `|| true` may follow; None for anything else."""
+    node = nodes[0] if len(nodes) == 1 else None
+    if isinstance(node, AndOr) and all(
+        operator == "||" and sole_command((other,)) in ("true", ":") for operator, other in node.rest
+    ):
+        node = node.first
+    if isinstance(node, Pipeline) and len(node.commands) == 1:
+        node = node.commands[0]
+    return _plain(node.words[0]) if isinstance(node, Simple) and node.words else None
+
+
+def _plain(word: Word) -> str:
+    return "".join(part.text for part in word.parts if isinstance(part, Literal))
+
+
+def _walk(tree: object) -> list[object]:
+    """Return every value in the tree."""
+    found: list[object] = []
+    stack: list[object] = [tree]
+    while stack:
+        value = stack.pop()
+        if isinstance(value, tuple):
+            stack.extend(value)
+        elif is_dataclass(value):
+            found.append(value)
+            stack.extend(getattr(value, item.name) for item in fields(value))
+    return found

@@ -1,0 +1,296 @@
+# SPDX-License-Identifier: Apache-2.0
+"""
+One process of a graph: what the helper is asked, what it says, and when enough is enough.
+
+The request: `root` and each bind have their layer directories, the lowest first, and an empty `upper` directory where
+they are an output; `overlay` are mount options, "" for copies; `valid` are exit codes; the program's output comes
+through the one open file.
+"""
+
+from __future__ import annotations
+
+import base64
+import codecs
+import contextlib
+import os
+import select
+import time
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from copacetic.errors import ExecutionError, SolverError, StorageError, UnsupportedBuilderError
+from copacetic.llb.graph import Bind, CacheMount, CacheSharing, ExecOp, Network, Secret, Ssh, State, Tmpfs
+from copacetic.llb.solver import Inputs
+from copacetic.llb.walk import sorted_mounts
+from copacetic.worker.agent import Agent, Job, JobRefusedError
+from copacetic.worker.agentsocket import forwarded_agent
+from copacetic.worker.store import Run, Store
+
+__all__ = ["Execution", "Limits"]
+
+_HOST = "sandbox"
+_RESOLV_CONF = Path("/etc/resolv.conf")
+_RESOLV_LIMIT = 64 * 1024
+_SHOWN_LINES = 5
+_LINE = 300
+_PIECE = 1 << 16
+_TURN = 250
+"""In milliseconds."""
+_SPACE = 16 * 1024 * 1024
+_FULL = "free space on the disk of the cache folder (`copa cache prune`), or name another folder with --cache-dir"
+Layers = tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """Of one process."""
+
+    seconds: float = 3_600.0
+    output: int = 64 * 1024 * 1024
+    """In bytes; a process that says more is ended."""
+
+
+@dataclass(slots=True, kw_only=True)
+class Execution:
+    """A process that is about to run. `find` returns the layers of a filesystem of the graph."""
+
+    op: ExecOp
+    title: str
+    agent: Agent
+    store: Store
+    run: Run
+    inputs: Inputs
+    limits: Limits
+    find: Callable[[State], Layers]
+    say: Callable[[str], None]
+    _held: contextlib.ExitStack = field(default_factory=contextlib.ExitStack)
+
+    def start(self) -> tuple[Layers, ...]:
+        """
+        Run it to its end, and return the layers of its outputs, the root's first.
+
+        Raises `ExecutionError` when it fails, `SolverError` for everything else.
+        """
+        with self._held:
+            folder = self.run.new_folder()
+            request, outputs = self._request(folder)
+            reader, writer = os.pipe()
+            try:
+                with self.agent.job("run", request, [writer]) as job:
+                    os.close(writer)
+                    writer = -1
+                    self._watch(job, reader)
+            except JobRefusedError as error:
+                raise self._translate(error) from error
+            finally:
+                for handle in (reader, writer):
+                    if handle >= 0:
+                        os.close(handle)
+            return outputs
+
+    def _request(self, folder: Path) -> tuple[Mapping[str, Any], tuple[Layers, ...]]:
+        root = self.find(self.op.root)
+        upper = str(self.run.new_folder())
+        uppers: dict[int, Layers] = {}
+        request = {
+            "folder": str(folder),
+            "overlay": self.agent.facts["overlay"],
+            "xattr": self.agent.facts["xattr"],
+            "isolated": self.agent.mode.isolated,
+            "single": self.agent.mode.single,
+            "root": {"layers": root, "upper": upper},
+            "mounts": [one for mount in sorted_mounts(self.op) for one in self._mount(mount, uppers)],
+            "process": {
+                "args": self.op.args,
+                "env": _environment(self.op),
+                "cwd": self.op.cwd,
+                "user": self.op.user,
+                "hostname": self.op.hostname or _HOST,
+            },
+            "network": self.op.network != Network.NONE,
+            "resolv": _name_servers() if self.op.network != Network.NONE else "",
+            "valid": self.op.valid_exit_codes or (0,),
+        }
+        writable = [mount for mount in self.op.mounts if isinstance(mount, Bind) and not mount.readonly]
+        return request, ((*root, upper), *(uppers[id(mount)] for mount in writable))
+
+    def _mount(self, mount: object, uppers: dict[int, Layers]) -> list[Mapping[str, Any]]:
+        match mount:
+            case Bind():
+                layers = () if mount.source is None else self.find(mount.source)
+                upper = None if mount.readonly else str(self.run.new_folder())
+                if upper is not None:
+                    uppers[id(mount)] = (*layers, upper)
+                one = {"kind": "bind", "layers": layers, "upper": upper, "selector": mount.selector}
+                return [{**one, "dest": mount.dest}]
+            case CacheMount():
+                return [{"kind": "cache", "dest": mount.dest, "path": str(self._cache(mount))}]
+            case Tmpfs():
+                return [{"kind": "tmpfs", "dest": mount.dest, "size": mount.size}]
+            case Secret():
+                return self._secret(mount)
+            case Ssh():
+                return self._ssh(mount)
+        raise AssertionError(mount)
+
+    def _secret(self, mount: Secret) -> list[Mapping[str, Any]]:
+        data = self.inputs.secrets.get(mount.id)
+        if data is None:
+            if mount.optional:
+                return []
+            raise SolverError(f"{self.title}: nobody has the secret {mount.id!r}")
+        text = base64.b64encode(data).decode("ascii")
+        return [{"kind": "secret", "dest": mount.dest, "data": text, "mode": mount.mode}]
+
+    def _ssh(self, mount: Ssh) -> list[Mapping[str, Any]]:
+        if self.inputs.ssh_agent is None:
+            if mount.optional:
+                return []
+            raise SolverError(
+                f"{self.title}: there is no ssh agent", hint="start one, and see that SSH_AUTH_SOCK is set"
+            )
+        socket = forwarded_agent(self.inputs.ssh_agent, self.run.new_folder(), mode=mount.mode)
+        return [{"kind": "socket", "dest": mount.dest, "path": str(self._held.enter_context(socket))}]
+
+    def _cache(self, mount: CacheMount) -> Path:
+        import hashlib
+
+        name = hashlib.sha256(mount.id.encode()).hexdigest()
+        moved = not self.agent.mode.isolated  # without mounts a cache is in one place at a time
+        if mount.sharing is CacheSharing.PRIVATE:
+            number = 0
+            while (handle := self.store.lock_cache(f"{name}-{number}", wait=False)) is None:
+                number += 1
+            self._held.callback(os.close, handle)
+            return self.store.cache(f"{name}-{number}")
+        if mount.sharing is CacheSharing.LOCKED or moved:
+            handle = self.store.lock_cache(name, wait=True)
+            assert handle is not None
+            self._held.callback(os.close, handle)
+        return self.store.cache(name)
+
+    def _watch(self, job: Job, reader: int) -> None:
+        """Pass on what the process says until it has ended. Raises `ExecutionError` unless it ended well."""
+        output = _Output(self.say)
+        poll = select.poll()
+        poll.register(reader, select.POLLIN)
+        poll.register(job.channel.socket.fileno(), select.POLLIN)
+        deadline = time.monotonic() + self.limits.seconds
+        why = ""
+        result: Mapping[str, Any] | None = None
+        listening = True
+        while result is None or listening:
+            left = deadline - time.monotonic()
+            if not why and left <= 0:
+                why = f"did not end within {self.limits.seconds:g} seconds"
+                job.ask({"kill": True})
+            # Short turns: a signal that another thread got is noticed in between only.
+            for handle, _ in poll.poll(_TURN if why else max(1, min(_TURN, left * 1_000))):
+                if handle != reader:
+                    poll.unregister(handle)
+                    result = job.result()
+                elif data := os.read(reader, _PIECE):
+                    if not why and not output.add(data, self.limits.output):
+                        why = f"said more than {self.limits.output} bytes"
+                        job.ask({"kill": True})
+                else:
+                    poll.unregister(reader)
+                    listening = False
+        output.finish()
+        self._judge(result, why, output.tail())
+
+    def _judge(self, result: Mapping[str, Any], why: str, tail: Sequence[str]) -> None:
+        if why and result.get("killed"):
+            raise ExecutionError(f"{self.title}: {why}, and was ended{_last(tail)}")
+        if "signal" in result:
+            reason = f"was killed by signal {result['signal']}"
+        elif result["exit"] in (self.op.valid_exit_codes or (0,)):
+            return
+        else:
+            reason = f"failed with exit code {result['exit']}"
+        full = _free_space(self.store.root) < _SPACE
+        if full or any("No space left on device" in line for line in tail):
+            where = "the disk is full" if full else "a disk is full"
+            raise ExecutionError(f"{self.title}: {reason}: {where}{_last(tail)}", hint=_FULL)
+        raise ExecutionError(f"{self.title}: {reason}{_last(tail) or ', without a word'}")
+
+    def _translate(self, error: JobRefusedError) -> SolverError:
+        text = f"{self.title}: {error}"
+        if error.kind == "process":
+            return ExecutionError(text)
+        if error.kind == "unsupported":
+            return UnsupportedBuilderError(f"{text} ({self.agent.mode.title})")
+        return SolverError(text, hint=StorageError.hint if error.kind == "storage" else None)
+
+
+class _Output:
+    """What a process says: counted, decoded, and its last lines remembered."""
+
+    def __init__(self, say: Callable[[str], None]) -> None:
+        self._say = say
+        self._decode = codecs.getincrementaldecoder("utf-8")("replace").decode
+        self._count = 0
+        self._lines: deque[str] = deque(maxlen=_SHOWN_LINES)
+        self._line = ""
+
+    def add(self, data: bytes, limit: int) -> bool:
+        """False when it was too much."""
+        self._count += len(data)
+        if self._count > limit:
+            return False
+        self._take(self._decode(data))
+        return True
+
+    def finish(self) -> None:
+        self._take(self._decode(b"", True))
+
+    def tail(self) -> list[str]:
+        return [line for line in (*self._lines, self._line.strip()) if line][-_SHOWN_LINES:]
+
+    def _take(self, text: str) -> None:
+        if not text:
+            return
+        self._say(text)
+        first, *rest = text.split("\n")
+        self._line = (self._line + first)[:_LINE]
+        for line in rest:
+            if self._line.strip():
+                self._lines.append(self._line.strip())
+            self._line = line[:_LINE]
+
+
+def _last(tail: Sequence[str]) -> str:
+    return f"; its last lines: {' | '.join(tail)}" if tail else ""
+
+
+def _free_space(path: Path) -> int:
+    try:
+        found = os.statvfs(path)
+    except OSError:
+        return 1 << 62
+    return found.f_bavail * found.f_frsize
+
+
+def _name_servers() -> str:
+    try:
+        with _RESOLV_CONF.open("rb") as file:
+            return file.read(_RESOLV_LIMIT).decode("utf-8", "replace")
+    except OSError:
+        return ""
+
+
+def _environment(op: ExecOp) -> dict[str, str]:
+    """Return the variables; proxies in both spellings, as builders set them, and the agent's socket."""
+    proxies: dict[str, str] = {}
+    if op.proxy is not None:
+        named = {"HTTP_PROXY": op.proxy.http, "HTTPS_PROXY": op.proxy.https, "FTP_PROXY": op.proxy.ftp,
+                 "NO_PROXY": op.proxy.no, "ALL_PROXY": op.proxy.all}  # fmt: skip
+        for name, value in named.items():
+            if value:
+                proxies[name] = proxies[name.lower()] = value
+    agents = [mount.dest for mount in sorted_mounts(op) if isinstance(mount, Ssh)]
+    sockets = {"SSH_AUTH_SOCK": agents[0]} if agents else {}
+    return {**sockets, **proxies, **dict(op.env)}

@@ -1,0 +1,158 @@
+# SPDX-License-Identifier: Apache-2.0
+"""
+`WorkerSolver`: the `Solver` seam on this machine.
+
+What was solved stays until the solver is closed: a graph that is solved and then exported runs its processes once.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from copacetic._version import __version__
+from copacetic.cache import Cache
+from copacetic.errors import CopaError, SolverError
+from copacetic.http import HttpClient
+from copacetic.llb.definition import Definition
+from copacetic.llb.solver import Capabilities, Events, ExportedLayer, Inputs, Solver
+from copacetic.oci import Digest
+from copacetic.oci.filesystem import ImageFilesystem
+from copacetic.oci.manifest import OCI_LAYER
+from copacetic.oci.transport import Source
+from copacetic.progress import Progress, Silent
+from copacetic.worker.agent import JobRefusedError
+from copacetic.worker.execution import Limits
+from copacetic.worker.filesystem import SolvedFilesystem
+from copacetic.worker.graphwalk import GraphSolve
+from copacetic.worker.platforms import runnable_platforms
+from copacetic.worker.workshop import Workshop
+
+__all__ = ["WorkerResult", "WorkerSettings", "WorkerSolver"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorkerSettings:
+    """What a worker is told once."""
+
+    cache: Cache
+    limits: Limits = field(default_factory=Limits)
+    open_image: Callable[[str], Source] | None = None
+    """Opens `docker-image://` references that `Inputs.images` doesn't have."""
+    http: HttpClient | None = None
+    """For `http` and `https` sources; without one there are none."""
+    modes: tuple[str, ...] = ()
+    """Only these of `worker.modes`; for tests, and for whoever knows better."""
+    progress: Progress = field(default_factory=Silent)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorkerResult:
+    """A solved filesystem."""
+
+    filesystem: ImageFilesystem
+
+
+class WorkerSolver:
+    """Solves graphs here. Thread-safe; nothing is started before it is needed."""
+
+    def __init__(self, settings: WorkerSettings) -> None:
+        self._settings = settings
+        self._lock = threading.Lock()
+        self._workshop: Workshop | None = None
+        self._closed = False
+
+    def capabilities(self) -> Capabilities:
+        """Raises `UnsupportedBuilderError` when this machine allows no sandbox, with what is missing."""
+        shop = self._open()
+        mode, facts = shop.agent.mode, shop.agent.facts
+        labels = {"mode": mode.name, "sandbox": mode.meaning}
+        labels["filesystems"] = "overlayfs" if facts["overlay"] else f"copies ({facts.get('reason') or 'no mounts'})"
+        for refused in shop.refused:
+            labels[f"without {refused.mode}"] = str(refused)
+        return Capabilities(
+            name=f"worker ({mode.title})", version=__version__, platforms=runnable_platforms(), labels=labels
+        )
+
+    @contextlib.contextmanager
+    def solve(self, definition: Definition, inputs: Inputs, events: Events) -> Iterator[WorkerResult]:
+        """Solve a graph, to read files of the result. Raises `SolverError`."""
+        with self._solved(definition, inputs, events) as (shop, layers):
+            request = {"layers": layers or (str(shop.empty),), "single": shop.agent.mode.single}
+            with shop.agent.job("read", request) as job:
+                yield WorkerResult(filesystem=SolvedFilesystem(job))
+
+    def export(
+        self, definition: Definition, inputs: Inputs, events: Events, *, folder: Path
+    ) -> tuple[ExportedLayer, ...]:
+        """Solve a graph and write its layers into a private empty folder; empty ones are none. Raises `SolverError`."""
+        exported = []
+        with self._solved(definition, inputs, events) as (shop, layers):
+            for position, layer in enumerate(layers):
+                path = folder / f"{position}.tar"
+                request = {"layer": layer, "target": str(path.absolute()), "single": shop.agent.mode.single}
+                try:
+                    packed = shop.agent.do("pack", request)
+                except JobRefusedError as error:
+                    raise SolverError(f"can't write the layer {path}: {error}") from error
+                if not packed["entries"]:
+                    path.unlink()
+                    continue
+                digest = Digest("sha256", packed["digest"])
+                exported.append(ExportedLayer(path=path, media_type=OCI_LAYER, digest=digest, size=packed["size"]))
+        return tuple(exported)
+
+    def close(self) -> None:
+        """End what still runs, and remove everything but unpacked layers and caches."""
+        with self._lock:
+            self._closed = True
+            shop, self._workshop = self._workshop, None
+        if shop is not None:
+            shop.close()
+
+    def _open(self) -> Workshop:
+        with self._lock:
+            if self._closed:
+                raise SolverError("the worker was closed")
+            if self._workshop is None:
+                with _only_solver_errors():
+                    self._workshop = Workshop.open(self._settings.cache.root, self._settings.modes)
+            return self._workshop
+
+    @contextlib.contextmanager
+    def _solved(
+        self, definition: Definition, inputs: Inputs, events: Events
+    ) -> Iterator[tuple[Workshop, tuple[str, ...]]]:
+        shop = self._open()
+        with shop.results.used():
+            with _only_solver_errors():
+                solve = GraphSolve(
+                    definition=definition,
+                    inputs=inputs,
+                    events=events,
+                    shop=shop,
+                    limits=self._settings.limits,
+                    open_image=self._settings.open_image,
+                    http=self._settings.http,
+                    progress=self._settings.progress,
+                )
+                layers = solve.run()
+            yield shop, layers
+        shop.drop_old_results()
+
+
+@contextlib.contextmanager
+def _only_solver_errors() -> Iterator[None]:
+    """Whatever failed, the solver has: a caller hears of one kind of error, with the cause's words and hint."""
+    try:
+        yield
+    except SolverError:
+        raise
+    except CopaError as error:
+        raise SolverError(str(error), hint=error.hint) from error
+
+
+_: type[Solver] = WorkerSolver

@@ -1,0 +1,283 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Alpine and Wolfi images through the command line: reports, traps, images without an apk, other architectures."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from copacetic.cli import main
+from copacetic.unpack.handlers.libcache import LibraryCache
+from support.apkoracle import ROOTS, alpine_image, alpine_root, run_in, snapshot
+from support.apkrepo import ApkRepository, public_pem
+from support.apkreversion import VERSION, reversion
+from support.apks import Apk, write_repository
+from support.composed import copy_root
+from support.debian import need
+from support.debs import file
+from support.images import assert_valid_image, fixture, skopeo, umoci
+from support.oracle import extract
+from support.served import Served, serve
+
+TRIVY_310 = "reports/trivy/aquasecurity__trivy__testdata__alpine-310.json.golden"
+
+
+@pytest.fixture
+def copa(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, str, str]]:
+    def call(*arguments: str | Path) -> tuple[int, str, str]:
+        code = main([*map(str, arguments), "--cache-dir", str(tmp_path / "cache")])
+        captured = capsys.readouterr()
+        return code, captured.out, captured.err
+
+    return call
+
+
+@contextmanager
+def served(folder: str) -> Iterator[Sequence[str]]:
+    """Serve a repository of the fixtures; gives the flags that name it and its key."""
+    path = fixture(f"alpine/{folder}")
+    files = Served()
+    files.add_folder(path)
+    with serve(files):
+        yield ["--repository", files.address, *(f"--key={key}" for key in path.glob("*.rsa.pub"))]
+
+
+@contextmanager
+def published(folder: Path, apks: Sequence[Apk]) -> Iterator[Sequence[str]]:
+    """Serve packages of our own, signed; gives the flags."""
+    repository = ApkRepository()
+    (folder / repository.key_name).write_bytes(public_pem(repository.key))
+    with serve(repository):
+        repository.publish(apks)
+        index = repository.files.pop(repository.index_path)
+        for architecture in {apk.architecture for apk in apks}:
+            repository.files[repository.index_path.replace("x86_64", architecture)] = index
+        yield ["--repository", repository.url, f"--key={folder / repository.key_name}"]
+
+
+def report(path: Path, package: str, installed: str, fixed: str) -> Path:
+    row = {"VulnerabilityID": "CVE-2024-1", "PkgName": package, "InstalledVersion": installed, "FixedVersion": fixed}
+    results = [{"Class": "os-pkgs", "Type": "alpine", "Vulnerabilities": [{**row, "Severity": "HIGH"}]}]
+    path.write_text(json.dumps({"SchemaVersion": 2, "Metadata": {"OS": {"Family": "alpine"}}, "Results": results}))
+    return path
+
+
+def unpack(layout: Path, tag: str, target: Path) -> Path:
+    umoci("unpack", "--image", f"{layout}:{tag}", target)
+    return target / "rootfs"
+
+
+# -- reports -------------------------------------------------------------------------------------------------
+
+
+def test_a_real_report_about_a_real_image_is_closed_exactly(tmp_path: Path, copa: Any) -> None:
+    image = alpine_image("3.10.2", tmp_path / "image")
+    with served("repo-3.10.9") as flags:
+        target = f"docker-archive:{tmp_path / 'patched.tar'}"
+        code, _, err = copa(
+            "patch", "-i", image, "-r", fixture(TRIVY_310), *flags, "--to", target, "-o", tmp_path / "o"
+        )
+    assert code == 0, err
+
+    (platform,) = json.loads((tmp_path / "o").read_text())["platforms"]
+    closed = {(row["vulnerabilityId"], row["package"]) for row in platform["findings"]["closed"]}
+    assert closed == {(i, p) for i in ("CVE-2019-1549", "CVE-2019-1551") for p in ("libcrypto1.1", "libssl1.1")}
+    assert platform["findings"]["open"] == []
+    changed = {row["name"]: row["version"] for row in platform["plan"]["updates"]}
+    assert changed == {"libcrypto1.1": "1.1.1k-r0", "libssl1.1": "1.1.1k-r0"}
+
+
+@pytest.mark.parametrize("flags", [[], ["--ignore-errors"]])
+def test_a_fix_that_a_pin_holds_back_is_named_with_its_holder(flags: list[str], tmp_path: Path, copa: Any) -> None:
+    image = alpine_image("3.19.1", tmp_path / "image")
+    found = report(tmp_path / "report.json", "libcrypto3", "3.1.4-r5", "3.1.7-r0")
+    target = f"oci:{tmp_path / 'out'}:patched"
+    with served("repo-3.19.4") as repository:
+        code, out, err = copa("patch", "-i", image, "-r", found, *repository, *flags, "--to", target)
+
+    assert "openssl 3.1.4-r5 needs libcrypto3=3.1.4-r5" in err
+    assert code == (0 if flags else 4)
+    assert out == ""
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_repository_that_lacks_its_own_packages_leaves_nothing_half_done(tmp_path: Path, copa: Any) -> None:
+    image = alpine_image("3.19.1", tmp_path / "image")
+    with served("repo-3.19-signed") as flags:
+        code, out, err = copa("patch", "-i", image, *flags, "--to", f"oci:{tmp_path / 'out'}:patched")
+
+    assert (code, out) == (1, "")
+    assert "answers 404 for" in err
+    assert "Traceback" not in err
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_repository_that_is_away_is_an_error(tmp_path: Path, copa: Any) -> None:
+    image = alpine_image("3.18.2", tmp_path / "image")
+    with served("repo-3.18.9") as flags:
+        pass  # it was there a moment ago
+    code, out, err = copa("patch", "-i", image, *flags, "--to", f"oci:{tmp_path / 'out'}:patched")
+
+    assert (code, out) == (1, "")
+    assert "127.0.0.1" in err
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_stored_plan_gives_the_same_image(tmp_path: Path, copa: Any) -> None:
+    image = alpine_image("3.18.2", tmp_path / "image")
+    with served("repo-3.18.9") as flags:
+        assert copa("plan", "-i", image, *flags, "--format", "json", "-o", tmp_path / "plan.json")[0] == 0
+        code, direct, err = copa("patch", "-i", image, *flags, "--to", f"oci:{tmp_path / 'a'}:x")
+        assert code == 0, err
+        code, planned, err = copa(
+            "patch", "-i", image, *flags, "--plan", tmp_path / "plan.json", "--to", f"oci:{tmp_path / 'b'}:x"
+        )
+        assert code == 0, err
+
+    assert direct.strip().rpartition("@")[2] == planned.strip().rpartition("@")[2]
+
+
+# -- images without an apk -----------------------------------------------------------------------------------
+
+
+def newer(root: Path, name: str, marked: str) -> Apk:
+    """Return a newer build of a Wolfi package: one file has other bytes, and the SBOM has the new version's name."""
+    apk = reversion(root, name)
+    assert apk is not None
+    sbom = next(path for path in apk.files if "/sbom/" in path and path.endswith(".json"))
+    old = sbom.rpartition("/")[2].removeprefix(f"{name}-").removesuffix(".spdx.json")
+    files = {path.replace(old, VERSION): item for path, item in apk.files.items()}
+    files[marked] = replace(files[marked], content=b"\x7fELF but not quite")
+    return replace(apk, files=files)
+
+
+@pytest.mark.system
+def test_a_wolfi_image_gets_what_apk_would_put_into_it(tmp_path: Path, copa: Any) -> None:
+    need("umoci", "skopeo", root=True)
+    source = fixture("images/apko/out")
+    skopeo("copy", "--quiet", f"oci:{source}", f"oci:{tmp_path / 'image'}:base")
+    host = alpine_root("3.20.3", tmp_path / "host")
+    base = unpack(tmp_path / "image", "base", tmp_path / "base")
+    apk = newer(base, "glibc", "lib/libBrokenLocale.so.1")
+    real = copy_root(base, host / "t")
+    write_repository(host / "r", [apk])
+    options = "--allow-untrusted --no-cache --no-scripts --repositories-file /dev/null -X /r"
+    run = run_in(host, f"apk --root /t {options} upgrade")
+    assert run.commits == (("Upgrading", "glibc"),), run.output
+
+    layout = tmp_path / "image"
+    with published(tmp_path, [apk]) as flags:
+        code, _, err = copa("patch", "-i", f"oci:{layout}:base", *flags, "--to", f"oci:{layout}:patched")
+    assert code == 0, err
+    ours = unpack(layout, "patched", tmp_path / "ours")
+
+    expected, actual = snapshot(real), snapshot(ours)
+    different = {path for path in expected.keys() | actual.keys() if expected.get(path) != actual.get(path)}
+    # apk writes every record anew, in its own order; apko's stay as they are, but for the one that changed. And
+    # glibc's trigger can't run in this image, which has no shell: apko has made the linker's cache, and so do we.
+    assert different == {"lib/apk/db/installed", "etc/ld.so.cache"}
+    cache = LibraryCache.parse((ours / "etc/ld.so.cache").read_bytes())
+    assert all((ours / e.path.lstrip("/")).exists() for e in cache.entries if e.path.startswith("/lib/"))
+    assert "libc.so.6" in {entry.name for entry in cache.entries}
+    records = [_records(root) for root in (base, real, ours)]
+    assert list(records[2]) == list(records[0])
+    assert records[2]["glibc"] == records[1]["glibc"]
+    assert all(records[2][name] == text for name, text in records[0].items() if name != "glibc")
+    assert (ours / f"var/lib/db/sbom/glibc-{VERSION}.spdx.json").exists()
+    assert not list((ours / "var/lib/db/sbom").glob("glibc-2.*"))
+
+
+def _records(root: Path) -> dict[str, str]:
+    text = (root / "lib/apk/db/installed").read_text()
+    found = {}
+    for stanza in filter(None, (part.strip("\n") for part in text.split("\n\n"))):
+        name = next(line[2:] for line in stanza.split("\n") if line.startswith("P:"))
+        found[name] = stanza
+    return found
+
+
+@pytest.mark.system
+def test_a_database_that_hides_another_is_patched_and_the_hidden_one_named(tmp_path: Path, copa: Any) -> None:
+    """Where apk itself gives up, since the hidden packages are asked for."""
+    need("umoci", "skopeo", root=True)
+    layout = tmp_path / "image"
+    skopeo("copy", "--quiet", f"oci:{fixture('images/apko/out_on_top')}", f"oci:{layout}:base")
+    base = unpack(layout, "base", tmp_path / "base")
+    apk = newer(base, "libcrypto3", "usr/lib/libcrypto.so.3")
+    apk = replace(apk, depends=["so:libc.so.6"])
+    with published(tmp_path, [apk]) as flags:
+        target = f"oci:{layout}:patched"
+        code, _, err = copa("patch", "-i", f"oci:{layout}:base", *flags, "--to", target, "-o", tmp_path / "o")
+    assert code == 0, err
+
+    ours = unpack(layout, "patched", tmp_path / "ours")
+    assert (ours / "usr/lib/libcrypto.so.3").read_bytes() == b"\x7fELF but not quite"
+    before, after = snapshot(base), snapshot(ours)
+    changed = {path for path in before.keys() | after.keys() if before.get(path) != after.get(path)}
+    assert changed == {
+        "usr/lib/libcrypto.so.3",
+        "lib/apk/db/installed",
+        f"var/lib/db/sbom/libcrypto3-{VERSION}.spdx.json",
+        "var/lib/db/sbom/libcrypto3-3.2.1-r0.spdx.json",
+    }
+    (platform,) = json.loads((tmp_path / "o").read_text())["platforms"]
+    assert "glibc" in " ".join(platform["plan"]["notes"])
+
+
+@pytest.mark.system
+def test_the_build_description_of_apko_is_named_as_stale(tmp_path: Path, copa: Any) -> None:
+    from support.apkrepo import apk_image
+    from support.images import make_image, make_layer, write_layout
+
+    old = Apk(name="foo", version="1-r0", files={"usr/bin/foo": file("old", 0o755)})
+    new = Apk(name="foo", version="2-r0", files={"usr/bin/foo": file("new", 0o755)})
+    layout = write_layout(
+        tmp_path / "l", {"1": make_image([make_layer(apk_image(None, [old], more={"etc/apko.json": "{}"}))])}
+    )
+    with published(tmp_path, [new]) as flags:
+        code, _, err = copa("patch", "-i", f"oci:{layout}:1", *flags, "--to", f"oci:{layout}:2", "-o", tmp_path / "o")
+    assert code == 0, err
+
+    (platform,) = json.loads((tmp_path / "o").read_text())["platforms"]
+    assert any("etc/apko.json" in note for note in platform["notes"])
+
+
+# -- another architecture ------------------------------------------------------------------------------------
+
+
+@pytest.mark.system
+def test_an_image_of_another_architecture_needs_no_emulation(tmp_path: Path, copa: Any) -> None:
+    """apk of x86_64 is the judge, but its shell can't run there: so the one account that scripts make is told apart."""
+    need("umoci", root=True)
+    archive = ROOTS["3.20.3"].replace("x86_64", "aarch64")
+    host = alpine_root("3.20.3", tmp_path / "host")
+    base = extract(fixture(archive), tmp_path / "base")
+    names = ("alpine-baselayout", "alpine-baselayout-data", "busybox", "busybox-binsh", "ssl_client", "musl", "zlib")
+    apks = [replace(apk, architecture="aarch64") for name in names if (apk := reversion(base, name)) is not None]
+    apks = [replace(apk, files={**apk.files, f"usr/share/{apk.name}": file(apk.name)}) for apk in apks]
+    apks = [replace(apk, raw_order=False) for apk in apks]
+    copy_root(base, host / "t")
+    write_repository(host / "r", apks, architecture="aarch64")
+    options = "--arch aarch64 --allow-untrusted --no-cache --no-scripts --repositories-file /dev/null -X /r"
+    run = run_in(host, f"apk --root /t {options} upgrade")
+    assert len(run.commits) == len(apks), run.output
+
+    layout = tmp_path / "image"
+    image = alpine_image("3.20.3", layout, architecture="arm64", archive=archive)
+    with published(tmp_path, apks) as flags:
+        code, _, err = copa("patch", "-i", image, *flags, "--to", f"oci:{layout}:patched")
+    assert code == 0, err
+    assert "linux/arm64" in err
+    ours = unpack(layout, "patched", tmp_path / "ours")
+
+    expected, actual = snapshot(host / "t"), snapshot(ours)
+    different = {path for path in expected.keys() | actual.keys() if expected.get(path) != actual.get(path)}
+    assert different == {f"etc/{name}{end}" for name in ("group", "passwd", "shadow") for end in ("", "-")}
+    assert "\nklogd:x:100:101:klogd:/dev/null:/sbin/nologin\n" in (ours / "etc/passwd").read_text()
+    assert_valid_image(layout, "patched")

@@ -1,0 +1,95 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A run that ends before it is done ends soon, says so, and leaves nothing: a signal, or its time is over."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from support.aptrepo import Deb, Repository, debian_image, file, write_image
+
+FOO = Deb(name="foo", version="1.0-1", architecture="amd64", files={"usr/bin/foo": file("old", 0o755)})
+
+
+@pytest.fixture
+def silence() -> Iterator[str]:
+    """A server that takes connections and never says a word."""
+    with socket.socket() as listening:
+        listening.bind(("127.0.0.1", 0))
+        listening.listen(64)
+        yield f"127.0.0.1:{listening.getsockname()[1]}"
+
+
+class Waiting:
+    """A `copa` that waits in a thread for a repository that never answers."""
+
+    def __init__(self, folder: Path, silence: str, *flags: str) -> None:
+        image = write_image(folder / "layout", debian_image(Repository(address=f"http://{silence}"), [FOO]))
+        self.temporary = folder / "tmp"
+        self.temporary.mkdir()
+        self.target = folder / "out"
+        self.started = time.monotonic()
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "copacetic", "patch", "-i", image, "--to", f"oci:{self.target}:1", "--no-cache",
+             "-q", *flags],
+            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env={**os.environ, "TMPDIR": str(self.temporary)},
+        )  # fmt: skip
+
+    def until_it_waits(self, silence: str) -> None:
+        port = f":{int(silence.rpartition(':')[2]):04X} 01"
+        while time.monotonic() - self.started < 30:
+            rows = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
+            if any(f"{row[2][-5:]} {row[3]}" == port for row in rows):
+                return
+            time.sleep(0.05)
+        pytest.fail("it never asked the repository")
+
+    def end(self) -> tuple[int, str]:
+        out, err = self.process.communicate(timeout=30)
+        assert out == ""
+        assert not self.target.exists()
+        assert list(self.temporary.iterdir()) == []
+        return self.process.returncode, err
+
+
+@pytest.mark.parametrize(
+    ("number", "code", "message"),
+    [(signal.SIGINT, 130, "interrupted"), (signal.SIGTERM, 143, "terminated")],
+)
+def test_a_signal_ends_it_although_a_thread_waits(
+    tmp_path: Path, silence: str, number: signal.Signals, code: int, message: str
+) -> None:
+    run = Waiting(tmp_path, silence)
+    run.until_it_waits(silence)
+    sent = time.monotonic()
+    run.process.send_signal(number)
+
+    assert run.end() == (code, f"{message}; nothing was published\n")
+    assert time.monotonic() - sent < 10
+
+
+def test_a_second_signal_is_not_kept_waiting(tmp_path: Path, silence: str) -> None:
+    run = Waiting(tmp_path, silence)
+    run.until_it_waits(silence)
+    run.process.send_signal(signal.SIGINT)
+    time.sleep(0.3)
+    sent = time.monotonic()
+    run.process.send_signal(signal.SIGINT)
+
+    assert run.end()[0] == 130
+    assert time.monotonic() - sent < 1.5
+
+
+def test_the_timeout_is_kept_although_a_thread_waits(tmp_path: Path, silence: str) -> None:
+    run = Waiting(tmp_path, silence, "--timeout", "2s")
+
+    assert run.end() == (1, "error: not finished after 2 s (see --timeout); nothing was published\n")
+    assert time.monotonic() - run.started < 15

@@ -1,0 +1,272 @@
+# SPDX-License-Identifier: Apache-2.0
+"""
+Packages of our own on a real root: what their scripts may do, what is kept, and when something is run again.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from copacetic.oci.layout import LayoutSource
+from support.aptrepo import Deb, Repository, file, serve_repository
+from support.debian import build_root, need
+from support.realimage import image_on
+from support.running import Run, copa, open_builder
+
+pytestmark = [pytest.mark.system, pytest.mark.xdist_group("exec-scripts")]
+
+FOO = Deb(name="foo", version="1.0", files={"usr/bin/foo": file("old", 0o755)})
+KINDS = ("worker", "buildkit")
+
+
+def upgrade(**more: Any) -> Deb:
+    """The next version, with a script that has to be run."""
+    files = {"usr/bin/foo": file("new", 0o755), **more.pop("files", {})}
+    return replace(FOO, version="1.1", files=files, **{"scripts": RUNS, **more})
+
+
+def script(*lines: str) -> dict[str, str]:
+    return {"postinst": "\n".join(["#!/bin/sh", "set -e", *lines, ""])}
+
+
+RUNS = script("wc -c /usr/bin/foo >/usr/share/foo.size")
+
+
+@pytest.fixture
+def repository() -> Iterator[Repository]:
+    with serve_repository([upgrade()]) as served:
+        yield served
+
+
+@pytest.fixture(scope="module", params=KINDS)
+def address(request: pytest.FixtureRequest) -> Iterator[str]:
+    need("umoci", root=True)
+    build_root("bookworm")
+    with open_builder(request.param) as found:
+        yield found
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """An image, and where its result goes."""
+
+    folder: Path
+    address: str
+    call: Callable[..., Run]
+
+    def patch(self, image: str, *flags: str, cache: str = "cache", tag: str = "patched") -> Run:
+        target = f"oci:{self.folder / 'out'}:{tag}"
+        arguments = ["patch", "-i", image, "--to", target, "--addr", self.address, *flags]
+        return self.call(*arguments, "--cache-dir", self.folder / cache, "-o", self.folder / "outcome.json")
+
+    def plan(self) -> dict[str, Any]:
+        plan: dict[str, Any] = json.loads((self.folder / "outcome.json").read_text())["platforms"][0]["plan"]
+        return plan
+
+    def unpacked(self, tag: str = "patched") -> Path:
+        root = self.folder / f"root-{tag}"
+        command = ["umoci", "unpack", "--image", f"{self.folder / 'out'}:{tag}", str(root)]
+        subprocess.run(command, check=True, capture_output=True)
+        return root / "rootfs"
+
+
+@pytest.fixture
+def case(tmp_path: Path, address: str, capsys: pytest.CaptureFixture[str]) -> Case:
+    return Case(tmp_path, address, lambda *arguments: copa(capsys, *arguments))
+
+
+def test_a_script_that_only_running_can_do_is_run_and_auto_says_why(case: Case, repository: Repository) -> None:
+    image = image_on(build_root("bookworm"), case.folder / "layout", repository, [FOO])
+
+    run = case.patch(image)
+
+    assert run.code == 0, run.err
+    assert run.ran() == ["apt-get install 1 package"]
+    assert case.plan()["strategy"] == "exec"
+    assert str(case.plan()["strategyReason"]).startswith("foo: postinst: line 3")
+    root = case.unpacked()
+    assert (root / "usr/share/foo.size").read_text() == "3 /usr/bin/foo\n"
+    assert (root / "usr/bin/foo").read_text() == "new"
+
+
+def test_a_script_has_no_network_starts_no_service_and_asks_nobody(case: Case, repository: Repository) -> None:
+    port = repository.address.rpartition(":")[2]
+    deb = upgrade(
+        files={
+            "etc/init.d/foo": file("#!/bin/sh\ntouch /usr/share/started\n", 0o755),
+        },
+        scripts=script(
+            f"if bash -c 'exec 3<>/dev/tcp/127.0.0.1/{port}' 2>/dev/null; then echo yes; else echo no; fi "
+            ">/usr/share/network",
+            "invoke-rc.d foo start || true",
+            "if read -r answer; then echo asked >/usr/share/input; fi",
+            "env >/usr/share/environment",
+        ),
+    )
+    repository.publish([deb])
+    image = image_on(build_root("bookworm"), case.folder / "layout", repository, [FOO])
+
+    run = case.patch(image)
+
+    assert run.code == 0, run.err
+    root = case.unpacked()
+    assert (root / "usr/share/network").read_text() == "no\n"
+    assert not (root / "usr/share/started").exists()
+    assert not (root / "usr/share/input").exists()
+    assert "DEBIAN_FRONTEND=noninteractive" in (root / "usr/share/environment").read_text()
+
+
+def test_configuration_files_that_were_changed_stay_and_holds_hold(case: Case, repository: Repository) -> None:
+    def with_conf(deb: Deb, text: str) -> Deb:
+        return replace(deb, files={**deb.files, "etc/foo.conf": file(text)}, conffiles=["/etc/foo.conf"])
+
+    held = Deb(name="held", version="1.0", files={"usr/share/held": file("old")})
+    repository.publish([with_conf(upgrade(), "shipped 2"), replace(held, version="2.0")])
+    old = with_conf(FOO, "shipped 1")
+    image = image_on(
+        build_root("bookworm"), case.folder / "layout", repository, [old, held], held=["held"],
+        more={"etc/foo.conf": "changed in the image"},
+    )  # fmt: skip
+
+    run = case.patch(image)
+
+    assert run.code == 0, run.err
+    root = case.unpacked()
+    assert (root / "etc/foo.conf").read_text() == "changed in the image"
+    assert (root / "etc/foo.conf.dpkg-dist").read_text() == "shipped 2"
+    assert (root / "usr/share/held").read_text() == "old"
+    (skipped,) = case.plan()["skipped"]
+    assert (skipped["name"], skipped["reason"]) == ("held", "held")
+
+
+def test_names_and_labels_that_a_shell_would_read_are_only_names(case: Case, repository: Repository) -> None:
+    odd = ("usr/share/$(touch pwned)", "usr/share/`id`;echo", "usr/share/a b'c\"d|e&f")
+    deb = upgrade(files={path: file("x") for path in odd})
+    repository.publish([deb])
+    image = image_on(
+        build_root("bookworm"), case.folder / "layout", repository, [FOO],
+        labels={"$(touch /pwned)": "`touch /pwned`; touch /pwned"},
+    )  # fmt: skip
+
+    run = case.patch(image)
+
+    assert run.code == 0, run.err
+    root = case.unpacked()
+    assert all((root / path).read_text() == "x" for path in odd)
+    assert not list(root.glob("**/pwned"))
+
+
+def test_a_script_that_fails_is_named_with_its_last_words_and_nothing_is_published(
+    case: Case, repository: Repository
+) -> None:
+    repository.publish(
+        [
+            upgrade(
+                scripts=script(
+                    "wc -c /usr/bin/foo >/usr/share/foo.size",
+                    "echo 'the disk of \x1b[31mthis\x1b[0m image is odd' >&2",
+                    "exit 7",
+                )
+            )
+        ]
+    )
+    image = image_on(build_root("bookworm"), case.folder / "layout", repository, [FOO])
+
+    run = case.patch(image)
+
+    assert run.code == 1
+    assert "apt-get install 1 package" in run.error
+    assert "foo package post-installation script subprocess returned error exit status 7" in run.error
+    assert "\x1b" not in run.err
+    assert not (case.folder / "out").exists()
+    assert case.call("patch", "-i", image, "--to", f"oci:{case.folder / 'out'}:x", "--no-cache",
+                     "--strategy", "unpack", "--ignore-errors").code == 0  # fmt: skip
+
+
+def test_a_report_decides_what_is_installed(case: Case, repository: Repository) -> None:
+    bar = Deb(name="bar", version="1.0", files={"usr/share/bar": file("old")})
+    repository.publish([upgrade(), replace(bar, version="1.1", files={"usr/share/bar": file("new")})])
+    image = image_on(build_root("bookworm"), case.folder / "layout", repository, [FOO, bar])
+    row = {"VulnerabilityID": "CVE-1", "PkgName": "foo", "InstalledVersion": "1.0", "FixedVersion": "1.1"}
+    results = [{"Class": "os-pkgs", "Type": "debian", "Vulnerabilities": [row | {"Severity": "HIGH"}]}]
+    report = case.folder / "report.json"
+    report.write_text(json.dumps({"SchemaVersion": 2, "Results": results}))
+
+    run = case.patch(image, "-r", str(report))
+
+    assert run.code == 0, run.err
+    root = case.unpacked()
+    assert (root / "usr/bin/foo").read_text() == "new"
+    assert (root / "usr/share/bar").read_text() == "old"
+    (platform,) = json.loads((case.folder / "outcome.json").read_text())["platforms"]
+    assert [f["vulnerabilityId"] for f in platform["findings"]["closed"]] == ["CVE-1"]
+
+
+def test_an_image_without_apt_is_upgraded_by_its_dpkg(case: Case, repository: Repository) -> None:
+    image = image_on(
+        build_root("bookworm"), case.folder / "layout", repository, [FOO], more={"usr/bin/.wh.apt-get": ""}
+    )
+
+    run = case.patch(image)
+
+    assert run.code == 0, run.err
+    assert run.ran() == ["dpkg --install 1 package"]
+    assert (case.unpacked() / "usr/share/foo.size").read_text() == "3 /usr/bin/foo\n"
+
+
+def test_marks_of_packages_stay_as_they_are(case: Case, repository: Repository) -> None:
+    marks = "Package: foo\nArchitecture: amd64\nAuto-Installed: 1\n\n"
+    image = image_on(
+        build_root("bookworm"), case.folder / "layout", repository, [FOO], more={"var/lib/apt/extended_states": marks}
+    )
+
+    assert case.patch(image).code == 0
+    assert (case.unpacked() / "var/lib/apt/extended_states").read_text() == marks
+
+
+# -- freshness -------------------------------------------------------------------------------------------------------
+
+
+def newer(version: str) -> Deb:
+    return replace(upgrade(), version=version, files={"usr/bin/foo": file(version, 0o755)})
+
+
+def test_a_repository_that_moved_on_is_seen_and_one_that_didnt_runs_nothing(
+    case: Case, repository: Repository, address: str
+) -> None:
+    image = image_on(build_root("bookworm"), case.folder / "layout", repository, [FOO], labels={"test": address})
+    found, ran = [], []
+    for number, version in enumerate(("1.1", "1.2", "1.2")):
+        repository.publish([newer(version)])
+        run = case.patch(image, cache=f"cache-{number}", tag=str(number))
+        assert run.code == 0, run.err
+        found.append((case.unpacked(str(number)) / "usr/bin/foo").read_text())
+        ran.append(len(run.ran()))
+
+    assert found == ["1.1", "1.2", "1.2"]
+    expected = [1, 1, 0] if address.startswith("unix") else [1, 1, 1]  # the worker keeps no results between runs
+    assert ran == expected
+    digests = [LayoutSource(case.folder / "out", tag).root()[0].digest for tag in "012"]
+    assert digests[1] == digests[2]
+
+
+def test_a_builder_that_plans_itself_sees_a_repository_that_moved_on(case: Case, repository: Repository) -> None:
+    if case.address.startswith("worker"):
+        pytest.skip("only a builder that was named plans for itself")
+    repository.files["mirrors.txt"] = f"{repository.address}/\n".encode()
+    source = repository.definition.replace(repository.address, f"mirror+{repository.address}/mirrors.txt")
+    image = image_on(build_root("bookworm"), case.folder / "layout", repository, [FOO], source=source)
+    for version in ("1.1", "1.2"):
+        repository.publish([newer(version)])
+        run = case.patch(image, "--no-host-repositories", cache=f"cache-{version}", tag=version)
+        assert run.code == 0, run.err
+        assert run.ran() == ["apt-get update and upgrade"]
+        assert "the builder upgrades by itself" in str(case.plan()["strategyReason"])
+        assert (case.unpacked(version) / "usr/bin/foo").read_text() == version

@@ -1,0 +1,104 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A regular root of another architecture: what `copa patch` makes is what dpkg makes, and nothing is emulated."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from copacetic.cli import main
+from support.debian import layout_of, need
+from support.foreign import dpkg_install, foreign_root
+from support.images import assert_valid_image
+from support.oracle import extract, is_allowed, read_tree
+
+pytestmark = [pytest.mark.system, pytest.mark.xdist_group("foreign")]
+
+PACKAGES = ("apt", "openssl", "tzdata", "libsystemd0")
+
+
+@dataclass(frozen=True, slots=True)
+class Patched:
+    """One root, upgraded by dpkg and by us."""
+
+    before: Path
+    real: Path
+    ours: Path
+    updates: dict[str, dict[str, Any]]
+    debs: dict[str, Path]
+
+
+@pytest.fixture(scope="module")
+def patched(tmp_path_factory: pytest.TempPathFactory) -> Patched:
+    need("umoci", "dpkg", root=True)
+    work = tmp_path_factory.mktemp("foreign")
+    tar = foreign_root("bookworm", "arm64", PACKAGES, work / "make")
+    layout, cache, outcome = work / "layout", work / "cache", work / "outcome.json"
+    image = layout_of([tar], layout, architecture="arm64")
+    code = main(["patch", "-i", image, "--to", f"oci:{layout}:patched", "--cache-dir", str(cache), "-o", str(outcome)])
+    assert code == 0
+    assert assert_valid_image(layout, "patched")["layers"][:-1] == assert_valid_image(layout, "base")["layers"]
+    (platform,) = json.loads(outcome.read_text())["platforms"]
+    updates = {f"{u['name']}:{u['architecture']}": u for u in platform["plan"]["updates"]}
+    debs = {key: cache / "packages.v1" / update["sha256"] for key, update in updates.items()}
+    before, real = extract(tar, work / "before"), extract(tar, work / "real")
+    dpkg_install(real, list(debs.values()), work / "stripped")
+    subprocess.run(["umoci", "unpack", "--image", f"{layout}:patched", work / "ours"], check=True, capture_output=True)
+    return Patched(before, real, work / "ours/rootfs", updates, debs)
+
+
+def test_nothing_of_the_architecture_runs_here_and_updates_are_pending(patched: Patched) -> None:
+    ran = subprocess.run(["chroot", patched.before, "/bin/true"], check=False, capture_output=True)
+
+    if ran.returncode == 0:
+        pytest.skip("this machine runs the architecture, so it can't show that nothing needs to")
+    assert len(patched.updates) > 5
+    assert {update["architecture"] for update in patched.updates.values()} <= {"arm64", "all"}
+
+
+def test_the_tree_equals_the_one_that_dpkg_makes(patched: Patched) -> None:
+    real, ours = read_tree(patched.real), read_tree(patched.ours)
+
+    assert [
+        f"{path}: expected {real.get(path)}, got {ours.get(path)}"
+        for path in sorted(real.keys() | ours.keys())
+        if real.get(path) != ours.get(path) and not is_allowed(path)
+    ] == []
+
+
+def test_every_file_of_an_updated_package_is_the_one_it_ships(patched: Patched, tmp_path: Path) -> None:
+    actual = read_tree(patched.ours)
+    compared = 0
+    for key, deb in patched.debs.items():
+        shipped = tmp_path / key
+        subprocess.run(["dpkg-deb", "--extract", deb, shipped], check=True)
+        for path, node in read_tree(shipped).items():
+            if node.kind == "-":
+                compared += 1
+                canonical = f"usr/{path}" if path.startswith(("bin/", "sbin/", "lib/")) else path
+                assert actual[canonical].content.split()[0] == node.content.split()[0], path
+                assert (actual[canonical].mode, actual[canonical].owner) == (node.mode, node.owner), path
+    assert compared > 1_000
+
+
+def test_dpkg_finds_the_new_versions_and_nothing_wrong(patched: Patched) -> None:
+    for root in (patched.ours, patched.real):
+        (root / "var/lib/dpkg/arch").write_text("amd64\narm64\n")  # this dpkg is another architecture's
+
+    def dpkg(program: str, *arguments: str, root: Path = patched.ours) -> str:
+        return subprocess.run(
+            [program, f"--root={root}", *arguments], check=False, capture_output=True, text=True
+        ).stdout
+
+    rows = dict(
+        line.split(" ")
+        for line in dpkg("dpkg-query", "--show", "--showformat", "${Package}:${Architecture} ${Version}\n").splitlines()
+    )
+    assert {key: rows[key] for key in patched.updates} == {k: u["version"] for k, u in patched.updates.items()}
+    assert dpkg("dpkg", "--audit") == ""
+    assert dpkg("dpkg", "--verify") == dpkg("dpkg", "--verify", root=patched.real)

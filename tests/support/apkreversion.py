@@ -1,0 +1,68 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A package as it is installed in a real root, made again under a higher version: real files and real scripts."""
+
+from __future__ import annotations
+
+import os
+import re
+import stat
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+
+from copacetic.oci.directory import DirectoryFilesystem
+from support.apkcomposed import open_database
+from support.apks import Apk
+from support.debs import Member, directory
+
+VERSION = "99-r0"
+
+
+def reversion(root: Path, name: str, *, files: Mapping[str, Member] | None = None) -> Apk | None:
+    """Return the package with its own files, or others in their place; None when the root doesn't have it."""
+    database = open_database(DirectoryFilesystem(root))
+    package = next((p for p in database.packages() if p.name == name), None)
+    if package is None:
+        return None
+    record = database.record(package)
+    members: dict[str, Member] = {}
+    for folder in record.directories:
+        if folder.path:
+            members[folder.path] = directory(
+                folder.owner.mode, uid=folder.owner.uid, gid=folder.owner.gid, uname="", gname=""
+            )
+        for file in folder.files:
+            path = folder.path_of(file)
+            members[path] = _member(root / path, file.owner.mode, file.owner.uid, file.owner.gid)
+    fields = {letter: _renumber(text, package.version) for letter, text in record.fields.items()}
+    return Apk(
+        name=name,
+        version=VERSION,
+        files={**members, **(files or {})},
+        scripts={name: data.decode() for name, data in database.scripts(package).items()},
+        triggers=database.triggers(package),
+        depends=fields.get("D", "").split(),
+        provides=fields.get("p", "").split(),
+        install_if=fields.get("i", "").split(),
+        replaces=fields.get("r", "").split(),
+        origin=fields.get("o", ""),
+        provider_priority=int(fields.get("k", "0")),
+        raw_order=True,
+    )
+
+
+def reversion_all(root: Path, *names: str) -> list[Apk]:
+    """Return those of the packages that the root has; packages of one source pin each other's version."""
+    return [apk for name in names if (apk := reversion(root, name)) is not None]
+
+
+def _renumber(text: str, version: str) -> str:
+    return re.sub(rf"={re.escape(version)}(?=\s|$)", f"={VERSION}", text)
+
+
+def _member(local: Path, mode: int, uid: int, gid: int) -> Member:
+    info = local.lstat()
+    plain = Member(mode=mode, uid=uid, gid=gid, uname="", gname="")
+    if stat.S_ISLNK(info.st_mode):
+        return replace(plain, type=b"2", target=os.readlink(local))
+    return replace(plain, content=local.read_bytes())

@@ -1,0 +1,55 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What can really run an image's programs, as the command line names it, and how often it did."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from copacetic.cli import main
+from support.buildkitd import buildkitd
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """One call of `copa`, quiet but for its events."""
+
+    code: int
+    out: str
+    err: str
+    events: tuple[dict[str, Any], ...] = field(default=())
+
+    def ran(self) -> list[str]:
+        """Return what was run in an image, without what a builder knew from before."""
+        labels = [event["text"] for event in self.events if event["event"] == "start"]
+        return [label for label in labels if label.startswith(("apt-get", "dpkg")) and not label.endswith("(known)")]
+
+    @property
+    def error(self) -> str:
+        """The lines that are no events."""
+        return "\n".join(line for line in self.err.splitlines() if not line.startswith("{"))
+
+
+@contextmanager
+def open_builder(kind: str) -> Iterator[str]:
+    """Yield an address: of this machine, or of a BuildKit that starts empty. Skips where there can't be one."""
+    if kind == "worker":
+        yield "worker://"
+        return
+    with buildkitd() as daemon:
+        yield daemon.address
+
+
+def copa(capsys: pytest.CaptureFixture[str], *arguments: str | Path) -> Run:
+    """Call `copa`, and take its events apart from the rest."""
+    capsys.readouterr()
+    code = main([*map(str, arguments), "--progress", "rawjson"])
+    out, err = capsys.readouterr()
+    events = tuple(json.loads(line) for line in err.splitlines() if line.startswith("{"))
+    return Run(code, out, err, events)

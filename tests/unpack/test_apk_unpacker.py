@@ -1,0 +1,435 @@
+# SPDX-License-Identifier: Apache-2.0
+"""apk packages in images made for the purpose: what is refused, what is kept, which scripts and triggers count."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from copacetic.errors import NeedsExecutionError, PackageError
+from copacetic.oci.change import Spooled
+from copacetic.oci.filesystem import FileType, ImageFilesystem
+from copacetic.unpack import Composition
+from copacetic.unpack.apk.busybox import read_applets
+from copacetic.unpack.apk.protected import ProtectedPaths
+from copacetic.unpack.apk.triggers import Interest, find_fired
+from copacetic.unpack.tree import read_spooled
+from copacetic.updates import ScriptClass, ScriptVerdict
+from support.apkcomposed import compose, open_unpacker, plan_apks
+from support.apkrepo import apk_image
+from support.apks import Apk
+from support.debs import Member, directory, file, hardlink, symlink
+from support.trees import Content, tree
+from support.trees import directory as folder
+from support.trees import symlink as link
+
+PROGRAMS = ("sh", "cp", "rm")
+SHELL: Mapping[str, Content] = {"bin": folder(), **{f"bin/{name}": "a program" for name in PROGRAMS}}
+OLD = Apk(name="foo", version="1-r0", files={"usr/bin/foo": file("old", 0o755), "etc/foo.conf": file("1")})
+NEW = replace(OLD, version="2-r0", files={"usr/bin/foo": file("new", 0o755), "etc/foo.conf": file("2")})
+
+
+def image(*apks: Apk, more: Mapping[str, Content] | None = None) -> ImageFilesystem:
+    files: dict[str, Content] = {"etc": folder(), "usr": folder(), "usr/bin": folder(), "lib": folder()}
+    return tree({**files, **apk_image(None, apks), **(more or {})})
+
+
+def upgrade(fs: ImageFilesystem, apks: Sequence[Apk], tmp_path: Path) -> Composition:
+    return compose(fs, [(apk.row(), apk.write(tmp_path)) for apk in apks], tmp_path / "scratch")
+
+
+def judge(fs: ImageFilesystem, apks: Sequence[Apk], tmp_path: Path) -> list[ScriptVerdict]:
+    verdicts = open_unpacker(fs).classify(plan_apks(fs, [(apk.row(), apk.write(tmp_path)) for apk in apks]))
+    return [verdict for found in verdicts.values() for verdict in found]
+
+
+def content(composition: Composition, path: str) -> str | None:
+    """Return a file of the layer; None for a whiteout. Raises `KeyError` for a path that isn't there."""
+    change = {change.path: change for change in composition.changes.entries}[path]
+    if change.entry is None:
+        return None
+    data = change.content
+    return (read_spooled(data) if isinstance(data, Spooled) else data or b"").decode()
+
+
+def paths(composition: Composition) -> set[str]:
+    """Return what the layer has, without directories that are there only as parents, and the database."""
+    return {
+        change.path
+        for change in composition.changes.entries
+        if not change.path.startswith("lib") and not (change.entry and change.entry.type is FileType.DIRECTORY)
+    }
+
+
+# -- the tree ------------------------------------------------------------------------------------------------
+
+
+def test_a_changed_configuration_file_stays_and_the_new_one_lies_beside_it(tmp_path: Path) -> None:
+    composition = upgrade(image(OLD, more={"etc/foo.conf": "mine"}), [NEW], tmp_path)
+
+    assert paths(composition) == {"usr/bin/foo", "etc/foo.conf.apk-new"}
+    assert content(composition, "etc/foo.conf.apk-new") == "2"
+    assert composition.notes == (
+        "etc/foo.conf was changed in the image and stays so; the package's new version is etc/foo.conf.apk-new",
+    )
+
+
+def test_what_is_the_same_below_is_left_out_and_its_content_is_told(tmp_path: Path) -> None:
+    old = replace(OLD, files={"usr/share/foo": file("same"), "etc/foo.conf": file("same")})
+    composition = upgrade(image(old), [replace(old, version="2-r0")], tmp_path)
+
+    assert paths(composition) == set()
+    assert {"usr/share/foo", "etc/foo.conf"} <= set(composition.changes.unchanged)
+
+
+def test_what_is_gone_is_a_whiteout_unless_the_image_lost_it_already(tmp_path: Path) -> None:
+    old = replace(OLD, files={**OLD.files, "usr/bin/bar": file("b"), "usr/bin/lost": file("l")})
+    below = {key: value for key, value in apk_image(None, [old]).items() if key != "usr/bin/lost"}
+
+    composition = upgrade(tree({"etc": folder(), "lib": folder(), "usr": folder(), **below}), [NEW], tmp_path)
+
+    assert content(composition, "usr/bin/bar") is None
+    assert "usr/bin/lost" not in paths(composition)
+
+
+def test_a_file_that_moves_through_the_images_links_is_not_removed_under_its_old_name(tmp_path: Path) -> None:
+    old = Apk(name="foo", version="1-r0", files={"bin/foo": file("1"), "usr/bin/keep": file("k")})
+    new = replace(old, version="2-r0", files={"usr/bin/foo": file("2"), "usr/bin/keep": file("k")})
+    below = {key: value for key, value in apk_image(None, [old]).items() if key != "bin/foo"}
+    fs = tree(
+        {"usr": folder(), "usr/bin": folder(), "bin": link("usr/bin"), "usr/bin/foo": "1", "lib": folder(), **below}
+    )
+
+    assert content(upgrade(fs, [new], tmp_path), "usr/bin/foo") == "2"
+
+
+def test_a_package_that_installs_nothing_is_recorded_without_its_scripts(tmp_path: Path) -> None:
+    old = Apk(name="meta", version="1-r0")
+    new = replace(old, version="2-r0", scripts={"post-upgrade": "#!/bin/sh\nnosuch\n"}, replaces=["other"])
+
+    composition = upgrade(image(old, OLD, more=SHELL), [new], tmp_path)
+
+    installed = content(composition, "lib/apk/db/installed") or ""
+    assert "P:meta\nV:2-r0\n" in installed
+    assert "r:other" not in installed
+    assert "nosuch" not in (content(composition, "lib/apk/db/scripts.tar") or "")
+
+
+@pytest.mark.parametrize(
+    ("new", "below", "message"),
+    [
+        (NEW, {"usr/bin/foo": folder()}, "usr/bin/foo is a directory in the image, where a file belongs"),
+        (replace(NEW, raw_order=True, files={"usr/bin/foo": file("x")}), {}, "'usr/bin/foo' has no directory"),
+        (
+            replace(NEW, files={"usr/bin/foo": file("x"), "usr/bin/bar": hardlink("etc/passwd")}),
+            {"etc/passwd": "root"},
+            "is a hard link to 'etc/passwd', no file of it",
+        ),
+        (
+            replace(NEW, files={"top": file("x"), "usr/bin/bar": hardlink("top")}),
+            {},
+            "is a hard link to 'top', no file of it",
+        ),
+        (
+            replace(NEW, raw_order=True, files={"usr": directory(), "usr/l": symlink("/etc"), "usr/l/x": file("x")}),
+            {},
+            "'usr/l/x' lies behind 'usr/l', which is not a directory",
+        ),
+        (
+            replace(NEW, alter=lambda entries: entries.append(("usr/bin/foo", file("again"), {}))),
+            {},
+            "'usr/bin/foo' is there twice",
+        ),
+        (replace(NEW, files={"usr/bin/cat": file("x")}), {}, r"foo 2-r0 would overwrite usr/bin/cat of other 1-r0"),
+        (
+            replace(NEW, alter=lambda e: e.insert(0, ("../etc/passwd", file("x"), {}))),
+            {},
+            r"not relative and plain: '\.\./etc/passwd'",
+        ),
+    ],
+)
+def test_a_package_that_apk_could_not_install_is_refused(
+    new: Apk, below: Mapping[str, Content], message: str, tmp_path: Path
+) -> None:
+    other = Apk(name="other", version="1-r0", files={"usr/bin/cat": file("cat")})
+    start = {key: value for key, value in apk_image(None, [OLD, other]).items() if key not in below}
+    fs = tree({"etc": folder(), "usr": folder(), "usr/bin": folder(), "lib": folder(), **start, **below})
+
+    with pytest.raises(PackageError, match=message):
+        upgrade(fs, [new], tmp_path)
+
+
+def test_a_payload_much_larger_than_it_says_is_refused(tmp_path: Path) -> None:
+    row = {**NEW.row(), "I": "1"}
+    big = replace(NEW, files={"usr/bin/foo": file(bytes(70 * 1024**2))})
+    row["C"] = big.row()["C"]
+
+    with pytest.raises(PackageError, match="much larger than the 1 bytes it says"):
+        compose(image(OLD), [(row, big.write(tmp_path))], tmp_path / "scratch")
+
+
+def test_a_file_of_another_package_goes_to_the_one_that_replaces_it(tmp_path: Path) -> None:
+    other = Apk(name="other", version="1-r0", files={"usr/bin/cat": file("cat"), "usr/bin/dog": file("dog")})
+    new = replace(NEW, files={"usr/bin/cat": file("tom")}, replaces=["other<2"])
+
+    installed = content(upgrade(image(OLD, other), [new], tmp_path), "lib/apk/db/installed") or ""
+
+    record = next(part for part in installed.split("\n\n") if "P:other\n" in f"{part}\n")
+    assert "R:cat" not in record
+    assert "R:dog" in record
+
+
+def test_owners_are_names_of_the_image_or_else_numbers(tmp_path: Path) -> None:
+    owned = file("x", uid=7, gid=8, uname="web", gname="nosuch")
+    new = replace(NEW, files={"usr/bin/foo": owned})
+
+    composition = upgrade(image(OLD, more={"etc/passwd": "web:x:33:33::/:/bin/sh\n"}), [new], tmp_path)
+
+    entry = next(c.entry for c in composition.changes.entries if c.path == "usr/bin/foo")
+    assert entry is not None
+    assert (entry.uid, entry.gid) == (33, 8)
+
+
+# -- scripts -------------------------------------------------------------------------------------------------
+
+
+def with_script(body: str, name: str = "post-upgrade", **more: str) -> Apk:
+    return replace(NEW, scripts={name: f"#!/bin/sh\n{body}\n", **more})
+
+
+@pytest.mark.parametrize(
+    ("script", "verdict", "reason"),
+    [
+        ("echo hello; exit 0", ScriptClass.HARMLESS, "nothing in it has an effect"),
+        ("[ -e /none ] && nosuch", ScriptClass.HARMLESS, "nothing in it is reached"),
+        ("nosuch --now", ScriptClass.HARMLESS, "nosuch is not in the image"),
+        ("/bin/tool --now", ScriptClass.NEEDS_EXECUTION, "line 2, '/bin/tool --now': tool is not known"),
+        ("addgroup -S web 2>/dev/null", ScriptClass.NEEDS_EXECUTION, "addgroup would have to make an account"),
+        ("rm -rf /etc/old", ScriptClass.REPRODUCED, "reproduced: rm"),
+        ("rm -rf /etc/none", ScriptClass.HARMLESS, "nothing in it has an effect"),
+        ("mkdir /etc/new", ScriptClass.HARMLESS, "nothing in it has an effect"),  # there is no mkdir
+        ("rc-service foo restart", ScriptClass.HARMLESS, "nothing in it has an effect"),
+        ("if [ -e /proc/x ]; then rm /etc/old; fi", ScriptClass.NEEDS_EXECUTION, "rm: changes /etc/old"),
+        ("echo x > /etc/made", ScriptClass.NEEDS_EXECUTION, "writes: changes /etc/made"),
+        ('[ "$(apk version -t "$2" 2-r0)" = "<" ] && rm /etc/old', ScriptClass.REPRODUCED, "reproduced: rm"),
+        ('[ "$(apk version -t "$2" 1-r0)" = "<" ] && rm /etc/old', ScriptClass.HARMLESS, "nothing in it"),
+        ("while", ScriptClass.NEEDS_EXECUTION, ""),
+    ],
+)
+def test_a_script_is_judged_by_what_it_does_in_this_image(
+    script: str, verdict: ScriptClass, reason: str, tmp_path: Path
+) -> None:
+    fs = image(OLD, more={**SHELL, "bin/tool": "?", "bin/addgroup": "?", "etc/old": "x"})
+
+    (found,) = judge(fs, [with_script(script)], tmp_path)
+
+    assert found.verdict is verdict, found
+    assert reason in found.reason
+    assert (found.package, found.script) == ("foo:x86_64", "post-upgrade")
+
+
+def test_a_script_sees_the_tree_as_it_is_when_apk_runs_it(tmp_path: Path) -> None:
+    """Before its package's files with pre-upgrade, after them with post-upgrade, and after earlier packages' scripts."""
+    first = with_script("[ -e /usr/bin/foo ] && rm /etc/one", "pre-upgrade")
+    first = replace(first, files={"usr/bin/other": file("x")})
+    first = replace(first, scripts={**first.scripts, "post-upgrade": "#!/bin/sh\n[ -e /usr/bin/foo ] || rm /etc/two\n"})
+    second = Apk(name="late", version="1-r0", files={"usr/bin/late": file("l")})
+    newer = replace(second, version="2-r0", scripts={"pre-upgrade": "#!/bin/sh\n[ -e /etc/two ] || rm /etc/three\n"})
+    fs = image(OLD, second, more={**SHELL, "etc/one": "1", "etc/two": "2", "etc/three": "3"})
+
+    composition = upgrade(fs, [first, newer], tmp_path)
+
+    gone = {change.path for change in composition.changes.entries if change.entry is None}
+    assert {"etc/one", "etc/two", "etc/three"} <= gone
+
+
+def test_a_script_that_ran_before_may_do_what_is_not_known(tmp_path: Path) -> None:
+    old = replace(OLD, scripts={"post-install": "#!/bin/sh\n/bin/tool --now\n"})
+    fs = image(old, more={**SHELL, "bin/tool": "?", "lib/apk/db/scripts.tar": _scripts(old)})
+
+    (found,) = judge(fs, [with_script("/bin/tool --now")], tmp_path)
+
+    assert found.verdict is ScriptClass.HARMLESS
+
+
+def test_what_would_be_done_to_a_file_for_certain_is_no_matter_of_having_run_before(tmp_path: Path) -> None:
+    old = replace(OLD, scripts={"post-install": "#!/bin/sh\ncp -a /etc/old /etc/copies\n"})
+    below = {**SHELL, "etc/old": "x", "etc/copies": folder(), "lib/apk/db/scripts.tar": _scripts(old)}
+
+    (found,) = judge(image(old, more=below), [with_script("cp -a /etc/old /etc/copies")], tmp_path)
+
+    assert found.verdict is ScriptClass.NEEDS_EXECUTION
+
+
+def test_in_an_image_without_a_shell_no_script_counts(tmp_path: Path) -> None:
+    (found,) = judge(image(OLD), [with_script("/bin/tool --now")], tmp_path)
+
+    assert (found.verdict, found.reason) == (
+        ScriptClass.HARMLESS,
+        "this image has no shell: no script ever ran in it",
+    )
+
+
+def test_a_script_in_another_language_needs_execution(tmp_path: Path) -> None:
+    new = replace(NEW, scripts={"post-upgrade": "#!/usr/bin/lua\nprint(1)\n"})
+
+    (found,) = judge(image(OLD, more=SHELL), [new], tmp_path)
+
+    assert (found.verdict, found.reason) == (ScriptClass.NEEDS_EXECUTION, "it is not a shell script")
+
+
+def test_hooks_around_commits_need_execution(tmp_path: Path) -> None:
+    hook = Member(content=b"#!/bin/sh\n", mode=0o755)
+    fs = image(OLD, more={**SHELL, "etc/apk/commit_hooks.d": folder()})
+    assert judge(fs, [NEW], tmp_path) == []
+    executable = _with_mode("etc/apk/commit_hooks.d/snapshot", hook)
+
+    (found,) = judge(_stacked(fs, executable), [NEW], tmp_path)
+
+    assert found.verdict is ScriptClass.NEEDS_EXECUTION
+    assert "commit_hooks.d/snapshot" in found.reason
+
+
+def test_composing_refuses_what_needs_execution(tmp_path: Path) -> None:
+    fs = image(OLD, more={**SHELL, "bin/tool": "?"})
+
+    with pytest.raises(NeedsExecutionError, match="foo:x86_64: post-upgrade would have to be run: line 2"):
+        upgrade(fs, [with_script("/bin/tool --now")], tmp_path)
+
+
+# -- triggers ------------------------------------------------------------------------------------------------
+
+HEARER = Apk(
+    name="hearer",
+    version="1-r0",
+    files={"usr/share/hearer": file("h")},
+    triggers=["/usr/bin"],
+    scripts={"trigger": '#!/bin/sh\nfor d in "$@"; do rm -f "/etc/seen$d"; done\n'},
+)
+
+
+def test_a_trigger_is_run_for_the_directories_that_were_touched(tmp_path: Path) -> None:
+    below = {
+        **SHELL,
+        "lib/apk/db/triggers": f"{HEARER.row()['C']} /usr/bin /etc\n",
+        "lib/apk/db/scripts.tar": _scripts(HEARER),
+        "etc/seen/usr/bin": "1",
+        "etc/seen/etc": "1",
+        "etc/seen/usr/share": "1",
+    }
+
+    composition = upgrade(image(OLD, HEARER, more=below), [NEW], tmp_path)
+
+    gone = {change.path for change in composition.changes.entries if change.entry is None}
+    assert gone == {"etc/seen/usr/bin", "etc/seen/etc"}
+
+
+def test_a_trigger_that_needs_execution_is_held_against_who_sets_it_off(tmp_path: Path) -> None:
+    loud = replace(HEARER, scripts={"trigger": "#!/bin/sh\n/bin/tool\n"})
+    below = {
+        **SHELL,
+        "bin/tool": "?",
+        "lib/apk/db/triggers": f"{loud.row()['C']} /usr/bin\n",
+        "lib/apk/db/scripts.tar": _scripts(loud),
+    }
+
+    (found,) = judge(image(OLD, loud, more=below), [NEW], tmp_path)
+
+    assert (found.package, found.script) == ("foo:x86_64", "trigger of hearer")
+    assert found.verdict is ScriptClass.NEEDS_EXECUTION
+
+
+@pytest.mark.parametrize(
+    ("pattern", "fresh", "expected"),
+    [
+        ("/usr/bin", False, ("/usr/bin",)),
+        ("/usr/*", False, ("/usr/bin",)),
+        ("/usr/*", True, ("/usr/bin", "/usr/lib")),
+        ("+/usr/*", True, ("/usr/bin",)),
+        ("/*", True, ("/usr",)),
+        ("usr/bin", True, ()),
+        ("/usr/bin/*", True, ()),
+    ],
+)
+def test_patterns_of_triggers(pattern: str, fresh: bool, expected: tuple[str, ...]) -> None:
+    interest = Interest("p:x86_64", (pattern,), fresh)
+    fired = list(find_fired([interest], ["", "usr", "usr/bin", "usr/lib"], frozenset({"usr/bin"})))
+
+    assert [heard for _, heard in fired] == ([expected] if expected else [])
+
+
+# -- small things --------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("lines", "path", "protected"),
+    [
+        ([], "etc", True),
+        ([], "etc/deep/er", True),
+        ([], "usr", False),
+        ([], "", False),
+        (["-etc"], "etc/x", False),
+        (["-etc", "etc"], "etc/x", True),
+        (["-etc/x"], "etc/x/y", False),
+        (["+/opt/*/"], "opt/a", True),
+        (["+/opt/*/"], "opt", False),
+        (["# opt", "", "@opt"], "opt", True),
+        (["!srv/.h*"], "srv/.hidden", True),
+        (["-etc/os-release"], "etc", True),
+    ],
+)
+def test_protected_directories(lines: list[str], path: str, protected: bool) -> None:
+    assert ProtectedPaths(lines).protects(path) is protected
+
+
+def test_applets_are_read_out_of_a_binary_by_some_known_places() -> None:
+    names = ["[", "[[", "ash", "cat", "chroot", "env", "ls", "wget", "zz"]
+    places = [3, 3, 1, 1, 4, 3, 1, 3, 0]
+    nibbles = [*places, 0]
+    table = bytes(low | high << 4 for low, high in zip(nibbles[::2], nibbles[1::2], strict=True))
+    binary = b"\x11\x33" * 3 + b"ELF" + table + b"pad" + "\0".join(names).encode() + b"\0\0rest"
+    known = {"ash": 1, "cat": 1, "chroot": 4, "env": 3, "ls": 1, "wget": 3}
+
+    expected = ("usr/bin/[", "usr/bin/[[", "bin/ash", "bin/cat", "usr/sbin/chroot", "usr/bin/env", "bin/ls")
+    assert read_applets(binary, known) == (*expected, "usr/bin/wget", "zz")
+    assert read_applets(binary, {**known, "[": 1}) is None
+    assert read_applets(b"no applets here", known) is None
+    assert read_applets(binary, {}) is None
+
+
+def _scripts(apk: Apk) -> bytes:
+    from copacetic.apk.stanza import checksum_bytes
+    from copacetic.apk.tools import ApkTools
+    from copacetic.inventory.apk.scripts import ScriptRow, format_scripts
+
+    identity = checksum_bytes(apk.row()["C"])
+    assert identity is not None
+    bodies = {name: text.encode() for name, text in apk.scripts.items()}
+    row = ScriptRow(name=apk.name, version=apk.version, identity=identity, built=0, scripts=bodies)
+    return format_scripts([row], ApkTools((2, 14, 4)), now=0)
+
+
+def _with_mode(path: str, item: Member) -> bytes:
+    import io
+    import tarfile
+
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w") as tar:
+        info = tarfile.TarInfo(path)
+        info.size, info.mode = len(item.content), item.mode
+        tar.addfile(info, io.BytesIO(item.content))
+    return buffer.getvalue()
+
+
+def _stacked(fs: ImageFilesystem, layer: bytes) -> ImageFilesystem:
+    from copacetic.oci.layered import LayeredFilesystem
+    from support.trees import scan_tar
+
+    assert isinstance(fs, LayeredFilesystem)
+    return fs.stacked_with(
+        scan_tar(layer),
+        lambda _, rows: ((path, [layer[row.offset : row.offset + row.size]]) for path, row in rows.items()),
+    )

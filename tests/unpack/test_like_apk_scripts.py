@@ -1,0 +1,146 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The scripts of real packages, in images that users have changed: what is done in the tree is what running them does."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from copacetic.errors import NeedsExecutionError
+from support.apkcomposed import compose_onto
+from support.apkoracle import Run, alpine_root, differences, upgrade
+from support.apkreversion import reversion_all
+from support.apks import Apk, write_repository
+from support.composed import copy_root
+
+pytestmark = [pytest.mark.system, pytest.mark.xdist_group("apk")]
+
+PACKAGES = ("alpine-baselayout", "alpine-baselayout-data", "busybox", "busybox-binsh", "ssl_client")
+RELEASES = ("3.10.2", "3.18.2", "3.20.3", "3.22.0")
+
+
+def remove(*paths: str) -> Callable[[Path], None]:
+    def act(root: Path) -> None:
+        for path in paths:
+            local = root / path
+            shutil.rmtree(local) if local.is_dir() and not local.is_symlink() else local.unlink(missing_ok=True)
+
+    return act
+
+
+def link(path: str, target: str) -> Callable[[Path], None]:
+    def act(root: Path) -> None:
+        (root / path).parent.mkdir(parents=True, exist_ok=True)
+        (root / path).unlink(missing_ok=True)
+        (root / path).symlink_to(target)
+
+    return act
+
+
+def write(path: str, text: str = "x\n") -> Callable[[Path], None]:
+    def act(root: Path) -> None:
+        local = root / path
+        if local.parent.is_symlink():  # which may lead out of the root
+            local.parent.unlink()
+        local.parent.mkdir(parents=True, exist_ok=True)
+        local.write_text(text)
+
+    return act
+
+
+def give(path: str, mode: int, uid: int = 0, gid: int = 0) -> Callable[[Path], None]:
+    def act(root: Path) -> None:
+        os.chown(root / path, uid, gid)
+        (root / path).chmod(mode)
+
+    return act
+
+
+def drop_row(name: str, *files: str) -> Callable[[Path], None]:
+    def act(root: Path) -> None:
+        for file in files:
+            local = root / "etc" / file
+            local.write_text("".join(f"{r}\n" for r in local.read_text().splitlines() if not r.startswith(f"{name}:")))
+
+    return act
+
+
+def links(target: str, *paths: str) -> Callable[[Path], None]:
+    def act(root: Path) -> None:
+        for path in paths:
+            link(path, target)(root)
+
+    return act
+
+
+def other_users(root: Path) -> None:
+    for name, row in (("passwd", "me:x:100:100::/:/bin/sh"), ("group", "me:x:101:")):
+        with (root / "etc" / name).open("a") as file:
+            file.write(f"{row}\n")
+
+
+EDITS: dict[str, Callable[[Path], None]] = {
+    "nothing was changed": lambda _root: None,
+    "links to applets are gone": remove("bin/ls", "usr/bin/wget", "sbin/init", "usr/sbin/chroot", "bin/sh2"),
+    "there are links to no applet": links("/bin/busybox", "bin/nosuch", "usr/bin/ls", "sbin/x"),
+    "a link to no applet leads elsewhere": links("busybox", "bin/nosuch", "usr/bin/ls"),
+    "an applet was replaced by a program": write("bin/cat", "#!/bin/sh\n"),
+    "old links of ping": links("/bin/bbsuid", "bin/ping", "bin/ping6"),
+    "links that were moved": links("/bin/busybox", "usr/bin/telnet", "usr/sbin/httpd"),
+    "a module's file without an ending": write("etc/modprobe.d/mine", "options x\n"),
+    "passwords for all to read": give("etc/shadow", 0o644),
+    "the coloured prompt is on": link("etc/profile.d/color_prompt.sh", "color_prompt"),
+    "the group of passwords is gone": drop_row("shadow", "group"),
+    "an account for the kernel's log": drop_row("klogd", "passwd", "group", "shadow"),
+    "the spool of mail is a link elsewhere": link("var/spool/mail", "../elsewhere"),
+    "a changed list of shells": write("etc/shells", "/bin/sh\n"),
+    "other users first": other_users,
+}  # fmt: skip
+
+UNKNOWN: dict[str, Callable[[Path], None]] = {
+    "run-time state is a directory": write("var/run/pid"),
+    "the spool of mail is a directory": write("var/spool/mail/me"),
+}
+"""Where scripts copy whole directories."""
+
+
+def _rows(run: Run, apks: list[Apk], repository: Path) -> list[tuple[dict[str, str], Path]]:
+    by_name = {apk.name: apk for apk in apks}
+    upgraded = [by_name[name] for _, name in run.commits]
+    return [(apk.row(), repository / "x86_64" / apk.file_name) for apk in upgraded]
+
+
+@pytest.mark.parametrize("edit", EDITS)
+@pytest.mark.parametrize("release", RELEASES)
+def test_the_result_is_that_of_running_the_scripts(release: str, edit: str, tmp_path: Path) -> None:
+    real = alpine_root(release, tmp_path / "real")
+    apks = reversion_all(real, *PACKAGES)
+    repository = write_repository(tmp_path / "repository", apks)
+    EDITS[edit](real)
+    ours = copy_root(real, tmp_path / "ours")
+    run = upgrade(real, repository, ("--allow-untrusted", "upgrade"))
+    assert run.code == 0, run.output
+
+    compose_onto(ours, _rows(run, apks, repository), tmp_path / "scratch", epoch=int(time.time()))
+
+    assert len(run.commits) == len(apks)
+    assert [line for line in differences(real, ours) if not line.startswith("lib/apk/db/scripts.tar:")] == []
+
+
+@pytest.mark.parametrize("edit", UNKNOWN)
+def test_what_is_not_modelled_is_refused_with_the_line(edit: str, tmp_path: Path) -> None:
+    real = alpine_root("3.18.2", tmp_path / "real")
+    apks = reversion_all(real, "alpine-baselayout", "alpine-baselayout-data")
+    repository = write_repository(tmp_path / "repository", apks)
+    UNKNOWN[edit](real)
+    rows = [(apk.row(), repository / "x86_64" / apk.file_name) for apk in apks]
+
+    with pytest.raises(
+        NeedsExecutionError, match=r"alpine-baselayout:x86_64: pre-upgrade would have to be run: line \d+, 'cp -a /var"
+    ):
+        compose_onto(real, rows, tmp_path / "scratch")
