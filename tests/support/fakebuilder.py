@@ -11,8 +11,9 @@ from __future__ import annotations
 
 import socket
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from typing import Any
 
 from copacetic.buildkit import schema
@@ -52,12 +53,11 @@ class FakeBuilder:
         """With the reason why it is turned off, when it is."""
         self.listing: dict[bytes, list[Any]] = {}
         """What ReadDir answers."""
-        self.on_export: Callable[[Channel, list[tuple[str, str]]], None] | None = None
-        """Called with the session, where a real builder would export."""
-        self.solved = threading.Event()
-        self.session: Channel | None = None
-        self._session_open = threading.Event()
-        self._returned = threading.Event()
+        self.on_solve: Callable[[Channel], None] | None = None
+        """Called with the session, to ask the client for something."""
+        self._sessions: dict[str, Channel] = {}
+        self._returned: dict[str, bool] = {}
+        self._changed = threading.Condition()
         self._connections: list[Connection] = []
         self.methods: dict[str, Handler] = {
             f"{CONTROL}ListWorkers": self._list_workers,
@@ -102,23 +102,22 @@ class FakeBuilder:
     def _session(self, call: ServerCall) -> None:
         connection = Connection(_Tunnel(call), client=True, name="the session")
         connection.wait_greeting(10)
-        self.session = Channel(connection)
-        self._session_open.set()
-        with suppress(RpcError):
-            while connection.failure is None:
-                threading.Event().wait(0.02)
+        with self._changed:
+            self._sessions[call.metadata("x-docker-expose-session-uuid")[0]] = Channel(connection)
+            self._changed.notify_all()
+        while connection.failure is None:
+            time.sleep(0.02)
         connection.close()
 
     def _solve(self, call: ServerCall) -> None:
         request = schema.control().SolveRequest.FromString(call.receive() or b"")
-        assert self._session_open.wait(10)
-        assert self.session is not None
-        self.solved.set()
-        if self.on_export is not None and request.exporters:
-            self.on_export(self.session, [(one.type, "") for one in request.exporters])
+        with self._changed:
+            assert self._changed.wait_for(lambda: request.session in self._sessions, 10)
+        if self.on_solve is not None:
+            self.on_solve(self._sessions[request.session])
         elif not request.HasField("definition"):
-            self._returned.wait(10)
-            self._returned.clear()
+            while not self._returned.get(request.ref) and call._stream.reset_code is None:
+                time.sleep(0.02)
         call.send(schema.control().SolveResponse().SerializeToString())
 
     def _gateway_solve(self, call: ServerCall) -> None:
@@ -129,7 +128,7 @@ class FakeBuilder:
 
     def _return(self, call: ServerCall) -> None:
         call.receive()
-        self._returned.set()
+        self._returned[call.metadata("buildkit-controlapi-buildid")[0]] = True
         call.send(b"")
 
     def _read_dir(self, call: ServerCall) -> None:
