@@ -20,7 +20,7 @@ from copacetic.llb.solver import EventKind, Inputs, Solver
 def test_arguments_reach_the_program_as_they_are(solver: Solver) -> None:
     hostile = ["a b", "$(touch /hacked)", ";", "*", "", "it's", "new\nline", "ünï"]
     script = 'for one; do printf "%s\\0" "$one"; done > /out'
-    state = base().run(["/bin/sh", "-c", script, "sh", *hostile], env=PATH).root
+    state = base().run(["/bin/sh", "-c", script, "sh", *hostile], env=PATH, network=llb.Network.NONE).root
 
     with solver.solve(state.marshal(AMD64), Inputs(), Recorder()) as result:
         data = result.filesystem.read("out", limit=1 << 16).decode()
@@ -155,7 +155,7 @@ def test_a_process_that_fails_is_named_with_its_exit_code_and_its_last_lines(sol
 
 
 def test_a_program_that_is_not_there_is_named(solver: Solver) -> None:
-    state = base().run(["/no/such/program"], env=PATH, name="a missing program").root
+    state = base().run(["/no/such/program"], env=PATH, network=llb.Network.NONE, name="a missing program").root
 
     with (
         pytest.raises(SolverError, match="a missing program"),
