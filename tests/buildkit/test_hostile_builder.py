@@ -145,6 +145,14 @@ def test_nobody_at_the_address_is_the_connection_s_own_error() -> None:
         BuildkitSolver(connect, "the builder").capabilities()
 
 
+def test_a_connection_that_is_refused_is_no_traceback() -> None:
+    def connect() -> Any:
+        raise ConnectionRefusedError(111, "Connection refused")
+
+    with pytest.raises(BuilderUnreachableError, match="^the builder: connection refused$"):
+        BuildkitSolver(connect, "the builder").capabilities()
+
+
 def test_control_characters_of_a_builder_are_shown_and_not_sent(builder: FakeBuilder) -> None:
     builder.methods[f"{GATEWAY}Solve"] = refuse(message="\x1b[31mred\nline\x07")
 
@@ -544,7 +552,7 @@ def _one_diff_id() -> bytes:
     ids=["empty", "no tar", "cut", "swapped", "a layer less", "no image", "no JSON", "no index", "diff_id", "diff_ids"],
 )
 def test_an_archive_that_lies_is_refused(builder: FakeBuilder, tmp_path: Path, archive: bytes, problem: str) -> None:
-    with pytest.raises(CopaError, match=problem) as caught:
+    with pytest.raises(SolverError, match=problem) as caught:
         _export(builder, archive, tmp_path / "out")
 
     assert "\n" not in str(caught.value)

@@ -89,12 +89,13 @@ def buildkitd(
     snapshotter: str = "overlayfs",
     entitlements: Sequence[str] = (),
     options: Sequence[str] = (),
+    disk: str = "",
 ) -> Iterator[Buildkitd]:
     """
     Start a daemon, and yield it once it answers.
 
     `mirrors` says which loopback registry serves the names of another one, `registries` which further ones speak
-    plain HTTP; `options` are further arguments. Skips the test where root, runc or Go is missing.
+    plain HTTP; `options` are further arguments, and `disk` is the size of its disk, as in `64m`. Skips the test where root, runc or Go is missing.
     """
     if os.geteuid() != 0:
         pytest.skip("buildkitd needs root here")
@@ -107,6 +108,9 @@ def buildkitd(
         config = folder / "buildkitd.toml"
         config.write_text(_configure(folder, mirrors or {}, registries, snapshotter, entitlements))
         command = ["unshare", "--mount", "--propagation", "private", "--pid", "--fork", "--kill-child", "--mount-proc"]
+        if disk:
+            (folder / "root").mkdir()
+            command += ["sh", "-c", f'mount -t tmpfs -o size={disk} tmpfs "$0" && exec "$@"', f"{folder}/root"]
         command += [
             str(program_folder / "buildkitd"),
             "--config",
