@@ -8,7 +8,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from support.builder import Builder, builder
+from support.builder import Builder, builder, registry_with_base
+from support.dockerd import Dockerd, dockerd
 
 
 @pytest.fixture(autouse=True)
@@ -30,3 +31,12 @@ def buildkit() -> Iterator[Builder]:
     """A real buildkitd; tests that use it belong to the xdist group "buildkit", so that it is started once."""
     with builder() as started:
         yield started
+
+
+@pytest.fixture(scope="session")
+def docker() -> Iterator[Dockerd]:
+    """A real Docker engine with the same image behind the same name; its tests are the xdist group "docker"."""
+    with registry_with_base() as (host, _):
+        configuration = {"registry-mirrors": [f"http://{host}"], "insecure-registries": [host]}
+        with dockerd(configuration=configuration) as engine:
+            yield engine

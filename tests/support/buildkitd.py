@@ -19,7 +19,7 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -29,6 +29,15 @@ from support.gotools import go_programs
 
 _START_LIMIT = 60.0
 _STOP_LIMIT = 20.0
+
+
+class Connected(socket.socket):
+    """A socket that wakes up whoever still reads from it when it is closed, as a byte stream must."""
+
+    def close(self) -> None:
+        with suppress(OSError):
+            self.shutdown(socket.SHUT_RDWR)
+        super().close()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,9 +54,9 @@ class Buildkitd:
     def address(self) -> str:
         return f"unix://{self.path}"
 
-    def connect(self) -> socket.socket:
+    def connect(self) -> Connected:
         """Return a new connection, as a builder's address gives one."""
-        connection = socket.socket(socket.AF_UNIX)
+        connection = Connected(socket.AF_UNIX)
         connection.settimeout(10)
         try:
             connection.connect(str(self.path))
@@ -80,12 +89,13 @@ def buildkitd(
     snapshotter: str = "overlayfs",
     entitlements: Sequence[str] = (),
     options: Sequence[str] = (),
+    disk: str = "",
 ) -> Iterator[Buildkitd]:
     """
     Start a daemon, and yield it once it answers.
 
     `mirrors` says which loopback registry serves the names of another one, `registries` which further ones speak
-    plain HTTP; `options` are further arguments. Skips the test where root, runc or Go is missing.
+    plain HTTP; `options` are further arguments, and `disk` is the size of its disk, as in `64m`. Skips the test where root, runc or Go is missing.
     """
     if os.geteuid() != 0:
         pytest.skip("buildkitd needs root here")
@@ -98,6 +108,9 @@ def buildkitd(
         config = folder / "buildkitd.toml"
         config.write_text(_configure(folder, mirrors or {}, registries, snapshotter, entitlements))
         command = ["unshare", "--mount", "--propagation", "private", "--pid", "--fork", "--kill-child", "--mount-proc"]
+        if disk:
+            (folder / "root").mkdir()
+            command += ["sh", "-c", f'mount -t tmpfs -o size={disk} tmpfs "$0" && exec "$@"', f"{folder}/root"]
         command += [
             str(program_folder / "buildkitd"),
             "--config",

@@ -24,7 +24,7 @@ def busybox_image() -> Image:
         pytest.skip(f"{_BUSYBOX} is no program any more")
     listed = subprocess.run([_BUSYBOX, "--list"], capture_output=True, text=True, check=True).stdout.split()
     programs = [("bin/busybox", _BUSYBOX.read_bytes())]
-    items = [_directory(path) for path in ("bin", "etc", "srv", "var", "var/lib", "old")]
+    items = [_directory(path) for path in ("bin", "dev", "etc", "old", "proc", "run", "srv", "sys", "var", "var/lib")]
     items += [tar_file(path, data, mode=0o755) for path, data in programs]
     items += [_link(f"bin/{name}", "busybox") for name in listed if name != "busybox"]
     items += [

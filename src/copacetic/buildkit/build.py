@@ -35,6 +35,7 @@ _CONTROL = "/moby.buildkit.v1.Control/"
 _SILENCE = 60.0
 """Seconds without a byte from the builder, which asks the session for its health every few seconds."""
 _LAST_WORDS = 3.0
+_LATE_LOG = 1.0
 _LOOK = 1.0
 _logger = logging.getLogger(__name__)
 
@@ -180,8 +181,8 @@ class Build:
 
     def _wait_for_log(self, error: RpcError) -> None:
         """The last lines come beside the failure, a moment later perhaps."""
-        deadline = time.monotonic() + _LAST_WORDS
-        while error.details and not self._log.failed() and time.monotonic() < deadline:
+        deadline = time.monotonic() + _LATE_LOG
+        while b"errdefs.Vertex" in error.details and not self._log.failed() and time.monotonic() < deadline:
             time.sleep(0.02)
 
     def _follow(self) -> None:

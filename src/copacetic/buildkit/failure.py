@@ -24,6 +24,7 @@ _EXIT = re.compile(r"did not complete successfully: (?:.*: )?exit code: (\d+)")
 _SHOWN_LINES = 5
 _DETAILS_LIMIT = 1 << 20
 _FULL_DISK = "free space on the builder: `docker builder prune`, or `buildctl prune`"
+_OTHER_PROCESSOR = "the builder can't run programs of this platform: install QEMU's user emulation on it (binfmt)"
 _CAUSES: tuple[tuple[str, type[SolverError], str], ...] = (
     ("no space left on device", SolverError, _FULL_DISK),
     (
@@ -40,11 +41,7 @@ _CAUSES: tuple[tuple[str, type[SolverError], str], ...] = (
         "let the builder allow it: `buildkitd --allow-insecure-entitlement network.host`",
     ),
     ("no match for platform", UnsupportedBuilderError, "the image has no such platform; see `copa inspect IMAGE`"),
-    (
-        "exec format error",
-        UnsupportedBuilderError,
-        "the builder can't run programs of this platform: install QEMU's user emulation on it (binfmt)",
-    ),
+    ("exec format error", UnsupportedBuilderError, _OTHER_PROCESSOR),
     ("pull access denied", SolverError, "log in to the registry, or check the image's name"),
     ("401 Unauthorized", SolverError, "log in to the registry with `docker login`"),
     ("failed to resolve source metadata", SolverError, "check that the builder reaches the registry, and the name"),
@@ -82,14 +79,13 @@ def _failed_process(error: RpcError, exit_code: int, vertex: str, log: BuildLog)
     name = log.name(vertex) or "a process in the image"
     lines = log.tail(vertex)
     what = f"{name}: {_meaning(exit_code)}"
-    if "no space left on device" in error.message or any("No space left on device" in line for line in lines):
+    said = "\n".join((error.message, *lines)).lower()
+    if "no space left on device" in said:
         return ExecutionError(f"{what}: the builder's disk is full", hint=_FULL_DISK)
+    if "exec format error" in said:
+        return UnsupportedBuilderError(f"{what}: exec format error", hint=_OTHER_PROCESSOR)
     if lines:
         return ExecutionError(f"{what}; its last lines: {' | '.join(lines[-_SHOWN_LINES:])}")
-    if "exec format error" in error.message:
-        return UnsupportedBuilderError(
-            what, hint=next(hint for words, _, hint in _CAUSES if words == "exec format error")
-        )
     return ExecutionError(f"{what}, without a word")
 
 

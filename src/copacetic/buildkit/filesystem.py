@@ -19,7 +19,8 @@ from copacetic.oci.filesystem import Entry, FileType
 __all__ = ["SolvedFilesystem"]
 
 MAX_LINKS = 40
-_MAX_DEPTH = 5_000
+_MAX_DEPTH = 2_048
+"""More fit into no path that a kernel takes."""
 _TYPES = (
     (1 << 31, FileType.DIRECTORY),
     (1 << 27, FileType.SYMLINK),
@@ -109,13 +110,16 @@ class SolvedFilesystem:
         return None
 
     def _entry(self, canonical: str) -> Entry | None:
-        if not canonical:
-            return _ROOT
-        parent, _, name = canonical.rpartition("/")
-        above = self._entry(parent) if parent else _ROOT
-        if above is None or above.type is not FileType.DIRECTORY:
-            return None
-        return self._list(parent).get(name)
+        """Return what is at a canonical path; only what a directory lists is ever looked into."""
+        found, at = _ROOT, ""
+        for name in canonical.split("/") if canonical else ():
+            if found.type is not FileType.DIRECTORY:
+                return None
+            below = self._list(at).get(name)
+            if below is None:
+                return None
+            found, at = below, f"{at}/{name}" if at else name
+        return found
 
     def _list(self, canonical: str) -> dict[str, Entry]:
         with self._lock:

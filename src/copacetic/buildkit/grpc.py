@@ -10,7 +10,7 @@ from __future__ import annotations
 import binascii
 import logging
 import time
-from base64 import b64decode
+from base64 import b64decode, b64encode
 from collections.abc import Callable, Mapping, Sequence
 from typing import Self
 from urllib.parse import quote, unquote
@@ -259,11 +259,11 @@ class Server:
             _send_status(stream, Code.UNIMPLEMENTED, f"unknown method {path[:200]}", first=True)
             return
         stream.send_headers([(":status", "200"), ("content-type", "application/grpc")])
-        code, message = Code.OK, ""
+        code, message, details = Code.OK, "", b""
         try:
             handler(ServerCall(stream, headers))
         except RpcError as error:
-            code, message = error.code, error.message
+            code, message, details = error.code, error.message, error.details
         except (ConnectionLostError, BrokenPipeError):
             raise
         except CopaError as error:
@@ -271,11 +271,13 @@ class Server:
         except Exception as error:
             _logger.exception("%s failed", path)
             code, message = Code.INTERNAL, f"the client failed: {type(error).__name__}"
-        _send_status(stream, code, message)
+        _send_status(stream, code, message, details)
 
 
-def _send_status(stream: Stream, code: int, message: str, *, first: bool = False) -> None:
+def _send_status(stream: Stream, code: int, message: str, details: bytes = b"", *, first: bool = False) -> None:
     trailers = [("grpc-status", str(code))]
+    if details:
+        trailers.append(("grpc-status-details-bin", b64encode(details).decode().rstrip("=")))
     if message:
         trailers.append(("grpc-message", quote(message[:4_000], safe=" !\"#$&'()*+,-./:;<=>?@[\\]^_`{|}~")))
     if first:

@@ -73,16 +73,17 @@ class Connection:
     def _start(self) -> Any:
         from h2.config import H2Configuration
         from h2.connection import H2Connection
-        from h2.settings import SettingCodes
+        from h2.settings import SettingCodes, Settings
 
         h2 = H2Connection(H2Configuration(client_side=self._client, header_encoding=None))
-        settings: dict[SettingCodes | int, int] = {
+        settings = {
             SettingCodes.INITIAL_WINDOW_SIZE: _STREAM_WINDOW,
             SettingCodes.MAX_CONCURRENT_STREAMS: _MAX_STREAMS,
+            SettingCodes.MAX_HEADER_LIST_SIZE: h2.DEFAULT_MAX_HEADER_LIST_SIZE,
         }
         if self._client:
             settings[SettingCodes.ENABLE_PUSH] = 0
-        h2.local_settings.update(settings)
+        h2.local_settings = Settings(client=self._client, initial_values=settings)
         h2.initiate_connection()
         h2.increment_flow_control_window(_CONNECTION_WINDOW - 65_535)
         self._out += h2.data_to_send()

@@ -19,7 +19,7 @@ from copacetic.buildkit.grpc import Channel, Code, RpcError
 from copacetic.buildkit.http2 import Connection, ConnectionLostError
 from copacetic.buildkit.session import parse
 from copacetic.buildkit.stream import Connect
-from copacetic.errors import BuilderUnreachableError, SolverError, UnsupportedBuilderError
+from copacetic.errors import BuilderUnreachableError, ImageError, SolverError, UnsupportedBuilderError
 from copacetic.llb.definition import Definition
 from copacetic.llb.graph import ExecOp, Network, SourceOp
 from copacetic.llb.schema import pb
@@ -104,7 +104,10 @@ class BuildkitSolver:
                 if receiver.failure is not None:
                     raise receiver.failure from None
                 raise
-        return receiver.layers()
+        try:
+            return receiver.layers()
+        except ImageError as error:
+            raise SolverError(f"{self._name} has exported a broken image: {error}") from error
 
     def close(self) -> None:
         """End the connection, and with it whatever still runs."""
@@ -120,7 +123,12 @@ class BuildkitSolver:
             if self._closed:
                 raise SolverError(f"{self._name} was closed")
             if self._channel is None or self._channel.connection.failure is not None:
-                connection = Connection(self._connect(), client=True, name=self._name)
+                try:
+                    stream = self._connect()
+                except OSError as error:
+                    reason = (error.strerror or str(error)).lower()
+                    raise BuilderUnreachableError(f"{self._name}: {reason}") from error
+                connection = Connection(stream, client=True, name=self._name)
                 try:
                     connection.wait_greeting(_GREETING)
                 except ConnectionLostError as error:

@@ -2,12 +2,15 @@
 
 // Graphs made with BuildKit's own client, as JSON: the oracle for those of tests/llb/test_buildkit_client.py.
 //
-// With an argument it reads a definition from a file instead, and prints its operations as Go marshals them again.
+// With a file's name it reads a definition from there instead, and prints its operations as Go marshals them again.
+// As `graphs agent` it says something to the ssh agent, and prints what that answers.
 package main
 
 import (
 	"context"
 	"encoding/json"
+	"io"
+	"net"
 	"os"
 	"time"
 
@@ -22,6 +25,10 @@ const image = "docker.io/library/debian:12"
 
 func main() {
 	result := map[string][][]byte{}
+	if len(os.Args) > 1 && os.Args[1] == "agent" {
+		agent()
+		return
+	}
 	if len(os.Args) > 1 {
 		result["again"] = again(os.Args[1])
 	} else {
@@ -56,6 +63,16 @@ func again(path string) [][]byte {
 		operations = append(operations, written)
 	}
 	return operations
+}
+
+func agent() {
+	connection, err := net.Dial("unix", os.Getenv("SSH_AUTH_SOCK"))
+	must(err)
+	_, err = connection.Write([]byte("question"))
+	must(err)
+	must(connection.(*net.UnixConn).CloseWrite())
+	_, err = io.Copy(os.Stdout, connection)
+	must(err)
 }
 
 func graphs() map[string]llb.State {

@@ -1,0 +1,326 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A real buildkitd that is killed, fills its disk, is flooded, or must log in; and what only a real one can show."""
+
+from __future__ import annotations
+
+import http.server
+import resource
+import shutil
+import socket
+import subprocess
+import sys
+import textwrap
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from copacetic import llb
+from copacetic.buildkit import BuildkitSolver
+from copacetic.errors import (
+    BuilderUnreachableError,
+    CopaError,
+    ExecutionError,
+    SolverError,
+    StorageError,
+    UnsupportedBuilderError,
+)
+from copacetic.llb.graph import MakeFile, Mount
+from copacetic.llb.solver import Event, EventKind, Inputs
+from copacetic.oci import Digest, Platform
+from copacetic.oci.credentials import Credentials
+from support.builder import BASE, Builder, registry_with_base
+from support.buildkitd import Buildkitd, buildkitd
+from support.busybox import busybox_image
+from support.elf import shared_object
+from support.gotools import go_programs
+from support.images import skopeo, small_disk, write_layout
+from support.registry import HTPASSWD, PASSWORD, USER, docker_registry
+
+pytestmark = [pytest.mark.system, pytest.mark.xdist_group("buildkit")]
+
+AMD64 = Platform.parse("linux/amd64")
+ENV = {"PATH": "/bin"}
+
+
+def _shell(script: str, *, name: str = "a script", network: llb.Network = llb.Network.NONE) -> llb.State:
+    return llb.image(BASE).run(["/bin/sh", "-euc", script], env=ENV, network=network, name=name).root
+
+
+@contextmanager
+def _solver(daemon: Buildkitd, *, limit: float = 120) -> Iterator[BuildkitSolver]:
+    solver = BuildkitSolver(daemon.connect, daemon.address, limit=limit)
+    try:
+        yield solver
+    finally:
+        solver.close()
+
+
+def _solve(solver: BuildkitSolver, state: llb.State, inputs: Inputs | None = None, path: str = "") -> str:
+    with solver.solve(state.marshal(AMD64), inputs or Inputs(), lambda _event: None) as result:
+        return result.filesystem.read(path, limit=1 << 16).decode() if path else ""
+
+
+def _failure(solver: BuildkitSolver, state: llb.State, inputs: Inputs | None = None) -> CopaError:
+    with pytest.raises(CopaError) as caught:
+        _solve(solver, state, inputs)
+    assert "\n" not in str(caught.value)
+    return caught.value
+
+
+def _wait_for_child(daemon: Buildkitd, program: str) -> None:
+    deadline = time.monotonic() + 20
+    while not any(program in words for words in daemon.children()):
+        assert time.monotonic() < deadline, daemon.children()
+        time.sleep(0.02)
+
+
+def _wait_for_no_child(daemon: Buildkitd, program: str) -> None:
+    deadline = time.monotonic() + 20
+    while any(program in words for words in daemon.children()):
+        assert time.monotonic() < deadline, daemon.children()
+        time.sleep(0.02)
+
+
+def test_a_builder_that_is_killed_in_the_middle_is_told_with_what_it_ran() -> None:
+    with registry_with_base() as (host, _), buildkitd(mirrors={"docker.io": host}) as daemon, _solver(daemon) as solver:
+
+        def kill() -> None:
+            _wait_for_child(daemon, "1234567")
+            daemon.kill()
+
+        killer = threading.Thread(target=kill)
+        killer.start()
+        error = _failure(solver, _shell("sleep 1234567", name="upgrade the packages"))
+        killer.join()
+
+        assert "closed the connection" in str(error) or "broke" in str(error)
+        assert str(error).endswith("while this was running: upgrade the packages")
+        assert error.hint == "see the builder's log: was it stopped?"
+        with pytest.raises(BuilderUnreachableError, match="connection refused"):
+            _solve(solver, llb.image(BASE))
+
+
+def test_nothing_is_mounted_or_runs_when_a_builder_has_been_stopped() -> None:
+    with registry_with_base() as (host, _), buildkitd(mirrors={"docker.io": host}) as daemon, _solver(daemon) as solver:
+        _solve(solver, _shell("true"))
+        folder = str(daemon.folder)
+
+    assert folder not in Path("/proc/mounts").read_text()
+    assert not Path(folder).exists()
+
+
+def test_a_process_that_hangs_is_ended_when_its_time_is_over(buildkit: Builder) -> None:
+    with _solver(buildkit.daemon, limit=2) as solver:
+        error = _failure(solver, _shell("echo before; sleep 7654321", name="a hanging script"))
+
+    assert "did not finish within 2 seconds, while this was running: a hanging script" in str(error)
+    _wait_for_no_child(buildkit.daemon, "7654321")
+
+
+def test_a_process_that_floods_its_output_neither_stops_nor_fills_the_memory(buildkit: Builder) -> None:
+    state = _shell(f"head -c 60000000 /dev/zero | tr '\\0' x; echo; echo done > /out # {time.time_ns()}")
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+
+    with _solver(buildkit.daemon) as solver:
+        assert _solve(solver, state, path="out") == "done\n"
+
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 60_000
+
+
+def test_a_process_that_floods_and_fails_shows_its_last_lines(buildkit: Builder) -> None:
+    script = f"seq 1 100000; echo 'the cause' >&2; exit 3 # {time.time_ns()}"
+
+    with _solver(buildkit.daemon) as solver:
+        error = _failure(solver, _shell(script, name="flooding"))
+
+    assert isinstance(error, ExecutionError)
+    assert str(error).startswith("flooding: failed with exit code 3")
+    assert len(str(error)) < 2_100
+
+
+def test_a_full_disk_is_told_as_such() -> None:
+    with (
+        registry_with_base() as (host, _),
+        buildkitd(mirrors={"docker.io": host}, disk="48m") as daemon,
+        _solver(daemon) as solver,
+    ):
+        error = _failure(solver, _shell("cat /dev/zero > /big", name="filling the disk"))
+
+    assert "filling the disk" in str(error)
+    assert "disk is full" in str(error)
+    assert error.hint is not None
+    assert "free space" in error.hint
+
+
+def test_a_full_disk_here_is_told_as_ours(buildkit: Builder, tmp_path: Path) -> None:
+    state = _shell("head -c 5000000 /dev/urandom > /big")
+    with small_disk(tmp_path / "small") as disk, _solver(buildkit.daemon) as solver:
+        (disk / "layers").mkdir()
+        with pytest.raises(StorageError, match="no space left"):
+            difference = llb.diff(llb.image(BASE), state)
+            solver.export(difference.marshal(AMD64), Inputs(), lambda _event: None, folder=disk / "layers")
+
+
+def test_a_program_for_another_processor_is_told_as_such(buildkit: Builder) -> None:
+    program = shared_object(machine=183, filler=bytes(100))
+    state = llb.image(BASE).file(MakeFile(path="/foreign", data=program, mode=0o755))
+
+    with _solver(buildkit.daemon) as solver:
+        error = _failure(solver, state.run(["/foreign"], network=llb.Network.NONE, name="foreign").root)
+
+    assert "foreign" in str(error)
+    assert isinstance(error, SolverError)
+    assert "binfmt" in (error.hint or "")
+
+
+def test_the_host_s_network_has_to_be_allowed_by_the_builder(buildkit: Builder) -> None:
+    with _solver(buildkit.daemon) as solver:
+        error = _failure(solver, _shell("true", network=llb.Network.HOST))
+
+    assert isinstance(error, UnsupportedBuilderError)
+    assert "network.host is not allowed" in str(error)
+    assert "--allow-insecure-entitlement" in (error.hint or "")
+
+
+def test_the_host_s_network_is_used_where_it_is_allowed() -> None:
+    with (
+        registry_with_base() as (host, _),
+        buildkitd(mirrors={"docker.io": host}, entitlements=["network.host"]) as daemon,
+        _solver(daemon) as solver,
+        socket.create_server(("127.0.0.1", 0)) as listener,
+    ):
+
+        def greet() -> None:
+            connection, _ = listener.accept()
+            with connection:
+                connection.sendall(b"hello")
+
+        greeter = threading.Thread(target=greet)
+        greeter.start()
+        script = f"nc 127.0.0.1 {listener.getsockname()[1]} < /dev/null > /out"
+        assert _solve(solver, _shell(script, network=llb.Network.HOST), path="out") == "hello"
+        greeter.join(10)
+
+
+@contextmanager
+def _closed_registry(tmp_path: Path) -> Iterator[str]:
+    layout = write_layout(tmp_path / "layout", {"1": busybox_image()})
+    with docker_registry(tmp_path, htpasswd=HTPASSWD) as host:
+        options = ("--dest-tls-verify=false", "--dest-creds", f"{USER}:{PASSWORD}", "--preserve-digests")
+        skopeo("copy", *options, f"oci:{layout}:1", f"docker://{host}/closed/base:1")
+        yield host
+
+
+def test_a_registry_that_wants_a_login_gets_the_one_of_the_client(tmp_path: Path) -> None:
+    asked: list[str] = []
+
+    def find(registry: str) -> Credentials | None:
+        asked.append(registry)
+        return Credentials(username=USER, password=PASSWORD)
+
+    with _closed_registry(tmp_path) as host, buildkitd(registries=[host]) as daemon, _solver(daemon) as solver:
+        state = llb.image(f"{host}/closed/base:1")
+        denied = _failure(solver, state)
+        assert _solve(solver, state, Inputs(credentials=find), "old/file") == "old\n"
+
+        assert set(asked) == {host}
+        assert "401 Unauthorized" in str(denied)
+        assert "log in" in (denied.hint or "")
+        assert PASSWORD not in daemon.log()
+
+
+def test_a_process_reaches_the_client_s_ssh_agent(buildkit: Builder, tmp_path: Path) -> None:
+    programs = tmp_path / "programs"
+    programs.mkdir()
+    shutil.copy(go_programs() / "graphs", programs / "talk")
+    path = tmp_path / "agent"
+    mounts: list[Mount] = [llb.Bind(dest="/programs", source=llb.local("programs")), llb.Ssh(dest="/run/agent")]
+    script = f"/programs/talk agent > /out # {time.time_ns()}"
+    execution = llb.image(BASE).run(["/bin/sh", "-euc", script], env=ENV, network=llb.Network.NONE, mounts=mounts)
+
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(path))
+        listener.listen()
+
+        def serve() -> None:
+            connection, _ = listener.accept()
+            with connection:
+                question = connection.recv(100)
+                connection.sendall(b"answer to " + question)
+
+        agent = threading.Thread(target=serve)
+        agent.start()
+        inputs = Inputs(directories={"programs": programs}, ssh_agent=path)
+        with _solver(buildkit.daemon) as solver:
+            assert _solve(solver, execution.root, inputs, "out") == "answer to question"
+        agent.join(10)
+
+
+def test_a_file_of_a_web_server_is_fetched_and_checked(buildkit: Builder) -> None:
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(200)
+            self.end_headers()
+            self.wfile.write(b"downloaded")
+
+        do_HEAD = do_GET  # noqa: N815 - the name that the server calls
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server, _solver(buildkit.daemon) as solver:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        url = f"http://127.0.0.1:{server.server_port}/f"
+        right = llb.http(url, checksum=Digest.of(b"downloaded"), filename="name")
+        wrong = llb.http(url, checksum=Digest.of(b"other"), filename="name")
+        assert _solve(solver, right, path="name") == "downloaded"
+        assert "digest" in str(_failure(solver, wrong))
+        server.shutdown()
+
+
+def test_a_client_that_is_killed_leaves_nothing_running(buildkit: Builder) -> None:
+    code = textwrap.dedent(
+        f"""
+        import socket, sys
+        from copacetic import llb
+        from copacetic.buildkit import BuildkitSolver
+        from copacetic.llb.solver import Inputs
+        from copacetic.oci import Platform
+        def connect():
+            connection = socket.socket(socket.AF_UNIX)
+            connection.connect({str(buildkit.daemon.path)!r})
+            return connection
+        state = llb.image({BASE!r}).run(["/bin/sleep", "9876543"], network=llb.Network.NONE).root
+        with BuildkitSolver(connect, "b").solve(state.marshal(Platform.parse("linux/amd64")), Inputs(), print):
+            pass
+        """
+    )
+    client = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        _wait_for_child(buildkit.daemon, "9876543")
+    finally:
+        client.kill()
+        client.wait()
+
+    _wait_for_no_child(buildkit.daemon, "9876543")
+
+
+def test_solves_are_counted_by_what_is_told(buildkit: Builder, tmp_path: Path) -> None:
+    """One solve and the export in it run the process once; the same again runs nothing."""
+    name = f"counted {time.time_ns()}"
+    state = _shell(f"echo x > /new # {name}", name=name)
+    started: list[list[str]] = []
+    with _solver(buildkit.daemon) as solver:
+        for round_ in range(2):
+            events: list[Event] = []
+            folder = tmp_path / str(round_)
+            folder.mkdir()
+            with solver.solve(state.marshal(AMD64), Inputs(), events.append):
+                solver.export(llb.diff(llb.image(BASE), state).marshal(AMD64), Inputs(), events.append, folder=folder)
+            started.append([event.name for event in events if (event.kind, event.name) == (EventKind.STARTED, name)])
+
+    assert started == [[name], []]
