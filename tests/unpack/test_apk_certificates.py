@@ -175,4 +175,7 @@ def _executable(fs: ImageFilesystem, path: str, text: str) -> ImageFilesystem:
         info.size, info.mode = len(text), 0o755
         tar.addfile(info, io.BytesIO(text.encode()))
     layer = buffer.getvalue()
-    return fs.stacked_with(scan_tar(layer), lambda _n, _p, row: layer[row.offset : row.offset + row.size])
+    return fs.stacked_with(
+        scan_tar(layer),
+        lambda _, rows: ((path, [layer[row.offset : row.offset + row.size]]) for path, row in rows.items()),
+    )
