@@ -50,6 +50,7 @@ def write(path: str, text: str = "x\n") -> Callable[[Path], None]:
         if local.parent.is_symlink():  # which may lead out of the root
             local.parent.unlink()
         local.parent.mkdir(parents=True, exist_ok=True)
+        local.unlink(missing_ok=True)  # a link to an applet is absolute: writing through it would leave the root
         local.write_text(text)
 
     return act

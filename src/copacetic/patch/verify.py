@@ -155,7 +155,7 @@ def verify_checksums(
             expected = _Expected(
                 package=package.name,
                 path=path,
-                canonical=_regular_file(package.name, path, after),
+                canonical=_find(package.name, path, after),
                 algorithm=algorithm,
                 digest=digest,
             )
@@ -171,10 +171,10 @@ def verify_checksums(
             _compare(one, digests[one.canonical])
 
 
-def _regular_file(package: str, path: str, after: ImageFilesystem) -> str:
+def _find(package: str, path: str, after: ImageFilesystem) -> str:
     canonical = after.resolve(path, follow=False)
     entry = after.lookup(canonical, follow=False)
-    if entry is None or entry.type is not FileType.FILE:
+    if entry is None or entry.type not in (FileType.FILE, FileType.SYMLINK):
         found = f"is a {entry.type.value}" if entry is not None else "is missing"
         raise VerificationError(f"{package}: {path} {found} in the result")
     return canonical
@@ -183,15 +183,22 @@ def _regular_file(package: str, path: str, after: ImageFilesystem) -> str:
 def _digest(
     expected: _Expected, after: ImageFilesystem, read_back: ReadBack, unchanged: Mapping[str, bytes | Spooled]
 ) -> str | None:
+    entry = after.lookup(expected.canonical, follow=False)
+    assert entry is not None
+    if entry.type is FileType.SYMLINK:  # apk has checksums of links, too: those of what they say
+        return _hash(expected.algorithm, entry.target.encode("utf-8", "surrogateescape"))
     actual = read_back.checksums.get(expected.canonical, {}).get(expected.algorithm)
     if actual is not None or expected.canonical not in unchanged:
         return actual
     content = read_content(unchanged[expected.canonical])
-    entry = after.lookup(expected.canonical, follow=False)
-    if entry is None or hashlib.sha256(content).hexdigest() != entry.sha256:
+    if _hash("sha256", content) != entry.sha256:
         message = f"{expected.package}: {expected.path} in the result is not the one that the package ships"
         raise VerificationError(message)
-    return hashlib.new(expected.algorithm, content, usedforsecurity=False).hexdigest()
+    return _hash(expected.algorithm, content)
+
+
+def _hash(algorithm: str, data: bytes) -> str:
+    return hashlib.new(algorithm, data, usedforsecurity=False).hexdigest()
 
 
 def _compare(expected: _Expected, actual: str) -> None:
