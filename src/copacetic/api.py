@@ -42,7 +42,6 @@ if TYPE_CHECKING:
     from copacetic.oci.registryclient import RegistryClient
 
 PATCHED_SUFFIX = "-patched"
-TOOLING_IMAGE = "docker.io/library/debian:stable-slim"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,8 +61,8 @@ class Settings:
     """Where a builder is, or may be looked for; None looks for none."""
     worker: bool = True
     """Whether programs may run in a sandbox of this machine when there is no builder."""
-    tooling_image: str = TOOLING_IMAGE
-    """Whose dpkg acts on images without one, when something is to be run."""
+    tooling_image: str = ""
+    """Whose package manager acts on images without one, when something is to be run; empty: one that fits."""
     jobs: int = 4
     """How many platforms, layers or blobs are worked on at once."""
 
@@ -133,11 +132,11 @@ class _Means:
                 self._solver = open_solver(self._settings, self._cache, self._progress)
             return self._solver
 
-    def _open_tooling(self) -> ImageAccess:
+    def _open_tooling(self, default: str) -> ImageAccess:
         """Never with credentials that were given for the image's own registry."""
         from copacetic.oci.registry import RegistrySource
 
-        location = Location.parse(self._settings.tooling_image)
+        location = Location.parse(self._settings.tooling_image or default)
         if location.reference is None:
             return ImageAccess(source=self.source(location))
         source = RegistrySource(location.reference, self._client_with(self._keys_of_files()))

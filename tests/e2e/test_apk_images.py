@@ -21,7 +21,7 @@ from copacetic.unpack.handlers.libcache import LibraryCache
 from support import adbs
 from support.apkoracle import ROOTS, alpine_image, alpine_root, run_in, snapshot
 from support.apkrepo import ApkRepository, apk_image, public_pem
-from support.apkreversion import VERSION, reversion
+from support.apkreversion import VERSION, newer, reversion
 from support.apks import Apk, write_repository
 from support.composed import copy_root
 from support.debian import need
@@ -149,17 +149,6 @@ def test_a_stored_plan_gives_the_same_image(tmp_path: Path, copa: Any) -> None:
 
 
 # -- images without an apk -----------------------------------------------------------------------------------
-
-
-def newer(root: Path, name: str, marked: str) -> Apk:
-    """Return a newer build of a Wolfi package: one file has other bytes, and the SBOM has the new version's name."""
-    apk = reversion(root, name)
-    assert apk is not None
-    sbom = next(path for path in apk.files if "/sbom/" in path and path.endswith(".json"))
-    old = sbom.rpartition("/")[2].removeprefix(f"{name}-").removesuffix(".spdx.json")
-    files = {path.replace(old, VERSION): item for path, item in apk.files.items()}
-    files[marked] = replace(files[marked], content=b"\x7fELF but not quite")
-    return replace(apk, files=files)
 
 
 @pytest.mark.system

@@ -24,6 +24,7 @@ from support.distroless import KEYRING, distroless_layout
 from support.images import assert_valid_image
 from support.oracle import apt, differences, extract, install_debs, run_in
 from support.running import open_builder
+from support.trees import layer_paths
 
 pytestmark = [pytest.mark.system]
 
@@ -129,16 +130,6 @@ def test_nothing_that_only_the_run_needed_is_in_the_layer(case: Case, patched: t
 
     assert not [p for p in paths if re.match(r"(run|tmp|proc|sys|dev)/.|var/(log|cache/apt|lib/apt)/.", p)]
     assert "usr/sbin/policy-rc.d" not in paths
-
-
-def layer_paths(layout: Path, tag: str) -> set[str]:
-    from copacetic.compression import decompress
-    from support.images import read_blob
-    from support.trees import scan_tar
-
-    layer = assert_valid_image(layout, tag)["layers"][-1]
-    index = scan_tar(decompress(read_blob(layout, layer), limit=1 << 32))
-    return {row.path for row in index.rows if row.type != "5"} | set(index.whiteouts)
 
 
 def test_all_ways_give_the_same_layer(case: Case) -> None:

@@ -17,8 +17,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from copacetic.oci.manifest import OCI_LAYER
+from support.apkrepo import ApkRepository, installed_text, public_pem
+from support.apks import Apk
 from support.debian import need
-from support.images import Layer, describe, fixture, make_image, write_layout
+from support.images import Layer, describe, fixture, make_image, make_layer, write_layout
 from support.oracle import Node, extract, read_tree
 
 ROOTS = {
@@ -78,6 +80,33 @@ def alpine_image(release: str, layout: Path, *, architecture: str = "amd64", arc
         return f"docker-archive:{layout.with_suffix('.tar')}"
     layer = Layer(describe(source.read_bytes(), f"{OCI_LAYER}+gzip"), source.read_bytes(), plain)
     write_layout(layout, {"base": make_image([layer], platform=f"linux/{architecture}")})
+    return f"oci:{layout}:base"
+
+
+def alpine_image_on(
+    release: str,
+    layout: Path,
+    repository: ApkRepository,
+    apks: Sequence[Apk],
+    *,
+    more: Mapping[str, bytes] | None = None,
+) -> str:
+    """Write a real root with packages of a test in its database, and their repository as its only one."""
+    folder = layout.parent / f"{layout.name}.root"
+    extract(fixture(ROOTS[release]), folder)
+    database = (folder / "lib/apk/db/installed").read_text()
+    world = [*(folder / "etc/apk/world").read_text().split(), *(apk.name for apk in apks)]
+    files: dict[str, bytes | str] = {
+        "lib/apk/db/installed": database + "".join(f"{installed_text(apk)}\n" for apk in apks),
+        "etc/apk/world": "".join(f"{name}\n" for name in sorted(world)),
+    }
+    for apk in apks:
+        files |= {path: item.content for path, item in apk.files.items()}
+    files["etc/apk/repositories"] = f"{repository.url}\n"
+    files[f"etc/apk/keys/{repository.key_name}"] = public_pem(repository.key)
+    source = fixture(ROOTS[release]).read_bytes()
+    base = Layer(describe(source, f"{OCI_LAYER}+gzip"), source, gzip.decompress(source))
+    write_layout(layout, {"base": make_image([base, make_layer({**files, **(more or {})})])})
     return f"oci:{layout}:base"
 
 

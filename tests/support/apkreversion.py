@@ -56,6 +56,17 @@ def reversion_all(root: Path, *names: str) -> list[Apk]:
     return [apk for name in names if (apk := reversion(root, name)) is not None]
 
 
+def newer(root: Path, name: str, marked: str) -> Apk:
+    """Return a newer build of a Wolfi package: one file has other bytes, and the SBOM has the new version's name."""
+    apk = reversion(root, name)
+    assert apk is not None
+    sbom = next(path for path in apk.files if "/sbom/" in path and path.endswith(".json"))
+    old = sbom.rpartition("/")[2].removeprefix(f"{name}-").removesuffix(".spdx.json")
+    files = {path.replace(old, VERSION): item for path, item in apk.files.items()}
+    files[marked] = replace(files[marked], content=b"\x7fELF but not quite")
+    return replace(apk, files=files)
+
+
 def _renumber(text: str, version: str) -> str:
     return re.sub(rf"={re.escape(version)}(?=\s|$)", f"={VERSION}", text)
 

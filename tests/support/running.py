@@ -29,7 +29,11 @@ class Run:
     def ran(self) -> list[str]:
         """Return what was run in an image, without what a builder knew from before."""
         labels = [event["text"] for event in self.events if event["event"] == "start"]
-        return [label for label in labels if label.startswith(("apt-get", "dpkg")) and not label.endswith("(known)")]
+        return [
+            label
+            for label in labels
+            if label.startswith(("apt-get ", "dpkg ", "apk ")) and not label.endswith("(known)")
+        ]
 
     @property
     def error(self) -> str:

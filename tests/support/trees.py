@@ -6,12 +6,15 @@ from __future__ import annotations
 import io
 import tarfile
 from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
 
+from copacetic.compression import decompress
 from copacetic.oci import Descriptor, Digest
 from copacetic.oci.filesystem import Entry, FileType
 from copacetic.oci.layered import LayeredFilesystem
-from copacetic.oci.layerindex import LayerIndex, Row, scan_layer
+from copacetic.oci.layerindex import LayerIndex, Row, scan_layer, unpack_text
 from copacetic.oci.manifest import OCI_LAYER
+from support.images import assert_valid_image, read_blob
 
 Content = bytes | str | Entry
 """A file's content (bytes or text), or an entry: a directory, a link (`Entry(type=SYMLINK, target=…)`), a device."""
@@ -70,3 +73,10 @@ def stack(*tars: bytes) -> LayeredFilesystem:
             yield path, [tars[position][row.offset : row.offset + row.size]]
 
     return LayeredFilesystem([scan_tar(data) for data in tars], load)
+
+
+def layer_paths(layout: Path, tag: str) -> set[str]:
+    """Return what the top layer of a tag changes: every path but directories, and what is removed."""
+    layer = assert_valid_image(layout, tag)["layers"][-1]
+    index = scan_tar(decompress(read_blob(layout, layer), limit=1 << 32))
+    return {unpack_text(row.path) for row in index.rows if row.type != "5"} | set(index.whiteouts)

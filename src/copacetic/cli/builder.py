@@ -31,18 +31,22 @@ BUILDER = (
 
 EXECUTION = (
     *BUILDER,
-    option("--tooling-image", metavar="IMAGE", help="Whose dpkg acts on an image without one.  [debian:stable-slim]"),
+    option(
+        "--tooling-image",
+        metavar="IMAGE",
+        help="Whose package manager acts on an image without one.  [debian:stable-slim, alpine:latest for apk]",
+    ),
 )
 WORKER = "worker://"
 """Stands for this machine in place of a builder's address."""
 
 
 def select_tooling(values: Mapping[str, Any]) -> str:
-    """Return the tooling image's name. Raises `InvalidReferenceError`."""
-    from copacetic.api import TOOLING_IMAGE
+    """Return the tooling image's name, empty for one that fits the image. Raises `InvalidReferenceError`."""
     from copacetic.oci.location import Location
 
-    return str(Location.parse(values.get("tooling_image") or TOOLING_IMAGE))
+    name = values.get("tooling_image")
+    return str(Location.parse(name)) if name else ""
 
 
 def names_worker(values: Mapping[str, Any]) -> bool:

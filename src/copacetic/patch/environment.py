@@ -33,8 +33,8 @@ class Execution:
 
     open_solver: Callable[[], Solver]
     """Connects, or gets ready, when it is called first; later calls give the same object. Raises `SolverError`."""
-    open_tooling: Callable[[], ImageAccess]
-    """The image whose dpkg acts on images that have none."""
+    open_tooling: Callable[[str], ImageAccess]
+    """The image that brings a package manager where one has none: the user's, or else the one that is given."""
     credentials: Callable[[str], Credentials | None] = lambda _registry: None
     """By registry host, for what a builder fetches itself."""
     pull_name: str = ""

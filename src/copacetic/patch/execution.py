@@ -152,8 +152,9 @@ def _build(
     images: dict[str, Source] = {}
     base = image_state(access, opened.image.descriptor.digest, "image", images)
     tooling = None
-    if open_package_manager(opened.fs, opened.database).needs_tooling:
-        other = execution.open_tooling()
+    manager = open_package_manager(opened.fs, opened.database)
+    if manager.needs_tooling:
+        other = execution.open_tooling(manager.tooling_image)
         (platform,) = load_image(other.source, [opened.image.platform]).platforms
         tooling = image_state(other, platform.descriptor.digest, "tooling", images)
     return make(base, tooling), images

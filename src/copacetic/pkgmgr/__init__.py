@@ -90,6 +90,9 @@ class Upgrade:
 class PackageManager(Protocol):
     """Changes packages of one format by running programs."""
 
+    tooling_image: str
+    """The image that brings the programs where one has none, unless the user names another."""
+
     @classmethod
     def open(cls, fs: ImageFilesystem, database: PackageDatabase) -> PackageManager:
         """
@@ -117,7 +120,10 @@ class PackageManager(Protocol):
         ...
 
 
-PACKAGE_MANAGERS: Mapping[str, str] = {"deb": "copacetic.pkgmgr.apt:AptPackageManager"}
+PACKAGE_MANAGERS: Mapping[str, str] = {
+    "apk": "copacetic.pkgmgr.apk:ApkPackageManager",
+    "deb": "copacetic.pkgmgr.apt:AptPackageManager",
+}
 
 
 def open_package_manager(fs: ImageFilesystem, database: PackageDatabase) -> PackageManager:

@@ -13,7 +13,7 @@ from collections.abc import Iterable
 from copacetic.errors import UnsupportedImageError
 from copacetic.oci.filesystem import FileType, ImageFilesystem
 
-__all__ = ["has_program", "require_directory", "require_programs"]
+__all__ = ["has_program", "refuse_links_out", "require_directory", "require_programs"]
 
 HINT = "packages whose scripts need no execution can still be patched: --strategy unpack"
 
@@ -54,3 +54,34 @@ def require_directory(fs: ImageFilesystem, path: str) -> None:
         raise UnsupportedImageError(
             f"/{path} is a {entry.type.value} in the image, where a directory belongs", hint=HINT
         )
+
+
+def refuse_links_out(fs: ImageFilesystem, what: str, paths: Iterable[str]) -> None:
+    """
+    Raise `UnsupportedImageError` when a directory above one of the paths is a link that leaves the image's root: a
+    program that works on that root from the outside would follow it into its own. `what` needs the paths.
+    """
+    seen: set[str] = set()
+    for path in paths:
+        while path := path.rpartition("/")[0]:
+            if path in seen:
+                break
+            seen.add(path)
+            entry = fs.lookup(path, follow=False)
+            if entry is not None and entry.type is FileType.SYMLINK and _leaves(path, entry.target):
+                raise UnsupportedImageError(
+                    f"{what}: /{path} is a link to {entry.target}, which would lead the tooling image's package "
+                    "manager astray",
+                    hint="--strategy unpack resolves links inside the image",
+                )
+
+
+def _leaves(path: str, target: str) -> bool:
+    if target.startswith("/"):
+        return True
+    depth = path.count("/")
+    for part in target.split("/"):
+        depth += -1 if part == ".." else part not in {"", "."}
+        if depth < 0:
+            return True
+    return False

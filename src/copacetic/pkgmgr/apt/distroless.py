@@ -16,14 +16,14 @@ from collections.abc import Iterable, Sequence
 
 from copacetic import llb
 from copacetic.deb822 import format_stanza, parse_stanza
-from copacetic.errors import UnsupportedImageError
 from copacetic.inventory.dpkg import DpkgDatabase
 from copacetic.inventory.dpkg.archive import ControlPart, DebArchive
 from copacetic.inventory.dpkg.rewrite import DebRecord
 from copacetic.llb.graph import Copy, MakeDirectory, Network, State
 from copacetic.oci.change import Spooled
-from copacetic.oci.filesystem import FileType, ImageFilesystem
+from copacetic.oci.filesystem import ImageFilesystem
 from copacetic.pkgmgr import Content, Leftover, Recipe
+from copacetic.pkgmgr.probe import refuse_links_out
 from copacetic.updates import FetchedPackage, InstalledPackage
 
 __all__ = ["install_distroless"]
@@ -66,7 +66,7 @@ def install_distroless(
     archives = {p: DebArchive.open(p.path, p.update.candidate.name) for p in packages}
     controls = {p: archive.read_control() for p, archive in archives.items()}
     for package in packages:
-        _refuse_absolute_links(fs, controls[package], package)
+        refuse_links_out(fs, package.update.candidate.name, _payload_paths(controls[package]))
     debs = {
         f"{package.update.candidate.sha256}.deb": _without_scripts(archives[package], controls[package])
         for package in sorted(packages, key=lambda p: (p.update.candidate.name, p.update.candidate.architecture))
@@ -172,29 +172,6 @@ def _member(name: str, size: int) -> bytes:
     return f"{name:<16}{0:<12}{0:<6}{0:<6}{'100644':<8}{size:<10}`\n".encode()
 
 
-def _refuse_absolute_links(fs: ImageFilesystem, control: ControlPart, package: FetchedPackage) -> None:
-    seen: set[str] = set()
+def _payload_paths(control: ControlPart) -> Iterable[str]:
     for line in control.files.get("md5sums", b"").decode("utf-8", "surrogateescape").splitlines():
-        path = line.partition("  ")[2]
-        while path := path.rpartition("/")[0]:
-            if path in seen:
-                break
-            seen.add(path)
-            entry = fs.lookup(path, follow=False)
-            if entry is not None and entry.type is FileType.SYMLINK and _leaves(path, entry.target):
-                name = package.update.candidate.name
-                raise UnsupportedImageError(
-                    f"{name}: /{path} is a link to {entry.target}, which would lead the tooling image's dpkg astray",
-                    hint="--strategy unpack resolves links inside the image",
-                )
-
-
-def _leaves(path: str, target: str) -> bool:
-    if target.startswith("/"):
-        return True
-    depth = path.count("/")
-    for part in target.split("/"):
-        depth += -1 if part == ".." else part not in {"", "."}
-        if depth < 0:
-            return True
-    return False
+        yield line.partition("  ")[2]

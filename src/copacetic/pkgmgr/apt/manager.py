@@ -22,6 +22,8 @@ __all__ = ["AptPackageManager"]
 class AptPackageManager:
     """`PackageManager` of Debian and its derivatives."""
 
+    tooling_image = "debian:stable-slim"
+
     def __init__(self, fs: ImageFilesystem, database: DpkgDatabase) -> None:
         self._fs = fs
         self._database = database

@@ -1,0 +1,186 @@
+# SPDX-License-Identifier: Apache-2.0
+"""
+apk runs once: the image's own in its own root, or a tooling image's on the root of one that has none.
+
+It upgrades from a read-only mount that holds the planned packages and an index of them, without any network. Unlike
+`apk add` with files that leaves `world` as it is. Nothing is passed through a shell, but where the builder plans.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+
+from copacetic import llb
+from copacetic.errors import UnsupportedImageError
+from copacetic.inventory import PackageDatabase
+from copacetic.inventory.apk import ApkDatabase
+from copacetic.llb.graph import Execution, MakeFile, Mount, Network, State
+from copacetic.oci.filesystem import ImageFilesystem
+from copacetic.pkgmgr import Content, Leftover, PackageManager, Recipe, Upgrade
+from copacetic.pkgmgr.apk.offering import REPOSITORIES, offer_packages
+from copacetic.pkgmgr.probe import HINT, has_program, refuse_links_out, require_directory, require_programs
+from copacetic.repository.apk.package import open_package
+from copacetic.updates import FetchedPackage
+
+__all__ = ["ApkPackageManager"]
+
+PROGRAMS = ("sbin/apk", "usr/sbin/apk", "usr/bin/apk")
+"""Where distributions have it."""
+SHELL = "bin/sh"
+FIRST_WITH_NAMES = (2, 12, 0)
+"""The first apk-tools whose `upgrade` takes names."""
+WORK = "/run/copacetic"
+"""In memory."""
+PACKAGES = f"{WORK}/packages"
+CACHE = f"{WORK}/cache"
+SCRIPT = f"{WORK}/upgrade"
+ROOT = f"{WORK}/root"
+SOURCE = "packages"
+"""The name of the `local` source."""
+GENERATED = ("lib/apk/db/*", "usr/lib/apk/db/*", "etc/apk/world")
+LEFTOVERS = (
+    Leftover(pattern="lib/apk/db/lock", reason="a lock"),
+    Leftover(pattern="usr/lib/apk/db/lock", reason="a lock"),
+    Leftover(pattern="lib/apk/exec*", reason="where apk has scripts while they run"),
+    Leftover(pattern="usr/lib/apk/exec*", reason="likewise"),
+    Leftover(pattern="var/cache/apk/*", reason="apk's indexes and downloads"),
+    Leftover(pattern="var/log/apk.log", reason="a log of the run"),
+)
+
+_ENVIRONMENT = {
+    "PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+    "HOME": "/root",
+    "LC_ALL": "C.UTF-8",
+}
+_OFFLINE = (
+    "--no-network",
+    "--no-cache",
+    "--no-progress",
+    "--allow-untrusted",  # the mount's index, made here; see `offering`
+    "--repositories-file",
+    f"{PACKAGES}/{REPOSITORIES}",
+)
+_UPGRADE_SCRIPT = (
+    "set -eu\n"
+    "apk=$1\n"
+    "shift\n"
+    # An old apk only warns of a repository that it can't reach when it upgrades, but counts it when it updates.
+    f'"$apk" --cache-dir {CACHE} --no-progress update\n'
+    f'exec "$apk" --cache-dir {CACHE} --no-progress upgrade "$@"\n'
+).encode()
+
+
+class ApkPackageManager:
+    """`PackageManager` of Alpine, Wolfi and Chainguard."""
+
+    tooling_image = "alpine:latest"
+
+    def __init__(self, fs: ImageFilesystem, database: ApkDatabase) -> None:
+        self._fs = fs
+        self._database = database
+        self._apk = next((path for path in PROGRAMS if has_program(fs, path)), "")
+
+    @classmethod
+    def open(cls, fs: ImageFilesystem, database: PackageDatabase) -> ApkPackageManager:
+        """See `PackageManager.open`."""
+        if not isinstance(database, ApkDatabase):
+            raise UnsupportedImageError(f"apk can't install into a {database.format} database")
+        if fs.resolve("lib/apk/db/installed") != database.path:
+            raise UnsupportedImageError(
+                f"apk looks for its database in /lib/apk/db, not at /{database.path}", hint=HINT
+            )
+        hidden = database.assumed()
+        if hidden:
+            raise UnsupportedImageError(
+                f"apk doesn't know {hidden[0].name}, which only a hidden database lists, and would upgrade nothing",
+                hint=HINT,
+            )
+        manager = cls(fs, database)
+        if not manager.needs_tooling:
+            require_programs(fs, (SHELL,))
+            require_directory(fs, "run")
+        return manager
+
+    @property
+    def needs_tooling(self) -> bool:
+        """Images made by apko, and distroless ones, have a database and no apk."""
+        return not self._apk
+
+    def install(self, base: State, packages: Sequence[FetchedPackage], *, tooling: State | None) -> Recipe:
+        """See `PackageManager.install`."""
+        files = offer_packages(packages, self._database, mounted_at=PACKAGES)
+        count = f"{len(packages)} package{'s' * (len(packages) != 1)}"
+        # The hint is what a builder keeps the directory under between runs: another set is another directory.
+        key = hashlib.sha256("\n".join([*files, *(p.update.candidate.sha256 for p in packages)]).encode()).hexdigest()
+        mount = llb.Bind(dest=PACKAGES, source=llb.local(SOURCE, shared_key=f"copacetic:{key}"))
+        if not self.needs_tooling:
+            run = self._run(base, (f"/{self._apk}", *_OFFLINE, "upgrade"), (mount,), f"apk upgrade of {count}")
+            return self._recipe(base, run.root, {SOURCE: files})
+        if tooling is None:
+            raise UnsupportedImageError("the image has no package manager", hint="name one with --tooling-image")
+        self._refuse_links_out(packages)
+        arguments = ["/sbin/apk", "--root", ROOT, *_OFFLINE, *self._without_shell(), "upgrade"]
+        root = llb.Bind(dest=ROOT, source=base, readonly=False)
+        run = self._run(tooling, arguments, (root, mount), f"apk --root upgrade of {count}")
+        return self._recipe(base, run.output(ROOT), {SOURCE: files})
+
+    def upgrade(self, base: State, upgrade: Upgrade) -> Recipe:
+        """See `PackageManager.upgrade`; another `repository_state` is another environment, and so another run."""
+        if self.needs_tooling:
+            raise UnsupportedImageError("the image has no apk, so no builder can plan its upgrade", hint=HINT)
+        names: list[str] = []
+        if upgrade.names is not None:
+            release = self._database.tools.release
+            if release is None or release < FIRST_WITH_NAMES:
+                raise UnsupportedImageError("the image's apk can't upgrade single packages, only all", hint=HINT)
+            names = sorted({name.partition(":")[0] for name in upgrade.names})
+        script = llb.scratch().file(MakeFile(path="/upgrade", data=_UPGRADE_SCRIPT, mode=0o755))
+        mounts = (llb.Tmpfs(dest=CACHE), llb.Bind(dest=SCRIPT, source=script, selector="/upgrade"))
+        run = self._run(
+            base,
+            (f"/{SHELL}", SCRIPT, f"/{self._apk}", *names),
+            mounts,
+            "apk update and upgrade",
+            upgrade=upgrade,
+        )
+        return self._recipe(base, run.root, {})
+
+    def _run(
+        self,
+        system: State,
+        arguments: Sequence[str],
+        mounts: Sequence[Mount],
+        name: str,
+        upgrade: Upgrade | None = None,
+    ) -> Execution:
+        """With `upgrade` there is a network."""
+        state = {"COPACETIC_REPOSITORY_STATE": upgrade.repository_state} if upgrade is not None else {}
+        return system.run(
+            arguments,
+            env={**_ENVIRONMENT, **state},
+            mounts=(llb.Tmpfs(dest=WORK), *mounts),
+            network=Network.SANDBOX if upgrade is not None else Network.NONE,
+            proxy=upgrade.proxy if upgrade is not None else None,
+            name=name,
+        )
+
+    def _recipe(self, base: State, result: State, directories: Mapping[str, Mapping[str, Content]]) -> Recipe:
+        return Recipe(base=base, result=result, directories=directories, leftovers=LEFTOVERS, generated=GENERATED)
+
+    def _without_shell(self) -> tuple[str, ...]:
+        """Where there is no shell, no script ever ran: apko runs none either."""
+        return () if has_program(self._fs, SHELL) else ("--no-scripts",)
+
+    def _refuse_links_out(self, packages: Sequence[FetchedPackage]) -> None:
+        """Below a root, apk follows a link that leaves it into the tooling image."""
+        refuse_links_out(self._fs, "the database", (self._database.path, "lib/apk/db/installed", "etc/apk/world"))
+        for package in packages:
+            update = package.update
+            file = open_package(package.path, update.candidate.name)
+            paths = [entry.path for entry, _ in file.entries(checked=False)]
+            paths += self._database.files(update.installed) if update.installed is not None else ()
+            refuse_links_out(self._fs, update.candidate.name, paths)
+
+
+_: type[PackageManager] = ApkPackageManager

@@ -1,0 +1,64 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Alpine's own apk, run by every solver: what comes of it is the very layer that the embedded engine composes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import copacetic
+from copacetic import api
+from copacetic.llb.solver import Solver
+from copacetic.patch.request import Strategy
+from copacetic.repository import RepositorySettings
+from support.apkoracle import alpine_image
+from support.images import assert_valid_image, fixture
+from support.served import Served, serve
+
+
+class _Lent:
+    """A solver that somebody else closes."""
+
+    def __init__(self, solver: Solver) -> None:
+        self._solver = solver
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._solver, name)
+
+    def close(self) -> None: ...
+
+
+@pytest.mark.parametrize(
+    ("release", "repository", "updates"), [("3.18.2", "repo-3.18.9", 9), ("3.22.0", "repo-3.22.1", 4)]
+)
+def test_an_upgrade_by_apk_gives_the_layer_that_is_composed_without_it(
+    solver: Solver, release: str, repository: str, updates: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    image = alpine_image(release, tmp_path / "image")
+    folder = fixture(f"alpine/{repository}")
+    served = Served()
+    served.add_folder(folder)
+    monkeypatch.setattr(api, "open_solver", lambda *_means: _Lent(solver))
+
+    outcomes = {}
+    with serve(served):
+        settings = api.Settings(
+            cache_dir=tmp_path / "cache",
+            repository=RepositorySettings(
+                definitions=(served.address,), keyrings=tuple(folder.glob("*.rsa.pub")), host_root=None
+            ),
+        )
+        for strategy in (Strategy.EXEC, Strategy.UNPACK):
+            request = copacetic.PatchRequest(
+                image=image, destination=f"oci:{tmp_path / 'out'}:{strategy}", strategy=strategy
+            )
+            (outcomes[strategy],) = copacetic.patch(request, settings=settings).platforms
+
+    run, composed = outcomes[Strategy.EXEC], outcomes[Strategy.UNPACK]
+    assert run.plan is not None
+    assert run.plan.strategy == "exec"
+    assert len(run.plan.updates) == updates
+    assert run.layer == composed.layer
+    assert len(assert_valid_image(tmp_path / "out", "exec")["layers"]) == 2

@@ -1,0 +1,232 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Real Alpine and Wolfi images, upgraded by a real apk in the worker and in BuildKit."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from copacetic.oci.layout import LayoutSource
+from support.apkoracle import alpine_image, alpine_image_on, alpine_root, differences, upgrade
+from support.apkrepo import ApkRepository, public_pem
+from support.apkreversion import newer
+from support.apks import Apk
+from support.debian import need
+from support.debs import file
+from support.images import fixture, skopeo, umoci
+from support.running import Run, copa, open_builder
+from support.served import Served, serve
+from support.trees import layer_paths
+
+pytestmark = [pytest.mark.system, pytest.mark.xdist_group("exec-apk")]
+
+KINDS = ("worker", "buildkit")
+FOO = Apk(name="foo", version="1-r0", files={"usr/bin/foo": file("old", 0o755)})
+RUNS = {"post-upgrade": "#!/bin/sh\nset -e\nwc -c /usr/bin/foo >/usr/share/foo.size\n"}
+NEW = replace(FOO, version="2-r0", files={"usr/bin/foo": file("new", 0o755)}, scripts=RUNS)
+
+
+@pytest.fixture(scope="module", params=KINDS)
+def address(request: pytest.FixtureRequest) -> Iterator[str]:
+    need("umoci", root=True)
+    with open_builder(request.param) as found:
+        yield found
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """An image, and where its result goes."""
+
+    folder: Path
+    address: str
+    call: Callable[..., Run]
+
+    def patch(self, image: str, *flags: str | Path, cache: str = "cache", tag: str = "patched") -> Run:
+        target = f"oci:{self.folder / 'out'}:{tag}"
+        arguments = ["patch", "-i", image, "--to", target, "--addr", self.address, *flags]
+        return self.call(*arguments, "--cache-dir", self.folder / cache, "-o", self.folder / "outcome.json")
+
+    @property
+    def plan(self) -> dict[str, Any]:
+        plan: dict[str, Any] = json.loads((self.folder / "outcome.json").read_text())["platforms"][0]["plan"]
+        return plan
+
+    def unpacked(self, tag: str = "patched") -> Path:
+        umoci("unpack", "--image", f"{self.folder / 'out'}:{tag}", self.folder / f"root-{tag}")
+        return self.folder / f"root-{tag}" / "rootfs"
+
+
+@pytest.fixture
+def case(tmp_path: Path, address: str, capsys: pytest.CaptureFixture[str]) -> Case:
+    return Case(tmp_path, address, lambda *arguments: copa(capsys, *arguments))
+
+
+@pytest.fixture
+def repository() -> Iterator[ApkRepository]:
+    served = ApkRepository()
+    with serve(served):
+        yield served
+
+
+# -- the image's own apk -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("release", "folder", "updates", "different"),
+    [
+        ("3.10.2", "repo-3.10.9", 8, ["lib/apk/db/scripts.tar"]),  # where this apk writes the time of its run
+        ("3.20.3", "repo-3.20.6", 6, []),
+    ],
+)
+def test_the_tree_is_the_one_that_apk_leaves_after_one_run(
+    case: Case, release: str, folder: str, updates: int, different: Sequence[str]
+) -> None:
+    path = fixture(f"alpine/{folder}")
+    real = alpine_root(release, case.folder / "real")
+    assert upgrade(real, path).code == 0
+    served = Served()
+    served.add_folder(path)
+    with serve(served):
+        keys = [f"--key={key}" for key in path.glob("*.rsa.pub")]
+        image = alpine_image(release, case.folder / "image")
+        if image.startswith("docker"):
+            skopeo("copy", "--quiet", image, f"oci:{case.folder / 'image'}:base")
+            image = f"oci:{case.folder / 'image'}:base"
+        run = case.patch(image, "--strategy", "exec", "--repository", served.address, *keys)
+
+    assert run.code == 0, run.err
+    assert run.ran() == [f"apk upgrade of {updates} packages"]
+    assert len(case.plan["updates"]) == updates
+    assert [line.partition(":")[0] for line in differences(real, case.unpacked())] == list(different)
+
+
+def test_a_script_that_only_running_can_do_is_run_without_a_network(case: Case, repository: ApkRepository) -> None:
+    port = repository.address.rpartition(":")[2]
+    asks = f"if nc -w 2 127.0.0.1 {port} </dev/null; then echo yes; else echo no; fi >/usr/share/network"
+    repository.publish([replace(NEW, scripts={"post-upgrade": f"{RUNS['post-upgrade']}{asks}\n"})])
+    image = alpine_image_on("3.20.3", case.folder / "image", repository, [FOO])
+
+    run = case.patch(image)
+
+    assert run.code == 0, run.err
+    assert run.ran() == ["apk upgrade of 1 package"]
+    assert case.plan["strategy"] == "exec"
+    assert str(case.plan["strategyReason"]).startswith("foo: post-upgrade: line 3")
+    root = case.unpacked()
+    assert (root / "usr/share/foo.size").read_text() == "3 /usr/bin/foo\n"
+    assert (root / "usr/share/network").read_text() == "no\n"
+    assert layer_paths(case.folder / "out", "patched") == {
+        "lib/apk/db/installed",
+        "lib/apk/db/scripts.tar",
+        "usr/bin/foo",
+        "usr/share/foo.size",
+        "usr/share/network",
+    }
+
+
+def test_a_script_that_fails_is_named_and_nothing_is_published(case: Case, repository: ApkRepository) -> None:
+    """Where apk has upgraded the package all the same."""
+    repository.publish([replace(NEW, scripts={"post-upgrade": f"{RUNS['post-upgrade']}echo odd >&2; exit 7\n"})])
+    image = alpine_image_on("3.20.3", case.folder / "image", repository, [FOO])
+
+    run = case.patch(image)
+
+    assert run.code == 1
+    assert "apk upgrade of 1 package" in run.error
+    assert "foo-2-r0.post-upgrade: script exited with error 7" in run.error
+    assert not (case.folder / "out").exists()
+
+
+def test_a_repository_that_moved_on_is_seen_and_one_that_didnt_runs_nothing(
+    case: Case, repository: ApkRepository
+) -> None:
+    image = alpine_image_on("3.20.3", case.folder / "image", repository, [FOO], more={"srv/for": case.address.encode()})
+    found, ran = [], []
+    for number, version in enumerate(("2-r0", "3-r0", "3-r0")):
+        repository.publish([replace(NEW, version=version, files={"usr/bin/foo": file(version, 0o755)})])
+        run = case.patch(image, cache=f"cache-{number}", tag=str(number))
+        assert run.code == 0, run.err
+        found.append((case.unpacked(str(number)) / "usr/bin/foo").read_text())
+        ran.append(len(run.ran()))
+
+    assert found == ["2-r0", "3-r0", "3-r0"]
+    assert ran == ([1, 1, 0] if case.address.startswith("unix") else [1, 1, 1])  # the worker keeps no results
+    digests = [LayoutSource(case.folder / "out", tag).root()[0].digest for tag in "012"]
+    assert digests[1] == digests[2]
+
+
+# -- a tooling image's apk -----------------------------------------------------------------------------------
+
+
+def test_a_wolfi_image_without_apk_and_shell_is_upgraded_by_a_tooling_images_apk(
+    case: Case, repository: ApkRepository
+) -> None:
+    skopeo("copy", "--quiet", f"oci:{fixture('images/apko/out')}", f"oci:{case.folder / 'image'}:base")
+    umoci("unpack", "--image", f"{case.folder / 'image'}:base", case.folder / "base")
+    apk = newer(case.folder / "base/rootfs", "glibc", "lib/libBrokenLocale.so.1")
+    repository.publish([apk])
+    (case.folder / repository.key_name).write_bytes(public_pem(repository.key))
+    flags = ["--repository", repository.url, f"--key={case.folder / repository.key_name}"]
+    image, tooling = f"oci:{case.folder / 'image'}:base", alpine_image("3.20.3", case.folder / "tooling")
+
+    run = case.patch(image, "--strategy", "exec", "--tooling-image", tooling, *flags)
+    assert run.code == 0, run.err
+    assert case.patch(image, "--strategy", "unpack", *flags, tag="composed").code == 0
+
+    assert run.ran() == ["apk --root upgrade of 1 package"]
+    ours, composed = case.unpacked(), case.unpacked("composed")
+    assert (ours / "lib/libBrokenLocale.so.1").read_bytes() == b"\x7fELF but not quite"
+    # apk writes every record anew, and no script can run, so the linker's cache stays as it is.
+    different = [line.partition(":")[0] for line in differences(composed, ours)]
+    assert different == ["etc/ld.so.cache", "lib/apk/db/installed"]
+    assert {path for path in layer_paths(case.folder / "out", "patched") if "/apk/" in path} == {
+        "lib/apk/db/installed",
+        "lib/apk/db/scripts.tar",
+        "lib/apk/db/triggers",
+    }
+
+
+# -- upgrades that only the builder can plan -----------------------------------------------------------------
+
+
+def only_inside(case: Case, folder: str) -> str:
+    """An image whose repository is a folder of its own, which nobody reads from the outside."""
+    path = fixture(f"alpine/{folder}")
+    files = {f"srv/{file.relative_to(path)}": file.read_bytes() for file in path.rglob("*") if file.is_file()}
+    keys = {f"etc/apk/keys/{key.name}": key.read_bytes() for key in path.glob("*.rsa.pub")}
+    more = {**files, **keys, "etc/apk/repositories": b"/srv\n"}
+    return alpine_image_on("3.19.1", case.folder / "image", ApkRepository(), [], more=more)
+
+
+def test_a_builder_that_was_named_upgrades_from_a_repository_that_it_alone_reaches(case: Case) -> None:
+    if case.address.startswith("worker"):
+        pytest.skip("only a builder that was named plans for itself")
+    run = case.patch(only_inside(case, "repo-3.19.4"), "--no-host-repositories")
+
+    assert run.code == 0, run.err
+    assert run.ran() == ["apk update and upgrade"]
+    assert "the builder upgrades by itself" in str(case.plan["strategyReason"])
+    assert len(case.plan["updates"]) == 5
+    assert not [path for path in layer_paths(case.folder / "out", "patched") if path.startswith("var/cache")]
+
+
+def test_a_fix_that_apk_leaves_out_is_missed_though_apk_is_content(case: Case) -> None:
+    if case.address.startswith("worker"):
+        pytest.skip("only a builder that was named plans for itself")
+    row = {"VulnerabilityID": "CVE-1", "PkgName": "libcrypto3", "InstalledVersion": "3.1.4-r5",
+           "FixedVersion": "3.1.7-r0", "Severity": "HIGH"}  # fmt: skip
+    results = [{"Class": "os-pkgs", "Type": "alpine", "Vulnerabilities": [row]}]
+    report = case.folder / "report.json"
+    report.write_text(json.dumps({"SchemaVersion": 2, "Results": results}))
+
+    run = case.patch(only_inside(case, "repo-3.19.4"), "--no-host-repositories", "-r", report)
+
+    assert run.ran() == ["apk update and upgrade"]
+    assert run.code == 4
+    assert "libcrypto3 3.1.4-r5 can't be updated" in run.error
+    assert not (case.folder / "out").exists()
