@@ -174,7 +174,7 @@ def _on_top(bench: Bench, _base: Path, tar: Path, number: int) -> str:
     return f"oci:{layout}:1"
 
 
-PEERS = ("buildah", "the Go tool")
+PEERS = ("buildah", "the Go tool", "in the worker, empty cache", "in the worker, layers indexed")
 
 
 def show(results: list[Result]) -> None:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Layout to layout: nine packages of Alpine 3.18, against the image's own apk in buildah."""
+"""Layout to layout: nine packages of Alpine 3.18, against the image's own apk, in our worker and in buildah."""
 
 from __future__ import annotations
 
@@ -26,26 +26,29 @@ def measure_alpine(copa: str, work: Path, runs: int) -> list[Result]:
     served.add_folder(folder)
     caches: list[Path] = []
 
-    def patch() -> Sample:
+    def patch(*flags: str) -> Sample:
         target = f"oci:{tempfile.mkdtemp(dir=work)}/out:patched"
         command = [copa, "patch", "-i", image, "--to", target, "--cache-dir", str(caches[-1]), "-q"]
-        return run([*command, "--repository", served.address, f"--key={key}"])
+        return run([*command, "--repository", served.address, f"--key={key}", *flags])
 
-    def cold() -> Sample:
+    def cold(*flags: str) -> Sample:
         caches.append(Path(tempfile.mkdtemp(dir=work)))
-        return patch()
+        return patch(*flags)
 
-    def indexed() -> Sample:
+    def indexed(*flags: str) -> Sample:
         for bucket in ("patches", "patch-layers"):
             for path in caches[-1].glob(f"{bucket}.v*"):
                 shutil.rmtree(path)
-        return patch()
+        return patch(*flags)
 
+    worker = ("--strategy", "exec", "--addr", "worker://")
     with serve(served):
         return [
             repeat("alpine: copa, empty cache", runs * 3, cold),
             repeat("alpine: copa, layers indexed", runs * 3, indexed),
             repeat("alpine: copa, layer known", runs * 3, patch),
+            repeat("alpine: copa in the worker, empty cache", runs * 3, lambda: cold(*worker)),
+            repeat("alpine: copa in the worker, layers indexed", runs * 3, lambda: indexed(*worker)),
             repeat("alpine: buildah, apk upgrade", runs, lambda: _apk_upgrade(work, served.address, key)),
         ]
 

@@ -274,6 +274,31 @@ def test_a_held_package_stays_and_is_named(tmp_path: Path, repository: Repositor
     assert read(layout, "patched", "usr/bin/foo") == b"old"
 
 
+@pytest.mark.parametrize(("flags", "code"), [((), 4), (("--ignore-errors",), 0)])
+def test_a_report_that_asks_for_a_held_package_ends_in_a_missing_fix(
+    flags: tuple[str, ...], code: int, tmp_path: Path, repository: Repository, copa: Any
+) -> None:
+    layout, report = tmp_path / "layout", tmp_path / "report.json"
+    image = write_image(layout, debian_image(repository, [FOO, BAR], held=["foo"]))
+    rows = [
+        {
+            "VulnerabilityID": f"CVE-{name}",
+            "PkgName": name,
+            "InstalledVersion": "1.0-1",
+            "FixedVersion": "1.0-1+deb12u1",
+        }
+        for name in ("foo", "bar")
+    ]
+    results = [{"Class": "os-pkgs", "Type": "debian", "Vulnerabilities": rows}]
+    report.write_text(json.dumps({"SchemaVersion": 2, "Results": results}))
+
+    run = copa("patch", "-i", image, "-r", report, "--to", f"oci:{tmp_path / 'out'}:1", *flags)
+
+    assert run.code == code
+    assert ("foo 1.0-1 can't be updated" if code else "left: foo 1.0-1 (held") in run.err
+    assert (tmp_path / "out").exists() is not bool(code)
+
+
 def test_a_new_dependency_comes_in(tmp_path: Path, copa: Any) -> None:
     library = Deb(name="libfoo", version="1", architecture="amd64", files={"usr/lib/libfoo": file("lib")})
     needs = Deb(name="foo", version="2", architecture="amd64", fields={"Depends": "libfoo (>= 1)"})

@@ -169,7 +169,9 @@ def test_a_source_that_lies_about_a_size_is_refused(client: RegistryClient, serv
     ):
         destination.copy_blob(LARGE_LAYER, Short(IMAGE))
     assert store.blobs == {}
-    assert sent_methods(server)[-1] == "DELETE"
+    assert "DELETE" in sent_methods(
+        server
+    )  # the server notes a request when its body has ended, so the order says nothing
 
 
 def test_a_blob_wanted_by_several_threads_is_sent_once(

@@ -70,9 +70,14 @@ class Buildkitd:
         return (self.folder / "log").read_text(errors="replace")
 
     def kill(self) -> None:
-        """Kill it as a machine that loses power would, with all that it runs."""
+        """Kill it as a machine that loses power would, with all that it runs, and wait until its socket is nobody's."""
+        inside = _child_of(self.process.pid)
         self.process.kill()
         self.process.wait()
+        deadline = time.monotonic() + _STOP_LIMIT
+        while inside is not None and _is_running(inside):
+            assert time.monotonic() < deadline, f"process {inside} outlives a kill"
+            time.sleep(0.01)
 
     def children(self) -> list[list[str]]:
         """Return the command lines of the processes that run inside, the daemon's own left out."""
@@ -185,6 +190,13 @@ def _children(pid: int) -> list[int]:
 def _descendants(pid: int) -> list[int]:
     direct = _children(pid)
     return direct + [further for one in direct for further in _descendants(one)]
+
+
+def _is_running(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in {"Z", "X"}
+    except OSError:
+        return False
 
 
 def _command(pid: int) -> list[str]:

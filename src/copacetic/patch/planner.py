@@ -249,13 +249,11 @@ def refuse_incomplete(plan: Plan) -> None:
     """
     Raise when the plan leaves out something that was asked for.
 
-    With a report that is every fix that can't be delivered; without one, packages that the distribution's own
-    `upgrade` would keep back too are no failure. A package on hold is its administrator's decision.
+    With a report that is every fix that can't be delivered, also one for a package on hold: whoever asked for it has
+    to know. Without one, packages that the distribution's own `upgrade` would keep back too are no failure.
     """
-    tolerated = {SkipReason.HELD}
-    if plan.matched is None:
-        tolerated |= {SkipReason.DEPENDENCY, SkipReason.NO_CANDIDATE}
-    missing = [skipped for skipped in plan.skipped if skipped.reason not in tolerated]
+    kept_back = {SkipReason.HELD, SkipReason.DEPENDENCY, SkipReason.NO_CANDIDATE} if plan.matched is None else set()
+    missing = [skipped for skipped in plan.skipped if skipped.reason not in kept_back]
     if not missing:
         return
     first = missing[0]
