@@ -239,6 +239,21 @@ def test_the_build_description_of_apko_is_named_as_stale(tmp_path: Path, copa: A
     assert any("etc/apko.json" in note for note in platform["plan"]["notes"])
 
 
+@pytest.mark.system
+def test_a_script_that_has_to_be_run_is_refused_where_no_script_ever_is(tmp_path: Path, copa: Any) -> None:
+    """A tooling image's apk would leave it out, and be content."""
+    old = Apk(name="foo", version="1-r0", files={"usr/bin/foo": file("old", 0o755)})
+    new = replace(old, version="2-r0", scripts={"post-upgrade": "#!/usr/bin/perl\nunlink '/etc/foo';\n"})
+    layout = write_layout(tmp_path / "l", {"1": make_image([make_layer(apk_image(None, [old]))])})
+    with published(tmp_path, [new]) as flags:
+        code, out, err = copa("patch", "-i", f"oci:{layout}:1", *flags, "--to", f"oci:{tmp_path / 'out'}:2")
+
+    assert (code, out) == (4, "")
+    assert "foo 1-r0 can't be updated: post-upgrade: it is not a shell script" in err
+    assert "scripts can't be run: the image has no shell" in err
+    assert not (tmp_path / "out").exists()
+
+
 # -- apk-tools 3 ---------------------------------------------------------------------------------------------
 
 

@@ -14,12 +14,12 @@ from typing import Any
 import pytest
 
 from copacetic import llb
-from copacetic.errors import UnsupportedImageError
+from copacetic.errors import NeedsExecutionError, UnsupportedImageError
 from copacetic.inventory import detect_database
 from copacetic.llb.graph import Bind, ExecOp, Network, ProxyEnv, Tmpfs
 from copacetic.oci import Digest, Platform
 from copacetic.pkgmgr import Content, PackageManager, Recipe, Upgrade, open_package_manager
-from copacetic.updates import FetchedPackage, PlannedUpdate
+from copacetic.updates import FetchedPackage, PlannedUpdate, ScriptClass, ScriptVerdict
 from support import adbs
 from support.apkrepo import apk_image
 from support.apks import Apk
@@ -189,6 +189,27 @@ def test_a_tooling_images_apk_acts_on_the_root_and_runs_scripts_where_there_is_a
 def test_an_image_without_apk_and_without_a_tooling_image_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UnsupportedImageError, match="no package manager"):
         opened(programs=[]).install(BASE, [fetched(tmp_path)], tooling=None)
+
+
+@pytest.mark.parametrize("verdict", ScriptClass)
+def test_a_script_that_an_image_without_a_shell_goes_without_is_named_or_refused(
+    verdict: ScriptClass, tmp_path: Path
+) -> None:
+    package = fetched(tmp_path)
+    script = ScriptVerdict(package="foo:x86_64", script="trigger", verdict=verdict, reason="ldconfig")
+    package = replace(package, update=replace(package.update, scripts=(script,)))
+    bare, with_shell = opened(programs=[]), opened(programs=["bin/sh"])
+
+    assert not bare.runs_scripts
+    assert with_shell.runs_scripts
+    assert with_shell.install(BASE, [package], tooling=TOOLING).notes == ()
+    if verdict is ScriptClass.NEEDS_EXECUTION:
+        with pytest.raises(NeedsExecutionError, match="trigger would have to be run, and the image has no shell"):
+            bare.install(BASE, [package], tooling=TOOLING)
+    else:
+        named = ("foo:x86_64: trigger was not run, for the image has no shell",)
+        notes = bare.install(BASE, [package], tooling=TOOLING).notes
+        assert notes == (named if verdict is ScriptClass.REPRODUCED else ())
 
 
 @pytest.mark.parametrize("target", ["/opt/bin", "../../bin"])

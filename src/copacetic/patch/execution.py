@@ -61,7 +61,7 @@ class ExecApplier:
         recipe, layers = run_recipe(make, self._image, opened, self._environment, self._execution, scratch)
         changes = capture_changes(layers, opened.fs, recipe, epoch=request.epoch)
         layer = finish_layer(changes, request, scratch)
-        return ComposedLayer(layer=layer, notes=(), unchanged=changes.unchanged)
+        return ComposedLayer(layer=layer, notes=recipe.notes, unchanged=changes.unchanged)
 
 
 def why_not(opened: OpenedImage, execution: Execution | None) -> str:
@@ -69,7 +69,8 @@ def why_not(opened: OpenedImage, execution: Execution | None) -> str:
     if execution is None:
         return "nothing may be run"
     try:
-        open_package_manager(opened.fs, opened.database)
+        if not open_package_manager(opened.fs, opened.database).runs_scripts:
+            return "the image has no shell"
         _check_capabilities(execution.open_solver().capabilities(), opened.image.platform)
     except (SolverError, UnsupportedImageError) as error:
         return str(error)

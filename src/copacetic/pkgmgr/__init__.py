@@ -74,6 +74,8 @@ class Recipe:
     """Patterns of what is written by the run, whatever time it puts on it: such files get the epoch."""
     records: Mapping[str, bytes | None] = field(default_factory=dict)
     """Files of the package database that the run doesn't write itself; None removes one."""
+    notes: tuple[str, ...] = ()
+    """What a user should know about the run, as sentences."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -107,8 +109,17 @@ class PackageManager(Protocol):
         """Whether another image has to bring the programs, because this one has none."""
         ...
 
+    @property
+    def runs_scripts(self) -> bool:
+        """Whether packages' scripts are run: an image without a shell never ran any, and a run doesn't change that."""
+        ...
+
     def install(self, base: State, packages: Sequence[FetchedPackage], *, tooling: State | None) -> Recipe:
-        """Install exactly these packages, without any network."""
+        """
+        Install exactly these packages, without any network.
+
+        Raises `UnsupportedImageError`, and `NeedsExecutionError` for a script that has to be run and can't be.
+        """
         ...
 
     def upgrade(self, base: State, upgrade: Upgrade) -> Recipe:

@@ -10,9 +10,10 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 from copacetic import llb
-from copacetic.errors import UnsupportedImageError
+from copacetic.errors import NeedsExecutionError, UnsupportedImageError
 from copacetic.inventory import PackageDatabase
 from copacetic.inventory.apk import ApkDatabase
 from copacetic.llb.graph import Execution, MakeFile, Mount, Network, State
@@ -21,7 +22,7 @@ from copacetic.pkgmgr import Content, Leftover, PackageManager, Recipe, Upgrade
 from copacetic.pkgmgr.apk.offering import REPOSITORIES, offer_packages
 from copacetic.pkgmgr.probe import HINT, has_program, refuse_links_out, require_directory, require_programs
 from copacetic.repository.apk.package import open_package
-from copacetic.updates import FetchedPackage
+from copacetic.updates import FetchedPackage, ScriptClass
 
 __all__ = ["ApkPackageManager"]
 
@@ -107,6 +108,11 @@ class ApkPackageManager:
         """Images made by apko, and distroless ones, have a database and no apk."""
         return not self._apk
 
+    @property
+    def runs_scripts(self) -> bool:
+        """In the image, below its root: a tooling image has no part in it."""
+        return has_program(self._fs, SHELL)
+
     def install(self, base: State, packages: Sequence[FetchedPackage], *, tooling: State | None) -> Recipe:
         """See `PackageManager.install`."""
         files = offer_packages(packages, self._database, mounted_at=PACKAGES)
@@ -120,10 +126,14 @@ class ApkPackageManager:
         if tooling is None:
             raise UnsupportedImageError("the image has no package manager", hint="name one with --tooling-image")
         self._refuse_links_out(packages)
-        arguments = ["/sbin/apk", "--root", ROOT, *_OFFLINE, *self._without_shell(), "upgrade"]
+        notes: tuple[str, ...] = ()
+        arguments = ["/sbin/apk", "--root", ROOT, *_OFFLINE, "upgrade"]
+        if not self.runs_scripts:
+            notes = _scripts_left_out(packages)
+            arguments.insert(-1, "--no-scripts")
         root = llb.Bind(dest=ROOT, source=base, readonly=False)
         run = self._run(tooling, arguments, (root, mount), f"apk --root upgrade of {count}")
-        return self._recipe(base, run.output(ROOT), {SOURCE: files})
+        return replace(self._recipe(base, run.output(ROOT), {SOURCE: files}), notes=notes)
 
     def upgrade(self, base: State, upgrade: Upgrade) -> Recipe:
         """See `PackageManager.upgrade`; another `repository_state` is another environment, and so another run."""
@@ -168,10 +178,6 @@ class ApkPackageManager:
     def _recipe(self, base: State, result: State, directories: Mapping[str, Mapping[str, Content]]) -> Recipe:
         return Recipe(base=base, result=result, directories=directories, leftovers=LEFTOVERS, generated=GENERATED)
 
-    def _without_shell(self) -> tuple[str, ...]:
-        """Where there is no shell, no script ever ran: apko runs none either."""
-        return () if has_program(self._fs, SHELL) else ("--no-scripts",)
-
     def _refuse_links_out(self, packages: Sequence[FetchedPackage]) -> None:
         """Below a root, apk follows a link that leaves it into the tooling image."""
         refuse_links_out(self._fs, "the database", (self._database.path, "lib/apk/db/installed", "etc/apk/world"))
@@ -181,6 +187,19 @@ class ApkPackageManager:
             paths = [entry.path for entry, _ in file.entries(checked=False)]
             paths += self._database.files(update.installed) if update.installed is not None else ()
             refuse_links_out(self._fs, update.candidate.name, paths)
+
+
+def _scripts_left_out(packages: Sequence[FetchedPackage]) -> tuple[str, ...]:
+    """Name what an image without a shell goes without, as it did when apko built it, unless it can't do without."""
+    notes: list[str] = []
+    for script in (script for package in packages for script in package.update.scripts):
+        if script.verdict is ScriptClass.NEEDS_EXECUTION:
+            raise NeedsExecutionError(
+                f"{script.package}: {script.script} would have to be run, and the image has no shell: {script.reason}"
+            )
+        if script.verdict is ScriptClass.REPRODUCED:
+            notes.append(f"{script.package}: {script.script} was not run, for the image has no shell")
+    return tuple(notes)
 
 
 _: type[PackageManager] = ApkPackageManager

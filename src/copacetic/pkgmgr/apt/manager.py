@@ -50,6 +50,10 @@ class AptPackageManager:
         """An image without a `status` file has no dpkg, and no shell for scripts either."""
         return not self._database.regular
 
+    @property
+    def runs_scripts(self) -> bool:
+        return self._database.regular
+
     def install(self, base: State, packages: Sequence[FetchedPackage], *, tooling: State | None) -> Recipe:
         """See `PackageManager.install`."""
         if self.needs_tooling:
