@@ -37,6 +37,14 @@ def test_the_types_are_right() -> None:
     _run("mypy")
 
 
+@pytest.mark.xdist_group("groups")
+def test_tests_of_a_group_run_in_one_process(request: pytest.FixtureRequest) -> None:
+    """What they share takes minutes to make; pytest-xdist goes by the end of the name."""
+    if not hasattr(request.config, "workerinput"):
+        pytest.skip("there is only one process")
+    assert request.node.nodeid.endswith("@groups")
+
+
 def test_imports_go_down_only() -> None:
     _run("lint-imports")
 
