@@ -16,6 +16,9 @@ TEST_PACKAGES := $(DEMO_PACKAGES) docker-registry apache2-utils openssl dpkg-dev
 	zsh fish busybox-static runc uidmap gcc libc6-dev qemu-user-static
 BENCH_PACKAGES := $(TEST_PACKAGES) buildah
 
+# Tests write whole images, again and again: in memory, where there is enough of it for files.
+MEMORY := $(shell free=$$(df --output=avail /dev/shm 2>/dev/null | tail -n 1) && [ "$$free" -gt 12000000 ] && echo /dev/shm)
+
 .PHONY: help demo test lint format bench soak clean system-demo system-test system-bench
 
 help: ## Show this list.
@@ -25,7 +28,7 @@ demo: $(VENV)/runtime system-demo ## Build a real Debian image and patch it, or 
 	@$(BIN)/python -m demo $(if $(IMAGE),--image $(IMAGE))
 
 test: $(VENV)/test system-test ## Install what the tests need, and run them all.
-	$(BIN)/pytest -n 2 --dist loadgroup --cov --cov-branch --cov-report=term:skip-covered $(ARGS)
+	$(if $(MEMORY),TMPDIR=$(MEMORY)) $(BIN)/pytest -n 2 --dist loadgroup --cov --cov-branch --cov-report=term:skip-covered $(ARGS)
 
 lint: $(VENV)/test ## Check style, types and import rules.
 	$(BIN)/ruff format --check . && $(BIN)/ruff check . && $(BIN)/mypy && $(BIN)/lint-imports
@@ -37,7 +40,7 @@ bench: $(VENV)/test system-bench ## Compare with a peer, in one run: ratios.
 	@$(BIN)/python -m bench $(ARGS)
 
 soak: $(VENV)/test system-test ## Run the long variations of the property tests.
-	$(BIN)/pytest -m soak $(ARGS)
+	$(if $(MEMORY),TMPDIR=$(MEMORY)) $(BIN)/pytest -m soak $(ARGS)
 
 clean: ## Remove what was built here.
 	rm -rf $(VENV) .cache .coverage .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis

@@ -30,14 +30,11 @@ class _Lent:
     def close(self) -> None: ...
 
 
-@pytest.mark.parametrize(
-    ("release", "repository", "updates"), [("3.18.2", "repo-3.18.9", 9), ("3.22.0", "repo-3.22.1", 4)]
-)
 def test_an_upgrade_by_apk_gives_the_layer_that_is_composed_without_it(
-    solver: Solver, release: str, repository: str, updates: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    solver: Solver, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    image = alpine_image(release, tmp_path / "image")
-    folder = fixture(f"alpine/{repository}")
+    image = alpine_image("3.18.2", tmp_path / "image")
+    folder = fixture("alpine/repo-3.18.9")
     served = Served()
     served.add_folder(folder)
     monkeypatch.setattr(api, "open_solver", lambda *_means: _Lent(solver))
@@ -59,6 +56,6 @@ def test_an_upgrade_by_apk_gives_the_layer_that_is_composed_without_it(
     run, composed = outcomes[Strategy.EXEC], outcomes[Strategy.UNPACK]
     assert run.plan is not None
     assert run.plan.strategy == "exec"
-    assert len(run.plan.updates) == updates
+    assert len(run.plan.updates) == 9
     assert run.layer == composed.layer
     assert len(assert_valid_image(tmp_path / "out", "exec")["layers"]) == 2

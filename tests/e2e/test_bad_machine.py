@@ -24,7 +24,7 @@ from support.registry import docker_registry
 
 FOO = Deb(name="foo", version="1.0-1", architecture="amd64", files={"usr/bin/foo": file("old", 0o755)})
 FORMS = ("oci:{}/layout:1", "oci-archive:{}/archive.tar:1", "docker-archive:{}/docker.tar:example.com/x:1")
-KILLS = 6
+KILLS = 3
 
 
 def big(version: str, size: int = 3_000_000) -> Deb:

@@ -16,7 +16,7 @@ from copacetic.cli import main
 from support.confined import run_as_user, run_in_pod
 from support.debian import build_root, layout_of, need
 
-pytestmark = [pytest.mark.system, pytest.mark.xdist_group("exec-trixie")]
+pytestmark = [pytest.mark.system, pytest.mark.whole, pytest.mark.xdist_group("exec-trixie")]
 
 Runner = Callable[[Sequence[str]], "subprocess.CompletedProcess[str]"]
 RUNNERS: dict[str, Runner] = {

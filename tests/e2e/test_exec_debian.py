@@ -26,7 +26,7 @@ from support.oracle import apt, differences, extract, install_debs, run_in
 from support.running import open_builder
 from support.trees import layer_paths
 
-pytestmark = [pytest.mark.system]
+pytestmark = [pytest.mark.system, pytest.mark.whole]
 
 SUITES = ("bullseye", "bookworm", "trixie")
 KINDS = ("worker", "buildkit")
@@ -79,7 +79,7 @@ def _link(source: str, target: str) -> None:
 
 
 @pytest.fixture(scope="module", params=[pytest.param(s, marks=pytest.mark.xdist_group(f"exec-{s}")) for s in SUITES])
-def case(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Case:
+def case(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Case]:
     need("umoci", "unshare", "chroot", root=True)
     root = build_root(request.param)
     folder = tmp_path_factory.mktemp(f"exec-{request.param}")
@@ -91,25 +91,23 @@ def case(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
     assert updates, "an aged root without updates proves nothing"
     real = extract(root, folder / "real")
     install_debs(real, [folder / "cache/packages.v1" / update["sha256"] for update in updates])
-    return Case(folder, folder / "layout", real)
+    yield Case(folder, folder / "layout", real)
+    shutil.rmtree(folder, ignore_errors=True)  # gigabytes
 
 
-@pytest.fixture(scope="module", params=KINDS)
-def patched(request: pytest.FixtureRequest, case: Case) -> tuple[str, dict[str, Any]]:
-    return request.param, case.patch(request.param)
+def test_the_tree_is_the_one_that_apt_leaves(case: Case) -> None:
+    case.patch("worker")
+
+    assert differences(case.real, case.unpacked("worker")) == []
 
 
-def test_the_tree_is_the_one_that_apt_leaves(case: Case, patched: tuple[str, dict[str, Any]]) -> None:
-    assert differences(case.real, case.unpacked(patched[0])) == []
-
-
-def test_every_update_is_in_and_nothing_is_left(case: Case, patched: tuple[str, dict[str, Any]]) -> None:
-    kind, platform = patched
+def test_every_update_is_in_and_nothing_is_left(case: Case) -> None:
+    platform = case.patch("worker")
 
     assert platform["plan"]["strategy"] == "exec"
     assert platform["plan"]["skipped"] == []
     assert platform["verified"]
-    root = case.unpacked(kind)
+    root = case.unpacked("worker")
     assert run_in(root, "dpkg -C").stdout == ""
     assert run_in(root, "dpkg --verify", check=False).stdout == run_in(case.real, "dpkg --verify", check=False).stdout
     apt(root, "update")
@@ -117,22 +115,25 @@ def test_every_update_is_in_and_nothing_is_left(case: Case, patched: tuple[str, 
     assert re.findall(r"^Inst (\S+)", apt(root, "--simulate upgrade --with-new-pkgs"), re.MULTILINE) == []
 
 
-def test_the_result_is_a_valid_image_with_one_layer_more(case: Case, patched: tuple[str, dict[str, Any]]) -> None:
+def test_the_result_is_a_valid_image_with_one_layer_more(case: Case) -> None:
+    case.patch("worker")
     before = assert_valid_image(case.layout, "base")
-    after = assert_valid_image(case.layout, patched[0])
+    after = assert_valid_image(case.layout, "worker")
 
     assert after["layers"][:-1] == before["layers"]
     assert len(after["layers"]) == len(before["layers"]) + 1
 
 
-def test_nothing_that_only_the_run_needed_is_in_the_layer(case: Case, patched: tuple[str, dict[str, Any]]) -> None:
-    paths = layer_paths(case.layout, patched[0])
+def test_nothing_that_only_the_run_needed_is_in_the_layer(case: Case) -> None:
+    case.patch("worker")
+    paths = layer_paths(case.layout, "worker")
 
     assert not [p for p in paths if re.match(r"(run|tmp|proc|sys|dev)/.|var/(log|cache/apt|lib/apt)/.", p)]
     assert "usr/sbin/policy-rc.d" not in paths
 
 
 def test_all_ways_give_the_same_layer(case: Case) -> None:
+    """So what is true of one of them is true of all."""
     digests = {kind: case.patch(kind)["layer"]["digest"] for kind in KINDS}
     outcome = case.folder / "auto.json"
     code = main(
@@ -153,42 +154,11 @@ def test_all_ways_give_the_same_layer(case: Case) -> None:
         assert platform["plan"]["strategy"] == "unpack"
 
 
-SCRIPTS = (
-    *("ca-certificates", "curl", "git", "man-db", "nginx-light", "openssh-client", "openssl", "php-cli"),
-    *("python3", "python3-certifi", "redis-server", "vim-tiny"),
+@pytest.mark.parametrize(
+    ("kind", "suite", "ssl"), [("worker", "bookworm", "libssl3"), ("buildkit", "bullseye", "libssl1.1")]
 )
-
-
-@pytest.mark.xdist_group("like-apt")
-def test_an_image_with_many_scripts_is_what_apt_makes_of_it(tmp_path: Path) -> None:
-    """Certificates, byte code, alternatives, users, services: whatever packages derive by their scripts."""
-    need("umoci", "unshare", "chroot", root=True)
-    root = build_root("bookworm", packages=SCRIPTS, name="bookworm-scripts")
-    image, outcome = layout_of([root], tmp_path / "layout"), tmp_path / "outcome.json"
-    code = main(
-        ["patch", "-i", image, "--to", f"oci:{tmp_path / 'layout'}:exec", "--strategy", "exec", "-q",
-         "--addr", "worker://", "-o", str(outcome), "--cache-dir", str(tmp_path / "cache")]
-    )  # fmt: skip
-    assert code == 0
-    updates = json.loads(outcome.read_text())["platforms"][0]["plan"]["updates"]
-    real = extract(root, tmp_path / "real")
-    install_debs(real, [tmp_path / "cache/packages.v1" / update["sha256"] for update in updates])
-    unpack = ["umoci", "unpack", "--image", f"{tmp_path / 'layout'}:exec", str(tmp_path / "ours")]
-    subprocess.run(unpack, check=True, capture_output=True)
-
-    assert len(updates) > 30
-    assert differences(real, tmp_path / "ours/rootfs") == []
-
-
-@pytest.fixture(params=KINDS)
-def address(request: pytest.FixtureRequest) -> Iterator[str]:
-    with open_builder(request.param) as found:
-        yield found
-
-
-@pytest.mark.parametrize(("suite", "ssl"), [("bookworm", "libssl3"), ("bullseye", "libssl1.1")])
 def test_a_distroless_image_gets_from_anothers_dpkg_what_unpacking_gives_it(
-    tmp_path: Path, address: str, suite: str, ssl: str
+    tmp_path: Path, kind: str, suite: str, ssl: str
 ) -> None:
     need("umoci", "dpkg-deb", root=True)
     packages = ("base-files", "netbase", "tzdata", "ca-certificates", "libc6", ssl, "openssl")
@@ -196,17 +166,18 @@ def test_a_distroless_image_gets_from_anothers_dpkg_what_unpacking_gives_it(
     tooling = layout_of([build_root(suite)], tmp_path / "tooling")
     definitions = [part for line in sources(suite).splitlines() for part in ("--repository", line)]
     layers = {}
-    for strategy in ("exec", "unpack"):
-        outcome = tmp_path / f"{strategy}.json"
-        code = main(
-            ["patch", "-i", image, "--to", f"oci:{tmp_path / 'layout'}:{strategy}", "--strategy", strategy, "-q",
-             "--cache-dir", str(tmp_path / "cache"), "-o", str(outcome), "--keyring", str(KEYRING), *definitions,
-             "--tooling-image", tooling, "--addr", address]
-        )  # fmt: skip
-        assert code == 0
-        (platform,) = json.loads(outcome.read_text())["platforms"]
-        assert platform["plan"]["strategy"] == strategy
-        assert platform["plan"]["updates"]
-        layers[strategy] = platform["layer"]["digest"]
+    with open_builder(kind) as address:
+        for strategy in ("exec", "unpack"):
+            outcome = tmp_path / f"{strategy}.json"
+            code = main(
+                ["patch", "-i", image, "--to", f"oci:{tmp_path / 'layout'}:{strategy}", "--strategy", strategy, "-q",
+                 "--cache-dir", str(tmp_path / "cache"), "-o", str(outcome), "--keyring", str(KEYRING), *definitions,
+                 "--tooling-image", tooling, "--addr", address]
+            )  # fmt: skip
+            assert code == 0
+            (platform,) = json.loads(outcome.read_text())["platforms"]
+            assert platform["plan"]["strategy"] == strategy
+            assert platform["plan"]["updates"]
+            layers[strategy] = platform["layer"]["digest"]
 
     assert layers["exec"] == layers["unpack"]

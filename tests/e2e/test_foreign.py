@@ -4,7 +4,9 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,7 +19,7 @@ from support.foreign import dpkg_install, foreign_root
 from support.images import assert_valid_image
 from support.oracle import extract, is_allowed, read_tree
 
-pytestmark = [pytest.mark.system, pytest.mark.xdist_group("foreign")]
+pytestmark = [pytest.mark.system, pytest.mark.whole, pytest.mark.xdist_group("foreign")]
 
 PACKAGES = ("apt", "openssl", "tzdata", "libsystemd0")
 
@@ -34,7 +36,7 @@ class Patched:
 
 
 @pytest.fixture(scope="module")
-def patched(tmp_path_factory: pytest.TempPathFactory) -> Patched:
+def patched(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Patched]:
     need("umoci", "dpkg", root=True)
     work = tmp_path_factory.mktemp("foreign")
     tar = foreign_root("bookworm", "arm64", PACKAGES, work / "make")
@@ -49,7 +51,8 @@ def patched(tmp_path_factory: pytest.TempPathFactory) -> Patched:
     before, real = extract(tar, work / "before"), extract(tar, work / "real")
     dpkg_install(real, list(debs.values()), work / "stripped")
     subprocess.run(["umoci", "unpack", "--image", f"{layout}:patched", work / "ours"], check=True, capture_output=True)
-    return Patched(before, real, work / "ours/rootfs", updates, debs)
+    yield Patched(before, real, work / "ours/rootfs", updates, debs)
+    shutil.rmtree(work, ignore_errors=True)  # gigabytes
 
 
 def test_nothing_of_the_architecture_runs_here_and_updates_are_pending(patched: Patched) -> None:

@@ -5,7 +5,9 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 import subprocess
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,7 +19,7 @@ from support.debian import build_root, layout_of, need
 from support.images import assert_valid_image
 from support.oracle import apt, differences, extract, install_debs, run_in
 
-pytestmark = [pytest.mark.system]
+pytestmark = [pytest.mark.system, pytest.mark.whole]
 
 SUITES = ("bullseye", "bookworm", "trixie")
 REFUSED = {"bullseye": {"tzdata"}}
@@ -36,7 +38,7 @@ class Patched:
 
 
 @pytest.fixture(scope="module", params=[pytest.param(s, marks=pytest.mark.xdist_group(s)) for s in SUITES])
-def patched(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Patched:
+def patched(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Patched]:
     need("umoci", "skopeo", root=True)
     suite: str = request.param
     root = build_root(suite)
@@ -81,7 +83,8 @@ def patched(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
     install_debs(real, [cache / "packages.v1" / update["sha256"] for update in plan["updates"]])
     ours = work / "ours"
     subprocess.run(["umoci", "unpack", "--image", f"{layout}:patched", str(ours)], check=True, capture_output=True)
-    return Patched(real=real, ours=ours / "rootfs", layout=layout, plan=plan, refused=REFUSED.get(suite, set()))
+    yield Patched(real=real, ours=ours / "rootfs", layout=layout, plan=plan, refused=REFUSED.get(suite, set()))
+    shutil.rmtree(work, ignore_errors=True)  # gigabytes
 
 
 def test_updates_are_pending(patched: Patched) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import io
 import subprocess
 import tarfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from support.debian import need, sources
@@ -49,11 +49,6 @@ class Chdist:
             check=True, capture_output=True, text=True, cwd=self._root / "debs",
         ).stdout  # fmt: skip
 
-    def oldest(self, package: str) -> str:
-        """Return the oldest version that the suites still have."""
-        versions = [line.split("|")[1].strip() for line in self._run("apt-cache", "madison", package).splitlines()]
-        return min(versions, key=_Version)
-
     def closure(self, packages: Sequence[str]) -> list[str]:
         """Return these packages and all that they need."""
         simulated = self._run("apt-get", "--simulate", "--no-install-recommends", "install", *packages)
@@ -65,15 +60,13 @@ class Chdist:
         for line in self._run("apt-cache", "madison", *packages).splitlines():
             name, version, _ = (part.strip() for part in line.split("|", 2))
             oldest[name] = min(oldest.get(name, _Version(version)), _Version(version))
-        before = set((self._root / "debs").iterdir())
-        self._run("apt-get", "download", *(f"{name}={version.text}" for name, version in oldest.items()))
-        return sorted(set((self._root / "debs").iterdir()) - before)
+        return self.download({name: version.text for name, version in oldest.items()})
 
-    def download(self, package: str, version: str) -> Path:
+    def download(self, versions: Mapping[str, str]) -> list[Path]:
+        """Fetch these versions, by name; of one that is there already nothing is returned."""
         before = set((self._root / "debs").iterdir())
-        self._run("apt-get", "download", f"{package}={version}")
-        (deb,) = set((self._root / "debs").iterdir()) - before
-        return deb
+        self._run("apt-get", "download", *(f"{name}={version}" for name, version in versions.items()))
+        return sorted(set((self._root / "debs").iterdir()) - before)
 
 
 class _Version:
@@ -109,6 +102,7 @@ def distroless_layout(
 ) -> tuple[str, Chdist]:
     """Write a distroless image of the oldest versions and return its location, with the apt that it came from."""
     chdist = Chdist(work, suite, architecture)
-    layers = [distroless_layer(chdist.download(package, chdist.oldest(package))) for package in packages]
+    debs = {deb.name.partition("_")[0]: deb for deb in chdist.download_oldest(packages)}
+    layers = [distroless_layer(debs[package]) for package in packages]
     write_layout(layout, {"base": make_image(layers, platform=f"linux/{architecture}")})
     return f"oci:{layout}:base", chdist

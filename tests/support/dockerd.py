@@ -152,7 +152,9 @@ class Dockerd:
         """Write a `docker` into a folder: the engine's own client, run beside the engine."""
         inside = _child_of(self.process.pid)
         script = folder / "docker"
-        script.write_text(f'#!/bin/sh\nexec nsenter --target {inside} --mount --pid --root --wd=/ docker "$@"\n')
+        script.write_text(
+            f'#!/bin/sh\nexec nsenter --target {inside} --mount --pid --root --wd=/ /usr/bin/docker "$@"\n'
+        )
         script.chmod(0o755)
 
 

@@ -388,4 +388,4 @@ def small_disk(folder: Path, *, megabytes: int = 1) -> Iterator[Path]:
     try:
         yield folder
     finally:
-        subprocess.run(["umount", str(folder)], check=False)
+        subprocess.run(["umount", "--lazy", str(folder)], check=False)  # an error may keep a file open

@@ -75,6 +75,14 @@ def stack(*tars: bytes) -> LayeredFilesystem:
     return LayeredFilesystem([scan_tar(data) for data in tars], load)
 
 
+def layer_files(layout: Path, tag: str) -> dict[str, bytes]:
+    """Return the files that the top layer of a tag brings, by path."""
+    layer = assert_valid_image(layout, tag)["layers"][-1]
+    with tarfile.open(fileobj=io.BytesIO(decompress(read_blob(layout, layer), limit=1 << 32))) as tar:
+        opened = {member.name: tar.extractfile(member) for member in tar if member.isreg()}
+        return {path: file.read() for path, file in opened.items() if file is not None}
+
+
 def layer_paths(layout: Path, tag: str) -> set[str]:
     """Return what the top layer of a tag changes: every path but directories, and what is removed."""
     layer = assert_valid_image(layout, tag)["layers"][-1]

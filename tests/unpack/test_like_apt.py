@@ -8,20 +8,25 @@ code, alternatives, capabilities and groups, and rules of dpkg's that only show 
 
 from __future__ import annotations
 
+import json
 import shutil
+from collections.abc import Iterator
 from dataclasses import dataclass
+from hashlib import sha256
 from pathlib import Path
 
 import pytest
 
+from copacetic.cli import main
 from copacetic.oci.directory import DirectoryFilesystem
 from copacetic.updates import ScriptClass
 from support.composed import compose_onto, copy_root, open_unpacker, plan_debs
-from support.debian import build_root, need
+from support.debian import build_root, layout_of, need
 from support.debs import Deb, file
+from support.images import umoci
 from support.oracle import apt, differences, extract, install_debs, run_in
 
-pytestmark = [pytest.mark.system, pytest.mark.xdist_group("like-apt")]
+pytestmark = [pytest.mark.system, pytest.mark.whole, pytest.mark.xdist_group("like-apt")]
 
 PACKAGES = (
     *("ca-certificates", "curl", "git", "man-db", "nginx-light", "openssh-client", "openssl", "php-cli"),
@@ -40,7 +45,7 @@ class Upgraded:
 
 
 @pytest.fixture(scope="module")
-def upgraded(tmp_path_factory: pytest.TempPathFactory) -> Upgraded:
+def upgraded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Upgraded]:
     need("chroot", "unshare", root=True)
     work = tmp_path_factory.mktemp("apt")
     before = extract(build_root("bookworm", packages=PACKAGES, name="bookworm-scripts"), work / "before")
@@ -52,7 +57,8 @@ def upgraded(tmp_path_factory: pytest.TempPathFactory) -> Upgraded:
     install_debs(real, debs)
     compose_onto(ours, debs, work / "scratch")
     shutil.rmtree(work / "scratch")
-    return Upgraded(before, real, ours, debs)
+    yield Upgraded(before, real, ours, debs)
+    shutil.rmtree(work, ignore_errors=True)  # gigabytes
 
 
 def test_updates_with_scripts_are_pending(upgraded: Upgraded) -> None:
@@ -65,6 +71,24 @@ def test_updates_with_scripts_are_pending(upgraded: Upgraded) -> None:
 
 def test_the_tree_is_the_one_that_apt_leaves(upgraded: Upgraded) -> None:
     assert differences(upgraded.real, upgraded.ours) == []
+
+
+def test_the_tree_is_the_one_that_running_apt_in_the_worker_leaves(upgraded: Upgraded, tmp_path: Path) -> None:
+    """Certificates, byte code, alternatives, users, services: whatever packages derive by their scripts."""
+    need("umoci")
+    image = layout_of([build_root("bookworm", packages=PACKAGES, name="bookworm-scripts")], tmp_path / "layout")
+    outcome = tmp_path / "outcome.json"
+    code = main(
+        ["patch", "-i", image, "--to", f"oci:{tmp_path / 'layout'}:exec", "--strategy", "exec", "-q",
+         "--addr", "worker://", "-o", str(outcome), "--cache-dir", str(tmp_path / "cache")]
+    )  # fmt: skip
+    assert code == 0
+    umoci("unpack", "--image", f"{tmp_path / 'layout'}:exec", tmp_path / "ours")
+
+    updates = json.loads(outcome.read_text())["platforms"][0]["plan"]["updates"]
+    assert len(updates) > 30
+    assert {update["sha256"] for update in updates} == {sha256(deb.read_bytes()).hexdigest() for deb in upgraded.debs}
+    assert differences(upgraded.real, tmp_path / "ours/rootfs") == []
 
 
 def test_stale_byte_code_is_gone_and_the_rest_is_untouched(upgraded: Upgraded) -> None:

@@ -214,13 +214,18 @@ for number in range(1000):
 """
 
 
+TIMES = [2, pytest.param(20, marks=pytest.mark.soak)]
+"""How often something is stopped, each time at another moment."""
+
+
+@pytest.mark.parametrize("times", TIMES)
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
 def test_a_worker_that_is_killed_leaves_nothing_running_and_nothing_mounted(
-    mode: tuple[str, ...], tmp_path: Path, number: signal.Signals
+    mode: tuple[str, ...], tmp_path: Path, number: signal.Signals, times: int
 ) -> None:
     folder = tmp_path / "worker"
-    chance = random.Random(20)
-    for attempt in range(8):
+    chance = random.Random(20 + times)
+    for _ in range(times):
         token = str(5_000_000 + chance.randrange(900_000))
         arguments = [str(Path(__file__).parents[1]), str(folder), " ".join(mode), token]
         victim = subprocess.Popen(
@@ -237,7 +242,6 @@ def test_a_worker_that_is_killed_leaves_nothing_running_and_nothing_mounted(
         assert _until(lambda token=token: _running(token) == [])
         assert _until(lambda helpers=helpers: not any(Path(f"/proc/{pid}").exists() for pid in helpers))
         assert _until(lambda: mounts_in(folder) == [])
-        assert attempt >= 0
 
     with open_worker(folder, modes=mode, images={BASE: busybox_image()}) as worker:
         assert read(worker, shell("echo works > /out").root, "out") == ["works\n"]
@@ -270,10 +274,11 @@ def _open(name: str) -> MemorySource:
     return MemorySource(busybox_image(), name)
 
 
-def test_an_interrupt_during_any_moment_leaves_nothing(mode: tuple[str, ...], tmp_path: Path) -> None:
+@pytest.mark.parametrize("times", TIMES)
+def test_an_interrupt_during_any_moment_leaves_nothing(mode: tuple[str, ...], tmp_path: Path, times: int) -> None:
     """Ctrl-C, twice: the second one while the first one is being cleaned up after."""
-    chance = random.Random(7)
-    for _ in range(6):
+    chance = random.Random(7 + times)
+    for _ in range(times):
         token = str(3_000_000 + chance.randrange(900_000))
         victim = subprocess.Popen(
             [sys.executable, "-c", _VICTIM.replace("for number", "try:\n  for number").replace("\n    ", "\n      ")

@@ -117,7 +117,7 @@ def _in_an_honest_order(items: list[Any]) -> list[Any]:
     return [*hidden, *shown]
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
 @given(_LAYERS)
 def test_random_layers_are_unpacked_as_the_index_sees_them(solver: WorkerSolver, layers: list[Any]) -> None:
     image = make_image([_layer(entries) for entries in layers])

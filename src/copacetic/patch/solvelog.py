@@ -36,8 +36,9 @@ class SolveLog:
         if event.kind == EventKind.STARTED:
             self._start(event)
         elif event.kind == EventKind.LOG:
-            for line in event.text.splitlines():
-                _logger.debug("%s: %s", _printable(event.name), _printable(line))
+            if _logger.isEnabledFor(logging.DEBUG):  # a process may say millions of lines
+                for line in event.text.splitlines():
+                    _logger.debug("%s: %s", _printable(event.name), _printable(line))
         else:
             if event.kind == EventKind.CACHED:
                 self._start(event, " (known)")

@@ -18,6 +18,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -270,12 +271,10 @@ class _Output:
         if not text:
             return
         self._say(text)
-        first, *rest = text.split("\n")
-        self._line = (self._line + first)[:_LINE]
-        for line in rest:
-            if self._line.strip():
-                self._lines.append(self._line.strip())
-            self._line = line[:_LINE]
+        *ended, last = (self._line + text).split("\n")
+        self._line = last[:_LINE]
+        words = (line[:_LINE].strip() for line in reversed(ended))  # of millions of lines only the last count
+        self._lines.extend(reversed([*islice(filter(None, words), _SHOWN_LINES)]))
 
 
 def _last(tail: Sequence[str]) -> str:
