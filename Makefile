@@ -16,7 +16,7 @@ TEST_PACKAGES := $(DEMO_PACKAGES) docker-registry apache2-utils openssl dpkg-dev
 	zsh fish busybox-static runc uidmap gcc libc6-dev qemu-user-static
 BENCH_PACKAGES := $(TEST_PACKAGES) buildah
 
-# Tests write whole images, again and again: in memory, where there is enough of it for files.
+# Some wait, so there is one more process than a small machine has cores. Tests write whole images, again and again: in memory, where there is enough of it for files.
 MEMORY := $(shell free=$$(df --output=avail /dev/shm 2>/dev/null | tail -n 1) && [ "$$free" -gt 12000000 ] && echo /dev/shm)
 
 .PHONY: help demo test lint format bench soak clean system-demo system-test system-bench
@@ -28,7 +28,7 @@ demo: $(VENV)/runtime system-demo ## Build a real Debian image and patch it, or 
 	@$(BIN)/python -m demo $(if $(IMAGE),--image $(IMAGE))
 
 test: $(VENV)/test system-test ## Install what the tests need, and run them all.
-	$(if $(MEMORY),TMPDIR=$(MEMORY)) $(BIN)/pytest -n 2 --dist loadgroup --cov --cov-branch --cov-report=term:skip-covered $(ARGS)
+	$(if $(MEMORY),TMPDIR=$(MEMORY)) $(BIN)/pytest -n 3 --dist loadgroup --cov --cov-branch --cov-report=term:skip-covered $(ARGS)
 
 lint: $(VENV)/test ## Check style, types and import rules.
 	$(BIN)/ruff format --check . && $(BIN)/ruff check . && $(BIN)/mypy && $(BIN)/lint-imports

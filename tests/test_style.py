@@ -45,6 +45,13 @@ def test_tests_of_a_group_run_in_one_process(request: pytest.FixtureRequest) -> 
     assert request.node.nodeid.endswith("@groups")
 
 
+def test_no_two_files_of_tests_have_one_name() -> None:
+    """pytest would leave out all but one."""
+    names = [path.name for path in (ROOT / "tests").rglob("test_*.py")]
+
+    assert sorted(set(names)) == sorted(names)
+
+
 def test_imports_go_down_only() -> None:
     _run("lint-imports")
 

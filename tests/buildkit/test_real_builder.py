@@ -100,7 +100,8 @@ def test_a_builder_that_is_killed_in_the_middle_is_told_with_what_it_ran() -> No
         assert "closed the connection" in str(error) or "broke" in str(error)
         assert str(error).endswith("while this was running: upgrade the packages")
         assert error.hint == "see the builder's log: was it stopped?"
-        with pytest.raises(BuilderUnreachableError, match="connection refused"):
+        # On the old connection, if nobody has noticed yet that it is dead, or on none.
+        with pytest.raises(BuilderUnreachableError, match="connection refused|socket broke: "):
             _solve(solver, llb.image(BASE))
 
 

@@ -308,7 +308,7 @@ def test_an_image_in_which_two_packages_are_one_name_is_left_as_it_is() -> None:
 
 @pytest.mark.system
 @pytest.mark.parametrize("rich", [False, True], ids=["plain", "rich"])
-@pytest.mark.parametrize("count", [100, pytest.param(4_000, marks=pytest.mark.soak)])
+@pytest.mark.parametrize("count", [200, pytest.param(4_000, marks=pytest.mark.soak)])
 def test_random_repositories_give_the_set_that_apk_upgrade_gives(count: int, rich: bool, tmp_path: Path) -> None:
     root = alpine_root("3.18.2", tmp_path / "root")
     drawer = Drawer(2024 + rich, rich=rich)
