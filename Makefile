@@ -16,7 +16,8 @@ TEST_PACKAGES := $(DEMO_PACKAGES) docker-registry apache2-utils openssl dpkg-dev
 	zsh fish busybox-static runc uidmap gcc libc6-dev qemu-user-static
 BENCH_PACKAGES := $(TEST_PACKAGES) buildah
 
-# Some wait, so there is one more process than a small machine has cores. Tests write whole images, again and again: in memory, where there is enough of it for files.
+# Tests write whole images, again and again: in memory, where there is enough of it. Some wait, so there is one more at
+# once than a small machine has cores.
 MEMORY := $(shell free=$$(df --output=avail /dev/shm 2>/dev/null | tail -n 1) && [ "$$free" -gt 12000000 ] && echo /dev/shm)
 
 .PHONY: help demo test lint format bench soak clean system-demo system-test system-bench
