@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from demo.roots import CACHE
 
 from contract.solving import AMD64, PATH, Recorder, exported, read, shell
 from copacetic import llb
@@ -193,20 +194,18 @@ def test_a_place_of_the_sandbox_that_is_no_directory_is_refused(solver: WorkerSo
     assert f"/{place} is no directory" in attempt(solver, run(state, "true"), inputs)
 
 
-def test_mounts_follow_the_image_s_links_inside_the_image(solver: WorkerSolver, tmp_path: Path) -> None:
-    outside = tmp_path / "outside"
-    outside.mkdir()
-    if outside.is_relative_to("/dev"):  # a sandbox has its own
-        outside = Path(tempfile.mkdtemp(prefix="copa-outside-", dir="/var/tmp"))
-    state, inputs = image_with([link("work", str(outside)), link("tmp2", "/../../../tmp"), link("data", "old")])
+def test_mounts_follow_the_image_s_links_inside_the_image(solver: WorkerSolver) -> None:
+    CACHE.mkdir(parents=True, exist_ok=True)
+    outside = Path(tempfile.mkdtemp(prefix="outside-", dir=CACHE))  # temporary files may be in /dev, which is hidden
+    state, inputs = image_with([link("a link", str(outside)), link("tmp2", "/../../../tmp"), link("data", "old")])
     mounts = [
-        llb.Tmpfs(dest="/work/deep"),
+        llb.Tmpfs(dest="/a link/deep"),
         llb.Bind(dest="/tmp2/m", source=llb.scratch().file(MakeFile(path="/f", data=b"in tmp"))),
         llb.Bind(dest="/data/file", source=llb.scratch().file(MakeFile(path="/f", data=b"over")), selector="/f"),
-        llb.Secret(dest="/work/secret", id="s"),
+        llb.Secret(dest="/a link/secret", id="s"),
     ]
     inputs = Inputs(images=inputs.images, secrets={"s": b"word"})
-    script = f"touch /work/deep/x; cat /tmp/m/f /old/file {outside}/secret > /out"
+    script = f"touch '/a link/deep/x'; cat /tmp/m/f /old/file {outside}/secret > /out"
 
     [text] = read(solver, run(state, script, mounts=mounts), "out", inputs=inputs)
 
