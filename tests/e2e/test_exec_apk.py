@@ -4,10 +4,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -19,7 +18,7 @@ from support.apks import Apk
 from support.debian import need
 from support.debs import file
 from support.images import fixture, skopeo, umoci
-from support.running import Run, copa, open_builder
+from support.running import Patching, open_builder
 from support.served import Served, serve
 from support.trees import layer_paths
 
@@ -38,32 +37,15 @@ def address(request: pytest.FixtureRequest) -> Iterator[str]:
         yield found
 
 
-@dataclass(frozen=True, slots=True)
-class Case:
-    """An image, and where its result goes."""
-
-    folder: Path
-    address: str
-    call: Callable[..., Run]
-
-    def patch(self, image: str, *flags: str | Path, cache: str = "cache", tag: str = "patched") -> Run:
-        target = f"oci:{self.folder / 'out'}:{tag}"
-        arguments = ["patch", "-i", image, "--to", target, "--addr", self.address, *flags]
-        return self.call(*arguments, "--cache-dir", self.folder / cache, "-o", self.folder / "outcome.json")
-
-    @property
-    def plan(self) -> dict[str, Any]:
-        plan: dict[str, Any] = json.loads((self.folder / "outcome.json").read_text())["platforms"][0]["plan"]
-        return plan
-
-    def unpacked(self, tag: str = "patched") -> Path:
-        umoci("unpack", "--image", f"{self.folder / 'out'}:{tag}", self.folder / f"root-{tag}")
-        return self.folder / f"root-{tag}" / "rootfs"
+@pytest.fixture(scope="module")
+def cache(address: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One for each kind: a layer that was proven with one would be taken with the other."""
+    return tmp_path_factory.mktemp("cache")
 
 
 @pytest.fixture
-def case(tmp_path: Path, address: str, capsys: pytest.CaptureFixture[str]) -> Case:
-    return Case(tmp_path, address, lambda *arguments: copa(capsys, *arguments))
+def case(tmp_path: Path, cache: Path, address: str, capsys: pytest.CaptureFixture[str]) -> Patching:
+    return Patching(tmp_path, cache, address, capsys)
 
 
 @pytest.fixture
@@ -84,7 +66,7 @@ def repository() -> Iterator[ApkRepository]:
     ],
 )
 def test_the_tree_is_the_one_that_apk_leaves_after_one_run(
-    case: Case, release: str, folder: str, updates: int, different: Sequence[str]
+    case: Patching, release: str, folder: str, updates: int, different: Sequence[str]
 ) -> None:
     path = fixture(f"alpine/{folder}")
     real = alpine_root(release, case.folder / "real")
@@ -105,7 +87,7 @@ def test_the_tree_is_the_one_that_apk_leaves_after_one_run(
     assert [line.partition(":")[0] for line in differences(real, case.unpacked())] == list(different)
 
 
-def test_a_script_that_only_running_can_do_is_run_without_a_network(case: Case, repository: ApkRepository) -> None:
+def test_a_script_that_only_running_can_do_is_run_without_a_network(case: Patching, repository: ApkRepository) -> None:
     port = repository.address.rpartition(":")[2]
     asks = f"if nc -w 2 127.0.0.1 {port} </dev/null; then echo yes; else echo no; fi >/usr/share/network"
     repository.publish([replace(NEW, scripts={"post-upgrade": f"{RUNS['post-upgrade']}{asks}\n"})])
@@ -117,9 +99,9 @@ def test_a_script_that_only_running_can_do_is_run_without_a_network(case: Case, 
     assert run.ran() == ["apk upgrade of 1 package"]
     assert case.plan["strategy"] == "exec"
     assert str(case.plan["strategyReason"]).startswith("foo: post-upgrade: line 3")
-    root = case.unpacked()
-    assert (root / "usr/share/foo.size").read_text() == "3 /usr/bin/foo\n"
-    assert (root / "usr/share/network").read_text() == "no\n"
+    changed = case.changed()
+    assert changed["usr/share/foo.size"] == "3 /usr/bin/foo\n"
+    assert changed["usr/share/network"] == "no\n"
     assert layer_paths(case.folder / "out", "patched") == {
         "lib/apk/db/installed",
         "lib/apk/db/scripts.tar",
@@ -129,7 +111,7 @@ def test_a_script_that_only_running_can_do_is_run_without_a_network(case: Case, 
     }
 
 
-def test_a_script_that_fails_is_named_and_nothing_is_published(case: Case, repository: ApkRepository) -> None:
+def test_a_script_that_fails_is_named_and_nothing_is_published(case: Patching, repository: ApkRepository) -> None:
     """Where apk has upgraded the package all the same."""
     repository.publish([replace(NEW, scripts={"post-upgrade": f"{RUNS['post-upgrade']}echo odd >&2; exit 7\n"})])
     image = alpine_image_on("3.20.3", case.folder / "image", repository, [FOO])
@@ -143,7 +125,7 @@ def test_a_script_that_fails_is_named_and_nothing_is_published(case: Case, repos
 
 
 def test_a_repository_that_moved_on_is_seen_and_one_that_didnt_runs_nothing(
-    case: Case, repository: ApkRepository
+    case: Patching, repository: ApkRepository
 ) -> None:
     image = alpine_image_on("3.20.3", case.folder / "image", repository, [FOO], more={"srv/for": case.address.encode()})
     found, ran = [], []
@@ -151,7 +133,7 @@ def test_a_repository_that_moved_on_is_seen_and_one_that_didnt_runs_nothing(
         repository.publish([replace(NEW, version=version, files={"usr/bin/foo": file(version, 0o755)})])
         run = case.patch(image, cache=f"cache-{number}", tag=str(number))
         assert run.code == 0, run.err
-        found.append((case.unpacked(str(number)) / "usr/bin/foo").read_text())
+        found.append(case.changed(str(number))["usr/bin/foo"])
         ran.append(len(run.ran()))
 
     assert found == ["2-r0", "3-r0", "3-r0"]
@@ -164,7 +146,7 @@ def test_a_repository_that_moved_on_is_seen_and_one_that_didnt_runs_nothing(
 
 
 def test_a_wolfi_image_without_apk_and_shell_is_upgraded_by_a_tooling_images_apk(
-    case: Case, repository: ApkRepository
+    case: Patching, repository: ApkRepository
 ) -> None:
     skopeo("copy", "--quiet", f"oci:{fixture('images/apko/out')}", f"oci:{case.folder / 'image'}:base")
     umoci("unpack", "--image", f"{case.folder / 'image'}:base", case.folder / "base")
@@ -176,11 +158,11 @@ def test_a_wolfi_image_without_apk_and_shell_is_upgraded_by_a_tooling_images_apk
 
     run = case.patch(image, "--strategy", "exec", "--tooling-image", tooling, *flags)
     assert run.code == 0, run.err
-    (outcome,) = json.loads((case.folder / "outcome.json").read_text())["platforms"]
+    notes = case.outcome["notes"]
     assert case.patch(image, "--strategy", "unpack", *flags, tag="composed").code == 0
 
     assert run.ran() == ["apk --root upgrade of 1 package"]
-    assert "glibc:x86_64: trigger was not run, for the image has no shell" in outcome["notes"]
+    assert "glibc:x86_64: trigger was not run, for the image has no shell" in notes
     ours, composed = case.unpacked(), case.unpacked("composed")
     assert (ours / "lib/libBrokenLocale.so.1").read_bytes() == b"\x7fELF but not quite"
     # apk writes every record anew, and no script can run, so the linker's cache stays as it is.
@@ -196,7 +178,7 @@ def test_a_wolfi_image_without_apk_and_shell_is_upgraded_by_a_tooling_images_apk
 # -- upgrades that only the builder can plan -----------------------------------------------------------------
 
 
-def only_inside(case: Case, folder: str) -> str:
+def only_inside(case: Patching, folder: str) -> str:
     """An image whose repository is a folder of its own, which nobody reads from the outside."""
     path = fixture(f"alpine/{folder}")
     files = {f"srv/{file.relative_to(path)}": file.read_bytes() for file in path.rglob("*") if file.is_file()}
@@ -205,7 +187,7 @@ def only_inside(case: Case, folder: str) -> str:
     return alpine_image_on("3.19.1", case.folder / "image", ApkRepository(), [], more=more)
 
 
-def test_a_builder_that_was_named_upgrades_from_a_repository_that_it_alone_reaches(case: Case) -> None:
+def test_a_builder_that_was_named_upgrades_from_a_repository_that_it_alone_reaches(case: Patching) -> None:
     if case.address.startswith("worker"):
         pytest.skip("only a builder that was named plans for itself")
     run = case.patch(only_inside(case, "repo-3.19.4"), "--no-host-repositories")
@@ -217,7 +199,7 @@ def test_a_builder_that_was_named_upgrades_from_a_repository_that_it_alone_reach
     assert not [path for path in layer_paths(case.folder / "out", "patched") if path.startswith("var/cache")]
 
 
-def test_a_fix_that_apk_leaves_out_is_missed_though_apk_is_content(case: Case) -> None:
+def test_a_fix_that_apk_leaves_out_is_missed_though_apk_is_content(case: Patching) -> None:
     if case.address.startswith("worker"):
         pytest.skip("only a builder that was named plans for itself")
     row = {"VulnerabilityID": "CVE-1", "PkgName": "libcrypto3", "InstalledVersion": "3.1.4-r5",

@@ -6,8 +6,8 @@ Packages of our own on a real root: what their scripts may do, what is kept, and
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +17,7 @@ from copacetic.oci.layout import LayoutSource
 from support.aptrepo import Deb, Repository, file, serve_repository
 from support.debian import build_root, need
 from support.realimage import image_on
-from support.running import Run, copa, open_builder
-from support.trees import layer_files
+from support.running import Patching, copa, open_builder
 
 pytestmark = [pytest.mark.system, pytest.mark.whole, pytest.mark.xdist_group("exec-scripts")]
 
@@ -53,33 +52,6 @@ def address(request: pytest.FixtureRequest) -> Iterator[str]:
         yield found
 
 
-@dataclass(frozen=True, slots=True)
-class Case:
-    """An image, and where its result goes."""
-
-    folder: Path
-    cache: Path
-    """Of all tests here: it knows the base image."""
-    address: str
-    call: Callable[..., Run]
-
-    def patch(self, image: str, *flags: str, cache: str = "", tag: str = "patched") -> Run:
-        """With a cache of its own when that has a name."""
-        target = f"oci:{self.folder / 'out'}:{tag}"
-        arguments = ["patch", "-i", image, "--to", target, "--addr", self.address, *flags]
-        return self.call(
-            *arguments, "--cache-dir", self.folder / cache if cache else self.cache, "-o", self.folder / "outcome.json"
-        )
-
-    def plan(self) -> dict[str, Any]:
-        plan: dict[str, Any] = json.loads((self.folder / "outcome.json").read_text())["platforms"][0]["plan"]
-        return plan
-
-    def changed(self, tag: str = "patched") -> dict[str, str]:
-        """Return the text of what the new layer brings."""
-        return {path: data.decode(errors="replace") for path, data in layer_files(self.folder / "out", tag).items()}
-
-
 @pytest.fixture(scope="module")
 def cache(address: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """One for each kind: a layer that was proven with one would be taken with the other."""
@@ -87,25 +59,25 @@ def cache(address: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def case(tmp_path: Path, cache: Path, address: str, capsys: pytest.CaptureFixture[str]) -> Case:
-    return Case(tmp_path, cache, address, lambda *arguments: copa(capsys, *arguments))
+def case(tmp_path: Path, cache: Path, address: str, capsys: pytest.CaptureFixture[str]) -> Patching:
+    return Patching(tmp_path, cache, address, capsys)
 
 
-def test_a_script_that_only_running_can_do_is_run_and_auto_says_why(case: Case, repository: Repository) -> None:
+def test_a_script_that_only_running_can_do_is_run_and_auto_says_why(case: Patching, repository: Repository) -> None:
     image = image_on(build_root("bookworm"), case.folder / "layout", repository, [FOO])
 
     run = case.patch(image)
 
     assert run.code == 0, run.err
     assert run.ran() == ["apt-get install 1 package"]
-    assert case.plan()["strategy"] == "exec"
-    assert str(case.plan()["strategyReason"]).startswith("foo: postinst: line 3")
+    assert case.plan["strategy"] == "exec"
+    assert str(case.plan["strategyReason"]).startswith("foo: postinst: line 3")
     changed = case.changed()
     assert changed["usr/share/foo.size"] == "3 /usr/bin/foo\n"
     assert changed["usr/bin/foo"] == "new"
 
 
-def test_a_script_has_no_network_starts_no_service_and_asks_nobody(case: Case, repository: Repository) -> None:
+def test_a_script_has_no_network_starts_no_service_and_asks_nobody(case: Patching, repository: Repository) -> None:
     port = repository.address.rpartition(":")[2]
     deb = upgrade(
         files={
@@ -132,7 +104,7 @@ def test_a_script_has_no_network_starts_no_service_and_asks_nobody(case: Case, r
     assert "DEBIAN_FRONTEND=noninteractive" in changed["usr/share/environment"]
 
 
-def test_configuration_files_that_were_changed_stay_and_holds_hold(case: Case, repository: Repository) -> None:
+def test_configuration_files_that_were_changed_stay_and_holds_hold(case: Patching, repository: Repository) -> None:
     def with_conf(deb: Deb, text: str) -> Deb:
         return replace(deb, files={**deb.files, "etc/foo.conf": file(text)}, conffiles=["/etc/foo.conf"])
 
@@ -151,11 +123,11 @@ def test_configuration_files_that_were_changed_stay_and_holds_hold(case: Case, r
     assert "etc/foo.conf" not in changed, "it stays as it was"
     assert changed["etc/foo.conf.dpkg-dist"] == "shipped 2"
     assert "usr/share/held" not in changed
-    (skipped,) = case.plan()["skipped"]
+    (skipped,) = case.plan["skipped"]
     assert (skipped["name"], skipped["reason"]) == ("held", "held")
 
 
-def test_names_and_labels_that_a_shell_would_read_are_only_names(case: Case, repository: Repository) -> None:
+def test_names_and_labels_that_a_shell_would_read_are_only_names(case: Patching, repository: Repository) -> None:
     odd = ("usr/share/$(touch pwned)", "usr/share/`id`;echo", "usr/share/a b'c\"d|e&f")
     deb = upgrade(files={path: file("x") for path in odd})
     repository.publish([deb])
@@ -173,7 +145,7 @@ def test_names_and_labels_that_a_shell_would_read_are_only_names(case: Case, rep
 
 
 def test_a_script_that_fails_is_named_with_its_last_words_and_nothing_is_published(
-    case: Case, repository: Repository
+    case: Patching, repository: Repository
 ) -> None:
     repository.publish(
         [
@@ -195,11 +167,11 @@ def test_a_script_that_fails_is_named_with_its_last_words_and_nothing_is_publish
     assert "foo package post-installation script subprocess returned error exit status 7" in run.error
     assert "\x1b" not in run.err
     assert not (case.folder / "out").exists()
-    assert case.call("patch", "-i", image, "--to", f"oci:{case.folder / 'out'}:x", "--no-cache",
+    assert copa(case.capsys, "patch", "-i", image, "--to", f"oci:{case.folder / 'out'}:x", "--no-cache",
                      "--strategy", "unpack", "--ignore-errors").code == 0  # fmt: skip
 
 
-def test_a_report_decides_what_is_installed(case: Case, repository: Repository) -> None:
+def test_a_report_decides_what_is_installed(case: Patching, repository: Repository) -> None:
     bar = Deb(name="bar", version="1.0", files={"usr/share/bar": file("old")})
     repository.publish([upgrade(), replace(bar, version="1.1", files={"usr/share/bar": file("new")})])
     image = image_on(build_root("bookworm"), case.folder / "layout", repository, [FOO, bar])
@@ -214,11 +186,10 @@ def test_a_report_decides_what_is_installed(case: Case, repository: Repository) 
     changed = case.changed()
     assert changed["usr/bin/foo"] == "new"
     assert "usr/share/bar" not in changed
-    (platform,) = json.loads((case.folder / "outcome.json").read_text())["platforms"]
-    assert [f["vulnerabilityId"] for f in platform["findings"]["closed"]] == ["CVE-1"]
+    assert [f["vulnerabilityId"] for f in case.outcome["findings"]["closed"]] == ["CVE-1"]
 
 
-def test_an_image_without_apt_is_upgraded_by_its_dpkg(case: Case, repository: Repository) -> None:
+def test_an_image_without_apt_is_upgraded_by_its_dpkg(case: Patching, repository: Repository) -> None:
     image = image_on(
         build_root("bookworm"), case.folder / "layout", repository, [FOO], more={"usr/bin/.wh.apt-get": ""}
     )
@@ -230,7 +201,7 @@ def test_an_image_without_apt_is_upgraded_by_its_dpkg(case: Case, repository: Re
     assert case.changed()["usr/share/foo.size"] == "3 /usr/bin/foo\n"
 
 
-def test_marks_of_packages_stay_as_they_are(case: Case, repository: Repository) -> None:
+def test_marks_of_packages_stay_as_they_are(case: Patching, repository: Repository) -> None:
     marks = "Package: foo\nArchitecture: amd64\nAuto-Installed: 1\n\n"
     image = image_on(
         build_root("bookworm"), case.folder / "layout", repository, [FOO], more={"var/lib/apt/extended_states": marks}
@@ -248,7 +219,7 @@ def newer(version: str) -> Deb:
 
 
 def test_a_repository_that_moved_on_is_seen_and_one_that_didnt_runs_nothing(
-    case: Case, repository: Repository, address: str
+    case: Patching, repository: Repository, address: str
 ) -> None:
     image = image_on(build_root("bookworm"), case.folder / "layout", repository, [FOO], labels={"test": address})
     found, ran = [], []
@@ -266,7 +237,7 @@ def test_a_repository_that_moved_on_is_seen_and_one_that_didnt_runs_nothing(
     assert digests[1] == digests[2]
 
 
-def test_a_builder_that_plans_itself_sees_a_repository_that_moved_on(case: Case, repository: Repository) -> None:
+def test_a_builder_that_plans_itself_sees_a_repository_that_moved_on(case: Patching, repository: Repository) -> None:
     if case.address.startswith("worker"):
         pytest.skip("only a builder that was named plans for itself")
     repository.files["mirrors.txt"] = f"{repository.address}/\n".encode()
@@ -277,5 +248,5 @@ def test_a_builder_that_plans_itself_sees_a_repository_that_moved_on(case: Case,
         run = case.patch(image, "--no-host-repositories", cache=f"cache-{version}", tag=version)
         assert run.code == 0, run.err
         assert run.ran() == ["apt-get update and upgrade"]
-        assert "the builder upgrades by itself" in str(case.plan()["strategyReason"])
+        assert "the builder upgrades by itself" in str(case.plan["strategyReason"])
         assert case.changed(version)["usr/bin/foo"] == version

@@ -15,6 +15,8 @@ import pytest
 from copacetic.cli import main
 from support.buildkitd import buildkitd
 from support.dockerd import dockerd
+from support.images import umoci
+from support.trees import layer_files
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,3 +64,41 @@ def copa(capsys: pytest.CaptureFixture[str], *arguments: str | Path) -> Run:
     out, err = capsys.readouterr()
     events = tuple(json.loads(line) for line in err.splitlines() if line.startswith("{"))
     return Run(code, out, err, events)
+
+
+@dataclass(frozen=True, slots=True)
+class Patching:
+    """Calls of `copa patch` for one test, and what came of them."""
+
+    folder: Path
+    cache: Path
+    """It may be that of several tests, and know the base image."""
+    address: str
+    capsys: pytest.CaptureFixture[str]
+
+    def patch(self, image: str, *flags: str | Path, cache: str = "", tag: str = "patched") -> Run:
+        """With a cache of its own when that has a name."""
+        target = f"oci:{self.folder / 'out'}:{tag}"
+        where = self.folder / cache if cache else self.cache
+        arguments = ["patch", "-i", image, "--to", target, "--addr", self.address, *flags]
+        return copa(self.capsys, *arguments, "--cache-dir", where, "-o", self.folder / "outcome.json")
+
+    @property
+    def outcome(self) -> dict[str, Any]:
+        """What the last one says of the one platform."""
+        outcome: dict[str, Any] = json.loads((self.folder / "outcome.json").read_text())["platforms"][0]
+        return outcome
+
+    @property
+    def plan(self) -> dict[str, Any]:
+        plan: dict[str, Any] = self.outcome["plan"]
+        return plan
+
+    def changed(self, tag: str = "patched") -> dict[str, str]:
+        """Return the text of what the new layer brings."""
+        return {path: data.decode(errors="replace") for path, data in layer_files(self.folder / "out", tag).items()}
+
+    def unpacked(self, tag: str = "patched") -> Path:
+        """Return the image's tree, as umoci sees it."""
+        umoci("unpack", "--image", f"{self.folder / 'out'}:{tag}", self.folder / f"root-{tag}")
+        return self.folder / f"root-{tag}" / "rootfs"
