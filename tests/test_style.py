@@ -101,6 +101,14 @@ def test_the_command_line_reference_is_up_to_date() -> None:
     assert (ROOT / "docs/reference/cli.md").read_text() == reference()
 
 
+def test_patching_without_running_anything_loads_nothing_that_runs_something() -> None:
+    code = "import sys, copacetic.api, copacetic.patch.run; print(*sys.modules)"
+    loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
+
+    assert "copacetic.patch.run" in loaded
+    assert not [name for name in loaded if re.match(r"h2|google|copacetic\.(llb|worker|pkgmgr|buildkit\.solver)", name)]
+
+
 @pytest.mark.parametrize("module", ["copacetic", "copacetic.cli", "copacetic.cli.root"])
 def test_importing_the_command_line_loads_nothing_heavy(module: str) -> None:
     heavy = {"urllib3", "msgspec", "pysequoia", "isal", "zstandard", "rich", "copacetic.api"}

@@ -16,8 +16,9 @@ from typing import Any
 import pytest
 
 from copacetic import llb
-from copacetic.buildkit import BuildkitSolver, build, schema
+from copacetic.buildkit import build, schema
 from copacetic.buildkit.grpc import Channel, Code, Handler, ServerCall
+from copacetic.buildkit.solver import BuildkitSolver
 from copacetic.errors import (
     BuilderUnreachableError,
     CopaError,

@@ -19,7 +19,7 @@ from pathlib import Path
 import pytest
 
 from copacetic import llb
-from copacetic.buildkit import BuildkitSolver
+from copacetic.buildkit.solver import BuildkitSolver
 from copacetic.errors import (
     BuilderUnreachableError,
     CopaError,
@@ -288,7 +288,7 @@ def test_a_client_that_is_killed_leaves_nothing_running(buildkit: Builder) -> No
         f"""
         import socket, sys
         from copacetic import llb
-        from copacetic.buildkit import BuildkitSolver
+        from copacetic.buildkit.solver import BuildkitSolver
         from copacetic.llb.solver import Inputs
         from copacetic.oci import Platform
         def connect():

@@ -15,8 +15,9 @@ from typing import Any
 import pytest
 
 from copacetic import llb
-from copacetic.buildkit import BuildkitSolver, schema
+from copacetic.buildkit import schema
 from copacetic.buildkit.grpc import Channel, Code, RpcError
+from copacetic.buildkit.solver import BuildkitSolver
 from copacetic.errors import AuthenticationError, CorruptLayerError
 from copacetic.llb.graph import MakeFile
 from copacetic.llb.solver import Inputs

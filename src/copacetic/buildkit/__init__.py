@@ -1,6 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
-"""BuildKit: graphs solved by a daemon, over any byte stream. `BuildkitSolver` is the way in."""
-
-from copacetic.buildkit.solver import BuildkitSolver
-
-__all__ = ["BuildkitSolver"]
+"""BuildKit: graphs solved by a daemon, over any byte stream. `solver.BuildkitSolver` is the way in."""

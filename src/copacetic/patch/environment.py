@@ -6,14 +6,17 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
+from typing import TYPE_CHECKING
 
 from copacetic.cache import Cache
 from copacetic.http import HttpClient
-from copacetic.llb.solver import Solver
 from copacetic.oci.credentials import Credentials
 from copacetic.oci.transport import Source
 from copacetic.progress import Progress
 from copacetic.repository import RepositorySettings
+
+if TYPE_CHECKING:
+    from copacetic.llb.solver import Solver
 
 __all__ = ["Environment", "Execution", "ImageAccess"]
 

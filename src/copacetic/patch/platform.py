@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from copacetic.errors import RepositoryError, SolverError, UnreachableError
-from copacetic.llb.definition import Definition
 from copacetic.oci.manifest import layer_compression, layer_media_type
 from copacetic.patch.applier import make_applier
 from copacetic.patch.environment import Environment
@@ -32,6 +32,9 @@ from copacetic.patch.sources import repository_context
 from copacetic.patch.verify import ReadBack, verify_checksums, verify_result
 from copacetic.repository import open_repository
 from copacetic.updates import Finding, MatchedFinding, Plan
+
+if TYPE_CHECKING:
+    from copacetic.llb.definition import Definition
 
 __all__ = [
     "PatchedPlatform",

@@ -11,10 +11,9 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from copacetic.errors import PlanFileError
-from copacetic.llb.definition import Definition
 from copacetic.oci import Digest, Platform
 from copacetic.oci.transport import Destination, Source
 from copacetic.patch.environment import Environment
@@ -32,6 +31,9 @@ from copacetic.patch.platform import (
 )
 from copacetic.patch.request import PatchRequest
 from copacetic.updates import Finding, Plan, Report
+
+if TYPE_CHECKING:
+    from copacetic.llb.definition import Definition
 
 _T = TypeVar("_T")
 
