@@ -8,7 +8,6 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -50,17 +49,6 @@ def address(request: pytest.FixtureRequest) -> Iterator[str]:
     build_root("bookworm")
     with open_builder(request.param) as found:
         yield found
-
-
-@pytest.fixture(scope="module")
-def cache(address: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """One for each kind: a layer that was proven with one would be taken with the other."""
-    return tmp_path_factory.mktemp("cache")
-
-
-@pytest.fixture
-def case(tmp_path: Path, cache: Path, address: str, capsys: pytest.CaptureFixture[str]) -> Patching:
-    return Patching(tmp_path, cache, address, capsys)
 
 
 def test_a_script_that_only_running_can_do_is_run_and_auto_says_why(case: Patching, repository: Repository) -> None:

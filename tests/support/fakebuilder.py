@@ -111,10 +111,12 @@ class FakeBuilder:
 
     def _solve(self, call: ServerCall) -> None:
         request = schema.control().SolveRequest.FromString(call.receive() or b"")
+        deadline = time.monotonic() + 10
         with self._changed:
             while request.session not in self._sessions:
                 if call._stream.reset_code is not None:
                     return  # the client gave up before its session was seen
+                assert time.monotonic() < deadline, "the solve's session never came"
                 self._changed.wait(0.02)
         if self.on_solve is not None:
             self.on_solve(self._sessions[request.session])

@@ -10,6 +10,7 @@ refuses what can't work; then it says what has to be run, on what, and what of t
 from __future__ import annotations
 
 import fnmatch
+import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib import import_module
@@ -30,8 +31,10 @@ __all__ = [
     "PackageManager",
     "Recipe",
     "Upgrade",
+    "count_packages",
     "is_leftover",
     "open_package_manager",
+    "shared_key",
 ]
 
 
@@ -59,6 +62,16 @@ class Leftover:
 def is_leftover(leftovers: Iterable[Leftover], path: str, type_: FileType | None) -> bool:
     """Tell whether any of the rules is about a change."""
     return any(rule.matches(path, type_) for rule in leftovers)
+
+
+def shared_key(words: Iterable[str]) -> str:
+    """Return the hint under which a builder keeps a directory between runs: another set is another directory."""
+    return "copacetic:" + hashlib.sha256("\n".join(words).encode()).hexdigest()
+
+
+def count_packages(packages: Sequence[FetchedPackage]) -> str:
+    """Say how many there are, in the name of a run."""
+    return f"{len(packages)} package{'s' * (len(packages) != 1)}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -8,7 +8,6 @@ It upgrades from a read-only mount that holds the planned packages and an index 
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
@@ -18,7 +17,7 @@ from copacetic.inventory import PackageDatabase
 from copacetic.inventory.apk import ApkDatabase
 from copacetic.llb.graph import Execution, MakeFile, Mount, Network, State
 from copacetic.oci.filesystem import ImageFilesystem
-from copacetic.pkgmgr import Content, Leftover, PackageManager, Recipe, Upgrade
+from copacetic.pkgmgr import Content, Leftover, PackageManager, Recipe, Upgrade, count_packages, shared_key
 from copacetic.pkgmgr.apk.offering import REPOSITORIES, offer_packages
 from copacetic.pkgmgr.probe import HINT, has_program, refuse_links_out, require_directory, require_programs
 from copacetic.repository.apk.package import open_package
@@ -116,10 +115,9 @@ class ApkPackageManager:
     def install(self, base: State, packages: Sequence[FetchedPackage], *, tooling: State | None) -> Recipe:
         """See `PackageManager.install`."""
         files = offer_packages(packages, self._database, mounted_at=PACKAGES)
-        count = f"{len(packages)} package{'s' * (len(packages) != 1)}"
-        # The hint is what a builder keeps the directory under between runs: another set is another directory.
-        key = hashlib.sha256("\n".join([*files, *(p.update.candidate.sha256 for p in packages)]).encode()).hexdigest()
-        mount = llb.Bind(dest=PACKAGES, source=llb.local(SOURCE, shared_key=f"copacetic:{key}"))
+        count = count_packages(packages)
+        key = shared_key([*files, *(package.update.candidate.sha256 for package in packages)])
+        mount = llb.Bind(dest=PACKAGES, source=llb.local(SOURCE, shared_key=key))
         if not self.needs_tooling:
             run = self._run(base, (f"/{self._apk}", *_OFFLINE, "upgrade"), (mount,), f"apk upgrade of {count}")
             return self._recipe(base, run.root, {SOURCE: files})

@@ -9,7 +9,6 @@ code that does it for the embedded engine.
 
 from __future__ import annotations
 
-import hashlib
 import io
 import tarfile
 from collections.abc import Iterable, Sequence
@@ -22,7 +21,7 @@ from copacetic.inventory.dpkg.rewrite import DebRecord
 from copacetic.llb.graph import Copy, MakeDirectory, Network, State
 from copacetic.oci.change import Spooled
 from copacetic.oci.filesystem import ImageFilesystem
-from copacetic.pkgmgr import Content, Leftover, Recipe
+from copacetic.pkgmgr import Content, Leftover, Recipe, count_packages, shared_key
 from copacetic.pkgmgr.probe import refuse_links_out
 from copacetic.updates import FetchedPackage, InstalledPackage
 
@@ -82,10 +81,10 @@ def install_distroless(
             llb.Tmpfs(dest="/etc/dpkg/dpkg.cfg.d"),
             llb.Bind(dest=_ROOT, source=base, readonly=False),
             llb.Bind(dest=_DATABASE, source=_database_state(), readonly=False),
-            llb.Bind(dest=_PACKAGES, source=llb.local("packages", shared_key=_shared_key(debs))),
+            llb.Bind(dest=_PACKAGES, source=llb.local("packages", shared_key=shared_key(debs))),
         ),
         network=Network.NONE,
-        name=f"dpkg --root --install {len(debs)} package{'s' * (len(debs) != 1)}",
+        name=f"dpkg --root --install {count_packages(packages)}",
     )  # fmt: skip
     return Recipe(
         base=base,
@@ -94,10 +93,6 @@ def install_distroless(
         leftovers=_LEFTOVERS,
         records=records,
     )
-
-
-def _shared_key(names: Iterable[str]) -> str:
-    return "copacetic:" + hashlib.sha256("\n".join(names).encode()).hexdigest()
 
 
 def _filters(database: DpkgDatabase) -> tuple[str, ...]:

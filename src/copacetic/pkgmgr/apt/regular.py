@@ -10,13 +10,12 @@ as arguments.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 
 from copacetic import llb
 from copacetic.llb.graph import MakeFile, Mount, Network, State
 from copacetic.oci.filesystem import FileType, ImageFilesystem
-from copacetic.pkgmgr import Content, Leftover, Recipe, Upgrade
+from copacetic.pkgmgr import Content, Leftover, Recipe, Upgrade, count_packages, shared_key
 from copacetic.pkgmgr.apt.leftovers import GENERATED, LEFTOVERS
 from copacetic.updates import FetchedPackage
 
@@ -82,13 +81,13 @@ class RegularImage:
         files = package_files(packages)
         options = (part for option in _OPTIONS for part in ("-o", option))
         arguments = (f"/{APT_GET}", *_FLAGS, *options, "install", *(f"{PACKAGES}/{name}" for name in files))
-        return self._offline(base, arguments, packages, f"apt-get install {_count(packages)}")
+        return self._offline(base, arguments, packages, f"apt-get install {count_packages(packages)}")
 
     def install_with_dpkg(self, base: State, packages: Sequence[FetchedPackage]) -> Recipe:
         """Without apt-get, all at once: dpkg refuses what has to be configured before the rest is unpacked."""
         files = package_files(packages)
         arguments = (f"/{DPKG}", *_DPKG, "--auto-deconfigure", "--install", *(f"{PACKAGES}/{name}" for name in files))
-        return self._offline(base, arguments, packages, f"dpkg --install {_count(packages)}")
+        return self._offline(base, arguments, packages, f"dpkg --install {count_packages(packages)}")
 
     def upgrade(self, base: State, upgrade: Upgrade) -> Recipe:
         """Refresh and upgrade; `repository_state` is in the environment, so that another one is another run."""
@@ -111,9 +110,7 @@ class RegularImage:
 
     def _offline(self, base: State, arguments: Sequence[str], packages: Sequence[FetchedPackage], name: str) -> Recipe:
         files = package_files(packages)
-        # The hint is what a builder keeps the directory under between runs: another set is another directory.
-        key = hashlib.sha256("\n".join(files).encode()).hexdigest()
-        source = llb.local(SOURCE, shared_key=f"copacetic:{key}")
+        source = llb.local(SOURCE, shared_key=shared_key(files))
         run = base.run(
             arguments,
             env=_ENVIRONMENT,
@@ -145,7 +142,3 @@ def package_files(packages: Sequence[FetchedPackage]) -> dict[str, Content]:
     """
     ordered = sorted(packages, key=lambda p: (p.update.candidate.name, p.update.candidate.architecture))
     return {f"{package.update.candidate.sha256}.deb": package.path for package in ordered}
-
-
-def _count(packages: Sequence[FetchedPackage]) -> str:
-    return f"{len(packages)} package{'s' * (len(packages) != 1)}"
