@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from copacetic.cli import main
 from support.aptrepo import Deb, Repository, debian_image, file, write_image
 
 FOO = Deb(name="foo", version="1.0-1", architecture="amd64", files={"usr/bin/foo": file("old", 0o755)})
@@ -93,3 +94,14 @@ def test_the_timeout_is_kept_although_a_thread_waits(tmp_path: Path, silence: st
 
     assert run.end() == (1, "error: not finished after 2 s (see --timeout); nothing was published\n")
     assert time.monotonic() - run.started < 15
+
+
+def test_a_process_that_goes_on_after_a_run_has_its_signals_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGALRM)
+    before = [signal.getsignal(number) for number in numbers]
+    monkeypatch.setattr("copacetic.api.inspect", lambda *_args, **_more: time.sleep(30))
+
+    assert main(["inspect", "oci:nowhere", "--timeout", "1s"]) == 1
+
+    assert [signal.getsignal(number) for number in numbers] == before
+    assert signal.getitimer(signal.ITIMER_REAL) == (0.0, 0.0)

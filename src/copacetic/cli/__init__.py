@@ -17,14 +17,24 @@ EXIT_BROKEN_PIPE = 141
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one command and return its exit code; nothing escapes but defects under `--debug`."""
+    """
+    Run one command and return its exit code; nothing escapes but defects under `--debug`.
+
+    Signals and their timer are left as they were.
+    """
+    from copacetic.cli.ending import restore_signals
+
+    with restore_signals():
+        return _main(list(sys.argv[1:] if argv is None else argv))
+
+
+def _main(arguments: list[str]) -> int:
     import click
 
     from copacetic.cli.ending import EXIT_INTERRUPTED, EndedEarlyError, stop_timer
     from copacetic.cli.environment import configuration
     from copacetic.cli.root import copa
 
-    arguments = list(sys.argv[1:] if argv is None else argv)
     try:
         defaults = configuration(os.environ)
         result = copa.main(args=arguments, prog_name="copa", standalone_mode=False, default_map=defaults)

@@ -54,6 +54,19 @@ def watch_signals() -> Iterator[None]:
             signal.signal(number, handler)
 
 
+@contextmanager
+def restore_signals() -> Iterator[None]:
+    """Undo what is done to signals and their timer while the context lasts: a process may have more to do than this."""
+    before = {number: signal.getsignal(number) for number in (signal.SIGALRM, *_SIGNALS)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            if signal.getsignal(number) is not handler:
+                stop_timer()
+                signal.signal(number, handler)
+
+
 def start_timer(seconds: float) -> None:
     """End the run when its time is over."""
 
