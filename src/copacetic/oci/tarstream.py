@@ -12,6 +12,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import NoReturn, Protocol
 
 BLOCK = 512
@@ -189,16 +190,16 @@ class TarReader:
         entry = TarEntry(
             path=_text(path),
             type=type_,
-            mode=_number(mode) & 0o7777,
-            uid=_number(uid),
-            gid=_number(gid),
+            mode=_common_number(mode) & 0o7777,
+            uid=_common_number(uid),
+            gid=_common_number(gid),
             size=_number(size),
-            mtime=_number(mtime),
+            mtime=_common_number(mtime),
             linkname=_text(_cut(linkname)),
             device=(_number(major), _number(minor)) if type_ in "34" else (0, 0),
             offset=self._offset,
-            uname=_text(_cut(uname)),
-            gname=_text(_cut(gname)),
+            uname=_common_text(uname),
+            gname=_common_text(gname),
         )
         if entry.type in {"\x00", "7"}:
             entry.type = "0"
@@ -278,6 +279,18 @@ def _text(data: bytes) -> str:
 def _cut(data: bytes) -> bytes:
     end = data.find(b"\0")
     return data if end < 0 else data[:end]
+
+
+@lru_cache(maxsize=64)
+def _common_text(data: bytes) -> str:
+    """Names of owners: a few, again and again."""
+    return _text(_cut(data))
+
+
+@lru_cache(maxsize=1024)
+def _common_number(data: bytes) -> int:
+    """Modes, owners and times: a few, again and again."""
+    return _number(data)
 
 
 def _number(data: bytes) -> int:
