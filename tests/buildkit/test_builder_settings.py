@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 
 from copacetic.buildkit.address import DockerAddress, TcpAddress, UnixAddress
-from copacetic.buildkit.dial.tls import TlsFiles
 from copacetic.buildkit.probe import BuilderReport, Probe, ProbeState
 from copacetic.buildkit.settings import BuilderSettings
+from copacetic.buildkit.tlsfiles import TlsFiles
 from copacetic.cli.builder import make_builder_settings
 from copacetic.errors import InvalidAddressError, UsageError
 from copacetic.llb.solver import Capabilities

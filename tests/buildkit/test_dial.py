@@ -19,9 +19,9 @@ import pytest
 
 from copacetic.buildkit.address import TcpAddress, parse_address
 from copacetic.buildkit.detect import find_builders, open_builder
-from copacetic.buildkit.dial.tls import TlsFiles
 from copacetic.buildkit.probe import Probe, ProbeState
 from copacetic.buildkit.settings import BuilderSettings
+from copacetic.buildkit.tlsfiles import TlsFiles
 from copacetic.errors import BuilderUnreachableError
 from copacetic.llb.solver import Capabilities
 from support.buildkitd import Buildkitd, buildkitd

@@ -18,9 +18,9 @@ import pytest
 
 from copacetic.buildkit.address import parse_address
 from copacetic.buildkit.detect import find_builders, open_builder
-from copacetic.buildkit.dial.tls import TlsFiles
 from copacetic.buildkit.probe import ProbeState
 from copacetic.buildkit.settings import BuilderSettings
+from copacetic.buildkit.tlsfiles import TlsFiles
 from copacetic.cli import main
 from copacetic.errors import BuilderUnreachableError, UnsupportedBuilderError
 from copacetic.llb.solver import Capabilities

@@ -12,10 +12,10 @@ from pathlib import Path
 import pytest
 
 from copacetic.buildkit.address import BuildxAddress, DockerAddress, SshAddress, TcpAddress, UnixAddress, parse_address
-from copacetic.buildkit.dial.tls import TlsFiles
 from copacetic.buildkit.dockercontext import find_engine
 from copacetic.buildkit.route import find_routes
 from copacetic.buildkit.settings import BuilderSettings
+from copacetic.buildkit.tlsfiles import TlsFiles
 from copacetic.errors import BuilderUnreachableError, InvalidAddressError, UsageError
 from support.certificate import make_certificate
 

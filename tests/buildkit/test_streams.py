@@ -26,7 +26,8 @@ from copacetic.buildkit.dial.engine import PushbackStream
 from copacetic.buildkit.dial.greeting import GreetedStream
 from copacetic.buildkit.dial.process import ProcessStream
 from copacetic.buildkit.dial.stream import SocketStream, Stream
-from copacetic.buildkit.dial.tls import TlsFiles, TlsStream, make_context
+from copacetic.buildkit.dial.tls import TlsStream, make_context
+from copacetic.buildkit.tlsfiles import TlsFiles
 from copacetic.errors import BuilderUnreachableError, UsageError
 from support.certificate import Certificate, make_certificate
 

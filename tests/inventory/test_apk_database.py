@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import gzip
+import importlib
 import io
 import re
 import tarfile
@@ -67,6 +68,20 @@ def change(database: ApkDatabase | None, name: str, version: str, **more: object
 
 
 # -- reading ---------------------------------------------------------------------------------------------------------
+
+
+def test_no_other_kind_of_database_is_loaded(monkeypatch: pytest.MonkeyPatch) -> None:
+    loaded: list[str] = []
+
+    def load(module: str) -> object:
+        loaded.append(module)
+        return importlib.import_module(module)
+
+    monkeypatch.setattr("copacetic.inventory.import_module", load)
+    database = detect_database(tree({"lib/apk/db/installed": A}))
+
+    assert isinstance(database, ApkDatabase)
+    assert loaded == ["copacetic.inventory.apk"]
 
 
 def test_packages_are_read_with_what_apk_calls_origin() -> None:

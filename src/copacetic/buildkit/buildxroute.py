@@ -23,10 +23,10 @@ from copacetic.buildkit.address import (
 from copacetic.buildkit.buildxstore import BuildxBuilder, BuildxNode, load_builder, selected_builder
 from copacetic.buildkit.dial.kubectl import connect_deployment
 from copacetic.buildkit.dial.stream import Stream
-from copacetic.buildkit.dial.tls import TlsFiles
 from copacetic.buildkit.dockercontext import EnginePlace, current_endpoint, find_engine
 from copacetic.buildkit.route import Route, engine_route, exec_route, find_routes, plain_route
 from copacetic.buildkit.settings import BuilderSettings
+from copacetic.buildkit.tlsfiles import TlsFiles
 from copacetic.errors import BuilderUnreachableError, InvalidAddressError, SolverError
 
 __all__ = ["find_buildx_routes"]

@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import Any
 
 from copacetic.buildkit.address import DockerAddress, EngineHost, UnixAddress, parse_engine_host
-from copacetic.buildkit.dial.tls import TlsFiles
 from copacetic.buildkit.settings import BuilderSettings
+from copacetic.buildkit.tlsfiles import TlsFiles
 from copacetic.errors import BuilderUnreachableError, InvalidAddressError
 
 __all__ = ["EnginePlace", "current_endpoint", "find_engine", "read_json"]

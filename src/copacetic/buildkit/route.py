@@ -29,10 +29,10 @@ from copacetic.buildkit.dial.kubectl import connect_pod
 from copacetic.buildkit.dial.ssh import connect_buildctl, connect_docker
 from copacetic.buildkit.dial.stream import Dial, Stream
 from copacetic.buildkit.dial.tcp import connect_tcp
-from copacetic.buildkit.dial.tls import TlsFiles
 from copacetic.buildkit.dial.unix import connect_unix
 from copacetic.buildkit.dockercontext import EnginePlace, find_engine
 from copacetic.buildkit.settings import BuilderSettings
+from copacetic.buildkit.tlsfiles import TlsFiles
 from copacetic.errors import UsageError
 
 __all__ = ["Route", "engine_route", "exec_route", "find_routes", "plain_route"]

@@ -5,9 +5,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from copacetic.buildkit.address import Address
-from copacetic.buildkit.dial.tls import TlsFiles
+from copacetic.buildkit.tlsfiles import TlsFiles
+
+if TYPE_CHECKING:
+    from copacetic.buildkit.address import Address
 
 __all__ = ["BuilderSettings"]
 

@@ -15,8 +15,8 @@ from copacetic.errors import InvalidAddressError, UsageError
 
 if TYPE_CHECKING:
     from copacetic.buildkit.address import Address
-    from copacetic.buildkit.dial.tls import TlsFiles
     from copacetic.buildkit.settings import BuilderSettings
+    from copacetic.buildkit.tlsfiles import TlsFiles
 
 _PATH = click.Path(path_type=Path)
 
@@ -94,7 +94,7 @@ def _address(flag: str | None, environment: Mapping[str, str]) -> tuple[Address 
 
 
 def _flags_of_tls(values: Mapping[str, Any], address: Address | None) -> TlsFiles:
-    from copacetic.buildkit.dial.tls import TlsFiles
+    from copacetic.buildkit.tlsfiles import TlsFiles
 
     files = TlsFiles(
         ca=values["cacert"],
@@ -114,7 +114,7 @@ def _flags_of_tls(values: Mapping[str, Any], address: Address | None) -> TlsFile
 
 def _docker_tls(environment: Mapping[str, str], docker_config: Path) -> TlsFiles:
     """Docker's variables: one turns TLS on, the other says where ca.pem, cert.pem and key.pem are."""
-    from copacetic.buildkit.dial.tls import TlsFiles
+    from copacetic.buildkit.tlsfiles import TlsFiles
 
     folder = environment.get("DOCKER_CERT_PATH", "")
     if not folder and not environment.get("DOCKER_TLS_VERIFY"):

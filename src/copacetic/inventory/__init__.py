@@ -2,8 +2,8 @@
 """
 Package databases, read without running anything.
 
-A database is one module: a class with `detect`, registered in `DATABASES` by its module path so that only the one
-that an image has is imported.
+A database is one module: a class with `detect`, registered in `DATABASES` by its module path and the directories
+where it may be, so that only the one that an image has is imported.
 """
 
 from __future__ import annotations
@@ -96,12 +96,17 @@ class PackageDatabase(Protocol):
         ...
 
 
-DATABASES: tuple[str, ...] = ("copacetic.inventory.dpkg:DpkgDatabase", "copacetic.inventory.apk:ApkDatabase")
+DATABASES: Mapping[str, tuple[str, ...]] = {
+    "copacetic.inventory.dpkg:DpkgDatabase": ("var/lib/dpkg",),
+    "copacetic.inventory.apk:ApkDatabase": ("lib/apk", "usr/lib/apk"),
+}
 
 
 def detect_database(fs: ImageFilesystem) -> PackageDatabase | None:
     """Return the image's package database, or None when it has none that we know."""
-    for entry in DATABASES:
+    for entry, folders in DATABASES.items():
+        if not any(fs.lookup(folder) for folder in folders):
+            continue
         module, _, name = entry.partition(":")
         database: PackageDatabase | None = getattr(import_module(module), name).detect(fs)
         if database is not None:

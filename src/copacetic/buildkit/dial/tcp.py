@@ -7,7 +7,8 @@ import socket
 
 from copacetic.buildkit.address import TcpAddress
 from copacetic.buildkit.dial.stream import SocketStream, Stream
-from copacetic.buildkit.dial.tls import TlsFiles, TlsStream, make_context
+from copacetic.buildkit.dial.tls import TlsStream, make_context
+from copacetic.buildkit.tlsfiles import TlsFiles
 from copacetic.errors import BuilderUnreachableError
 
 __all__ = ["connect_tcp"]

@@ -11,31 +11,15 @@ from __future__ import annotations
 import ssl
 import threading
 import time
-from dataclasses import dataclass
 from pathlib import Path
 
 from copacetic.buildkit.dial.stream import Stream
+from copacetic.buildkit.tlsfiles import TlsFiles
 from copacetic.errors import BuilderUnreachableError, UsageError
 
-__all__ = ["TlsFiles", "TlsStream", "make_context"]
+__all__ = ["TlsStream", "make_context"]
 
 _CHUNK = 65_536
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TlsFiles:
-    """What a connection with TLS needs. Files are PEM; without `ca` the authorities of this machine count."""
-
-    ca: Path | None = None
-    cert: Path | None = None
-    key: Path | None = None
-    server_name: str = ""
-    """The name that the certificate has to have, when it isn't the host's."""
-    verify: bool = True
-
-    def __bool__(self) -> bool:
-        """Whether TLS was asked for at all."""
-        return bool(self.ca or self.cert or self.key or self.server_name or not self.verify)
 
 
 def make_context(files: TlsFiles, *, protocol: str) -> ssl.SSLContext:
