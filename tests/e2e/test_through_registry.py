@@ -17,7 +17,7 @@ from support.debian import need
 from support.faulty import Answer, FaultyServer, faulty_server
 from support.images import Image, make_image, make_layer
 from support.registry import HTPASSWD, PASSWORD, USER, docker_registry
-from support.scripted import offer
+from support.scripted import Store, offer, registry
 
 FOO = Deb(name="foo", version="1.0-1", architecture="amd64", files={"usr/bin/foo": file("old", 0o755)})
 FOO2 = Deb(name="foo", version="1.0-2", architecture="amd64", files={"usr/bin/foo": file("new", 0o755)})
@@ -104,7 +104,7 @@ def _replace_manifest(answer: Answer) -> Callable[[FaultyServer], None]:
         (_replace_manifest(Answer(status=403)), "access is denied"),
         (_replace_manifest(Answer(status=404)), "not found"),
         (_replace_manifest(Answer(status=429, headers={"Retry-After": "3600"})), "too many requests"),
-        (_replace_manifest(Answer(status=500)), "500"),
+        *((_replace_manifest(Answer(status=status)), str(status)) for status in (500, 501, 502, 503, 504, 505)),
         (_replace_manifest(Answer(body=b"x" * 9_000_000)), "bytes"),
         (_replace_layer(Answer(body=LAYER.blob[:-20])), "bytes"),
         (_replace_layer(Answer(body=LAYER.blob[:40] + b"?" + LAYER.blob[41:])), str(LAYER.descriptor.digest)),
@@ -132,6 +132,51 @@ def test_a_registry_that_misbehaves_is_one_clear_line(
 def _offer(server: FaultyServer, image: Image) -> None:
     server.on("GET", "/v2/", Answer())
     offer(server, image)
+
+
+UPLOADS = "/v2/team/new/blobs/uploads/"
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "status", "message"),
+    [
+        ("POST", UPLOADS, 401, "the login is refused"),
+        ("POST", UPLOADS, 403, "access is denied"),
+        ("POST", UPLOADS, 413, "413"),
+        ("POST", UPLOADS, 503, "503"),
+        ("PUT", "/uploads/0", 403, "access is denied"),
+        ("PUT", "/v2/team/new/manifests/1", 403, "access is denied"),
+        ("PUT", "/v2/team/new/manifests/1", 400, "400"),
+        ("PUT", "/v2/team/new/manifests/1", 502, "502"),
+    ],
+)
+def test_a_push_that_is_refused_is_one_clear_line_and_gives_no_tag(
+    tmp_path: Path,
+    repository: Repository,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    method: str,
+    path: str,
+    status: int,
+    message: str,
+) -> None:
+    monkeypatch.setattr("time.sleep", lambda _seconds: None)
+    image = write_image(tmp_path / "layout", debian_image(repository, [FOO]))
+    with registry() as server:
+        Store(server)
+        server.on("PUT", "/v2/team/new/manifests/1", Answer(status=201))
+        server.replace(method, path, Answer(status=status))
+        flags = ["--to", f"{server.host}/team/new:1", "--cache-dir", str(tmp_path / "cache"), "-q", "--jobs", "1"]
+        code = main(["patch", "-i", image, *flags])
+
+        tagged = server.count("PUT", "/v2/team/new/manifests/1")
+    out, err = capsys.readouterr()
+    lines = err.strip().split("\n")
+    assert (code, out) == (1, "")
+    assert message in lines[0]
+    assert "team/new" in lines[0]
+    assert [line.split(":")[0] for line in lines] in (["error"], ["error", "hint"])
+    assert bool(tagged) == path.endswith("/manifests/1"), "a tag was asked for though its blobs are not there"
 
 
 def test_a_registry_that_is_not_there(
