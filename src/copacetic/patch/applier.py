@@ -6,13 +6,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Protocol
 
-from copacetic.errors import ImageError, UnsupportedImageError
-from copacetic.inventory import detect_database
-from copacetic.oci.layered import RecordingFilesystem
+from copacetic.errors import UnsupportedImageError
 from copacetic.patch.environment import Environment
 from copacetic.patch.image import OpenedImage, SourceImage
 from copacetic.patch.layer import ComposedLayer, LayerRequest, finish_layer
-from copacetic.unpack import open_unpacker
+from copacetic.patch.unpacking import Unpacking
 
 __all__ = ["Applier", "UnpackApplier", "make_applier"]
 
@@ -26,25 +24,24 @@ class Applier(Protocol):
 class UnpackApplier:
     """The embedded engine: nothing of the image is run."""
 
+    def __init__(self, unpacking: Unpacking) -> None:
+        self._unpacking = unpacking
+
     def make(self, request: LayerRequest, opened: OpenedImage, scratch: Path) -> ComposedLayer:
         """Raises `NeedsExecutionError` for a package that can't be installed this way."""
-        recorder = RecordingFilesystem(opened.fs)
-        database = detect_database(recorder)
-        if database is None:
-            raise ImageError("the package database is gone")
-        composition = open_unpacker(recorder, database).compose(request.packages, epoch=request.epoch, scratch=scratch)
+        composition = self._unpacking.unpacker.compose(request.packages, epoch=request.epoch, scratch=scratch)
         return ComposedLayer(
             layer=finish_layer(composition.changes, request, scratch),
             notes=composition.notes,
-            reads=recorder.reads(),
+            reads=self._unpacking.reads(),
             unchanged=composition.changes.unchanged,
         )
 
 
-def make_applier(strategy: str, image: SourceImage, environment: Environment) -> Applier:
+def make_applier(strategy: str, image: SourceImage, environment: Environment, unpacking: Unpacking) -> Applier:
     """Return the way that a plan names. Raises `UnsupportedImageError` where nothing may be run."""
     if strategy != "exec":
-        return UnpackApplier()
+        return UnpackApplier(unpacking)
     if environment.execution is None:
         raise UnsupportedImageError("the plan is to run the image's own programs, and nothing here may do that")
     from copacetic.patch.execution import ExecApplier

@@ -15,12 +15,10 @@ from dataclasses import dataclass, replace
 import msgspec
 
 from copacetic.cache import Cache
-from copacetic.errors import ImageError
-from copacetic.inventory import detect_database
 from copacetic.oci.filesystem import ImageFilesystem
-from copacetic.oci.layered import RecordingFilesystem
 from copacetic.patch.memo import Memo
-from copacetic.unpack import open_unpacker
+from copacetic.patch.unpacking import Unpacking
+from copacetic.unpack import Unpacker
 from copacetic.updates import FetchedPackage, ScriptClass, ScriptVerdict
 
 __all__ = ["Judged", "ScriptJudge", "package_key"]
@@ -44,10 +42,11 @@ class Judged:
 
 
 class ScriptJudge:
-    """Judges packages for one image."""
+    """Judges packages for one image. Those that it doesn't know are spooled meanwhile."""
 
-    def __init__(self, fs: ImageFilesystem, cache: Cache) -> None:
+    def __init__(self, fs: ImageFilesystem, cache: Cache, unpacking: Unpacking) -> None:
         self._fs = fs
+        self._unpacking = unpacking
         self._memo = Memo(cache, "judgements", version=JUDGEMENT_VERSION)
 
     def judge(self, packages: Sequence[FetchedPackage]) -> Judged:
@@ -57,9 +56,9 @@ class ScriptJudge:
         key = hashlib.sha256("\n".join(sorted(package_key(package) for package in packages)).encode()).hexdigest()
         found = next(self._memo.find(key, self._fs), None)
         if found is None:
-            recorder = RecordingFilesystem(self._fs)
-            judgement = _judge(recorder, packages)
-            self._memo.keep(key, self._fs, recorder.reads(), msgspec.msgpack.encode(judgement))
+            self._unpacking.spool(packages)
+            judgement = _judge(self._unpacking.unpacker, packages)
+            self._memo.keep(key, self._fs, self._unpacking.reads(), msgspec.msgpack.encode(judgement))
         else:
             judgement = msgspec.msgpack.decode(found, type=_Judgement)
         return Judged(
@@ -74,11 +73,7 @@ def package_key(package: FetchedPackage) -> str:
     return f"{candidate.name} {candidate.architecture} {candidate.version} {candidate.sha256}"
 
 
-def _judge(fs: ImageFilesystem, packages: Sequence[FetchedPackage]) -> _Judgement:
-    database = detect_database(fs)
-    if database is None:
-        raise ImageError("the package database is gone")
-    unpacker = open_unpacker(fs, database)
+def _judge(unpacker: Unpacker, packages: Sequence[FetchedPackage]) -> _Judgement:
     verdicts = {
         name: [(one.package, one.script, one.verdict.value, one.reason) for one in scripts]
         for name, scripts in unpacker.classify(packages).items()

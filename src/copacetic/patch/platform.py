@@ -29,6 +29,7 @@ from copacetic.patch.planner import (
 )
 from copacetic.patch.request import LayerCompression, PatchRequest, Strategy
 from copacetic.patch.sources import repository_context
+from copacetic.patch.unpacking import Unpacking
 from copacetic.patch.verify import ReadBack, verify_checksums, verify_result
 from copacetic.repository import open_repository
 from copacetic.updates import Finding, MatchedFinding, Plan
@@ -70,8 +71,9 @@ def plan_platform(
     findings: Sequence[Finding] | None,
     request: PatchRequest,
     environment: Environment,
+    unpacking: Unpacking | None = None,
 ) -> PreparedPlan:
-    """Plan one platform; packages are fetched into the cache."""
+    """Plan one platform; packages are fetched into the cache. `unpacking` is what will compose it, if anything."""
     if request.strategy is Strategy.EXEC:
         from copacetic.pkgmgr import open_package_manager
 
@@ -80,7 +82,7 @@ def plan_platform(
         image.source.name,
         opened,
         open_repository(repository_context(opened, environment)),
-        ScriptJudge(opened.fs, environment.cache),
+        ScriptJudge(opened.fs, environment.cache, unpacking or Unpacking(opened.fs)),
         findings=findings,
         choice=_choice(opened, request, environment),
         progress=environment.progress,
@@ -107,12 +109,14 @@ def _choice(opened: OpenedImage, request: PatchRequest, environment: Environment
     return StrategyChoice(asked=request.strategy, why_not=why_not)
 
 
-def _prepare_stored(plan: Plan, opened: OpenedImage, request: PatchRequest, environment: Environment) -> PreparedPlan:
+def _prepare_stored(
+    plan: Plan, opened: OpenedImage, request: PatchRequest, environment: Environment, unpacking: Unpacking
+) -> PreparedPlan:
     """Fetch exactly what a stored plan names, and judge its scripts anew: the plan is not trusted for that."""
     checked = check_plan(plan, opened)
     repository = open_repository(repository_context(opened, environment))
     fetched = fetch_packages(repository, checked.updates, environment.progress)
-    judged = ScriptJudge(opened.fs, environment.cache).judge(fetched)
+    judged = ScriptJudge(opened.fs, environment.cache, unpacking).judge(fetched)
     choice = _choice(opened, request, environment)
     if request.strategy is Strategy.AUTO and checked.strategy == Strategy.EXEC:
         choice = replace(choice, asked=Strategy.EXEC)
@@ -138,7 +142,8 @@ def patch_platform(
     """Plan, apply, verify and describe one platform; nothing is written outside the scratch folder and the cache."""
     with _warmed(image, platform, request, environment):
         opened = open_platform(image, platform, environment)
-        return _patch_opened(image, opened, request, findings, stored, scratch, environment)
+        with Unpacking(opened.fs, None if request.strategy is Strategy.EXEC else scratch) as unpacking:
+            return _patch_opened(image, opened, request, findings, stored, scratch, environment, unpacking)
 
 
 def _warmed(
@@ -160,17 +165,18 @@ def _patch_opened(
     stored: Plan | None,
     scratch: Path,
     environment: Environment,
+    unpacking: Unpacking,
 ) -> PlatformOutcome | PatchedPlatform:
     platform = opened.image
     if stored is None:
         try:
-            prepared = plan_platform(image, opened, findings, request, environment)
+            prepared = plan_platform(image, opened, findings, request, environment, unpacking)
         except (RepositoryError, UnreachableError) as error:
             if not _is_delegable(error, request, environment):
                 raise
             return _patch_delegated(image, opened, request, findings, scratch, environment, error)
     else:
-        prepared = _prepare_stored(stored, opened, request, environment)
+        prepared = _prepare_stored(stored, opened, request, environment, unpacking)
     plan = prepared.plan
     if not request.ignore_errors:
         refuse_incomplete(plan)
@@ -178,7 +184,7 @@ def _patch_opened(
         return untouched(platform, plan, "nothing to update")
     epoch = prepared.newest_mtime if request.epoch is None else request.epoch
     layer_request = _layer_request(prepared, epoch, request, platform)
-    composed, matched = _make_layer(layer_request, plan, image, opened, scratch, environment)
+    composed, matched = _make_layer(layer_request, plan, image, opened, scratch, environment, unpacking)
     return PatchedPlatform(
         image=build_image(platform, plan, composed.layer, epoch=epoch),
         plan=plan,
@@ -205,13 +211,14 @@ def _make_layer(
     opened: OpenedImage,
     scratch: Path,
     environment: Environment,
+    unpacking: Unpacking,
 ) -> tuple[ComposedLayer, tuple[MatchedFinding, ...] | None]:
     """Take a proven layer or make one; either way the composed image is verified."""
     layers = KeptLayers(environment.cache)
     with layers.lock(request):
         composed = layers.find(request, opened.fs)
         if composed is None:
-            applier = make_applier(plan.strategy, image, environment)
+            applier = make_applier(plan.strategy, image, environment, unpacking)
             with environment.progress.task("compose layer"):
                 composed = applier.make(request, opened, scratch)
         with environment.progress.task("verify"):

@@ -45,6 +45,17 @@ class Unpacker(Protocol):
         """Return when the newest of the packages was built, as its own control part says: the default epoch."""
         ...
 
+    def spool(self, packages: Sequence[FetchedPackage], scratch: Path) -> None:
+        """
+        Begin in the background with what `compose` does first, for the same `scratch`. Raises only for packages that
+        can't be opened; `compose` raises the rest. It has to be closed.
+        """
+        ...
+
+    def close(self) -> None:
+        """Give up what `spool` began: nothing is written to its `scratch` any more. `compose` does it, too."""
+        ...
+
     def compose(self, packages: Sequence[FetchedPackage], *, epoch: int, scratch: Path) -> Composition:
         """
         Compose the changes. A pure function of the packages, the epoch and what it reads through `fs`.

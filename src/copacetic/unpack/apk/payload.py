@@ -9,9 +9,8 @@ directory is not in the package, a hard link to somebody else's file, one path t
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
@@ -22,7 +21,7 @@ from copacetic.oci.filesystem import FileType
 from copacetic.repository.apk.package import ApkEntry
 from copacetic.unpack.apk.package import ApkPackage
 
-__all__ = ["PayloadEntry", "Payloads", "list_payloads", "spool_payload", "spool_payloads"]
+__all__ = ["PayloadEntry", "Payloads", "list_payloads", "spool_payload"]
 
 SIZE_FLOOR = 64 * 1024**2
 """A payload may have this much more than twice what the package says is installed."""
@@ -74,23 +73,6 @@ class PayloadEntry:
 
 Payloads = Mapping[str, tuple[PayloadEntry, ...]]
 """By the packages' keys."""
-
-
-@contextmanager
-def spool_payloads(
-    packages: Sequence[ApkPackage], scratch: Path, *, workers: int = 2
-) -> Iterator[Callable[[], Payloads]]:
-    """Spool several packages side by side, in the background; what is yielded waits for them."""
-    order = sorted(range(len(packages)), key=lambda number: -packages[number].size)
-    pool = ThreadPoolExecutor(workers)
-    try:
-        work = {
-            packages[number].key: pool.submit(spool_payload, packages[number], scratch / f"{number}.data")
-            for number in order
-        }
-        yield lambda: {package.key: work[package.key].result() for package in packages}
-    finally:
-        pool.shutdown(cancel_futures=True)
 
 
 def spool_payload(package: ApkPackage, spool: Path) -> tuple[PayloadEntry, ...]:

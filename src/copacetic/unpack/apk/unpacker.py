@@ -9,6 +9,7 @@ does that first and by itself, so everything that it does at the end of a commit
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 
 from copacetic.errors import NeedsExecutionError, PackageError, UnsupportedImageError
@@ -17,13 +18,12 @@ from copacetic.inventory.apk import ApkChange, ApkDatabase
 from copacetic.oci.filesystem import Entry, FileType, ImageFilesystem
 from copacetic.unpack import Composition, FetchedPackage
 from copacetic.unpack.apk.package import ApkPackage, load_package
-from copacetic.unpack.apk.payload import list_payloads, spool_payloads
+from copacetic.unpack.apk.payload import PayloadEntry, list_payloads, spool_payload
 from copacetic.unpack.apk.upgrade import HOOKS, Upgrade
+from copacetic.unpack.spooler import Spooler
 from copacetic.updates import ScriptClass, ScriptVerdict
 
 __all__ = ["ApkUnpacker"]
-
-WORKERS = 2
 
 
 class ApkUnpacker:
@@ -33,6 +33,7 @@ class ApkUnpacker:
         self._fs = fs
         self._database = database
         self._loaded: dict[Path, ApkPackage] = {}
+        self._spooler: Spooler[PayloadEntry] = Spooler()
 
     @classmethod
     def open(cls, fs: ImageFilesystem, database: PackageDatabase) -> ApkUnpacker:
@@ -47,12 +48,21 @@ class ApkUnpacker:
         if not self._runs_anything(loaded):
             return {package.key: () for package in loaded}
         rehearsal = Upgrade(self._fs, self._database, loaded, epoch=0, rehearsal=True)
-        rehearsal.run(list_payloads(loaded, workers=WORKERS))
+        rehearsal.run(list_payloads(loaded))
         return {key: tuple(verdicts) for key, verdicts in rehearsal.verdicts.items()}
 
     def newest_mtime(self, packages: Sequence[FetchedPackage]) -> int:
         """See `Unpacker.newest_mtime`."""
         return max((package.built for package in self._load(packages)), default=0)
+
+    def spool(self, packages: Sequence[FetchedPackage], scratch: Path) -> None:
+        """See `Unpacker.spool`."""
+        ordered = sorted(self._load(packages), key=lambda package: -package.size)
+        self._spooler.start({_identity(package): partial(spool_payload, package) for package in ordered}, scratch)
+
+    def close(self) -> None:
+        """See `Unpacker.close`."""
+        self._spooler.close()
 
     def compose(self, packages: Sequence[FetchedPackage], *, epoch: int, scratch: Path) -> Composition:
         """
@@ -60,9 +70,12 @@ class ApkUnpacker:
         `NeedsExecutionError` for a package that can't be installed this way.
         """
         loaded = self._load(packages)
-        with spool_payloads(loaded, scratch, workers=WORKERS) as wait:
+        self.spool(packages, scratch)
+        try:
             upgrade = Upgrade(self._fs, self._database, loaded, epoch=epoch)
-            payloads = wait()
+            payloads = {package.key: self._spooler.wait(_identity(package)) for package in loaded}
+        finally:
+            self.close()
         upgrade.run(payloads)
         _refuse_execution(upgrade)
         tree = upgrade.tree
@@ -99,6 +112,10 @@ class ApkUnpacker:
                 raise PackageError(f"{package.key} is planned twice")
             found[package.key] = package
         return list(found.values())
+
+
+def _identity(package: ApkPackage) -> str:
+    return f"{package.key} {package.version}"
 
 
 def _refuse_execution(upgrade: Upgrade) -> None:

@@ -9,9 +9,7 @@ file's content is a window of it. Every path is relative and crosses nothing tha
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
@@ -23,7 +21,7 @@ from copacetic.oci.change import Spooled
 from copacetic.oci.filesystem import FileType
 from copacetic.oci.tarstream import TarEntry, TarLimits, TarReader
 
-__all__ = ["PayloadEntry", "read_checksums", "spool_payload", "spool_payloads"]
+__all__ = ["PayloadEntry", "read_checksums", "spool_payload"]
 
 MAX_ENTRIES = 1_000_000
 MAX_FILE = 8 * 1024**3
@@ -48,29 +46,6 @@ class PayloadEntry:
     hardlink: str = ""
     content: Spooled | None = None
     sha256: str = ""
-
-
-@contextmanager
-def spool_payloads(
-    archives: Sequence[tuple[DebArchive, int]], scratch: Path, *, workers: int = 2
-) -> Iterator[Callable[[], list[tuple[PayloadEntry, ...]]]]:
-    """
-    Spool several packages side by side, in the background; each comes with its installed size in bytes. What is
-    yielded waits for them, and raises as `spool_payload` does.
-    """
-
-    def one(number: int) -> tuple[PayloadEntry, ...]:
-        archive, installed_size = archives[number]
-        return spool_payload(archive, scratch / f"{number}.tar", installed_size=installed_size)
-
-    # The largest first, so that no worker is left alone with it at the end.
-    order = sorted(range(len(archives)), key=lambda number: -archives[number][0].data.size)
-    pool = ThreadPoolExecutor(workers)
-    try:
-        work = {number: pool.submit(one, number) for number in order}
-        yield lambda: [work[number].result() for number in range(len(archives))]
-    finally:
-        pool.shutdown(cancel_futures=True)
 
 
 def spool_payload(archive: DebArchive, spool: Path, *, installed_size: int) -> tuple[PayloadEntry, ...]:

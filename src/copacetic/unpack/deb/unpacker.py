@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 from copacetic.deb822 import Stanza
@@ -24,13 +25,12 @@ from copacetic.unpack.deb.handlers.reproduce import Reproduction, make_accounts,
 from copacetic.unpack.deb.install import Installation, Installer, md5_of
 from copacetic.unpack.deb.owners import Ownership
 from copacetic.unpack.deb.package import SCRIPTS, DebPackage, load_package
-from copacetic.unpack.deb.payload import PayloadEntry, spool_payloads
+from copacetic.unpack.deb.payload import PayloadEntry, spool_payload
+from copacetic.unpack.spooler import Spooler
 from copacetic.unpack.tree import TreeBuilder, read_spooled
 from copacetic.updates import InstalledPackage, ScriptClass, ScriptVerdict
 
 __all__ = ["DebUnpacker"]
-
-WORKERS = 2
 
 
 class DebUnpacker:
@@ -40,6 +40,8 @@ class DebUnpacker:
         self._fs = fs
         self._database = database
         self._loaded: dict[Path, DebPackage] = {}
+        self._assessed: dict[tuple[str, ...], Assessment] = {}
+        self._spooler: Spooler[PayloadEntry] = Spooler()
 
     @classmethod
     def open(cls, fs: ImageFilesystem, database: PackageDatabase) -> DebUnpacker:
@@ -51,24 +53,39 @@ class DebUnpacker:
     def classify(self, packages: Sequence[FetchedPackage]) -> Mapping[str, tuple[ScriptVerdict, ...]]:
         """See `Unpacker.classify`."""
         loaded = self._load(packages)
-        assessment = assess_packages(TreeBuilder(self._fs), self._database, loaded)
+        assessment = self._assess(TreeBuilder(self._fs), loaded)
         return {package.key: assessment.verdicts.get(package.key, ()) for package in loaded}
 
     def newest_mtime(self, packages: Sequence[FetchedPackage]) -> int:
         """See `Unpacker.newest_mtime`."""
         return max((package.control.newest_mtime for package in self._load(packages)), default=0)
 
+    def spool(self, packages: Sequence[FetchedPackage], scratch: Path) -> None:
+        """See `Unpacker.spool`."""
+        ordered = sorted(self._load(packages), key=lambda package: -package.archive.data.size)
+        jobs = {
+            _identity(package): partial(spool_payload, package.archive, installed_size=package.installed_size)
+            for package in ordered
+        }
+        self._spooler.start(jobs, scratch)
+
+    def close(self) -> None:
+        """See `Unpacker.close`."""
+        self._spooler.close()
+
     def compose(self, packages: Sequence[FetchedPackage], *, epoch: int, scratch: Path) -> Composition:
         """See `Unpacker.compose`. Raises `NeedsExecutionError` for a package that can't be installed this way."""
         loaded = self._load(packages)
         tree = TreeBuilder(self._fs)
-        archives = [(package.archive, package.installed_size) for package in loaded]
-        with spool_payloads(archives, scratch, workers=WORKERS) as spooled:
-            assessment = assess_packages(tree, self._database, loaded)
+        self.spool(packages, scratch)
+        try:
+            assessment = self._assess(tree, loaded)
             _refuse_execution(assessment)
             reproduction = Reproduction(tree, self._database, loaded, epoch)
             make_accounts(reproduction, assessment.actions)
-            payloads = dict(zip((package.key for package in loaded), spooled(), strict=True))
+            payloads = {package.key: self._spooler.wait(_identity(package)) for package in loaded}
+        finally:
+            self.close()
         ownership = Ownership(self._database, loaded, {key: [e.path for e in p] for key, p in payloads.items()})
         installer = Installer(tree, self._database, ownership, Accounts(tree))
         installed = {package.key: installer.install(package, payloads[package.key]) for package in loaded}
@@ -92,6 +109,13 @@ class DebUnpacker:
                 raise PackageError(f"{package.key} is planned twice")
             found[package.key] = package
         return [found[key] for key in sorted(found)]
+
+    def _assess(self, tree: TreeBuilder, packages: Sequence[DebPackage]) -> Assessment:
+        """Assess a set of packages, once."""
+        key = tuple(_identity(package) for package in packages)
+        if key not in self._assessed:
+            self._assessed[key] = assess_packages(tree, self._database, packages)
+        return self._assessed[key]
 
     def _losers(self, tree: TreeBuilder, installations: Sequence[Installation]) -> list[DebRecord]:
         """Return the records of packages that stay, without the paths that others took over."""
@@ -139,6 +163,10 @@ class DebUnpacker:
                 continue
             mode = 0o755 if path.rpartition(".")[2] in SCRIPTS and "/info/" in path else 0o644
             tree.put(path, Entry(type=FileType.FILE, mode=mode, mtime=epoch), content)
+
+
+def _identity(package: DebPackage) -> str:
+    return f"{package.key} {package.version}"
 
 
 def _refuse_execution(assessment: Assessment) -> None:
