@@ -44,6 +44,7 @@ def make_applier(strategy: str, image: SourceImage, environment: Environment, un
         return UnpackApplier(unpacking)
     if environment.execution is None:
         raise UnsupportedImageError("the plan is to run the image's own programs, and nothing here may do that")
+    unpacking.close()
     from copacetic.patch.execution import ExecApplier
 
     return ExecApplier(image, environment, environment.execution)

@@ -32,6 +32,10 @@ class Unpacking:
         return self
 
     def __exit__(self, *exc: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """End what was spooled for nothing."""
         if "unpacker" in self.__dict__:
             self.unpacker.close()
 
