@@ -9,29 +9,30 @@ from __future__ import annotations
 import io
 import subprocess
 import tarfile
+import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+
+from demo import roots
 
 from support.debian import need, sources
 from support.images import Layer, make_image, make_layer, write_layout
 
 PACKAGES = ("base-files", "netbase", "tzdata", "ca-certificates", "libc6", "libssl3", "openssl", "zlib1g")
+_FRESH = 3_600.0
+"""Seconds for which lists are good enough: as long as one run of all tests, at most."""
 KEYRING = Path("/usr/share/keyrings/debian-archive-keyring.gpg")
 
 
 class Chdist:
-    """A private apt of another suite and architecture, which only downloads."""
+    """A private apt of another suite and architecture, which only downloads, into `debs`; its lists are shared."""
 
-    def __init__(self, folder: Path, suite: str, architecture: str) -> None:
+    def __init__(self, debs: Path, suite: str, architecture: str) -> None:
         need("apt-get", "dpkg-deb")
-        self._root = folder
-        for name in (
-            "etc/apt/preferences.d",
-            "etc/apt/apt.conf.d",
-            "state/lists/partial",
-            "cache/archives/partial",
-            "debs",
-        ):
+        self._debs = debs
+        debs.mkdir(parents=True, exist_ok=True)
+        folder = roots.CACHE / f"apt-{suite}-{architecture}"
+        for name in ("etc/apt/preferences.d", "etc/apt/apt.conf.d", "state/lists/partial", "cache/archives/partial"):
             (folder / name).mkdir(parents=True, exist_ok=True)
         (folder / "status").touch()
         (folder / "etc/apt/sources.list").write_text(sources(suite).replace("deb ", f"deb [signed-by={KEYRING}] "))
@@ -41,12 +42,16 @@ class Chdist:
             "APT::Architectures::": architecture, "APT::Sandbox::User": "root", "Acquire::Languages": "none",
         }  # fmt: skip
         self._options = [part for name, value in options.items() for part in ("-o", f"{name}={value}")]
-        self._run("apt-get", "update")
+        with roots.locked(folder):
+            updated = folder / "updated"
+            if not updated.exists() or time.time() - updated.stat().st_mtime > _FRESH:
+                self._run("apt-get", "update")
+                updated.touch()
 
     def _run(self, *arguments: str) -> str:
         return subprocess.run(
             [arguments[0], "-qq", *self._options, *arguments[1:]],
-            check=True, capture_output=True, text=True, cwd=self._root / "debs",
+            check=True, capture_output=True, text=True, cwd=self._debs,
         ).stdout  # fmt: skip
 
     def closure(self, packages: Sequence[str]) -> list[str]:
@@ -64,9 +69,9 @@ class Chdist:
 
     def download(self, versions: Mapping[str, str]) -> list[Path]:
         """Fetch these versions, by name; of one that is there already nothing is returned."""
-        before = set((self._root / "debs").iterdir())
+        before = set(self._debs.iterdir())
         self._run("apt-get", "download", *(f"{name}={version}" for name, version in versions.items()))
-        return sorted(set((self._root / "debs").iterdir()) - before)
+        return sorted(set(self._debs.iterdir()) - before)
 
 
 class _Version:
