@@ -4,6 +4,7 @@
 
     make bench                       everything
     make bench ARGS="--runs 5 --only minbase"
+    make bench ARGS="--work /dev/shm"        what flushes to a disk, as buildah does, gets that for nothing there
 """
 
 from __future__ import annotations
@@ -200,22 +201,13 @@ def _ratios(result: Result, results: list[Result]) -> str:
     )
 
 
-def _in_memory() -> Path | None:
-    """
-    What one run leaves on a disk, and its removal, slow down the next for minutes on some filesystems. In memory all
-    that are compared have the same ground; what flushes to a disk, as the peers do, gets that for nothing.
-    """
-    memory = Path("/dev/shm")
-    return memory if memory.is_dir() and shutil.disk_usage(memory).free > 8 << 30 else None
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(prog="make bench")
     parser.add_argument("--runs", type=int, default=3)
     parser.add_argument("--only", choices=GROUPS, action="append")
-    parser.add_argument("--work", type=Path, help="Where everything is kept.  [in memory, where it has 8 GB]")
+    parser.add_argument("--work", type=Path, default=Path("/var/tmp"), help="Where everything is kept.  [/var/tmp]")
     arguments = parser.parse_args()
-    tempfile.tempdir = str(arguments.work or _in_memory() or tempfile.gettempdir())
+    tempfile.tempdir = str(arguments.work)
     chosen = arguments.only or GROUPS
     with opened(arguments.runs) as bench:
         if "start" in chosen:

@@ -45,6 +45,7 @@ class Result:
 
 def run(command: Sequence[str]) -> Sample:
     """Run a command to its end; its output is shown only when it fails."""
+    os.sync()  # what an earlier command left to be written is not this one's
     environment = {k: v for k, v in os.environ.items() if k != "PYTHONDONTWRITEBYTECODE" and not k.startswith("COPA_")}
     with tempfile.TemporaryFile() as output, tempfile.NamedTemporaryFile("r") as figures:
         child = [sys.executable, "-IS", str(Path(__file__).with_name("measure_child.py")), figures.name]
