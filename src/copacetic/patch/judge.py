@@ -54,13 +54,14 @@ class ScriptJudge:
         if not packages:
             return Judged(packages=(), newest_mtime=0)
         key = hashlib.sha256("\n".join(sorted(package_key(package) for package in packages)).encode()).hexdigest()
-        found = next(self._memo.find(key, self._fs), None)
-        if found is None:
-            self._unpacking.spool(packages)
-            judgement = _judge(self._unpacking.unpacker, packages)
-            self._memo.keep(key, self._fs, self._unpacking.reads(), msgspec.msgpack.encode(judgement))
-        else:
-            judgement = msgspec.msgpack.decode(found, type=_Judgement)
+        with self._memo.lock(key):  # who comes later takes the verdicts, and decompresses nothing for itself
+            found = next(self._memo.find(key, self._fs), None)
+            if found is None:
+                self._unpacking.spool(packages)
+                judgement = _judge(self._unpacking.unpacker, packages)
+                self._memo.keep(key, self._fs, self._unpacking.reads(), msgspec.msgpack.encode(judgement))
+            else:
+                judgement = msgspec.msgpack.decode(found, type=_Judgement)
         return Judged(
             packages=tuple(_with_verdicts(package, judgement) for package in packages),
             newest_mtime=judgement.newest_mtime,
