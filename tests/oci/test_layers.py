@@ -249,6 +249,29 @@ def test_the_stacked_view_is_the_tree_that_umoci_unpacks(
     assert _listing(view) == _listing(DirectoryFilesystem(work / "out" / "rootfs"))
 
 
+@settings(max_examples=50, deadline=None)
+@given(layers=_layers, deletions=_deletions, linked=st.sampled_from(["", "a", "b", "a/x"]))
+def test_a_view_with_one_layer_more_is_the_view_of_all_and_leaves_the_lower_one_alone(
+    layers: list[dict[str, Any]], deletions: list[str], linked: str
+) -> None:
+    from support.trees import layer_tar
+
+    lower = [layer_tar({**_parents(layer), **layer}) for layer in layers if _consistent([layer])]
+    top = layer_tar({**_parents(dict.fromkeys(deletions)), **dict.fromkeys(deletions, b"")})
+    if linked:
+        top = make_layer([tar_file("hard", type=tarfile.LNKTYPE, linkname=linked)]).plain
+    try:
+        below, both = stack(*lower), stack(*lower, top)
+    except ImageError:
+        return
+    before = dict(below.walk())
+
+    above = below.stacked_with(scan_tar(top), lambda _position, _rows: iter(()))
+
+    assert dict(above.walk()) == dict(both.walk())
+    assert dict(below.walk()) == before == dict(stack(*lower).walk())
+
+
 def _parents(layer: Mapping[str, Any]) -> dict[str, Any]:
     found = {}
     for path in layer:

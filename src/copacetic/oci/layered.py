@@ -67,14 +67,21 @@ class _Node:
 class LayeredFilesystem:
     """`ImageFilesystem` over layer indexes, the lowest first."""
 
-    def __init__(self, indexes: Sequence[LayerIndex], loader: ContentLoader) -> None:
+    def __init__(
+        self, indexes: Sequence[LayerIndex], loader: ContentLoader, *, below: LayeredFilesystem | None = None
+    ) -> None:
+        """`below` is the view of the first layers, where there is one already."""
         self._indexes = tuple(indexes)
         self._loader = loader
         self._loaded: dict[tuple[int, str], bytes] = {}
         """What was read of layers: rare, so it is remembered."""
         self._nodes: dict[str, _Node] = {"": _Node(_IMPLICIT, None, (0, ""))}
         self._children: dict[str, set[str]] | None = None
-        for position, index in enumerate(self._indexes):
+        known = 0
+        if below is not None:
+            self._nodes = dict(below._nodes)  # noqa: SLF001 - nodes are shared, so they are replaced and never changed
+            known = len(below.indexes)
+        for position, index in enumerate(self._indexes[known:], known):
             self._stack(position, index)
 
     @property
@@ -88,7 +95,7 @@ class LayeredFilesystem:
         def load(position: int, rows: Mapping[str, Row]) -> Iterator[tuple[str, Iterable[bytes | memoryview]]]:
             return (loader if position == top else self._loader)(position, rows)
 
-        return LayeredFilesystem((*self._indexes, index), load)
+        return LayeredFilesystem((*self._indexes, index), load, below=self)
 
     def lookup(self, path: str, *, follow: bool = True) -> Entry | None:
         node = self._find(path, follow=follow)
@@ -228,8 +235,8 @@ class LayeredFilesystem:
         node = self._nodes.get(target)
         if node is None or node.row.type == "5":
             raise CorruptLayerError(f"{stored[:200]!r} is a hard link to {target[:200]!r}, which is not there")
-        node.group = node.group or target
-        node.entry = None
+        if not node.group:  # another node, as a view of the layers below may have this one
+            node = self._nodes[target] = _Node(node.row, node.layer, node.origin, target)
         return _Node(node.row, position, node.origin, node.group)
 
     def _put(self, path: str, node: _Node) -> None:
@@ -355,18 +362,19 @@ def state_of(fs: ImageFilesystem, path: str) -> bytes:
     if path.endswith("/"):
         parts: list[object] = [path, fs.resolve(path), fs.iterdir(path)]
     else:
-        parts = [path, fs.resolve(path, follow=False), fs.resolve(path)]
-        for follow in (False, True):
-            entry = fs.lookup(path, follow=follow)
-            parts.append(
-                entry
-                and (
-                    entry.type.value,
-                    (entry.mode, entry.uid, entry.gid, entry.size, entry.target, entry.device),
-                    (sorted(entry.xattrs.items()), entry.sha256, entry.link_group, entry.implicit),
-                )
-            )
+        entry = fs.lookup(path, follow=False)
+        parts = [path, fs.resolve(path, follow=False), _description(entry)]
+        if entry is not None and entry.type is FileType.SYMLINK:
+            parts += [fs.resolve(path), _description(fs.lookup(path))]
     return hashlib.sha256(repr(parts).encode("utf-8", "surrogateescape")).digest()
+
+
+def _description(entry: Entry | None) -> object:
+    return entry and (
+        entry.type.value,
+        (entry.mode, entry.uid, entry.gid, entry.size, entry.target, entry.device),
+        (sorted(entry.xattrs.items()), entry.sha256, entry.link_group, entry.implicit),
+    )
 
 
 _: type[ImageFilesystem] = LayeredFilesystem
