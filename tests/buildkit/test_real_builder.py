@@ -314,7 +314,7 @@ def test_solves_are_counted_by_what_is_told(buildkit: Builder, tmp_path: Path) -
     """One solve and the export in it run the process once; the same again runs nothing."""
     name = f"counted {time.time_ns()}"
     state = _shell(f"echo x > /new # {name}", name=name)
-    started: list[list[str]] = []
+    ran: list[list[str]] = []
     with _solver(buildkit.daemon) as solver:
         for round_ in range(2):
             events: list[Event] = []
@@ -322,6 +322,7 @@ def test_solves_are_counted_by_what_is_told(buildkit: Builder, tmp_path: Path) -
             folder.mkdir()
             with solver.solve(state.marshal(AMD64), Inputs(), events.append):
                 solver.export(llb.diff(llb.image(BASE), state).marshal(AMD64), Inputs(), events.append, folder=folder)
-            started.append([event.name for event in events if (event.kind, event.name) == (EventKind.STARTED, name)])
+            # A builder may say that it starts what it then finds to be known.
+            ran.append([event.name for event in events if (event.kind, event.name) == (EventKind.COMPLETED, name)])
 
-    assert started == [[name], []]
+    assert ran == [[name], []]

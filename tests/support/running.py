@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from copacetic.cli import main
+from copacetic.patch.solvelog import KNOWN
 from support.buildkitd import buildkitd
 from support.dockerd import dockerd
 from support.images import umoci
@@ -30,12 +31,21 @@ class Run:
 
     def ran(self) -> list[str]:
         """Return what was run in an image, without what a builder knew from before."""
-        labels = [event["text"] for event in self.events if event["event"] == "start"]
-        return [
-            label
-            for label in labels
-            if label.startswith(("apt-get ", "dpkg ", "apk ")) and not label.endswith("(known)")
-        ]
+        ran: list[str] = []
+        running: set[str] = set()
+        for event in self.events:
+            label = event.get("text", "")
+            plain = label.removesuffix(KNOWN)
+            if not label.startswith(("apt-get ", "dpkg ", "apk ")):
+                continue
+            if event["event"] == "done":
+                running.discard(label)
+            elif label == plain:
+                running.add(label)
+                ran.append(label)
+            elif plain in running:  # it said that it starts before it knew
+                ran.remove(plain)
+        return ran
 
     @property
     def error(self) -> str:

@@ -11,10 +11,12 @@ from typing import Any, Self
 from copacetic.llb.solver import Event, EventKind
 from copacetic.progress import Progress
 
-__all__ = ["SolveLog"]
+__all__ = ["KNOWN", "SolveLog"]
 
 _logger = logging.getLogger(__name__)
 _MAX_LABEL = 100
+KNOWN = " (known)"
+"""What the label of a vertex ends with that wasn't run, as its result was there."""
 
 
 class SolveLog:
@@ -41,14 +43,18 @@ class SolveLog:
                     _logger.debug("%s: %s", _printable(event.name), _printable(line))
         else:
             if event.kind == EventKind.CACHED:
-                self._start(event, " (known)")
+                self._tell_known(event)
             self._end(event.vertex)
 
-    def _start(self, event: Event, suffix: str = "") -> None:
+    def _tell_known(self, event: Event) -> None:
+        """A busy builder says that it starts what it then finds to be known: that it isn't run is told all the same."""
+        with self._progress.task(_label(event) + KNOWN):
+            pass
+
+    def _start(self, event: Event) -> None:
         with self._lock:
             if event.vertex not in self._running:
-                label = _printable(event.name)[:_MAX_LABEL] + suffix
-                task = self._running[event.vertex] = self._progress.task(label)
+                task = self._running[event.vertex] = self._progress.task(_label(event))
                 task.__enter__()
 
     def _end(self, vertex: str) -> None:
@@ -56,6 +62,10 @@ class SolveLog:
             task = self._running.pop(vertex, None)
         if task is not None:
             task.__exit__(None, None, None)
+
+
+def _label(event: Event) -> str:
+    return _printable(event.name)[:_MAX_LABEL]
 
 
 def _printable(text: str) -> str:
