@@ -15,6 +15,7 @@ from copacetic import llb
 from copacetic.errors import ExecutionError, SolverError
 from copacetic.llb.graph import MakeFile
 from copacetic.llb.solver import EventKind, Inputs, Solver
+from support.running import count_runs
 
 
 def test_arguments_reach_the_program_as_they_are(solver: Solver) -> None:
@@ -207,7 +208,7 @@ def test_a_solve_and_an_export_within_it_run_a_process_once(solver: Solver, tmp_
         (tmp_path / "layers").mkdir()
         solver.export(llb.diff(base(), state).marshal(AMD64), Inputs(), recorder, folder=tmp_path / "layers")
 
-    assert [event.kind for event in recorder.events if event.name == name].count(EventKind.COMPLETED) == 1
+    assert count_runs(recorder.events, name) == 1
 
 
 def _running(token: str) -> bool:

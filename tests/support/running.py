@@ -4,15 +4,17 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from copacetic.cli import main
+from copacetic.llb.solver import Event, EventKind
 from copacetic.patch.solvelog import KNOWN
 from support.buildkitd import buildkitd
 from support.dockerd import dockerd
@@ -51,6 +53,12 @@ class Run:
     def error(self) -> str:
         """The lines that are no events."""
         return "\n".join(line for line in self.err.splitlines() if not line.startswith("{"))
+
+
+def count_runs(events: Iterable[Event], name: str) -> int:
+    """How often a vertex was run: a busy builder says that it starts what it then finds to be known."""
+    kinds = [event.kind for event in events if event.name == name and event.kind != EventKind.LOG]
+    return sum(kind == EventKind.STARTED and after != EventKind.CACHED for kind, after in pairwise((*kinds, "")))
 
 
 @contextmanager
