@@ -28,6 +28,7 @@ PACKAGES = ("apt", "openssl", "tzdata", "libsystemd0")
 class Patched:
     """One root, upgraded by dpkg and by us."""
 
+    suite: str
     before: Path
     real: Path
     ours: Path
@@ -35,6 +36,8 @@ class Patched:
     debs: dict[str, Path]
 
 
+PENDING = {"bookworm": (5, 1_000), "trixie": (3, 200)}
+"""More updates, and more files in them, than this."""
 SUITES = ("bookworm", pytest.param("trixie", marks=pytest.mark.soak))
 
 
@@ -54,7 +57,7 @@ def patched(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureReq
     before, real = extract(tar, work / "before"), extract(tar, work / "real")
     dpkg_install(real, list(debs.values()), work / "stripped")
     subprocess.run(["umoci", "unpack", "--image", f"{layout}:patched", work / "ours"], check=True, capture_output=True)
-    yield Patched(before, real, work / "ours/rootfs", updates, debs)
+    yield Patched(request.param, before, real, work / "ours/rootfs", updates, debs)
     shutil.rmtree(work, ignore_errors=True)  # gigabytes
 
 
@@ -63,7 +66,7 @@ def test_nothing_of_the_architecture_runs_here_and_updates_are_pending(patched: 
 
     if ran.returncode == 0:
         pytest.skip("this machine runs the architecture, so it can't show that nothing needs to")
-    assert len(patched.updates) > 3
+    assert len(patched.updates) > PENDING[patched.suite][0]
     assert {update["architecture"] for update in patched.updates.values()} <= {"arm64", "all"}
 
 
@@ -89,7 +92,7 @@ def test_every_file_of_an_updated_package_is_the_one_it_ships(patched: Patched, 
                 canonical = f"usr/{path}" if path.startswith(("bin/", "sbin/", "lib/")) else path
                 assert actual[canonical].content.split()[0] == node.content.split()[0], path
                 assert (actual[canonical].mode, actual[canonical].owner) == (node.mode, node.owner), path
-    assert compared > 200
+    assert compared > PENDING[patched.suite][1]
 
 
 def test_dpkg_finds_the_new_versions_and_nothing_wrong(patched: Patched) -> None:
