@@ -46,12 +46,10 @@ class EndedEarlyError(BaseException):
 @contextmanager
 def watch_signals() -> Iterator[None]:
     """Turn SIGINT and SIGTERM into `EndedEarlyError` while the context lasts."""
-    before = {number: signal.signal(number, _end) for number in _SIGNALS}
-    try:
+    with restore_signals():
+        for number in _SIGNALS:
+            signal.signal(number, _end)
         yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 @contextmanager
