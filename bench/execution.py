@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING
 from demo.roots import build_root
 
 from bench.measure import Result, Sample, repeat, run
+from copacetic.patch.solvelog import KNOWN
 from support.buildkitd import buildkitd
 from support.debian import layout_of
 
@@ -102,7 +103,7 @@ def _count(bench: Bench, command: list[str]) -> Counts:
     if done.returncode != 0:
         raise SystemExit(done.stderr[-3_000:])
     events = [json.loads(line) for line in done.stderr.splitlines() if line.startswith("{")]
-    labels = [event["text"] for event in events if event["event"] == "start" and not event["text"].endswith("(known)")]
+    labels = [event["text"] for event in events if event["event"] == "start" and not event["text"].endswith(KNOWN)]
     (platform,) = json.loads(outcome.read_text())["platforms"]
     return Counts(
         updates=len(platform["plan"]["updates"]),
