@@ -22,10 +22,9 @@ from copacetic.errors import PlanFileError, UnsupportedBuilderError, UsageError
 from copacetic.http import HttpClient, HttpSettings
 from copacetic.oci import Platform, Reference
 from copacetic.oci.location import Location
-from copacetic.oci.registryconfig import RegistrySettings
+from copacetic.oci.registrysettings import RegistrySettings
 from copacetic.oci.transport import Destination, Source
 from copacetic.patch.environment import Environment, Execution, ImageAccess
-from copacetic.patch.inspect import Inspection, inspect_image
 from copacetic.patch.outcome import Outcome
 from copacetic.patch.planfile import PLAN_LIMIT, read_plans, write_plans
 from copacetic.patch.request import PatchRequest, Strategy
@@ -40,6 +39,7 @@ if TYPE_CHECKING:
     from copacetic.llb.solver import Solver
     from copacetic.oci.credentials import Credentials, Keychain
     from copacetic.oci.registryclient import RegistryClient
+    from copacetic.patch.inspect import Inspection
 
 PATCHED_SUFFIX = "-patched"
 
@@ -312,6 +312,8 @@ def inspect(
     progress: Progress | None = None,
 ) -> Inspection:
     """Tell what is in an image: distribution, packages, and which layer each came with."""
+    from copacetic.patch.inspect import inspect_image
+
     settings, progress = settings or Settings(), progress or Silent()
     location = Location.parse(image)
     chosen = [Platform.parse(text) for text in platforms]

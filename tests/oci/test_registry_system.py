@@ -18,7 +18,8 @@ from copacetic.oci.descriptor import Descriptor
 from copacetic.oci.reference import Reference
 from copacetic.oci.registry import RegistryDestination, RegistrySource
 from copacetic.oci.registryclient import RegistryClient
-from copacetic.oci.registryconfig import RegistryConfig, RegistrySettings
+from copacetic.oci.registryconfig import RegistryConfig
+from copacetic.oci.registrysettings import RegistrySettings
 from support.certificate import make_certificate
 from support.faulty import cutting_proxy
 from support.images import (

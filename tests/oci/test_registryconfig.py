@@ -8,7 +8,8 @@ import pytest
 
 from copacetic.errors import RegistryError, UsageError
 from copacetic.oci.reference import DEFAULT_REGISTRY, Reference
-from copacetic.oci.registryconfig import Endpoint, RegistryConfig, RegistrySettings, is_loopback
+from copacetic.oci.registryconfig import Endpoint, RegistryConfig, is_loopback
+from copacetic.oci.registrysettings import RegistrySettings
 
 DIGEST = "sha256:" + "ab" * 32
 

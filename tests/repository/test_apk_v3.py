@@ -15,8 +15,8 @@ import pytest
 
 from copacetic.apk.stanza import checksum_of
 from copacetic.errors import PackageError, RepositoryError, SignatureError
-from copacetic.repository.apk.adb import Adb, AdbError, is_adb
-from copacetic.repository.apk.package import open_package
+from copacetic.repository.apk.adb import Adb, AdbError
+from copacetic.repository.apk.package import is_adb, open_package
 from copacetic.repository.apk.v3 import open_index, read_index
 from support import adbs
 from support.apkcontext import found, opened

@@ -19,7 +19,8 @@ from copacetic.oci.credentials import Keychain
 from copacetic.oci.descriptor import Descriptor
 from copacetic.oci.reference import Reference
 from copacetic.oci.registryclient import RegistryClient
-from copacetic.oci.registryconfig import RegistryConfig, RegistrySettings
+from copacetic.oci.registryconfig import RegistryConfig
+from copacetic.oci.registrysettings import RegistrySettings
 from copacetic.oci.transport import Source
 from support.faulty import Answer, FaultyServer, Seen, faulty_server, json_answer
 from support.images import Image, make_image, make_layer

@@ -82,11 +82,11 @@ def make_builder_settings(values: Mapping[str, Any], environment: Mapping[str, s
 
 
 def _address(flag: str | None, environment: Mapping[str, str]) -> tuple[Address | None, str]:
-    from copacetic.buildkit.address import parse_address
-
     text, origin = (flag, "--addr") if flag else (environment.get("BUILDKIT_HOST", ""), "BUILDKIT_HOST")
     if not text:
         return None, "default"
+    from copacetic.buildkit.address import parse_address
+
     try:
         return parse_address(text), origin
     except InvalidAddressError as error:

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -90,6 +89,8 @@ def configuration(environment: Mapping[str, str]) -> Mapping[str, Any]:
     )
     if named == "" or (named is None and not path.is_file()):
         return {}
+    import tomllib
+
     try:
         document = tomllib.loads(path.read_text("utf-8"))
     except (OSError, ValueError) as error:

@@ -136,7 +136,7 @@ def make_settings(values: Mapping[str, Any]) -> Settings:
     from copacetic.cli.builder import make_builder_settings, names_worker, repository_keys, select_tooling
     from copacetic.cli.environment import auth_files, cache_folder, certs_dirs, proxies, registries_conf
     from copacetic.http import HttpSettings
-    from copacetic.oci.registryconfig import RegistrySettings
+    from copacetic.oci.registrysettings import RegistrySettings
     from copacetic.repository import RepositorySettings
 
     environment = os.environ

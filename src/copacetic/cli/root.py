@@ -3,8 +3,7 @@
 
 from __future__ import annotations
 
-import difflib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from importlib import import_module
 from typing import Any
 
@@ -46,10 +45,16 @@ def _defaults(configuration: Mapping[str, Any], name: str, command: click.Comman
     flags = {option: param.name for param in command.params for option in (*param.opts, *param.secondary_opts)}
     for key in table:
         if f"--{key}" not in flags:
-            close = difflib.get_close_matches(f"--{key}", flags, n=1)
-            guess = f"; did you mean {close[0].lstrip('-')!r}?" if close else ""
+            close = _closest(f"--{key}", flags)
+            guess = f"; did you mean {close.lstrip('-')!r}?" if close else ""
             raise click.UsageError(f"the configuration's [{name}] has {key[:80]!r}, which is no flag{guess}")
     return {str(flags[f"--{key}"]): value for key, value in table.items()}
+
+
+def _closest(word: str, known: Iterable[str]) -> str:
+    from difflib import get_close_matches
+
+    return next(iter(get_close_matches(word, known, n=1)), "")
 
 
 class _Lazy(click.Group):
@@ -70,8 +75,8 @@ class _Lazy(click.Group):
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
         if args and args[0] not in COMMANDS and not args[0].startswith("-"):
-            close = difflib.get_close_matches(args[0], COMMANDS, n=1)
-            guess = f" Did you mean {close[0]!r}?" if close else ""
+            close = _closest(args[0], COMMANDS)
+            guess = f" Did you mean {close!r}?" if close else ""
             raise click.UsageError(f"No such command {args[0][:80]!r}.{guess}", ctx)
         name, command, rest = super().resolve_command(ctx, args)
         if ctx.default_map and name and command and not isinstance(command, click.Group):

@@ -17,29 +17,9 @@ from copacetic.errors import InvalidReferenceError, RegistryError, UsageError
 from copacetic.http import TlsSettings
 from copacetic.oci.reference import DEFAULT_REGISTRY, Reference
 from copacetic.oci.registriesconf import Mirror, Rule, load_rules, select_rule
+from copacetic.oci.registrysettings import RegistrySettings
 
 _logger = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RegistrySettings:
-    """What the user says about registries; paths that don't exist are passed over."""
-
-    plain_http: bool = False
-    """Plain HTTP and nothing else, for every registry."""
-    tls_verify: bool = True
-    """False accepts every certificate, and plain HTTP where there is no TLS."""
-    cert_dir: Path | None = None
-    """A directory like one of certs.d, for every registry."""
-    certs_dirs: tuple[Path, ...] = ()
-    """Directories of one directory per `host[:port]`; the first that has one counts."""
-    registries_conf: tuple[Path, ...] = ()
-    """registries.conf files and drop-in directories, in the order of reading."""
-    mirrors: tuple[tuple[str, str], ...] = ()
-    """
-    Prefixes and mirrors for them, tried before those of registries.conf; a mirror is `host[:port][/path]`, and
-    `http://` in front of it permits plain HTTP.
-    """
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

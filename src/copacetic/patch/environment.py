@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING
 
 from copacetic.cache import Cache
 from copacetic.http import HttpClient
-from copacetic.oci.credentials import Credentials
 from copacetic.oci.transport import Source
 from copacetic.progress import Progress
 from copacetic.repository import RepositorySettings
 
 if TYPE_CHECKING:
     from copacetic.llb.solver import Solver
+    from copacetic.oci.credentials import Credentials
 
 __all__ = ["Environment", "Execution", "ImageAccess"]
 

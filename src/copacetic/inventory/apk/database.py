@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
+from typing import TYPE_CHECKING
 
 from copacetic.apk.closure import broken_dependencies
 from copacetic.apk.dependency import DependencyError
@@ -19,7 +20,6 @@ from copacetic.apk.tools import ApkTools
 from copacetic.errors import InventoryError
 from copacetic.inventory import PackageDatabase
 from copacetic.inventory.apk.installed import ApkRecord, parse_records
-from copacetic.inventory.apk.rewrite import ApkChange, Rewrite
 from copacetic.inventory.apk.scripts import (
     ScriptFile,
     compress_scripts,
@@ -29,6 +29,9 @@ from copacetic.inventory.apk.scripts import (
 )
 from copacetic.oci.filesystem import FileType, ImageFilesystem, hidden_versions
 from copacetic.updates import InstalledPackage
+
+if TYPE_CHECKING:
+    from copacetic.inventory.apk.rewrite import ApkChange
 
 FOLDERS = ("lib/apk/db", "usr/lib/apk/db")
 WORLD = "etc/apk/world"
@@ -155,6 +158,8 @@ class ApkDatabase:
         `changes` are in the order in which apk commits them; `altered` are packages that stay and lost files to
         others. `now` (seconds) is what apk < 2.14.1 records in `scripts.tar`.
         """
+        from copacetic.inventory.apk.rewrite import Rewrite
+
         by_name = {package.name: record for package, record in altered.items()}
         new = Rewrite(self.records, self._scripts, self._triggers, changes, altered=by_name, now=now)
         files = {

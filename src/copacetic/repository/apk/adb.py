@@ -18,7 +18,7 @@ from dataclasses import dataclass
 
 from copacetic.compression import DecompressionError, decompress
 
-__all__ = ["INDEX_SCHEMA", "PACKAGE_SCHEMA", "Adb", "AdbError", "AdbSignature", "Value", "is_adb"]
+__all__ = ["INDEX_SCHEMA", "PACKAGE_SCHEMA", "Adb", "AdbError", "AdbSignature", "Value"]
 
 PACKAGE_SCHEMA = int.from_bytes(b"pckg", "little")
 INDEX_SCHEMA = int.from_bytes(b"indx", "little")
@@ -157,11 +157,6 @@ class Adb:
             raise AdbError("a signature of an unknown kind")
         digest = hashlib.new(name, self.payload).digest()
         return AdbSignature(body[2:18], body[18:], self._schema + body[:18] + digest)
-
-
-def is_adb(start: bytes) -> bool:
-    """Tell from the first 4 bytes whether this is a container, compressed or not."""
-    return start[:3] == b"ADB" and start[3:4] in {b".", b"d", b"c"}
 
 
 def _plain(data: bytes) -> bytes:

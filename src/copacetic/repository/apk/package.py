@@ -20,10 +20,9 @@ from copacetic.apk.stanza import checksum_of
 from copacetic.compression import DecompressionError
 from copacetic.errors import PackageError
 from copacetic.oci.tarstream import TarEntry, TarError, TarLimits
-from copacetic.repository.apk.adb import is_adb
 from copacetic.repository.apk.container import GzipMember, StrictTarReader, iter_members, read_entries
 
-__all__ = ["SCRIPTS", "SIGNATURE_NAME", "ApkEntry", "ApkFile", "ApkSignature", "PackageInfo", "open_package"]
+__all__ = ["SCRIPTS", "SIGNATURE_NAME", "ApkEntry", "ApkFile", "ApkSignature", "PackageInfo", "is_adb", "open_package"]
 
 SCRIPTS = (
     "pre-install",
@@ -175,6 +174,11 @@ def _guard(what: str) -> Iterator[None]:
         raise PackageError(f"{what}: {error}") from error
     except OSError as error:
         raise PackageError(f"{what}: {error.strerror or error}") from error
+
+
+def is_adb(start: bytes) -> bool:
+    """Tell from the first 4 bytes whether this is a container of apk 3, compressed or not."""
+    return start[:3] == b"ADB" and start[3:4] in {b".", b"d", b"c"}
 
 
 def open_package(path: Path, what: str, *, identity: str = "") -> ApkFile:
