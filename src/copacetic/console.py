@@ -63,6 +63,10 @@ class Console:
         self._bar: Any = None
         self._started = time.monotonic()
         self._lock = threading.Lock()
+        self.destination = ""
+        """What may be there from now on."""
+        self.reference = ""
+        """What is there for certain."""
 
     def __enter__(self) -> Self:
         if self._mode == "tty":
@@ -100,6 +104,12 @@ class Console:
         self._event("note", printable(text))
         if self._mode in {"plain", "tty"}:
             self._line(f"note: {printable(text)}")
+
+    def publishing(self, name: str) -> None:
+        self.destination = name
+
+    def published(self, reference: str) -> None:
+        self.reference = reference
 
     def show_outcome(self, outcome: Outcome) -> None:
         """Show the summary: before and after, what stays open, where it went."""

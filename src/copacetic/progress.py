@@ -29,6 +29,14 @@ class Progress(Protocol):
         """Say one line that a user wants to keep: a decision, a refusal, a fallback."""
         ...
 
+    def publishing(self, name: str) -> None:
+        """Tell that the result is about to get its name: whoever ends the run from now on may find it there."""
+        ...
+
+    def published(self, reference: str) -> None:
+        """Tell that the result is there; `reference` is `name@digest`."""
+        ...
+
 
 class _SilentTask:
     def advance(self, amount: int) -> None:
@@ -42,6 +50,12 @@ class Silent:
         return nullcontext(_SilentTask())
 
     def note(self, text: str) -> None:
+        pass
+
+    def publishing(self, name: str) -> None:
+        pass
+
+    def published(self, reference: str) -> None:
         pass
 
 

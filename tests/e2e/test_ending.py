@@ -15,9 +15,12 @@ from pathlib import Path
 import pytest
 
 from copacetic.cli import main
-from support.aptrepo import Deb, Repository, debian_image, file, write_image
+from copacetic.cli.ending import watch_signals
+from copacetic.oci.layout import LayoutDestination
+from support.aptrepo import Deb, Repository, debian_image, file, serve_repository, write_image
 
 FOO = Deb(name="foo", version="1.0-1", architecture="amd64", files={"usr/bin/foo": file("old", 0o755)})
+NEW = Deb(name="foo", version="1.0-2", architecture="amd64", files={"usr/bin/foo": file("new", 0o755)})
 
 
 @pytest.fixture
@@ -105,3 +108,69 @@ def test_a_process_that_goes_on_after_a_run_has_its_signals_back(monkeypatch: py
 
     assert [signal.getsignal(number) for number in numbers] == before
     assert signal.getitimer(signal.ITIMER_REAL) == (0.0, 0.0)
+
+
+class Interrupted:
+    """A run that gets a signal when its destination's method has done its work."""
+
+    def __init__(self, folder: Path, monkeypatch: pytest.MonkeyPatch, method: str) -> None:
+        work = getattr(LayoutDestination, method)
+        self.target = f"oci:{folder / 'out'}:1"
+
+        def interrupted(*arguments: object) -> object:
+            result = work(*arguments)
+            os.kill(os.getpid(), signal.SIGINT)
+            return result
+
+        monkeypatch.setattr(LayoutDestination, method, interrupted)
+        with serve_repository([NEW]) as repository, watch_signals():
+            image = write_image(folder / "layout", debian_image(repository, [FOO]))
+            self.code = main(["patch", "-i", image, "--to", self.target, "--cache-dir", str(folder / "cache"), "-q"])
+
+
+def test_a_signal_while_publishing_is_not_said_to_come_before(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = Interrupted(tmp_path, monkeypatch, "publish")
+
+    assert (run.code, capsys.readouterr().err) == (130, f"interrupted; {run.target} may have been published\n")
+    assert (tmp_path / "out/index.json").exists()
+
+
+def test_a_signal_after_publishing_says_what_is_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = Interrupted(tmp_path, monkeypatch, "__exit__")
+
+    said = capsys.readouterr().err
+    assert run.code == 130
+    assert said.startswith(f"interrupted; {run.target}@sha256:")
+    assert said.endswith(" was published\n")
+
+
+def test_a_failure_after_publishing_says_what_is_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def full(*_arguments: object) -> None:
+        raise OSError(28, "No space left on device", "out.json")
+
+    monkeypatch.setattr("copacetic.cli.outputs.write_outputs", full)
+    with serve_repository([NEW]) as repository:
+        image = write_image(tmp_path / "layout", debian_image(repository, [FOO]))
+        target = f"oci:{tmp_path / 'out'}:1"
+        code = main(["patch", "-i", image, "--to", target, "--cache-dir", str(tmp_path / "cache"), "-q"])
+
+    error, note = capsys.readouterr().err.splitlines()
+    assert (code, error) == (1, "error: out.json: No space left on device")
+    assert note.startswith(f"note: {target}@sha256:")
+    assert note.endswith(" was published")
+
+
+def test_a_later_run_of_the_process_speaks_of_itself(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Interrupted(tmp_path, monkeypatch, "__exit__")
+    capsys.readouterr()
+
+    assert main(["patch", "-i", f"oci:{tmp_path / 'nothing'}:1", "--no-such-flag"]) == 2
+    assert "published" not in capsys.readouterr().err

@@ -31,22 +31,23 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _main(arguments: list[str]) -> int:
     import click
 
-    from copacetic.cli.ending import EXIT_INTERRUPTED, EndedEarlyError, stop_timer
+    from copacetic.cli import ending
     from copacetic.cli.environment import configuration
     from copacetic.cli.root import copa
 
+    ending.told = None
     try:
         defaults = configuration(os.environ)
         result = copa.main(args=arguments, prog_name="copa", standalone_mode=False, default_map=defaults)
     except click.exceptions.Exit as exit_:
         return exit_.exit_code
-    except EndedEarlyError as ending:
-        stop_timer()
-        ending.show()
-        return ending.exit_code
+    except ending.EndedEarlyError as early:
+        ending.stop_timer()
+        early.show()
+        return early.exit_code
     except (click.exceptions.Abort, KeyboardInterrupt):
-        _say("interrupted; nothing was published")
-        return EXIT_INTERRUPTED
+        _say(f"interrupted; {ending.tell_fate()}")
+        return ending.EXIT_INTERRUPTED
     except click.ClickException as error:
         context = error.ctx if isinstance(error, click.UsageError) else None
         _fail(error.format_message(), f"see `{context.command_path} --help`" if context else None)
@@ -80,9 +81,12 @@ def run() -> None:
 
 
 def _fail(message: str, hint: str | None) -> None:
+    from copacetic.cli import ending
     from copacetic.console import format_error
 
     _say(format_error(message, hint))
+    if ending.told is not None and ending.told.reference:
+        _say(f"note: {ending.tell_fate()}")
 
 
 def _say(text: str) -> None:

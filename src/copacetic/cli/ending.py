@@ -15,6 +15,10 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from copacetic.console import Console
 
 GRACE = 2.0
 """Seconds for unwinding."""
@@ -24,8 +28,8 @@ EXIT_TERMINATED = 143
 EXIT_TIMEOUT = 1
 _SIGNALS = {signal.SIGINT: (EXIT_INTERRUPTED, "interrupted"), signal.SIGTERM: (EXIT_TERMINATED, "terminated")}
 
-published = ""
-"""What is there already: set once, when it is."""
+told: Console | None = None
+"""The latest run's, who knows what is there already."""
 
 
 class EndedEarlyError(BaseException):
@@ -39,8 +43,15 @@ class EndedEarlyError(BaseException):
     def show(self) -> None:
         """Say why, and what became of the run; on a terminal, below what progress has drawn."""
         live = "\x1b[?25h\n" if sys.stderr.isatty() else ""
-        sys.stderr.write(f"{live}{self.message}; {published or 'nothing'} was published\n")
+        sys.stderr.write(f"{live}{self.message}; {tell_fate()}\n")
         sys.stderr.flush()
+
+
+def tell_fate() -> str:
+    """Say what became of the result."""
+    if told is None or not told.destination:
+        return "nothing was published"
+    return f"{told.reference} was published" if told.reference else f"{told.destination} may have been published"
 
 
 @contextmanager

@@ -180,6 +180,7 @@ def _credentials(text: str | None) -> Any:
 
 def make_console(values: Mapping[str, Any]) -> Console:
     """Return the console that the flags and the environment ask for, and set up logging."""
+    from copacetic.cli import ending
     from copacetic.console import Console
 
     environment = os.environ
@@ -196,7 +197,6 @@ def make_console(values: Mapping[str, Any]) -> Console:
         logging.basicConfig(format="debug: %(name)s: %(message)s")
         logging.getLogger("copacetic").setLevel(logging.DEBUG)
     if values["timeout"]:
-        from copacetic.cli.ending import start_timer
-
-        start_timer(values["timeout"])
-    return Console(mode=mode, color=color, plain=plain)
+        ending.start_timer(values["timeout"])
+    ending.told = Console(mode=mode, color=color, plain=plain)
+    return ending.told

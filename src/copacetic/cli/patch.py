@@ -53,7 +53,6 @@ def patch(ctx: click.Context, /, **values: Any) -> int:
     there was nothing to do it prints nothing and writes no image.
     """
     from copacetic.api import patch as patch_image
-    from copacetic.cli import ending
     from copacetic.cli.outputs import check_file, check_outputs, write_file, write_outputs
 
     outputs = check_outputs(values["output"], values["format_"])
@@ -62,7 +61,6 @@ def patch(ctx: click.Context, /, **values: Any) -> int:
     console = make_console(values)
     with console:
         outcome = patch_image(make_request(values, console), settings=make_settings(values), progress=console)
-    ending.published = outcome.reference
     console.show_outcome(outcome)
     write_outputs(outcome, outputs)
     _report_to_ci(outcome)

@@ -98,9 +98,9 @@ def _created_by(plan: Plan) -> str:
 
 def write_image(
     image: SourceImage, patched: Mapping[Digest, PatchedImage], destination: Destination, *, scratch: Path, jobs: int
-) -> str:
+) -> tuple[Descriptor, bytes]:
     """
-    Write everything that the result consists of, and publish it in the last step; returns `name@digest`.
+    Write everything that the result consists of, and return the manifest or index that is to be published.
 
     `patched` maps the digests of original manifests to what replaces them. Of an index, all other entries are
     copied as they are.
@@ -110,7 +110,7 @@ def write_image(
             _write_blobs(image.source, new, destination, scratch, pool)
         if image.index is None:
             (new,) = patched.values()
-            return destination.publish(new.descriptor, new.manifest.raw)
+            return new.descriptor, new.manifest.raw
         for new in patched.values():
             destination.write_manifest(new.descriptor, new.manifest.raw)
         index = image.index
@@ -120,7 +120,7 @@ def write_image(
             else:
                 copy_manifest(image.source, entry, destination, pool)
         descriptor = Descriptor(media_type=image.root.media_type, digest=Digest.of(index.raw), size=len(index.raw))
-        return destination.publish(descriptor, index.raw)
+        return descriptor, index.raw
 
 
 def _write_blobs(

@@ -107,7 +107,10 @@ def patch_image(
         reference = ""
         if patched:
             with destination() as target, environment.progress.task(f"write {target.name}"):
-                reference = write_image(image, patched, target, scratch=scratch, jobs=environment.jobs)
+                result = write_image(image, patched, target, scratch=scratch, jobs=environment.jobs)
+                environment.progress.publishing(target.name)
+                reference = target.publish(*result)
+                environment.progress.published(reference)
     _, at, digest = reference.rpartition("@")
     return Outcome(
         image=source.name,
