@@ -207,6 +207,8 @@ def main() -> None:
     parser.add_argument("--only", choices=GROUPS, action="append")
     parser.add_argument("--work", type=Path, default=Path("/var/tmp"), help="Where everything is kept.  [/var/tmp]")
     arguments = parser.parse_args()
+    if not arguments.work.is_dir():
+        parser.error(f"{arguments.work} is no folder")
     tempfile.tempdir = str(arguments.work)
     chosen = arguments.only or GROUPS
     with opened(arguments.runs) as bench:
