@@ -36,36 +36,6 @@ def repository() -> Iterator[Repository]:
         yield served
 
 
-@pytest.fixture
-def refuse(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Callable[..., str]:
-    """Call `copa patch` and hold it to the rules of refusal; returns the error line."""
-
-    def call(code: int, *arguments: str | Path, cache: Path | None = None) -> str:
-        target = tmp_path / "never"
-        actual = main(
-            [
-                "patch",
-                *map(str, arguments),
-                "--to",
-                f"oci:{target}:1",
-                "--cache-dir",
-                str(cache or tmp_path / "cache"),
-                "-q",
-            ]
-        )
-        out, err = capsys.readouterr()
-        lines = err.strip().split("\n")
-        assert (actual, out) == (code, ""), err
-        assert [line for line in lines if not line.startswith(("error: ", "hint: "))] == []
-        assert sum(line.startswith("error: ") for line in lines) == 1
-        assert "Traceback" not in err
-        assert "defect" not in err
-        assert not target.exists()
-        return lines[0]
-
-    return call
-
-
 # -- reports ---------------------------------------------------------------------------------------------------------
 
 TRIVY: dict[str, Any] = {"SchemaVersion": 2, "Results": [{"Class": "os-pkgs", "Type": "debian", "Vulnerabilities": []}]}
