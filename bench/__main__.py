@@ -25,7 +25,7 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 from demo.roots import build_root
 
 from bench import execution
-from bench.alpine import measure_alpine
+from bench.alpine import measure_alpine, measure_index
 from bench.measure import Result, Sample, repeat, run
 from support.debian import layout_of
 from support.images import make_image, make_layer, write_layout
@@ -224,6 +224,7 @@ def main() -> None:
             show(execution.worker(bench))
         if "alpine" in chosen and (results := measure_alpine(COPA, bench.work, bench.runs)):
             show(results)
+            show(measure_index(COPA, bench.work, bench.runs))
         if "large" in chosen:
             base = build_root("bookworm", name="bookworm-minbase", age=False)
             show(

@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Layout to layout: nine packages of Alpine 3.18, against the image's own apk, in our worker and in buildah."""
+"""Layout to layout: nine packages of Alpine 3.18 against the image's own apk, and what a whole release's index costs."""
 
 from __future__ import annotations
 
+import json
 import shutil
 import subprocess
 import tempfile
@@ -10,6 +11,8 @@ from pathlib import Path
 
 from bench.measure import Result, Sample, repeat, run
 from support.apkoracle import ROOTS, alpine_image
+from support.apkrepo import ApkRepository, public_pem
+from support.apks import read_index
 from support.images import FIXTURES
 from support.served import Served, serve
 
@@ -50,6 +53,43 @@ def measure_alpine(copa: str, work: Path, runs: int) -> list[Result]:
             repeat("alpine: copa in the worker, empty cache", runs * 3, lambda: cold(*worker)),
             repeat("alpine: copa in the worker, layers indexed", runs * 3, lambda: indexed(*worker)),
             repeat("alpine: buildah, apk upgrade", runs, lambda: _apk_upgrade(work, served.address, key)),
+        ]
+
+
+def measure_index(copa: str, work: Path, runs: int) -> list[Result]:
+    """One package out of an index of Alpine's 3.19 main, and out of one that has nothing else."""
+    folder = FIXTURES / "alpine/repo-3.19-signed"
+    if not (FIXTURES / ROOTS["3.19.1"]).exists() or not folder.exists():
+        return []
+    image = alpine_image("3.19.1", work / "alpine-3.19")
+    row = {"VulnerabilityID": "CVE-2024-1", "PkgName": "libxml2", "FixedVersion": "2.11.8-r0", "Severity": "HIGH"}
+    results = [{"Class": "os-pkgs", "Type": "alpine", "Vulnerabilities": [row]}]
+    report = work / "alpine-report.json"
+    report.write_text(json.dumps({"SchemaVersion": 2, "Results": results}))
+    rows = read_index(folder)
+    full, small = Served(), ApkRepository()
+    for served in (full, small):
+        served.add_folder(folder, "alpine/v3.19/main/")
+    (work / small.key_name).write_bytes(public_pem(small.key))
+    small.publish([], rows=[rows["libxml2"]])
+    caches: list[Path] = []
+
+    def patch(served: Served) -> Sample:
+        target = f"oci:{tempfile.mkdtemp(dir=work)}/out:patched"
+        command = [copa, "patch", "-i", image, "--to", target, "--cache-dir", str(caches[-1]), "-q", "-r", str(report)]
+        key = f"--key={work / small.key_name}"
+        return run([*command, "--repository", f"{served.address}/alpine/v3.19/main", key])
+
+    def cold(served: Served) -> Sample:
+        caches.append(Path(tempfile.mkdtemp(dir=work)))
+        return patch(served)
+
+    with serve(full), serve(small):
+        return [
+            repeat("3.19: an index of one package, empty cache", runs * 3, lambda: cold(small)),
+            repeat("3.19: again", runs * 3, lambda: patch(small)),
+            repeat(f"3.19: the full index ({len(rows)} packages), empty cache", runs * 3, lambda: cold(full)),
+            repeat("3.19: the full index, again", runs * 3, lambda: patch(full)),
         ]
 
 
