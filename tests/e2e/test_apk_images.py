@@ -73,6 +73,11 @@ def report(path: Path, package: str, installed: str, fixed: str) -> Path:
     return path
 
 
+def index_of(layout: Path) -> list[dict[str, Any]]:
+    manifests: list[dict[str, Any]] = json.loads((layout / "index.json").read_text())["manifests"]
+    return manifests
+
+
 def unpack(layout: Path, tag: str, target: Path) -> Path:
     umoci("unpack", "--image", f"{layout}:{tag}", target)
     return target / "rootfs"
@@ -298,6 +303,68 @@ def test_packages_of_the_third_format_work_behind_their_flag(tmp_path: Path, cop
 
 def _identity(record: Sequence[str]) -> bytes:
     return base64.b64decode(next(line for line in record if line.startswith("C:Q1"))[4:])
+
+
+# -- where repositories come from ----------------------------------------------------------------------------
+
+FOO = Apk(name="foo", version="1-r0", files={"usr/bin/foo": file("old", 0o755)})
+FOO2 = replace(FOO, version="2-r0", files={"usr/bin/foo": file("new", 0o755)})
+
+
+def test_an_image_without_repositories_is_patched_from_those_of_the_configuration(
+    tmp_path: Path, copa: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    layout = write_layout(tmp_path / "l", {"1": make_image([make_layer(apk_image(None, [FOO]))])})
+    configuration = tmp_path / "config.toml"
+    monkeypatch.setenv("COPA_CONFIG", str(configuration))
+    with published(tmp_path, [FOO2]) as (_, address, key):
+        definition = address.replace("/alpine/v3.19/main", "/${OS_ID}/${OS_BRANCH} main")
+        table = f'repository = ["{definition}"]\nkeyring = ["{key.removeprefix("--key=")}"]\n'
+        configuration.write_text(f"[plan]\n{table}[patch]\n{table}")
+        _, plan, _ = copa("plan", "-i", f"oci:{layout}:1", "--format", "json")
+        code, _, err = copa("patch", "-i", f"oci:{layout}:1", "--to", f"oci:{layout}:2")
+
+    assert code == 0, err
+    (only,) = json.loads(plan)["plans"]
+    (origin,) = only["repositories"]
+    assert (origin["definedIn"], origin["signedBy"]) == ("--repository", "tests@example.com-0a1b2c3d.rsa.pub")
+    assert origin["uri"].endswith("/alpine/v3.19/main")
+
+
+def test_a_branch_that_moved_to_an_archive_is_found_there(tmp_path: Path, copa: Any) -> None:
+    with serve(ApkRepository(folder="archive/v3.19/main")) as repository:
+        assert isinstance(repository, ApkRepository)
+        repository.publish([FOO2])
+        files = apk_image(repository, [FOO])
+        files["etc/apk/repositories"] = f"{repository.address}/alpine/v3.19/main\n"
+        layout = write_layout(tmp_path / "l", {"1": make_image([make_layer(files)])})
+        call = ["patch", "-i", f"oci:{layout}:1", "--to", f"oci:{layout}:2"]
+        gone, _, why = copa(*call)
+        mirror = f"{repository.address}/alpine={repository.address}/archive"
+        code, out, err = copa(*call, "--repository-mirror", mirror)
+
+    assert gone == 1
+    assert "--repository-mirror" in why
+    assert code == 0, err
+    assert out.startswith(f"oci:{layout}:2@sha256:")
+
+
+@pytest.mark.parametrize("branch", ["v3.19", "edge"])
+def test_an_image_that_is_newer_than_its_repository_is_left_as_it_is(tmp_path: Path, copa: Any, branch: str) -> None:
+    release = {"etc/os-release": "ID=alpine\nVERSION_ID=3.20_alpha20240329\nPRETTY_NAME=Alpine\n"}
+    with serve(ApkRepository(folder=f"alpine/{branch}/main")) as repository:
+        assert isinstance(repository, ApkRepository)
+        repository.publish([FOO])
+        files = apk_image(repository, [FOO2], more=release if branch == "edge" else {})
+        layout = write_layout(tmp_path / "l", {"1": make_image([make_layer(files)])})
+        found = report(tmp_path / "r.json", "foo", "2-r0", "3-r0")
+        code, out, err = copa("patch", "-i", f"oci:{layout}:1", "--to", f"oci:{layout}:2")
+        asked = copa("patch", "-i", f"oci:{layout}:1", "-r", found, "--to", f"oci:{layout}:2")
+
+    assert (code, out) == (0, ""), err
+    assert (asked[0], asked[1]) == (4, "")
+    assert "foo" in asked[2]
+    assert [m["annotations"]["org.opencontainers.image.ref.name"] for m in index_of(layout)] == ["1"]
 
 
 # -- another architecture ------------------------------------------------------------------------------------
