@@ -241,6 +241,22 @@ def test_an_image_that_can_t_be_patched(
 
 
 @pytest.mark.parametrize(
+    "more",
+    [
+        {"var/lib/dpkg/info/foo.list": "/.\n/usr\n/usr/bin\n/usr/bin/foo\n/usr/../etc/shadow\n"},
+        {"var/lib/dpkg/info/foo.md5sums": f"{'0' * 32}  ../etc/shadow\n"},
+    ],
+)
+def test_a_list_of_a_package_s_files_that_climbs(
+    tmp_path: Path, repository: Repository, refuse: Callable[..., str], more: dict[str, str]
+) -> None:
+    image = debian_image(repository, [FOO], more={"etc/shadow": "root:*:1::::::\n", **more})
+
+    line = refuse(3, "-i", write_image(tmp_path / "layout", image))
+    assert line.startswith(f"error: {next(iter(more))}: not a plain path: ")
+
+
+@pytest.mark.parametrize(
     ("tar", "message"),
     [
         (_tar(tar_file("../evil", b"x")), "a path that climbs"),

@@ -112,8 +112,8 @@ class DpkgDatabase:
         """From `info/*.list`; a distroless image has only the names in its checksums."""
         if not self.is_regular(package):
             return tuple(self._md5sums(package))
-        lines = self._text(f"{self._info_stem(package)}.list").splitlines()
-        return tuple("" if line == "/." else line.lstrip("/") for line in lines)
+        path = f"{self._info_stem(package)}.list"
+        return tuple("" if line == "/." else _relative(line, path) for line in self._text(path).splitlines())
 
     def own_files(self, package: InstalledPackage) -> tuple[str, ...]:
         if not self.is_regular(package):
@@ -273,7 +273,7 @@ class DpkgDatabase:
         row = self._by_package[package]
         path = f"{self._info_stem(package)}.md5sums" if row.file == STATUS else f"{row.file}.md5sums"
         lines = (_MD5_LINE.fullmatch(line) for line in self._text(path).splitlines())
-        return {match[2].removeprefix("./").lstrip("/"): match[1] for match in lines if match is not None}
+        return {_relative(match[2].removeprefix("./"), path): match[1] for match in lines if match is not None}
 
     def _read(self, path: str) -> bytes | None:
         try:
@@ -283,6 +283,13 @@ class DpkgDatabase:
 
     def _text(self, path: str) -> str:
         return (self._read(path) or b"").decode("utf-8", "surrogateescape")
+
+
+def _relative(name: str, where: str) -> str:
+    """Return what a list names, from the image's root."""
+    if ".." in name.split("/"):
+        raise InventoryError(f"{where}: not a plain path: {name[:100]!r}")
+    return name.lstrip("/")
 
 
 def _rows(data: bytes, file: str, *, needs_status: bool) -> Iterator[_Row]:
