@@ -8,6 +8,7 @@ import shlex
 from dataclasses import dataclass
 
 from copacetic.errors import UnsupportedImageError
+from copacetic.lines import split_lines
 
 _ASSIGNMENT = re.compile(r"([A-Z][A-Z0-9_]*)=(.*)")
 _WORD = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
@@ -29,7 +30,7 @@ class Distro:
     def parse(cls, os_release: bytes) -> Distro:
         """Read os-release text. Raises `UnsupportedImageError` when it has no usable ID; odd lines are passed over."""
         values: dict[str, str] = {}
-        for line in os_release.decode("utf-8", "replace").splitlines():
+        for line in split_lines(os_release.decode("utf-8", "replace")):
             match = _ASSIGNMENT.fullmatch(line.strip())
             if match is not None and (value := _unquoted(match[2])) is not None:
                 values[match[1]] = value[:_MAX_VALUE]

@@ -131,6 +131,8 @@ def account_command(rng: random.Random) -> str:
 def test_accounts_are_those_that_busybox_makes(release: str, seed: int, tmp_path: Path) -> None:
     rng = random.Random(seed)
     real = alpine_root(release, tmp_path / "real")
+    with (real / "etc/passwd").open("a") as passwd:
+        passwd.write("odd:x:900:900:one line\x0c with\x85 ends\u2028that are none:/:/bin/false\n")
     ours = copy_root(real, tmp_path / "ours")
     script = "".join(f"{account_command(rng)} 2>/dev/null\n" for _ in range(12))
 

@@ -70,6 +70,16 @@ def test_a_group_and_a_member() -> None:
     assert found["passwd"] == []
 
 
+def test_a_name_with_another_kind_of_line_end_stays_one_line() -> None:
+    odd = "odd:x:900:900:one\u2028evil:x:0:0::/root:/bin/sh\n"
+    changes = TreeBuilder(tree({**FILES, "etc/passwd": FILES["etc/passwd"] + odd}))
+    request = parse_account(["adduser", "--system", "--no-create-home", "bar"])
+    assert request is not None
+    assert make_account(changes, request, adduser=BOOKWORM, mtime=0)
+
+    assert odd.encode() in changes.read("etc/passwd", limit=10_000)
+
+
 def test_who_is_there_already_stays() -> None:
     assert not any(rows(BOOKWORM, "adduser --system --group _apt", "addgroup --system users").values())
 

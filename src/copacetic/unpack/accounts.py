@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from copacetic.errors import InventoryError
+from copacetic.lines import split_lines
 from copacetic.unpack.tree import TreeBuilder
 
 __all__ = ["Accounts"]
@@ -51,7 +52,7 @@ def _read_numbers(tree: TreeBuilder, path: str) -> Mapping[str, int]:
     except FileNotFoundError:
         return {}
     found: dict[str, int] = {}
-    for line in text.splitlines():
+    for line in split_lines(text):
         row = line.split(":")
         if len(row) > 2 and row[0] and row[2].isdigit() and len(row[2]) < 11:
             found.setdefault(row[0], int(row[2]))

@@ -22,6 +22,7 @@ from copacetic.apk.stanza import checksum_bytes, checksum_of
 from copacetic.apk.tools import ApkTools
 from copacetic.compression import DecompressionError, decompress
 from copacetic.errors import InventoryError
+from copacetic.lines import split_lines
 
 __all__ = [
     "SCRIPT_NAMES",
@@ -147,7 +148,7 @@ def compress_scripts(plain: bytes) -> bytes:
 def parse_triggers(text: str) -> list[tuple[bytes | None, str]]:
     """Return each line with the identity in front of it; None for one that apk would pass over."""
     rows: list[tuple[bytes | None, str]] = []
-    for line in text.splitlines():
+    for line in split_lines(text):
         word = line.partition(" ")[0]
         rows.append((checksum_bytes(word), line))
     return [row for row in rows if row[1].strip()]

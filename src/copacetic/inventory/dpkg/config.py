@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from copacetic.errors import InventoryError
+from copacetic.lines import split_lines
 
 _MD5 = re.compile(r"[0-9a-f]{32}|newconffile")
 _OPTION = re.compile(r"\s*(path-(?:include|exclude))\s*[=\s]\s*(.*?)\s*")
@@ -55,7 +56,7 @@ class Diversion:
 
 def parse_diversions(text: str) -> Mapping[str, Diversion]:
     """Read `var/lib/dpkg/diversions`, by contested path. Raises `InventoryError`."""
-    lines = text.splitlines()
+    lines = split_lines(text)
     if len(lines) % 3:
         raise InventoryError("var/lib/dpkg/diversions is truncated")
     diversions = {}
@@ -79,7 +80,7 @@ class StatOverride:
 def parse_statoverrides(text: str) -> Mapping[str, StatOverride]:
     """Read `var/lib/dpkg/statoverride`, by path. Raises `InventoryError`."""
     overrides = {}
-    for line in text.splitlines():
+    for line in split_lines(text):
         if not line:
             continue
         words = line.split(" ", 3)
@@ -102,7 +103,7 @@ class PathFilters:
         """Read configuration files in dpkg's order: dpkg.cfg.d sorted, then dpkg.cfg."""
         rules = []
         for text in texts:
-            for line in text.splitlines():
+            for line in split_lines(text):
                 match = _OPTION.fullmatch(line.partition("#")[0])
                 if match is not None:
                     rules.append((match[1] == "path-include", match[2].strip("\"'")))

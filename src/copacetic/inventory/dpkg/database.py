@@ -28,6 +28,7 @@ from copacetic.inventory.dpkg.config import (
     parse_statoverrides,
 )
 from copacetic.inventory.dpkg.rewrite import DebRecord, rewrite_info, rewrite_status, rewrite_triggers
+from copacetic.lines import split_lines
 from copacetic.oci.filesystem import ImageFilesystem
 from copacetic.relation import RelationError, broken_relations
 from copacetic.updates import InstalledPackage
@@ -113,7 +114,7 @@ class DpkgDatabase:
         if not self.is_regular(package):
             return tuple(self._md5sums(package))
         path = f"{self._info_stem(package)}.list"
-        return tuple("" if line == "/." else _relative(line, path) for line in self._text(path).splitlines())
+        return tuple("" if line == "/." else _relative(line, path) for line in split_lines(self._text(path)))
 
     def own_files(self, package: InstalledPackage) -> tuple[str, ...]:
         if not self.is_regular(package):
@@ -210,7 +211,7 @@ class DpkgDatabase:
     @cached_property
     def file_triggers(self) -> tuple[tuple[str, str], ...]:
         """Paths that packages are interested in, each with the package's info name (and `/noawait`)."""
-        rows = (line.rpartition(" ") for line in self._text(f"{TRIGGERS}/File").splitlines())
+        rows = (line.rpartition(" ") for line in split_lines(self._text(f"{TRIGGERS}/File")))
         return tuple((path.lstrip("/"), package) for path, _, package in rows if path.startswith("/"))
 
     @cached_property
@@ -272,7 +273,7 @@ class DpkgDatabase:
     def _md5sums(self, package: InstalledPackage) -> Mapping[str, str]:
         row = self._by_package[package]
         path = f"{self._info_stem(package)}.md5sums" if row.file == STATUS else f"{row.file}.md5sums"
-        lines = (_MD5_LINE.fullmatch(line) for line in self._text(path).splitlines())
+        lines = (_MD5_LINE.fullmatch(line) for line in split_lines(self._text(path)))
         return {_relative(match[2].removeprefix("./"), path): match[1] for match in lines if match is not None}
 
     def _read(self, path: str) -> bytes | None:

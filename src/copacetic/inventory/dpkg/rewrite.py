@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 from copacetic.deb822 import Stanza, format_stanza
 from copacetic.inventory.dpkg.config import Conffile
+from copacetic.lines import split_lines
 from copacetic.updates import InstalledPackage
 
 # The order of fieldinfos[] in dpkg's lib/dpkg/parse.c; fields it doesn't know follow in the package's order.
@@ -139,24 +140,24 @@ def rewrite_triggers(record: DebRecord, file_triggers: str, named: Mapping[str, 
     """
     interests = _interests(record)
     package = record.info_name
-    lines = [line for line in file_triggers.splitlines() if line.rpartition(" ")[2].removesuffix("/noawait") != package]
+    lines = [line for line in split_lines(file_triggers) if line.rpartition(" ")[2].removesuffix("/noawait") != package]
     paths = [f"{trigger} {package}{suffix}" for trigger, suffix in interests if trigger.startswith("/")]
     changes: dict[str, str] = {}
-    if set(lines + paths) != set(file_triggers.splitlines()):
+    if set(lines + paths) != set(split_lines(file_triggers)):
         changes["File"] = "".join(f"{line}\n" for line in (*lines, *paths))
     wanted = {trigger: suffix for trigger, suffix in interests if not trigger.startswith("/")}
     for name in sorted({*named, *wanted}):
         text = named.get(name, "")
-        others = [line for line in text.splitlines() if line.removesuffix("/noawait") != package]
+        others = [line for line in split_lines(text) if line.removesuffix("/noawait") != package]
         mine = [f"{package}{wanted[name]}"] if name in wanted else []
-        if set(others + mine) != set(text.splitlines()):
+        if set(others + mine) != set(split_lines(text)):
             changes[name] = "".join(f"{line}\n" for line in (*others, *mine))
     return changes
 
 
 def _interests(record: DebRecord) -> list[tuple[str, str]]:
     interests = []
-    for line in record.control_files.get("triggers", b"").decode("utf-8", "replace").splitlines():
+    for line in split_lines(record.control_files.get("triggers", b"").decode("utf-8", "replace")):
         words = line.partition("#")[0].split()
         if len(words) == 2 and words[0].startswith("interest"):
             interests.append((words[1], "/noawait" if words[0] == "interest-noawait" else ""))

@@ -18,6 +18,7 @@ from copacetic.deb822 import format_stanza, parse_stanza
 from copacetic.inventory.dpkg import DpkgDatabase
 from copacetic.inventory.dpkg.archive import ControlPart, DebArchive
 from copacetic.inventory.dpkg.rewrite import DebRecord
+from copacetic.lines import split_lines
 from copacetic.llb.graph import Copy, MakeDirectory, Network, State
 from copacetic.oci.change import Spooled
 from copacetic.oci.filesystem import ImageFilesystem
@@ -168,5 +169,5 @@ def _member(name: str, size: int) -> bytes:
 
 
 def _payload_paths(control: ControlPart) -> Iterable[str]:
-    for line in control.files.get("md5sums", b"").decode("utf-8", "surrogateescape").splitlines():
+    for line in split_lines(control.files.get("md5sums", b"").decode("utf-8", "surrogateescape")):
         yield line.partition("  ")[2]

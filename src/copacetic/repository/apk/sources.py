@@ -20,6 +20,7 @@ from urllib.parse import urlsplit
 from copacetic.distro import Distro
 from copacetic.errors import RepositoryError
 from copacetic.http.address import show_address
+from copacetic.lines import split_lines
 from copacetic.oci.filesystem import ImageFilesystem
 from copacetic.repository.mirrors import select_mirror
 
@@ -137,7 +138,7 @@ def parse_sources(text: str, where: str, variables: dict[str, str]) -> tuple[lis
     """Read one file or one definition of the user's; `set` adds to the variables."""
     sources: list[ApkSource] = []
     notes: list[str] = []
-    for number, raw in enumerate(text.splitlines(), start=1):
+    for number, raw in enumerate(split_lines(text), start=1):
         words = raw.partition(" #")[0].split()
         if not words or words[0].startswith("#"):
             continue

@@ -15,6 +15,7 @@ from urllib.parse import urlsplit
 
 from copacetic.deb822 import Deb822Error, parse_stanzas
 from copacetic.errors import RepositoryError
+from copacetic.lines import split_lines
 from copacetic.oci.filesystem import ImageFilesystem
 from copacetic.repository.mirrors import select_mirror
 
@@ -109,7 +110,7 @@ def parse_sources(text: str, where: str, *, deb822: bool) -> tuple[list[AptSourc
 
 
 def _one_line_rows(text: str, where: str) -> Iterator[AptSource]:
-    for number, raw in enumerate(text.splitlines(), start=1):
+    for number, raw in enumerate(split_lines(text), start=1):
         line = raw.partition("#")[0].strip()
         if not line:
             continue

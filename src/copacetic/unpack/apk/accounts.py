@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 
+from copacetic.lines import split_lines
 from copacetic.oci.filesystem import Entry, FileType
 from copacetic.unpack.apk.effects import Effect
 from copacetic.unpack.tree import TreeBuilder
@@ -146,7 +147,7 @@ def _update(tree: TreeBuilder, name: str, change: Callable[[list[str]], list[str
     content = tree.read(path, limit=MAX_FILE)
     assert entry is not None
     tree.put(f"{path}-", replace(entry, link_group=""), content)
-    lines = change(content.decode("utf-8", "surrogateescape").splitlines())
+    lines = change(split_lines(content.decode("utf-8", "surrogateescape")))
     tree.put(
         path,
         replace(entry, sha256="", link_group=""),
@@ -159,7 +160,7 @@ def _rows(tree: TreeBuilder, name: str) -> list[list[str]]:
         text = tree.read(f"etc/{name}", limit=MAX_FILE).decode("utf-8", "surrogateescape")
     except FileNotFoundError:
         return []
-    return [line.split(":") for line in text.splitlines()]
+    return [line.split(":") for line in split_lines(text)]
 
 
 def _free(taken: set[str]) -> str | None:

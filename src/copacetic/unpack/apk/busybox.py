@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 
+from copacetic.lines import split_lines
 from copacetic.oci.filesystem import FileType
 from copacetic.unpack.tree import TreeBuilder
 
@@ -33,7 +34,7 @@ def applet_paths(tree: TreeBuilder, binary: str = BINARY) -> tuple[str, ...] | N
     except FileNotFoundError:
         pass
     else:
-        return tuple(line.split()[0].lstrip("/") for line in text.splitlines() if line.strip())
+        return tuple(line.split()[0].lstrip("/") for line in split_lines(text) if line.strip())
     try:
         data = tree.read(binary, limit=MAX_BINARY)
     except FileNotFoundError:

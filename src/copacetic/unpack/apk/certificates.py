@@ -13,6 +13,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from copacetic.lines import split_lines
 from copacetic.oci.filesystem import Entry, FileType, ImageFilesystem
 from copacetic.unpack.handlers.rehash import rehash
 from copacetic.unpack.tree import TreeBuilder
@@ -99,7 +100,7 @@ def _hooks(tree: TreeBuilder) -> list[str]:
 
 def _certificates(tree: TreeBuilder, bundling: Bundling) -> list[str]:
     """Return the trusted certificates in the bundle's order: those of the configuration, then the administrator's."""
-    lines = (_read(tree, CONFIGURATION) or b"").decode("utf-8", "surrogateescape").splitlines()
+    lines = split_lines((_read(tree, CONFIGURATION) or b"").decode("utf-8", "surrogateescape"))
     local = set(_local(tree))
     listed = [f"{SHIPPED}/{line}" for line in lines if not line.startswith(("#", "!"))]
     return [*listed, *(path for path in bundling.local if path in local)]

@@ -10,6 +10,8 @@ from __future__ import annotations
 
 from enum import Enum
 
+from copacetic.lines import split_lines
+
 __all__ = ["ConffileFate", "parse_conffile_list", "select_fate"]
 
 NEW = "newconffile"
@@ -50,7 +52,7 @@ def parse_conffile_list(text: str) -> dict[str, bool]:
     Raises `ValueError` for what is no such list.
     """
     found: dict[str, bool] = {}
-    for line in text.splitlines():
+    for line in split_lines(text):
         words = line.rstrip()
         if not words:
             continue

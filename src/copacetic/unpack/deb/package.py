@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from copacetic.deb822 import Deb822Error, Stanza, parse_stanza
 from copacetic.errors import PackageError
 from copacetic.inventory.dpkg.archive import ControlPart, DebArchive
+from copacetic.lines import split_lines
 from copacetic.unpack import FetchedPackage
 from copacetic.unpack.deb.conffile import parse_conffile_list
 from copacetic.updates import InstalledPackage
@@ -74,13 +75,13 @@ class DebPackage:
         text = self.text("md5sums")
         if text is None:
             return None
-        rows = (line.split(None, 1) for line in text.splitlines())
+        rows = (line.split(None, 1) for line in split_lines(text))
         return {row[1].removeprefix("./").strip("/"): row[0] for row in rows if len(row) == 2}
 
     @property
     def triggers(self) -> tuple[tuple[str, str], ...]:
         """The lines of its `triggers` file: directive and name."""
-        rows = (line.partition("#")[0].split() for line in (self.text("triggers") or "").splitlines())
+        rows = (line.partition("#")[0].split() for line in split_lines(self.text("triggers") or ""))
         return tuple((row[0], row[1]) for row in rows if len(row) == 2)
 
 

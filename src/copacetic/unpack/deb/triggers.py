@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from copacetic.inventory.dpkg import DpkgDatabase
+from copacetic.lines import split_lines
 from copacetic.unpack.deb.package import DebPackage
 from copacetic.unpack.scripts.changes import ChangeSet
 
@@ -72,7 +73,7 @@ def _named_interests(database: DpkgDatabase, packages: Sequence[DebPackage]) -> 
     """Return who is interested in a name after the upgrade."""
     found: dict[str, list[str]] = {}
     for name, text in database.named_triggers.items():
-        for line in text.splitlines():
+        for line in split_lines(text):
             found.setdefault(name, []).append(_key(database, line.removesuffix("/noawait")))
     for package in packages:
         for verb, name in package.triggers:

@@ -14,6 +14,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from fnmatch import fnmatchcase
 
+from copacetic.lines import split_lines
 from copacetic.oci.filesystem import FileType
 from copacetic.unpack.handlers.libcache import CacheEntry, LibraryCache
 from copacetic.unpack.handlers.soname import SharedObject, read_shared_object
@@ -84,7 +85,7 @@ def _configured(tree: TreeBuilder, path: str, depth: int) -> list[str]:
     except FileNotFoundError:
         return []
     folders: list[str] = []
-    for line in text.splitlines():
+    for line in split_lines(text):
         words = line.partition("#")[0].replace(",", " ").replace(":", " ").split()
         if words[:1] == ["include"] and depth < 4:
             for pattern in words[1:]:

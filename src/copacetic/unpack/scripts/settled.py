@@ -11,6 +11,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 
 from copacetic.errors import ImageError
+from copacetic.lines import split_lines
 from copacetic.oci.filesystem import Entry, FileType
 from copacetic.unpack.tree import TreeBuilder
 
@@ -39,7 +40,7 @@ def operands_of(words: Arguments) -> list[str]:
 
 def read_lines(tree: TreeBuilder, path: str) -> list[str]:
     try:
-        return tree.read(path, limit=MAX_FILE).decode("utf-8", "surrogateescape").splitlines()
+        return split_lines(tree.read(path, limit=MAX_FILE).decode("utf-8", "surrogateescape"))
     except FileNotFoundError:
         return []
 

@@ -13,6 +13,7 @@ import re
 from collections.abc import Iterable, Iterator
 
 from copacetic.errors import NeedsExecutionError
+from copacetic.lines import split_lines
 from copacetic.oci.filesystem import Entry, FileType
 from copacetic.unpack.handlers.rehash import rehash
 from copacetic.unpack.tree import TreeBuilder
@@ -48,7 +49,7 @@ def update_configuration(tree: TreeBuilder, script: str, *, mtime: int) -> None:
     `trust_new_crts` is yes, and what is gone is deselected.
     """
     text = _read_text(tree, CONFIGURATION)
-    lines = (text or "").splitlines()
+    lines = split_lines(text or "")
     disabled = {line[1:] for line in lines if line.startswith("!")}
     trusted = {line for line in lines if not line.startswith(("#", "!"))}
     available = sorted({*_find_shipped(tree), *_listed(script)}, key=_bytes)
@@ -58,7 +59,7 @@ def update_configuration(tree: TreeBuilder, script: str, *, mtime: int) -> None:
     enabled = [crt for crt in available if crt not in disabled and (crt in trusted or trust_new == "yes")]
     if text is None:
         _add_local_folder(tree, mtime)
-        written = [*_HEADER.splitlines(), *(crt if crt in enabled else f"!{crt}" for crt in available)]
+        written = [*split_lines(_HEADER), *(crt if crt in enabled else f"!{crt}" for crt in available)]
     else:
         written = _revise(tree, lines, enabled, available)
     content = "".join(f"{line}\n" for line in written).encode("utf-8", "surrogateescape")
@@ -74,7 +75,7 @@ def update_certificates(tree: TreeBuilder, *, mtime: int) -> None:
     text = _read_text(tree, CONFIGURATION)
     if text is None or tree.lookup(FOLDER) is None:
         return
-    lines = [line for line in text.splitlines() if line]
+    lines = [line for line in split_lines(text) if line]
     changed = False
     for line in lines:
         if line.startswith("!"):

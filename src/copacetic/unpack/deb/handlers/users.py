@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
+from copacetic.lines import split_lines
 from copacetic.oci.filesystem import Entry, FileType
 from copacetic.unpack.tree import TreeBuilder
 from copacetic.version import compare_versions
@@ -150,7 +151,7 @@ def _append(tree: TreeBuilder, path: str, line: str, mtime: int) -> None:
 
 def _lines(tree: TreeBuilder, path: str) -> list[str]:
     try:
-        return tree.read(path, limit=MAX_FILE).decode("utf-8", "surrogateescape").splitlines()
+        return split_lines(tree.read(path, limit=MAX_FILE).decode("utf-8", "surrogateescape"))
     except FileNotFoundError:
         return []
 
