@@ -16,7 +16,7 @@ from copacetic.repository.apk.resolver import Resolved, Resolver
 from copacetic.repository.apk.solve import Preferences, UnsolvableError, solve, unmet
 from copacetic.updates import InstalledPackage, SkipReason, Wanted
 from support.apkoracle import alpine_root
-from support.apkrandom import Change, Drawer, Judged, Row, judge, row
+from support.apkrandom import Case, Change, Drawer, Judged, Row, judge, row
 
 
 class RowSource:
@@ -164,8 +164,8 @@ def test_what_nobody_needs_any_more_stays_and_is_named() -> None:
 
     assert sorted(changes(resolved)) == ["a-2-r0", "orphan-2-r0"]
     assert resolved.notes == (
-        "apk would remove old, which nothing needs any more: it stays",
-        "apk would remove orphan, which nothing needs any more: it stays",
+        "apk would remove old, as nothing needs it any more: it stays",
+        "apk would remove orphan, as nothing needs it any more: it stays",
     )
 
 
@@ -187,6 +187,48 @@ def test_a_rival_that_would_take_a_package_s_place_is_refused_by_name() -> None:
 
     assert changes(resolved) == []
     assert "x-old" in reasons(resolved)["a"][1]
+
+
+OLD = (row("old", "1-r0"), row("z", "1-r0"), row("user", "1-r0", D="old"))
+RENAMED = (row("new", "2-r0", p="old=2-r0"), row("z", "2-r0"))
+
+
+@pytest.mark.parametrize("world", ["old z", "user z"])
+def test_a_package_with_a_new_name_stays_and_keeps_no_other_back(world: str) -> None:
+    resolved = resolve(OLD[: 3 if "user" in world else 2], RENAMED, world)
+
+    assert changes(resolved) == ["z-2-r0"]
+    assert resolved.notes == ("apk would remove old, as new 2-r0 is to take its place: it stays",)
+
+
+def test_a_fix_that_has_another_name_names_it() -> None:
+    resolved = resolve(OLD[:2], RENAMED, "old z", ("old", "2-r0"), ("z", "2-r0"))
+
+    assert changes(resolved) == ["z-2-r0"]
+    assert reasons(resolved)["old"][1] == (
+        "2-r0 or later is needed, no newer version is offered; "
+        "new 2-r0 is offered in its place, and old would have to be removed"
+    )
+
+
+@pytest.mark.system
+def test_apk_does_put_the_new_name_in_the_place_of_the_old_one(tmp_path: Path) -> None:
+    root = alpine_root("3.18.2", tmp_path / "root")
+    (judged,) = judge(root, [Case(OLD[:2], RENAMED, ("old", "z"))], tmp_path / "cases")
+
+    assert set(judged.changes) == {("old", "1-r0", None), ("new", None, "2-r0"), ("z", "1-r0", "2-r0")}
+
+
+@pytest.mark.parametrize("fixes", [(), (("a", "2-r0"),)])
+def test_an_update_that_takes_another_package_down_is_refused_by_its_name(fixes: tuple[tuple[str, str], ...]) -> None:
+    installed = [row("a", "1-r0"), row("b", "2-r0")]
+
+    resolved = resolve(installed, [row("a", "2-r0", D="b<2"), row("b", "1-r0")], "a b", *fixes)
+
+    assert changes(resolved) == []
+    assert reasons(resolved)["a"][1] == (
+        "2-r0 is offered, but a 2-r0 needs b<2: b 2-r0 is installed, and would have to go down to 1-r0"
+    )
 
 
 # -- fixes -----------------------------------------------------------------------------------------------------------
@@ -251,6 +293,27 @@ def test_what_was_unmet_before_keeps_nobody_back() -> None:
     installed = [row("a", "1-r0", D="lost so:x"), row("b", "1-r0", p="so:x=1")]
 
     assert changes(resolve(installed, [row("a", "2-r0", D="lost so:x")], "a missing")) == ["a-2-r0"]
+
+
+@pytest.mark.parametrize("fixes", [(), (("z", "2-r0"),)])
+@pytest.mark.parametrize("wish", ["a=1-r0", "a<2", "!a"])
+def test_what_world_asks_for_in_vain_keeps_no_other_package_back(wish: str, fixes: tuple[tuple[str, str], ...]) -> None:
+    installed = [row("a", "2-r0"), row("z", "1-r0")]
+
+    resolved = resolve(installed, [row("a", "1-r0"), row("a", "3-r0"), row("z", "2-r0")], f"{wish} z", *fixes)
+
+    assert changes(resolved) == ["z-2-r0"]
+    assert resolved.notes == (f"etc/apk/world asks for {wish}, which the image doesn't meet",)
+    if not fixes:
+        verb = "pins" if "=" in wish else "asks for"
+        assert reasons(resolved)["a"][1] == f"3-r0 is offered, but etc/apk/world {verb} {wish}"
+
+
+def test_what_world_asks_for_and_lacks_comes_in_when_it_can() -> None:
+    installed = [row("z", "1-r0")]
+
+    assert changes(resolve(installed, [row("n", "1-r0"), row("z", "2-r0")], "n z")) == ["n-1-r0", "z-2-r0"]
+    assert changes(resolve(installed, [row("n", "1-r0", D="gone"), row("z", "2-r0")], "n z")) == ["z-2-r0"]
 
 
 def test_a_hidden_package_serves_others_and_can_t_be_fixed() -> None:

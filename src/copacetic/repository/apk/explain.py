@@ -33,6 +33,7 @@ class Explainer:
         """Return the first reason, in words; "" when there is none that is this simple."""
         return (
             self._frozen_reason(offer)
+            or self._downgrade(offer)
             or self._world_reason(offer)
             or self._holder(offer)
             or self._rival(offer)
@@ -42,6 +43,12 @@ class Explainer:
     def _frozen_reason(self, offer: Offer) -> str:
         reason = self._frozen.get(offer.name, "")
         return f"{offer.name} {reason}" if reason else ""
+
+    def _downgrade(self, offer: Offer) -> str:
+        present = self._universe.installed.get(offer.name)
+        if present is None or self._compare(offer.version, present.version) >= 0:
+            return ""
+        return f"{present} is installed, and would have to go down to {offer.version}"
 
     def _world_reason(self, offer: Offer) -> str:
         for dependency in self._world:

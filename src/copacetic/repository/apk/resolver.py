@@ -9,14 +9,14 @@ packages wanted only they are lifted, with what they need, and as little as is e
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import cmp_to_key
 
 from copacetic.apk.dependency import Dependency
 from copacetic.apk.tools import PACKAGE
 from copacetic.errors import InvalidVersionError
-from copacetic.repository.apk.explain import Explainer
+from copacetic.repository.apk.explain import WORLD, Explainer
 from copacetic.repository.apk.offers import Offer, OfferSource, Universe
 from copacetic.repository.apk.order import Step, order_changes
 from copacetic.repository.apk.solve import Preferences, Solution, TooHardError, UnsolvableError, solve
@@ -92,12 +92,26 @@ class Resolver:
             concerned = [want for want in wanted if want.package.name not in self._frozen]
             skipped = (*(_skip(want, SkipReason.DEPENDENCY, detail) for want in concerned), *hidden)
             return Resolved(changes=(), skipped=skipped, notes=())
-        kept = (f"apk would remove {name}, which nothing needs any more: it stays" for name in sorted(outcome.kept))
         return Resolved(
             changes=changes,
             skipped=(*self._skipped(wanted, outcome, changes, exhaustive=exhaustive), *hidden),
-            notes=tuple(kept),
+            notes=tuple(self._notes(outcome)),
         )
+
+    def _notes(self, outcome: _Outcome) -> Iterator[str]:
+        for name in sorted(outcome.kept):
+            successor = self._successor(outcome.universe, name)
+            why = f"{successor} is to take its place" if successor is not None else "nothing needs it any more"
+            yield f"apk would remove {name}, as {why}: it stays"
+        chosen = outcome.solution.chosen.values()
+        for dependency in self._world:
+            if not outcome.universe.is_met(dependency, chosen):
+                yield f"{WORLD} asks for {dependency}, which the image doesn't meet"
+
+    def _successor(self, universe: Universe, name: str) -> Offer | None:
+        """Return another package that is offered under the name of an installed one."""
+        offers = (offer for offer, version in universe.providers.get(name, ()) if version is not None and offer.sources)
+        return next((offer for offer in offers if offer.name != name), None)
 
     def _run(self, wishes: Mapping[str, Wanted], *, exhaustive: bool) -> tuple[_Outcome, tuple[Change, ...]]:
         """Search once, or twice when apk-tools is wanted: it comes first, and the new one does the rest."""
@@ -145,11 +159,37 @@ class Resolver:
         return outcome
 
     def _search(self, universe: Universe, preferences: Preferences) -> _Outcome:
+        """What `world` asks for in vain keeps its own package as it is, and no other."""
+        unmet = universe.unmet[""]
+        try:
+            return self._settle(universe, preferences, self._world)
+        except UnsolvableError:
+            if not unmet:
+                raise
+
+        def excluded(offer: Offer) -> bool:
+            against = (d for d in unmet if d.name in offer.provides and not offer.installed)
+            return preferences.excluded(offer) or any(
+                not universe.accepts(d, offer, offer.provides[d.name]) for d in against
+            )
+
+        present = {name for offer in universe.installed.values() for name in offer.provides}
+        asked = [
+            d if d not in unmet else Dependency(d.name) for d in self._world if d not in unmet or d.name in present
+        ]
+        return self._settle(universe, replace(preferences, excluded=excluded), asked)
+
+    def _settle(self, universe: Universe, preferences: Preferences, asked: Sequence[Dependency]) -> _Outcome:
         """Search until nothing installed has to go; what apk would remove is asked for like a part of `world`."""
         kept: dict[str, None] = {}
+
+        def excluded(offer: Offer) -> bool:
+            """Another package that answers to the name of one that is kept would take its place."""
+            return preferences.excluded(offer) or any(n in kept for n in offer.provides if n != offer.name)
+
         for _ in range(MAX_ROUNDS):
-            world = [*self._world, *(Dependency(name) for name in kept)]
-            solution = solve(universe, world, preferences)
+            world = [*asked, *(Dependency(name) for name in kept)]
+            solution = solve(universe, world, replace(preferences, excluded=excluded))
             steps = order_changes(universe, solution, world)
             gone = [step.old.name for step in steps if step.new is None and step.old is not None]
             if not gone:
@@ -197,6 +237,8 @@ class Resolver:
                 found.append(_skip(want, SkipReason.DEPENDENCY, detail))
             elif want.fixed_versions:
                 best = f"the newest offered is {newer[-1].version}" if newer else "no newer version is offered"
+                if (successor := self._successor(outcome.universe, name)) is not None:
+                    best += f"; {successor} is offered in its place, and {name} would have to be removed"
                 detail = f"{' and '.join(want.fixed_versions)} or later is needed, {best}"
                 found.append(_skip(want, SkipReason.NO_CANDIDATE, detail))
         return tuple(sorted(found, key=lambda skipped: skipped.package.name))
