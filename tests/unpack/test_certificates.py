@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from copacetic.errors import NeedsExecutionError
+from copacetic.errors import ImageError, NeedsExecutionError
 from copacetic.oci.directory import DirectoryFilesystem
 from copacetic.unpack.deb.handlers.certificates import update_certificates, update_configuration
 from copacetic.unpack.handlers.x509 import read_certificates
@@ -172,3 +172,20 @@ def test_a_broken_certificate_gets_no_link() -> None:
     update_certificates(changes, mtime=0)
 
     assert changes.iterdir("etc/ssl/certs") == ("broken.pem", "ca-certificates.crt")
+
+
+def test_links_that_lead_in_circles_come_to_an_end() -> None:
+    folder = "usr/local/share/ca-certificates"
+    circles = {f"{folder}/{name}": symlink(".") for name in "abcd"}
+    changes = TreeBuilder(tree({CONF: "", "etc/ssl/certs/x": "", f"{folder}/mine.crt": "", **circles}))
+
+    with pytest.raises(ImageError, match="leads to more than 50000 files"):
+        update_certificates(changes, mtime=0)
+
+
+def test_one_big_file_can_t_be_the_bundle_many_times() -> None:
+    shipped = {"usr/share/ca-certificates/x.crt": bytes(8_000_000)}
+    changes = TreeBuilder(tree({CONF: "x.crt\n" * 20, "etc/ssl/certs/x": "", **shipped}))
+
+    with pytest.raises(ImageError, match="names certificates of more than 67108864 bytes"):
+        update_certificates(changes, mtime=0)

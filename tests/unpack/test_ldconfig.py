@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from copacetic.errors import ImageError
 from copacetic.oci.directory import DirectoryFilesystem
 from copacetic.oci.filesystem import Entry, FileType
 from copacetic.unpack.handlers.ldconfig import update_library_cache
@@ -173,3 +174,11 @@ def test_a_damaged_shared_object_is_none_or_a_name(data: st.DataObject) -> None:
     cut = bytes(content[: data.draw(st.integers(0, len(content)))])
 
     read_shared_object(lambda offset, size: cut[offset : offset + size])
+
+
+@pytest.mark.system
+def test_files_that_include_each_other_come_to_an_end(root: Path) -> None:
+    (root / "etc/ld.so.conf.d/again.conf").write_text("include /etc/ld.so.conf.d/*.conf\n" * 100)
+
+    with pytest.raises(ImageError, match=r"etc/ld\.so\.conf includes more than 1000 files"):
+        update_library_cache(TreeBuilder(DirectoryFilesystem(root)), mtime=0)

@@ -14,6 +14,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from fnmatch import fnmatchcase
 
+from copacetic.errors import ImageError
 from copacetic.lines import split_lines
 from copacetic.oci.filesystem import FileType
 from copacetic.unpack.handlers.libcache import CacheEntry, LibraryCache
@@ -25,6 +26,8 @@ __all__ = ["update_library_cache"]
 CACHE = "etc/ld.so.cache"
 CONFIGURATION = "etc/ld.so.conf"
 MAX_CACHE = 16 * 1024 * 1024
+MAX_CONFIGURATION = 1024 * 1024
+MAX_INCLUDED = 1_000
 MAX_LIBRARY = 512 * 1024 * 1024
 _FLAGS: Mapping[tuple[int, int], int] = {
     (64, 62): 0x0303,  # x86-64
@@ -70,7 +73,7 @@ def update_library_cache(tree: TreeBuilder, *, mtime: int, libc: tuple[str, str]
 
 def _search_path(tree: TreeBuilder, cache: LibraryCache) -> dict[str, str]:
     """Return the linker's directories: canonical path → the first name under which ldconfig finds it."""
-    spelled = [*_configured(tree, CONFIGURATION, 0)]
+    spelled = _configured(tree, CONFIGURATION)
     spelled += [entry.path.rpartition("/")[0] for entry in cache.entries]
     spelled += ["/lib", "/usr/lib"]
     folders: dict[str, str] = {}
@@ -79,9 +82,14 @@ def _search_path(tree: TreeBuilder, cache: LibraryCache) -> dict[str, str]:
     return folders
 
 
-def _configured(tree: TreeBuilder, path: str, depth: int) -> list[str]:
+def _configured(tree: TreeBuilder, path: str, depth: int = 0, read: list[str] | None = None) -> list[str]:
+    """Return the configured directories. Raises `ImageError` for files that include each other without end."""
+    read = [] if read is None else read
+    read.append(path)
+    if len(read) > MAX_INCLUDED:
+        raise ImageError(f"{CONFIGURATION} includes more than {MAX_INCLUDED} files")
     try:
-        text = tree.read(path, limit=MAX_CACHE).decode("utf-8", "surrogateescape")
+        text = tree.read(path, limit=MAX_CONFIGURATION).decode("utf-8", "surrogateescape")
     except FileNotFoundError:
         return []
     folders: list[str] = []
@@ -92,7 +100,7 @@ def _configured(tree: TreeBuilder, path: str, depth: int) -> list[str]:
                 folder, _, name = pattern.strip("/").rpartition("/")
                 found = [entry for entry in tree.iterdir(folder) if fnmatchcase(entry, name)]
                 for entry in found:
-                    folders += _configured(tree, f"{folder}/{entry}", depth + 1)
+                    folders += _configured(tree, f"{folder}/{entry}", depth + 1, read)
         elif words[:1] != ["hwcap"]:
             folders += [word for word in words if word.startswith("/")]
     return folders

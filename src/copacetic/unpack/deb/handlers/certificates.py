@@ -10,9 +10,9 @@ the subject's hash. Hooks in `/etc/ca-certificates/update.d` get an empty list o
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 
-from copacetic.errors import NeedsExecutionError
+from copacetic.errors import ImageError, NeedsExecutionError
 from copacetic.lines import split_lines
 from copacetic.oci.filesystem import Entry, FileType
 from copacetic.unpack.handlers.rehash import rehash
@@ -27,6 +27,8 @@ FOLDER = "etc/ssl/certs"
 BUNDLE = f"{FOLDER}/ca-certificates.crt"
 ANSWERS = "var/cache/debconf/config.dat"
 MAX_FILE = 64 * 1024 * 1024
+MAX_FOUND = 50_000
+MAX_DEPTH = 16
 _HEADER = """\
 # This file lists certificates that you wish to use or to ignore to be
 # installed in /etc/ssl/certs.
@@ -81,6 +83,7 @@ def update_certificates(tree: TreeBuilder, *, mtime: int) -> None:
         if line.startswith("!"):
             changed |= _remove_link(tree, f"{FOLDER}/{_stem(line[1:])}.pem")
     bundle: list[bytes] = []
+    size = 0
     shipped = [f"{SHIPPED}/{line}" for line in lines if not line.startswith(("!", "#"))]
     for path in (*shipped, *sorted(_find(tree, LOCAL), key=_bytes)):
         content = _read(tree, path)
@@ -89,6 +92,9 @@ def update_certificates(tree: TreeBuilder, *, mtime: int) -> None:
         name = _stem(path).translate(str.maketrans(" (),", "_==_"))
         changed |= _make_link(tree, f"{FOLDER}/{name}.pem", f"/{path}", mtime)
         bundle.append(content if content.endswith(b"\n") or not content else content + b"\n")
+        size += len(content)
+        if size > MAX_FILE:
+            raise ImageError(f"{CONFIGURATION} names certificates of more than {MAX_FILE} bytes")
     if changed:
         _remove_orphans(tree, FOLDER)
         rehash(tree, FOLDER, mtime=mtime)
@@ -178,15 +184,24 @@ def _remove_orphans(tree: TreeBuilder, folder: str) -> None:
 # -- files ---------------------------------------------------------------------------------------------------
 
 
-def _find(tree: TreeBuilder, folder: str, depth: int = 0) -> Iterable[str]:
-    """Yield the `.crt` files below a folder, following links."""
-    for name in tree.iterdir(folder) if depth < 16 else ():
-        path = f"{folder}/{name}"
-        entry = tree.lookup(path)
-        if entry is not None and entry.type is FileType.DIRECTORY:
-            yield from _find(tree, path, depth + 1)
-        elif entry is not None and entry.type is FileType.FILE and name.endswith(".crt"):
-            yield path
+def _find(tree: TreeBuilder, folder: str) -> list[str]:
+    """Return the `.crt` files below a folder, following links. Raises `ImageError` for links without end."""
+    found: list[str] = []
+    pending = [(folder, 0)]
+    looked = 0
+    while pending:
+        above, depth = pending.pop()
+        for name in tree.iterdir(above):
+            looked += 1
+            if looked > MAX_FOUND:
+                raise ImageError(f"{folder} leads to more than {MAX_FOUND} files")
+            path = f"{above}/{name}"
+            entry = tree.lookup(path)
+            if entry is not None and entry.type is FileType.DIRECTORY and depth < MAX_DEPTH:
+                pending.append((path, depth + 1))
+            elif entry is not None and entry.type is FileType.FILE and name.endswith(".crt"):
+                found.append(path)
+    return found
 
 
 def _is_file(tree: TreeBuilder, path: str) -> bool:
