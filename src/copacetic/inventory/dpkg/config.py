@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from copacetic.errors import InventoryError
+from copacetic.glob import matches_glob
 from copacetic.lines import split_lines
 
 _MD5 = re.compile(r"[0-9a-f]{32}|newconffile")
@@ -118,7 +119,7 @@ class PathFilters:
         name = f"/{path}"
         excluded = False
         for include, glob in self.rules:
-            if excluded == include and _matches(glob, name):
+            if excluded == include and matches_glob(name, glob):
                 excluded = not include
         if not excluded or not directory_or_link:
             return excluded
@@ -128,41 +129,3 @@ class PathFilters:
 def _fixed_part(glob: str) -> str:
     match = re.search(r"[*?\[\\]", glob)
     return (glob[: match.start()] if match else glob).rstrip("/")
-
-
-_COMPILED: dict[str, re.Pattern[str]] = {}
-
-
-def _matches(glob: str, name: str) -> bool:
-    pattern = _COMPILED.get(glob)
-    if pattern is None:
-        pattern = _COMPILED[glob] = _compile(glob)
-    return pattern.fullmatch(name) is not None
-
-
-def _compile(glob: str) -> re.Pattern[str]:
-    """fnmatch(3) without flags: `*` and `?` match anything, and a backslash quotes."""
-    parts = []
-    at = 0
-    while at < len(glob):
-        char = glob[at]
-        at += 1
-        if char == "*":
-            parts.append(".*")
-        elif char == "?":
-            parts.append(".")
-        elif char == "[" and (end := glob.find("]", at + 1 + glob.startswith(("!", "^"), at))) >= 0:
-            inner = glob[at:end]
-            negated = inner.startswith(("!", "^"))
-            inner = re.escape(inner[negated:]).replace(r"\-", "-")
-            parts.append(f"[{'^' if negated else ''}{inner}]")
-            at = end + 1
-        elif char == "\\" and at < len(glob):
-            parts.append(re.escape(glob[at]))
-            at += 1
-        else:
-            parts.append(re.escape(char))
-    try:
-        return re.compile("".join(parts), re.DOTALL)
-    except re.error as error:
-        raise InventoryError(f"etc/dpkg: not a pattern: {glob[:200]!r}") from error

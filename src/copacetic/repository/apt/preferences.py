@@ -9,7 +9,6 @@ when it is marked NotAutomatic, or 100 with ButAutomaticUpgrades too. The status
 
 from __future__ import annotations
 
-import fnmatch
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -19,6 +18,7 @@ from urllib.parse import urlsplit
 
 from copacetic.deb822 import Deb822Error, parse_stanzas
 from copacetic.errors import RepositoryError
+from copacetic.glob import matches_glob
 from copacetic.oci.filesystem import ImageFilesystem
 from copacetic.repository.apt.index import PackagesIndex
 
@@ -137,7 +137,7 @@ def _matches(pattern: str, text: str) -> bool:
     if len(pattern) > 1 and pattern[0] == pattern[-1] == "/":
         expression = _compile(pattern[1:-1])
         return expression is not None and expression.search(text) is not None
-    return fnmatch.fnmatchcase(text.lower(), pattern.lower())
+    return matches_glob(text.lower(), pattern.lower())
 
 
 @lru_cache(maxsize=256)

@@ -10,9 +10,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from fnmatch import fnmatchcase
 
 from copacetic.errors import ImageError, InvalidVersionError
+from copacetic.glob import matches_glob
 from copacetic.unpack.scripts.settled import COMMANDS, ask
 from copacetic.unpack.scripts.shell.expansion import Value, has_pattern
 from copacetic.unpack.scripts.shell.interpret import Reached
@@ -110,7 +110,7 @@ class LiveImage:
             return [path] if self.tree.lookup(path[1:], follow=False) is not None else []
         hidden = part.startswith(".")
         names = [name for name in self.tree.iterdir(above[1:]) if hidden or not name.startswith(".")]
-        return [f"{above}/{name}" for name in names if fnmatchcase(name, part)]
+        return [f"{above}/{name}" for name in names if matches_glob(name, part)]
 
     def read_output(self, words: Sequence[Value]) -> str | None:
         """Return what a command prints that only asks."""

@@ -12,9 +12,9 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import replace
-from fnmatch import fnmatchcase
 
 from copacetic.errors import ImageError
+from copacetic.glob import matches_glob
 from copacetic.lines import split_lines
 from copacetic.oci.filesystem import FileType
 from copacetic.unpack.handlers.libcache import CacheEntry, LibraryCache
@@ -98,7 +98,7 @@ def _configured(tree: TreeBuilder, path: str, depth: int = 0, read: list[str] | 
         if words[:1] == ["include"] and depth < 4:
             for pattern in words[1:]:
                 folder, _, name = pattern.strip("/").rpartition("/")
-                found = [entry for entry in tree.iterdir(folder) if fnmatchcase(entry, name)]
+                found = [entry for entry in tree.iterdir(folder) if matches_glob(entry, name)]
                 for entry in found:
                     folders += _configured(tree, f"{folder}/{entry}", depth + 1, read)
         elif words[:1] != ["hwcap"]:

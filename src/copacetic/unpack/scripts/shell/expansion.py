@@ -8,10 +8,9 @@ so a pattern stays in a field as it is written.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterable, Mapping
-from fnmatch import fnmatchcase
 
+from copacetic.glob import matches_glob, quote_glob
 from copacetic.unpack.scripts.shell.syntax import Literal, Opaque, Part, Substitution, Variable, Word
 
 __all__ = [
@@ -160,10 +159,9 @@ def expand_pattern(word: Word, scope: Scope, run: Run) -> Value:
     result = ""
     for part in word.parts:
         value = _value(part, scope, run)
-        if value is None:
+        if value is None or (not part.quoted and "[^" in value):  # dash takes the ^ for a character, others negate
             return None
-        quoted = part.quoted
-        result += re.sub(r"([*?\[])", r"[\1]", value) if quoted else value
+        result += quote_glob(value) if part.quoted else value
     return result
 
 
@@ -179,7 +177,7 @@ def is_unquoted(word: Word) -> bool:
 
 def matches_pattern(value: str, pattern: str) -> bool:
     """Match as `case` does."""
-    return fnmatchcase(value, pattern)
+    return matches_glob(value, pattern)
 
 
 def _value(part: Part, scope: Scope, run: Run) -> Value:
@@ -195,7 +193,8 @@ def _value(part: Part, scope: Scope, run: Run) -> Value:
 def _parameter(part: Variable, scope: Scope, run: Run) -> Value:
     known, value = scope.find(part.name)
     operator = part.operator
-    argument = None if part.argument is None else expand_value(part.argument, scope, run)
+    expand = expand_value if operator in _CHOICES else expand_pattern
+    argument = None if part.argument is None else expand(part.argument, scope, run)
     if operator in _CHOICES:
         return _choose(part, known=known, value=value, argument=argument, scope=scope)
     if value is None or not operator:
@@ -224,8 +223,8 @@ def _trim(value: str, operator: str, pattern: str) -> Value:
     """Remove a prefix (`#`, `##`) or suffix (`%`, `%%`) that matches the pattern."""
     lengths = range(len(value) + 1) if len(operator) == 1 else range(len(value), -1, -1)
     for length in lengths:
-        if operator[0] == "#" and fnmatchcase(value[:length], pattern):
+        if operator[0] == "#" and matches_glob(value[:length], pattern):
             return value[length:]
-        if operator[0] == "%" and fnmatchcase(value[len(value) - length :], pattern):
+        if operator[0] == "%" and matches_glob(value[len(value) - length :], pattern):
             return value[: len(value) - length]
     return value
