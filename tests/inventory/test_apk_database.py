@@ -219,6 +219,56 @@ def test_what_was_removed_is_not_taken_for_installed() -> None:
     assert found.notes() == ()
 
 
+ABOVE = "C:Q1CCCCCCCCCCCCCCCCCCCCCCCCCCA=\nP:c\nV:1\nD:so:b\n"
+THINNED = str(LOWER["lib/apk/db/installed"]).replace("R:b\n", "R:b\nF:usr/share/doc\nR:b.txt\n")
+
+
+def test_a_hidden_package_whose_documentation_was_deleted_still_counts() -> None:
+    lower = {**LOWER, "lib/apk/db/installed": THINNED, "usr/share/doc/b.txt": "x"}
+    found = database(tree(lower, {"lib/apk/db/installed": f"{ABOVE}\n", "usr/share/doc/.wh.b.txt": ""}))
+
+    assert [package.name for package in found.assumed()] == ["a", "b"]
+    assert found.broken_dependencies() == frozenset()
+
+
+def test_a_database_beside_the_one_in_effect_counts_for_dependencies_and_is_named() -> None:
+    """apk reads `lib/apk/db`, and apko's image had its own in `usr/lib/apk/db`."""
+    lower = {"usr/" + path if path.startswith("lib/") else path: content for path, content in LOWER.items()}
+    found = database(tree(lower, {"lib/apk/db/installed": f"{ABOVE}\n"}))
+
+    assert [package.name for package in found.packages()] == ["c"]
+    assert [package.name for package in found.assumed()] == ["a", "b"]
+    assert found.broken_dependencies() == frozenset()
+    (note,) = found.notes()
+    assert note.startswith("lib/apk/db/installed is in effect, and not usr/lib/apk/db/installed: a, b are taken")
+
+
+def test_configuration_that_outlived_a_removed_package_is_no_sign_of_it() -> None:
+    text = str(LOWER["lib/apk/db/installed"]).replace("R:b\n", "R:b\nF:etc\nR:b.conf\n")
+    lower = {**LOWER, "lib/apk/db/installed": text, "etc/b.conf": "edited"}
+    upper: Mapping[str, Content] = {"lib/apk/db/installed": f"{A}F:usr/bin\nR:tool\n\n", "usr/lib/.wh.b": ""}
+
+    assert database(tree(lower, upper)).assumed() == ()
+
+
+def test_a_package_of_configuration_alone_counts_while_all_of_it_is_there() -> None:
+    text = str(LOWER["lib/apk/db/installed"]).replace("F:usr/lib\nR:b\n", "F:etc\nR:one\nR:two\n")
+    lower = {**LOWER, "lib/apk/db/installed": text, "etc/one": "1", "etc/two": "2"}
+    upper: Mapping[str, Content] = {"lib/apk/db/installed": f"{A}F:usr/bin\nR:tool\n\n"}
+
+    assert [package.name for package in database(tree(lower, upper)).assumed()] == ["b"]
+    assert database(tree(lower, {**upper, "etc/.wh.two": ""})).assumed() == ()
+
+
+def test_a_package_all_of_whose_files_another_has_taken_over_is_gone() -> None:
+    """The other one spells the directory as a merged /usr has it."""
+    lower = {**LOWER, "lib": symlink("usr/lib"), "usr/lib/apk/db/installed": LOWER["lib/apk/db/installed"]}
+    del lower["lib/apk/db/installed"]
+    upper = {"usr/lib/apk/db/installed": f"{A}F:usr/bin\nR:tool\n\n{ABOVE}F:lib\nR:b\n\n"}
+
+    assert database(tree(lower, upper)).assumed() == ()
+
+
 def test_an_older_version_of_a_package_is_not_taken_for_installed() -> None:
     text = str(LOWER["lib/apk/db/installed"]).replace("V:1-r0", "V:2-r0")
 

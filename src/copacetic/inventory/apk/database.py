@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from functools import cached_property
 from typing import TYPE_CHECKING
 
@@ -88,8 +89,8 @@ class ApkDatabase:
         return tuple(sorted(self._by_package, key=lambda p: (p.name, p.architecture)))
 
     def assumed(self) -> tuple[InstalledPackage, ...]:
-        """Packages that only hidden databases list and whose files are still there."""
-        return tuple(self._package(record) for record in self._hidden)
+        """Packages that only databases list which are not in effect, and of which files are still there."""
+        return tuple(self._package(record) for record, _ in self._hidden.values())
 
     def notes(self) -> tuple[str, ...]:
         return tuple(self._notes())
@@ -184,29 +185,55 @@ class ApkDatabase:
         )
 
     @cached_property
-    def _hidden(self) -> tuple[ApkRecord, ...]:
-        """The records of older databases at this path that no upper one has, and whose files were not removed."""
-        found: dict[str, ApkRecord] = {}
+    def _hidden(self) -> Mapping[str, tuple[ApkRecord, str]]:
+        """What only databases list that are not in effect, and whose files are there: by name, with why they aren't."""
+        found: dict[str, tuple[ApkRecord, str]] = {}
         effective = {record.name for record in self.records}
-        spelled = dict.fromkeys((self.path, *(f"{folder}/installed" for folder in FOLDERS)))
-        for path in spelled:
+        for data, path, reason in self._other_databases():
+            rows = [record for record in parse_records(data, path) if record.name not in effective]
+            alive = [record for record in rows if self._is_alive(record)]
+            if any(any(record.files()) for record in alive):
+                found.update({record.name: (record, reason) for record in alive})
+        return {name: found[name] for name in sorted(found)}
+
+    def _other_databases(self) -> Iterator[tuple[bytes, str, str]]:
+        """Yield the bytes of each database that is not in effect, what to call it, and why it isn't."""
+        places = [f"{folder}/installed" for folder in FOLDERS]
+        for path in dict.fromkeys((self.path, *places)):
             for data in hidden_versions(self._fs, path, limit=INSTALLED_LIMIT):
-                rows = parse_records(data, f"{path} of a lower layer")
-                alive = [record for record in rows if record.name not in effective and self._is_alive(record)]
-                if any(any(record.files()) for record in alive):
-                    found.update({record.name: record for record in alive})
-        return tuple(found[name] for name in sorted(found))
+                yield data, f"{path} of a lower layer", "hides the database of a lower layer"
+        for path in sorted({self._fs.resolve(place) for place in places} - {self.path}):
+            with suppress(FileNotFoundError):
+                yield self._fs.read(path, limit=INSTALLED_LIMIT), path, f"is in effect, and not {path}"
 
     def _is_alive(self, record: ApkRecord) -> bool:
-        """Whether all its files are still in the image; one without files can't tell, and follows the others."""
-        return all(self._fs.lookup(path, follow=False) is not None for path, _ in record.files())
+        """
+        Whether any of its files is still in the image; one without files can't tell, and follows the others.
+
+        Files that were deleted prove nothing: images are thinned out. Nor do some that stayed: what packages in effect
+        have taken over is theirs, and configuration outlives a package that was removed.
+        """
+        own = [path for path, _ in record.files()]
+        left = [path for path in own if self._canonical(path) not in self._claimed]
+        program = [path for path in left if not path.startswith(CONFIGURATION)]
+        if all(path.startswith(CONFIGURATION) for path in own):
+            return left == own and all(self._fs.lookup(path, follow=False) is not None for path in own)
+        return any(self._fs.lookup(path, follow=False) is not None for path in program)
+
+    @cached_property
+    def _claimed(self) -> frozenset[str]:
+        """The canonical paths of the files of all packages in effect."""
+        return frozenset(self._canonical(path) for record in self.records for path, _ in record.files())
+
+    def _canonical(self, path: str) -> str:
+        return self._fs.resolve(path, follow=False)
 
     def _notes(self) -> Iterator[str]:
-        hidden = [record.name for record in self._hidden]
-        if hidden:
+        for reason in dict.fromkeys(reason for _, reason in self._hidden.values()):
+            hidden = [name for name, (_, other) in self._hidden.items() if other == reason]
             shown = ", ".join(hidden[:MAX_NAMED]) + (" …" if len(hidden) > MAX_NAMED else "")
             yield (
-                f"{self.path} hides the database of a lower layer: {shown} "
+                f"{self.path} {reason}: {shown} "
                 f"{'is' if len(hidden) == 1 else 'are'} taken for installed, and can't be updated"
             )
         if self._fs.lookup(APKO_BUILD) is not None:
