@@ -147,6 +147,15 @@ def test_lists_that_apko_printed_are_read_as_lists() -> None:
         (f"{A}F:usr\nZ:Q1\n", "a: not a line of a file list"),
         (f"{A}F:usr\nR:x\nX:unknown\n", "a: not a line of a file list: 'X:unknown'"),
         (f"{A}F:usr\nnonsense\n", "a: not a line of a file list: 'nonsense'"),
+        (f"{A}F:usr\nM:4294967296:0:755\n", "a: not an owner and a mode: '4294967296:0:755'"),
+        *(
+            (f"{A}{lines}\n", f"a: not a path inside the image: {lines.splitlines()[-1]!r}")
+            for lines in (
+                *("F:../../etc", "F:/etc", "F:usr//bin", "F:usr/./bin", "F:usr/..", "F:.", "F:a\tb"),
+                *("F:usr\nR:../../etc/shadow", "F:usr\nR:a/b", "F:usr\nR:..", "F:usr\nR:.", "F:usr\nR:"),
+                *("F:usr\nR:a\x1bb", "F:usr\nR:a\x7f"),
+            )
+        ),
     ],
 )
 def test_a_broken_database_is_refused_in_one_line(text: str, message: str) -> None:
@@ -156,6 +165,13 @@ def test_a_broken_database_is_refused_in_one_line(text: str, message: str) -> No
     assert str(caught.value).startswith("lib/apk/db/installed: ")
     assert message in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+def test_a_directory_s_last_slash_and_a_mode_s_kind_of_file_are_left_out() -> None:
+    found = of_text(f"{A}F:usr/bin/\nM:0:0:40711\nR:tool\n\n")
+
+    assert found.files(named(found, "a")) == ("usr/bin", "usr/bin/tool")
+    assert found.record(named(found, "a")).directories[0].owner == Owner(0, 0, 0o711)
 
 
 def test_scripts_and_triggers_are_found_by_a_package_s_identity_however_it_is_spelled() -> None:

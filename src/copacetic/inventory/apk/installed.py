@@ -24,7 +24,10 @@ __all__ = ["ApkDirectory", "ApkFile", "ApkRecord", "Owner", "parse_records"]
 _NAME = re.compile(r"[A-Za-z0-9_.][A-Za-z0-9._+-]{0,199}")
 _VERSION = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+~-]{0,199}")
 _ARCHITECTURE = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_-]{0,63}")
-_OWNER = re.compile(r"(\d{1,10}):(\d{1,10}):([0-7]{1,6})(?::(\S+))?")
+_OWNER = re.compile(r"([0-9]{1,10}):([0-9]{1,10}):([0-7]{1,6})(?::(\S+))?")
+_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
+_LARGEST_ID = 2**32 - 1
+_PERMISSIONS = 0o7777
 _DIRECTORY_START = "\nF:"
 
 
@@ -42,9 +45,9 @@ class Owner:
     def parse(cls, text: str) -> Owner:
         """Raises `ValueError`."""
         match = _OWNER.fullmatch(text)
-        if match is None:
+        if match is None or max(int(match[1]), int(match[2])) > _LARGEST_ID:
             raise ValueError(f"not an owner and a mode: {text[:80]!r}")
-        return cls(int(match[1]), int(match[2]), int(match[3], 8), match[4] or "")
+        return cls(int(match[1]), int(match[2]), int(match[3], 8) & _PERMISSIONS, match[4] or "")
 
     def __str__(self) -> str:
         return f"{self.uid}:{self.gid}:{self.mode:o}" + (f":{self.xattrs}" if self.xattrs else "")
@@ -192,11 +195,11 @@ def _directories(text: str) -> tuple[ApkDirectory, ...]:
             close()
             name, owner, checksum = "", FILE_OWNER, ""
             if letter == "F":
-                current = value
+                current = _directory_path(value)
                 found.setdefault(current, ApkDirectory(current))
                 files.setdefault(current, [])
             else:
-                name = value
+                name = _file_name(value)
         elif letter == "M":
             found[current] = ApkDirectory(current, Owner.parse(value))
         elif letter == "a" and name:
@@ -207,3 +210,23 @@ def _directories(text: str) -> tuple[ApkDirectory, ...]:
             raise ValueError(f"not a line of a file list: {line[:80]!r}")
     close()
     return tuple(ApkDirectory(path, directory.owner, tuple(files[path])) for path, directory in found.items())
+
+
+def _directory_path(text: str) -> str:
+    """Return the path of an `F:` line, which is empty for the root; it must not lead elsewhere."""
+    path = text.removesuffix("/")  # as apk reads it
+    if path:
+        for part in path.split("/"):
+            _check_name(part, f"F:{text}")
+    return path
+
+
+def _file_name(text: str) -> str:
+    """Return the name of an `R:` line."""
+    _check_name(text, f"R:{text}")
+    return text
+
+
+def _check_name(name: str, line: str) -> None:
+    if name in {"", ".", ".."} or "/" in name or _CONTROL.search(name):
+        raise ValueError(f"not a path inside the image: {line[:80]!r}")
