@@ -59,10 +59,12 @@ def rewritten(database: ApkDatabase, *changes: ApkChange, **more: object) -> dic
     return dict(database.rewrite(changes, **arguments))  # type: ignore[arg-type]
 
 
-def change(database: ApkDatabase | None, name: str, version: str, **more: object) -> ApkChange:
+def change(
+    database: ApkDatabase | None, name: str, version: str, built: str = "1234567890", **more: object
+) -> ApkChange:
     """An upgrade (or with None a new package) without files."""
     identity = checksum_of(f"{name}{version}".encode().ljust(20))
-    fields = {"C": identity, "P": name, "V": version, "A": "x86_64", "t": "1234567890"}
+    fields = {"C": identity, "P": name, "V": version, "A": "x86_64", "t": built}
     old = named(database, name) if database is not None else None
     return ApkChange(record=ApkRecord(fields=fields), replaces=old, **more)  # type: ignore[arg-type]
 
@@ -447,7 +449,7 @@ TOOLS = "C:Q1FFFFFFFFFFFFFFFFFFFFFFFFFFA=\nP:apk-tools\nV:{}-r0\n"
 NAMES = re.compile(rb"^P:(.*)$", re.MULTILINE)
 
 
-def with_tools(release: str) -> ApkDatabase:
+def with_tools(release: str, built: str = "8") -> ApkDatabase:
     """Packages b, apk-tools, a, in this order; b and a have scripts and triggers."""
     scripts = {
         "b-1-r0.Q1BBBBBBBBBBBBBBBBBBBBBBBBBBA=.post-install": b"b",
@@ -460,7 +462,7 @@ def with_tools(release: str) -> ApkDatabase:
         "etc/apk/world": "b  a=1\n!c",
     }
     return of_text(
-        f"{B}t:7\n\n{TOOLS.format(release)}\n{A}t:8\n\n",
+        f"{B}t:7\n\n{TOOLS.format(release)}\n{A}t:{built}\n\n",
         **more,
     )
 
@@ -499,6 +501,33 @@ def test_scripts_have_the_clock_before_2_14_1_and_the_build_time_after(release: 
 
     with tarfile.open(fileobj=io.BytesIO(data)) as tar:
         assert [member.mtime for member in tar] == times
+
+
+@pytest.mark.parametrize(
+    "built", ["99999999999", "9" * 5000, "-1", "\u0663"], ids=["11 digits", "5000 digits", "negative", "not ASCII"]
+)
+@pytest.mark.parametrize("release", ["2.10.6", "2.14.4", "3.0.0"])
+def test_a_build_time_without_room_in_a_header_leaves_the_scripts_whole(release: str, built: str) -> None:
+    found = with_tools(release, built=built)
+    new = change(found, "b", "2-r0", built=built, scripts={"trigger": b"new"})
+
+    path, data = next(item for item in rewritten(found, new, now=8**12).items() if "scripts.tar" in item[0])
+
+    assert len(data) % 512 == 0
+    assert [*read_scripts(data, path).scripts.values()] == [{"trigger": b"a"}, {"trigger": b"new"}]
+    with tarfile.open(fileobj=io.BytesIO(data)) as tar:
+        assert {member.mtime for member in tar} <= {0, 3}
+
+
+@pytest.mark.system
+@pytest.mark.parametrize("release", ROOTS)
+def test_a_world_of_nothing_is_written_as_apk_writes_it(release: str, tmp_path: Path) -> None:
+    root = alpine_root(release, tmp_path / "root")
+    found = database(tree({path: (root / path).read_bytes() for path in DATABASE[:1]} | {"etc/apk/world": ""}))
+    (root / "etc/apk/world").write_bytes(b"")
+    run = run_in(root, f"{APK} --no-network upgrade")  # removes all that nothing asks for
+
+    assert rewritten(found)["etc/apk/world"] == (root / "etc/apk/world").read_bytes(), run.output
 
 
 def test_the_new_apk_writes_when_apk_upgrades_itself() -> None:

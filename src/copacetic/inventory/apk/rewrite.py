@@ -131,7 +131,7 @@ class Rewrite:
             name=record.name,
             version=record.version,
             identity=identity,
-            built=int(built) if built.isdecimal() else 0,
+            built=int(built) if built.isdecimal() and len(built) < 12 else 0,
             scripts=scripts,
         )
 

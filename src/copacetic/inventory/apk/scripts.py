@@ -50,6 +50,8 @@ SCRIPT_NAMES = (
 PLAIN_LIMIT = 256 * 1024 * 1024
 _BLOCK = 512
 _END = bytes(2 * _BLOCK)
+_LATEST = 8**11 - 1
+"""The greatest number of 11 octal digits."""
 _LOWER = {code: code + 32 for code in range(ord("A"), ord("Z") + 1)}
 
 
@@ -62,7 +64,7 @@ class ScriptRow:
     identity: bytes
     """The 20 bytes of the package's identity."""
     built: int
-    """Seconds since the epoch."""
+    """Seconds since the epoch; what has no room in a header counts as 0."""
     scripts: Mapping[str, bytes]
 
 
@@ -114,6 +116,8 @@ def format_row(row: ScriptRow, tools: ApkTools, *, now: int) -> bytes:
     old_numbers = tools.release is not None and tools.release < (2, 12, 8)
     stamped = tools.release is not None and tools.release < (2, 14, 1)
     mtime = now if stamped else row.built
+    if not 0 <= mtime <= _LATEST:
+        mtime = 0
     identity = f"X1{row.identity.hex()}" if tools.is_apk3 else checksum_of(row.identity)
     parts: list[bytes] = []
     for script in SCRIPT_NAMES:
@@ -155,9 +159,10 @@ def parse_triggers(text: str) -> list[tuple[bytes | None, str]]:
 
 
 def format_world(text: str) -> str:
-    """Return `world` as apk writes it on every commit: a dependency on each line, sorted by name."""
+    """Return `world` as apk writes it on every commit: a dependency on each line, sorted by name; never empty."""
     words = dict.fromkeys(text.split())
-    return "".join(f"{word}\n" for word in sorted(words, key=lambda word: display_key(_bare_name(word))))
+    lines = [f"{word}\n" for word in sorted(words, key=lambda word: display_key(_bare_name(word)))]
+    return "".join(lines) or "\n"
 
 
 def _bare_name(word: str) -> str:
