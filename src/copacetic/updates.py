@@ -93,6 +93,8 @@ class Origin:
     """The file of the image, the flag or the host's file that names this repository."""
     signed_by: str = ""
     """The key that vouched for it, by its fingerprint or (apk) its file's name; empty when nothing was verified."""
+    tag: str = ""
+    """apk's, without its @; of a repository that only serves who asks for it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -19,7 +19,7 @@ import pytest
 from copacetic.cli import main
 from copacetic.unpack.handlers.libcache import LibraryCache
 from support import adbs
-from support.apkoracle import ROOTS, alpine_image, alpine_root, run_in, snapshot
+from support.apkoracle import ROOTS, alpine_image, alpine_image_on, alpine_root, run_in, snapshot
 from support.apkrepo import ApkRepository, apk_image, public_pem
 from support.apkreversion import VERSION, newer, reversion
 from support.apks import Apk, write_repository
@@ -151,6 +151,41 @@ def test_a_stored_plan_gives_the_same_image(tmp_path: Path, copa: Any) -> None:
         assert code == 0, err
 
     assert direct.strip().rpartition("@")[2] == planned.strip().rpartition("@")[2]
+
+
+@pytest.mark.system
+def test_the_tag_of_a_repository_is_recorded_as_apk_does(tmp_path: Path, copa: Any) -> None:
+    """foo is in the tagged repository alone, bar in both, and qux asks for no tag."""
+    need("umoci", root=True)
+    old = [Apk(name=name, files={f"usr/bin/{name}": file("1")}) for name in ("bar", "foo", "qux")]
+    new = [replace(apk, version="2-r0", files={f"usr/bin/{apk.name}": file("2")}) for apk in old]
+    main_packages, tagged_packages = [new[0], new[2]], new[:2]
+    main_repository, tagged = ApkRepository(), ApkRepository(folder="alpine/edge/main")
+    with serve(main_repository), serve(tagged):
+        main_repository.publish(main_packages)
+        tagged.publish(tagged_packages)
+        more = {
+            "etc/apk/world": b"alpine-baselayout\nalpine-keys\napk-tools\nbar@edge\nbusybox\nfoo@edge\nlibc-utils\nqux\n",
+            "etc/apk/repositories": f"@edge {tagged.url}\n{main_repository.url}\n".encode(),
+        }
+        image = alpine_image_on("3.20.3", tmp_path / "image", main_repository, old, more=more)
+        assert copa("plan", "-i", image, "--format", "json", "-o", tmp_path / "plan.json")[0] == 0
+        layout = tmp_path / "patched"
+        for tag, flags in (("x", []), ("planned", ["--plan", tmp_path / "plan.json"])):
+            code, _, err = copa("patch", "-i", image, *flags, "--to", f"oci:{layout}:{tag}")
+            assert code == 0, err
+    ours, real = unpack(layout, "x", tmp_path / "ours"), unpack(tmp_path / "image", "base", tmp_path / "real")
+    write_repository(real / "main", main_packages)
+    write_repository(real / "tagged", tagged_packages)
+    (real / "definitions").write_text("@edge /tagged\n/main\n")
+    run = run_in(real, "apk --allow-untrusted --no-cache --repositories-file /definitions upgrade")
+    assert run.code == 0, run.output
+
+    expected = (real / "lib/apk/db/installed").read_text()
+    assert (ours / "lib/apk/db/installed").read_text() == expected
+    assert [line for line in expected.splitlines() if line.startswith("s:")] == ["s:edge"]
+    planned = unpack(layout, "planned", tmp_path / "planned")
+    assert (planned / "lib/apk/db/installed").read_text() == expected
 
 
 # -- images without an apk -----------------------------------------------------------------------------------

@@ -102,6 +102,7 @@ def _set(path: str, value: object) -> Callable[[Any], None]:
         (_set("plans.0.updates.0.version", "1.0\n"), "not valid in the update"),
         (_set("plans.0.updates.0.sha256", "0"), "not valid in the update"),
         (_set("plans.0.updates.0.url", "file:///etc/shadow"), "no usable address"),
+        (_set("plans.0.repositories.0.tag", "edge\nP:x"), "not a repository's tag"),
         (_set("plans.0.updates.0.repository", 9), "no usable address or repository"),
         (_set("plans.0.updates.0.size", "big"), "size"),
         (_set("plans.0.imageDigest", "sha256:beef"), "digest"),

@@ -39,6 +39,7 @@ PLAN_LIMIT = 64 * 1024 * 1024
 # What a package manager's database, a file name and a terminal all accept; the format's own grammar is stricter.
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9+._-]{0,254}")
 _VERSION = re.compile(r"[A-Za-z0-9][A-Za-z0-9+._:~^-]{0,254}")
+_TAG = re.compile(r"(?:[A-Za-z0-9][A-Za-z0-9._+-]{0,63})?")
 _STRATEGIES = frozenset({"unpack", "exec"})
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 
@@ -102,6 +103,7 @@ class _Repository(_Camel, frozen=True):
     label: str = ""
     defined_in: str = ""
     signed_by: str = ""
+    tag: str = ""
 
 
 class _Plan(_Camel, frozen=True):
@@ -236,6 +238,9 @@ def read_plans(data: bytes, *, where: str) -> tuple[Plan, ...]:
 
 def _read_plan(plan: _Plan, where: str) -> Plan:
     origins = tuple(Origin(**_fields(repository, _Repository)) for repository in plan.repositories)
+    odd = next((origin.tag for origin in origins if not _TAG.fullmatch(origin.tag)), None)
+    if odd is not None:
+        raise PlanFileError(f"{where}: {odd[:80]!r} is not a repository's tag")
     if plan.strategy not in _STRATEGIES:
         raise PlanFileError(f"{where}: {plan.strategy[:80]!r} is not a strategy")
     matched = None if plan.findings is None else tuple(_read_finding(finding) for finding in plan.findings)

@@ -178,6 +178,7 @@ class IndexStore:
             label=table.description,
             defined_in=source.defined_in,
             signed_by=signed_by,
+            tag=source.tag,
         )
         return ApkIndex(source, origin, architecture, table, text, digest)
 

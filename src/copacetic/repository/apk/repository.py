@@ -140,7 +140,9 @@ class _IdentityCheck:
 
 
 def _candidate(offer: Offer, indexes: Sequence[ApkIndex]) -> Candidate:
-    return make_candidate(indexes[min(offer.sources)], offer.fields)
+    """Take it from the first repository; one with a tag only counts where no other has it, as apk records it."""
+    source = min(offer.sources, key=lambda number: (indexes[number].tag != "", number))
+    return make_candidate(indexes[source], offer.fields)
 
 
 def _required_by(change: Change, changes: Iterable[Change]) -> tuple[str, ...]:

@@ -25,7 +25,7 @@ class ApkPackage:
 
     file: ApkFile
     fields: Mapping[str, str]
-    """What the database records: the index's row, with `r`, `q` and `f` of the package."""
+    """What the database records: the index's row, with `r`, `q` and `f` of the package and the repository's tag."""
     installed: InstalledPackage | None
     name: str
     version: str
@@ -85,10 +85,12 @@ def load_package(fetched: FetchedPackage) -> ApkPackage:
         if own.get(letter) != planned:
             raise PackageError(f"{label}: the file is of {own.get(letter, 'nothing')!r} instead of {planned!r}")
     fields = row or dict(own)
-    if file.flags:
-        fields["f"] = file.flags
-    for letter in "rq":  # an index has neither
+    for letter in "rqsf":  # an index has none of them
         fields.pop(letter, None)
+    for letter, known in (("s", candidate.origin.tag), ("f", file.flags)):
+        if known:
+            fields[letter] = known
+    for letter in "rq":
         if fields.get("I", "0") != "0" and own.get(letter):
             fields[letter] = own[letter]
     return ApkPackage(
