@@ -26,7 +26,17 @@ from support.apks import Apk, write_repository
 from support.composed import copy_root
 from support.debian import need
 from support.debs import file, hardlink
-from support.images import assert_valid_image, fixture, make_image, make_layer, skopeo, umoci, write_layout
+from support.images import (
+    assert_valid_image,
+    fixture,
+    make_attestation,
+    make_image,
+    make_index,
+    make_layer,
+    skopeo,
+    umoci,
+    write_layout,
+)
 from support.oracle import extract
 from support.served import Served, serve
 
@@ -262,6 +272,33 @@ def test_a_database_that_hides_another_is_patched_and_the_hidden_one_named(tmp_p
     }
     (platform,) = json.loads((tmp_path / "o").read_text())["platforms"]
     assert "glibc" in " ".join(platform["plan"]["notes"])
+    assert "spdx" not in " ".join(platform["plan"]["notes"])
+
+
+def test_what_describes_the_image_and_is_stale_then_is_named(tmp_path: Path, copa: Any) -> None:
+    """foo's own SBOM is replaced with it."""
+    repository = ApkRepository()
+    folder = "var/lib/db/sbom"
+    old, new = (Apk(name="foo", version=v, files={f"{folder}/foo-{v}.spdx.json": file(v)}) for v in ("1-r0", "2-r0"))
+    with serve(repository):
+        repository.publish([new])
+        more = {f"{folder}/image.spdx.json": b"{}", "etc/apko.json": b"{}"}
+        base = make_image([make_layer(apk_image(repository, [old], more=more))])
+        write_layout(tmp_path / "image", {"base": make_index([base, make_attestation(base)])})
+        outcome = tmp_path / "o"
+        target = f"oci:{tmp_path / 'image'}:patched"
+        code, _, err = copa("patch", "-i", f"oci:{tmp_path / 'image'}:base", "--to", target, "-o", outcome)
+        assert code == 0, err
+        assert copa("plan", "-i", target, "--format", "json", "-o", tmp_path / "again")[0] == 0
+
+    (platform,) = json.loads(outcome.read_text())["platforms"]
+    assert platform["plan"]["notes"] == [
+        "etc/apko.json says what the image was built from, and doesn't follow updates",
+        "the index has an attestation of this image (SBOM, provenance): copied as is, about the image before updates",
+        f"{folder}/image.spdx.json is no installed package's, and doesn't follow updates",
+    ]
+    (again,) = json.loads((tmp_path / "again").read_text())["plans"]
+    assert again["notes"] == platform["plan"]["notes"][:1]  # nothing changes any more
 
 
 @pytest.mark.system

@@ -388,6 +388,23 @@ def test_an_index_keeps_what_is_not_patched_byte_for_byte(tmp_path: Path, reposi
         assert (tmp_path / "out" / blob).read_bytes() == (layout / blob).read_bytes()
 
 
+def test_an_sbom_that_no_package_has_and_an_attestation_are_named(
+    tmp_path: Path, repository: Repository, copa: Any
+) -> None:
+    odd = "var/lib/db/sbom/a\x1b.spdx.json"
+    image = debian_image(repository, [FOO], more={odd: "{}", "var/lib/db/sbom/readme": "no SBOM"})
+    location = write_image(tmp_path / "layout", make_index([image, make_attestation(image)]))
+
+    run = copa("plan", "-i", location, "--format", "json", "-o", tmp_path / "plan.json")
+
+    assert run.code == 0
+    (plan,) = json.loads((tmp_path / "plan.json").read_text())["plans"]
+    assert plan["notes"] == [
+        "the index has an attestation of this image (SBOM, provenance): copied as is, about the image before updates",
+        "var/lib/db/sbom/a?.spdx.json is no installed package's, and doesn't follow updates",
+    ]
+
+
 def test_all_linux_platforms_of_an_index_are_patched(tmp_path: Path, repository: Repository, copa: Any) -> None:
     layout = tmp_path / "layout"
     repository.files["dists/stable-security/main/binary-arm64/Packages"] = b""

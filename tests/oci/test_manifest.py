@@ -189,6 +189,17 @@ class TestIndex:
         index = Index.parse(make_index([made, make_attestation(made)]).raw)
         assert [index.is_attestation(entry) for entry in index.manifests] == [False, True]
 
+    def test_an_attestation_is_found_by_the_image_that_it_describes(self) -> None:
+        made, other, gone = (image(platform=f"linux/{name}") for name in ("amd64", "arm64", "s390x"))
+        unnamed = make_image([], platform="unknown/unknown")
+        attestations = [make_attestation(made), make_attestation(gone), unnamed]
+        index = Index.parse(make_index([made, other, *attestations]).raw)
+
+        found = [{entry.digest for entry in index.attestations_of(one.descriptor.digest)} for one in (made, other)]
+
+        digests = [attestation.descriptor.digest for attestation in attestations]
+        assert found == [set(digests), set(digests[1:])]
+
     def test_an_empty_index_is_read(self) -> None:
         assert Index.parse(b'{"manifests":null}').manifests == ()
 

@@ -31,6 +31,7 @@ CONFIG_LIMIT = 16 * 1024 * 1024
 MAX_LAYERS = 1_000
 
 _ATTESTATION = "vnd.docker.reference.type"
+_ATTESTED = "vnd.docker.reference.digest"
 
 
 def layer_compression(media_type: str) -> str:
@@ -189,6 +190,16 @@ class Index:
         platform = entry.platform
         unknown = platform is not None and (platform.os, platform.architecture) == ("unknown", "unknown")
         return unknown or _ATTESTATION in entry.annotations
+
+    def attestations_of(self, digest: Digest) -> tuple[Descriptor, ...]:
+        """
+        Return the entries that describe an image of this index, or none that is in it.
+
+        The latter may be about what this image was before it was patched.
+        """
+        others = {str(entry.digest) for entry in self.manifests} - {str(digest)}
+        attestations = (entry for entry in self.manifests if self.is_attestation(entry))
+        return tuple(entry for entry in attestations if entry.annotations.get(_ATTESTED) not in others)
 
     def replace(self, old: Descriptor, new: Descriptor) -> Index:
         """Let the entry point to a new manifest; its platform and annotations and all other entries stay."""

@@ -29,6 +29,7 @@ from copacetic.patch.match import match_findings
 from copacetic.patch.planner import refuse_incomplete
 from copacetic.patch.request import PatchRequest, Strategy
 from copacetic.patch.sources import repository_context
+from copacetic.patch.stale import stale_descriptions
 from copacetic.patch.verify import ReadBack, verify_checksums, verify_result
 from copacetic.pkgmgr import Recipe, Upgrade, open_package_manager
 from copacetic.repository import open_repository
@@ -150,6 +151,7 @@ def _empty_plan(image: SourceImage, opened: OpenedImage, reason: str) -> Plan:
         updates=(),
         skipped=(),
         matched=None,
+        notes=(*opened.database.notes(), *stale_descriptions(image, opened)),
     )
 
 

@@ -119,8 +119,13 @@ def make_plan(
     findings: Sequence[Finding] | None,
     choice: StrategyChoice,
     progress: Progress,
+    stale: Callable[[], Sequence[str]] = tuple,
 ) -> PreparedPlan:
-    """Plan all updates (`findings` is None), or those that the findings ask for."""
+    """
+    Plan all updates (`findings` is None), or those that the findings ask for.
+
+    `stale` says what won't be true of the image any more; asked only when something changes.
+    """
     installed = opened.database.packages()
     matched: tuple[MatchedFinding, ...] | None = None
     if findings is None:
@@ -142,7 +147,12 @@ def make_plan(
         skipped=(*chosen.resolution.skipped, *chosen.refused),
         matched=matched,
         origins=chosen.resolution.origins,
-        notes=(*opened.database.notes(), *chosen.resolution.notes, *chosen.notes),
+        notes=(
+            *opened.database.notes(),
+            *(stale() if chosen.packages else ()),
+            *chosen.resolution.notes,
+            *chosen.notes,
+        ),
     )
     return PreparedPlan(plan=plan, packages=chosen.packages, newest_mtime=chosen.newest_mtime)
 

@@ -29,6 +29,7 @@ from copacetic.patch.planner import (
 )
 from copacetic.patch.request import LayerCompression, PatchRequest, Strategy
 from copacetic.patch.sources import repository_context
+from copacetic.patch.stale import stale_descriptions
 from copacetic.patch.unpacking import Unpacking
 from copacetic.patch.verify import ReadBack, verify_checksums, verify_result
 from copacetic.repository import open_repository
@@ -86,6 +87,7 @@ def plan_platform(
         findings=findings,
         choice=_choice(opened, request, environment),
         progress=environment.progress,
+        stale=lambda: stale_descriptions(image, opened),
     )
 
 

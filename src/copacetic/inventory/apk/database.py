@@ -90,7 +90,7 @@ class ApkDatabase:
 
     def assumed(self) -> tuple[InstalledPackage, ...]:
         """Packages that only databases list which are not in effect, and of which files are still there."""
-        return tuple(self._package(record) for record, _ in self._hidden.values())
+        return tuple(self._assumed)
 
     def notes(self) -> tuple[str, ...]:
         return tuple(self._notes())
@@ -122,8 +122,9 @@ class ApkDatabase:
             raise InventoryError(f"{self.path}: {error}") from error
 
     def record(self, package: InstalledPackage) -> ApkRecord:
-        """Return a package's header and file list."""
-        return self._by_package[package]
+        """Return a package's header and file list; also of an assumed one."""
+        known = self._by_package.get(package)
+        return self._assumed[package] if known is None else known
 
     def scripts(self, package: InstalledPackage) -> Mapping[str, bytes]:
         """Return the installed scripts by name (post-install, trigger, …)."""
@@ -183,6 +184,10 @@ class ApkDatabase:
             source_version=record.version,
             fields=record.fields,
         )
+
+    @cached_property
+    def _assumed(self) -> Mapping[InstalledPackage, ApkRecord]:
+        return {self._package(record): record for record, _ in self._hidden.values()}
 
     @cached_property
     def _hidden(self) -> Mapping[str, tuple[ApkRecord, str]]:
