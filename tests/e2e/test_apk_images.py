@@ -275,6 +275,30 @@ def test_a_database_that_hides_another_is_patched_and_the_hidden_one_named(tmp_p
     assert "spdx" not in " ".join(platform["plan"]["notes"])
 
 
+@pytest.mark.parametrize("folder", ["lib/apk/db", "usr/lib/apk/db"])
+def test_a_hidden_package_is_not_overwritten_when_a_part_of_it_is_gone(folder: str, tmp_path: Path, copa: Any) -> None:
+    """Its database is that of a lower layer, or in the other folder; of its files a document was deleted."""
+    libc = Apk(
+        name="glibc", provides=["so:libc.so.6"], files={"usr/lib/libc": file("1"), "usr/share/doc/libc": file("")}
+    )
+    openssl = Apk(name="openssl", depends=["so:libc.so.6"], files={"usr/bin/openssl": file("1")})
+    newer_ones = [replace(libc, version="2-r0", files={"usr/lib/libc": file("2")}), replace(openssl, version="2-r0")]
+    repository = ApkRepository()
+    lower = apk_image(None, [libc])
+    lower[f"{folder}/installed"] = lower.pop("lib/apk/db/installed")
+    with serve(repository):
+        repository.publish(newer_ones)
+        upper = {**apk_image(repository, [openssl]), "usr/share/doc/.wh.libc": ""}
+        write_layout(tmp_path / "image", {"base": make_image([make_layer(lower), make_layer(upper)])})
+        outcome, target = tmp_path / "o", f"oci:{tmp_path / 'image'}:patched"
+        code, _, err = copa("patch", "-i", f"oci:{tmp_path / 'image'}:base", "--to", target, "-o", outcome)
+
+    assert code == 0, err
+    (platform,) = json.loads(outcome.read_text())["platforms"]
+    assert [update["name"] for update in platform["plan"]["updates"]] == ["openssl"]
+    assert "glibc is taken for installed, and can't be updated" in " ".join(platform["plan"]["notes"])
+
+
 def test_what_describes_the_image_and_is_stale_then_is_named(tmp_path: Path, copa: Any) -> None:
     """foo's own SBOM is replaced with it."""
     repository = ApkRepository()

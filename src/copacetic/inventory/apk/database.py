@@ -219,11 +219,11 @@ class ApkDatabase:
         have taken over is theirs, and configuration outlives a package that was removed.
         """
         own = [path for path, _ in record.files()]
-        left = [path for path in own if self._canonical(path) not in self._claimed]
-        program = [path for path in left if not path.startswith(CONFIGURATION)]
+        there = [path for path in own if self._fs.lookup(path, follow=False) is not None]
+        left = (path for path in there if self._canonical(path) not in self._claimed)
         if all(path.startswith(CONFIGURATION) for path in own):
-            return left == own and all(self._fs.lookup(path, follow=False) is not None for path in own)
-        return any(self._fs.lookup(path, follow=False) is not None for path in program)
+            return list(left) == own
+        return any(not path.startswith(CONFIGURATION) for path in left)
 
     @cached_property
     def _claimed(self) -> frozenset[str]:
