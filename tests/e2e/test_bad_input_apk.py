@@ -189,7 +189,7 @@ SCRIPTS = gzip.decompress(member([(f"foo-1-r0.{FOO.row()['C']}.trigger", Member(
         (INSTALLED, "P:foo\nV:1 r0;reboot\nA:x86_64\n\n", "foo"),
         (INSTALLED, b"P:\xff\xfe\nV:1-r0\n\n", "lib/apk/db/installed"),
         ("lib/apk/db/scripts.tar", SCRIPTS[:700], "lib/apk/db/scripts.tar is truncated"),
-        ("lib/apk/db/scripts.tar.gz", gzip.compress(SCRIPTS)[:-9], "lib/apk/db/scripts.tar.gz: "),
+        ("lib/apk/db/scripts.tar.gz", gzip.compress(SCRIPTS, mtime=0)[:-9], "lib/apk/db/scripts.tar.gz: "),
         ("etc/apk/world", "foo>=>1\n", "etc/apk/world"),
         ("etc/apk/repositories", "", "names no repository"),
         ("etc/apk/repositories", "ftp://x/y\n", "etc/apk/repositories"),
