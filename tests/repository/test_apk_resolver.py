@@ -351,6 +351,16 @@ def test_a_tagged_repository_serves_only_what_world_asks_for_with_its_tag() -> N
     )
 
 
+@pytest.mark.parametrize("fixes", [(), (("a", "2-r0"),)])
+def test_what_a_tagged_package_needs_may_come_from_its_repository(fixes: tuple[tuple[str, str], ...]) -> None:
+    installed = [row("a", "1-r0", D="b"), row("b", "1-r0"), row("c", "1-r0"), row("d", "1-r0")]
+    tagged = [row("a", "2-r0", D="b>=2 d n"), row("b", "2-r0"), row("c", "2-r0"), row("d", "2-r0"), row("n", "1-r0")]
+
+    resolved = resolve(installed, installed, "a@edge c", *fixes, tagged=tagged)
+
+    assert changes(resolved) == ["b-2-r0", "n-1-r0", "a-2-r0"], "and nothing that is good enough as it is"
+
+
 def test_a_contradiction_that_was_there_before_keeps_nobody_back() -> None:
     installed = [row("a", "1-r0"), row("b", "1-r0", D="!a")]
 
@@ -386,9 +396,24 @@ def test_random_repositories_give_the_set_that_apk_upgrade_gives(count: int, ric
     assert set(outcomes) <= {"same", "same set, other order", "another set"}
 
 
+@pytest.mark.system
+@pytest.mark.parametrize("count", [200, pytest.param(4_000, marks=pytest.mark.soak)])
+def test_of_a_tagged_repository_comes_what_apk_takes_from_it(count: int, tmp_path: Path) -> None:
+    root = alpine_root("3.20.3", tmp_path / "root")
+    drawer = Drawer(77, rich=False)
+    judged = judge(root, [drawer.tagged_case() for _ in range(count)], tmp_path / "cases")
+
+    outcomes = Counter(_outcome(one) for one in judged if not one.code)
+
+    assert sum(outcomes.values()) >= count // 4
+    assert outcomes["another set"] <= 0.04 * sum(outcomes.values())
+    assert set(outcomes) <= {"same", "same set, other order", "another set"}
+
+
 def _outcome(judged: Judged) -> str:
     world = parse_dependencies(" ".join(judged.case.world))
-    universe = Universe(judged.installed, [RowSource(judged.case.after)], world, scheme="apk2")
+    sources = [RowSource(judged.case.after), RowSource(judged.case.tagged, "edge")][: 1 + bool(judged.case.tagged)]
+    universe = Universe(judged.installed, sources, world, scheme="apk2")
     try:
         solution = solve(universe, world, Preferences())
     except UnsolvableError:

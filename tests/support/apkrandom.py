@@ -23,7 +23,7 @@ Row = dict[str, str]
 Change = tuple[str, str | None, str | None]
 """A package, its version before and after."""
 
-_STEP = re.compile(r"^\(\d+/\d+\) (\w+) (\S+) \((\S+?)(?: -> (\S+))?\)", re.MULTILINE)
+_STEP = re.compile(r"^\(\d+/\d+\) (\w+) (\S+?)(?:@edge)? \((\S+?)(?: -> (\S+))?\)", re.MULTILINE)
 _NAME = re.compile(r"[<>=~]")
 
 
@@ -34,6 +34,9 @@ class Case:
     before: tuple[Row, ...]
     after: tuple[Row, ...]
     world: tuple[str, ...]
+    """With @edge at what is wanted from the tagged repository."""
+    tagged: tuple[Row, ...] = ()
+    """What is offered later by the repository @edge."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +76,15 @@ class Drawer:
         if chance.random() < 0.85:
             rows = [one if one in before else _closed([*rows, one])[-1] for one in rows]
         return Case(tuple(before), tuple(rows), world)
+
+    def tagged_case(self) -> Case:
+        """Draw a case in which a part of what is new is only offered to who asks for its tag, as one package does."""
+        chance, case = self._chance, self.case()
+        after = tuple(one for one in case.after if chance.random() < 0.6)
+        tagged = tuple(one for one in case.after if one not in after or chance.random() < 0.2)
+        names = [_NAME.split(word)[0] for word in case.world]
+        names[chance.randrange(len(names))] += "@edge"
+        return replace(case, after=after, world=tuple(names), tagged=tagged)
 
     def _newer(self, old: Row) -> list[Row]:
         found: list[Row] = []
@@ -131,6 +143,11 @@ for n in $(seq 0 {last}); do
   apk="apk --root /t/$n/root --allow-untrusted --no-cache --repositories-file /dev/null"
   $apk --initdb -X /t/$n/before add $(cat /t/$n/world) >/dev/null 2>&1; echo "add $?"
   sed -i 's/^I:0$/I:1000/' /t/$n/root/lib/apk/db/installed
+  if [ -e /t/$n/asked ]; then
+    cp /t/$n/asked /t/$n/root/etc/apk/world
+    echo "@edge /t/$n/tagged" > /t/$n/repositories
+    apk="apk --root /t/$n/root --allow-untrusted --no-cache --repositories-file /t/$n/repositories"
+  fi
   $apk -X /t/$n/after upgrade -s 2>&1; echo "upgrade $?"
 done
 """
@@ -142,7 +159,10 @@ def judge(root: Path, cases: Sequence[Case], scratch: Path) -> list[Judged]:
         # apk fetches nothing for packages without a size.
         _write(scratch / str(position) / "before", [one | {"I": "0"} for one in case.before])
         _write(scratch / str(position) / "after", case.after)
-        (scratch / str(position) / "world").write_text(" ".join(case.world))
+        (scratch / str(position) / "world").write_text(" ".join(case.world).replace("@edge", ""))
+        if case.tagged:
+            _write(scratch / str(position) / "tagged", case.tagged)
+            (scratch / str(position) / "asked").write_text("".join(f"{word}\n" for word in case.world))
     (root / "t").mkdir()
     run = run_in(root, _SCRIPT.format(last=len(cases) - 1), binds={"t": scratch})
     found: list[Judged] = []

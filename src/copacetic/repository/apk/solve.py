@@ -117,6 +117,9 @@ class _State:
         self._chosen: dict[str, Offer] = {}
         self._answers: dict[str, tuple[Offer, str | None]] = {}
         self._tags: dict[str, frozenset[str]] = {}
+        """What `world` says, by package name."""
+        self._inherited: dict[str, frozenset[str]] = {}
+        """Tags of those that need a package, by its name: they permit, and don't prefer."""
         self._dirty: dict[str, None] = {}
         """Names about which something has changed."""
 
@@ -127,6 +130,7 @@ class _State:
         other._chosen = dict(self._chosen)
         other._answers = dict(self._answers)
         other._tags = dict(self._tags)
+        other._inherited = dict(self._inherited)
         return other
 
     def solution(self) -> Solution:
@@ -169,8 +173,19 @@ class _State:
             for other, other_version in self._universe.providers[name]:
                 if other is not offer and not (version is None and other_version is None):
                     self.exclude(other)
+        tags = self._permitted(offer.name)
         for dependency in offer.depends:
+            if tags and not dependency.conflict:
+                self._inherit(dependency.name, tags)
             self._require(dependency)
+
+    def _inherit(self, name: str, tags: frozenset[str]) -> None:
+        for other, _ in self._universe.providers.get(name, ()):
+            self._inherited[other.name] = self._inherited.get(other.name, frozenset()) | tags
+
+    def _permitted(self, name: str) -> frozenset[str]:
+        """The tags from whose repositories a package of this name may come."""
+        return self._tags.get(name, frozenset()) | self._inherited.get(name, frozenset())
 
     def propagate(self) -> None:
         """Decide what has no alternative. Raises `UnsolvableError`."""
@@ -237,11 +252,11 @@ class _State:
         ]
 
     def _allowed(self, offer: Offer) -> bool:
-        """Whether `world` has asked for the tag of one of its repositories, if all of them are tagged."""
+        """Whether somebody has asked for the tag of one of its repositories, if all of them are tagged."""
         if offer.installed or not offer.sources:
             return True
         tags = self._source_tags(offer)
-        return "" in tags or bool(tags & self._tags.get(offer.name, frozenset()))
+        return "" in tags or bool(tags & self._permitted(offer.name))
 
     def _source_tags(self, offer: Offer) -> set[str]:
         return {self._universe.sources[number].tag for number in offer.sources}
@@ -277,8 +292,9 @@ class _State:
     def _order(self, one: tuple[Offer, str | None], two: tuple[Offer, str | None]) -> int:
         """Compare two offers for a name; the greater is the better."""
         (a, version_a), (b, version_b) = one, two
-        lifted = self._preferences.lifts(a.name) or self._preferences.lifts(b.name)
         order = self._preferred(a) - self._preferred(b)
+        lifted = self._preferences.lifts(a.name) or self._preferences.lifts(b.name)
+        lifted = lifted and not (self._is_borrowed(a) or self._is_borrowed(b))
         if not order and not lifted:
             order = a.installed - b.installed
         if not order and self._preferences.closest and a.name == b.name in self._universe.installed:
@@ -299,6 +315,10 @@ class _State:
         if not offer.sources:
             return not any(source.tag for source in self._universe.sources)
         return bool(self._source_tags(offer) & self._tags.get(offer.name, frozenset({""})))
+
+    def _is_borrowed(self, offer: Offer) -> bool:
+        """Whether it may only come in since one that needs it has its tag: such an offer lifts nothing by itself."""
+        return bool(offer.sources) and not self._source_tags(offer) & (self._tags.get(offer.name, frozenset()) | {""})
 
     def _compare(self, one: str, two: str) -> int:
         try:
