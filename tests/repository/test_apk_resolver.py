@@ -154,6 +154,14 @@ def test_a_new_version_whose_need_nobody_offers_is_held_back() -> None:
     }
 
 
+def test_a_chain_of_thousands_of_packages_is_followed_to_its_end() -> None:
+    count = 3_000
+    installed = [row(f"p{n}", "1-r0", D=f"p{n + 1}" * (n < count - 1)) for n in range(count)]
+    last = f"p{count - 1}"
+
+    assert changes(resolve(installed, [row(last, "2-r0")], "p0")) == [f"{last}-2-r0"]
+
+
 # -- nothing is removed ----------------------------------------------------------------------------------------------
 
 

@@ -10,12 +10,15 @@ follows at once; an installed package that nobody names any more goes as soon as
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from copacetic.apk.dependency import Dependency
 from copacetic.repository.apk.offers import Offer, Universe
 from copacetic.repository.apk.solve import Solution
+
+_Steps = Iterator["_Steps"]
+"""A part of the walk; it yields what is to be done before it goes on: a chain may be longer than the stack is deep."""
 
 __all__ = ["Step", "order_changes"]
 
@@ -31,7 +34,13 @@ class Step:
 def order_changes(universe: Universe, solution: Solution, world: Iterable[Dependency]) -> list[Step]:
     """Return what differs between what is installed and the solution, in apk's order."""
     walk = _Walk(universe, solution)
-    walk.run(sorted(world, key=lambda dependency: (dependency.name.lower(), dependency.name)))
+    pending = [walk.run(sorted(world, key=lambda dependency: (dependency.name.lower(), dependency.name)))]
+    while pending:
+        inner = next(pending[-1], None)
+        if inner is None:
+            pending.pop()
+        else:
+            pending.append(inner)
     return walk.steps
 
 
@@ -58,22 +67,22 @@ class _Walk:
             for dependency in offer.install_if:
                 self._waiting[dependency.name].append(offer)
 
-    def run(self, world: Iterable[Dependency]) -> None:
+    def run(self, world: Iterable[Dependency]) -> _Steps:
         for offer in self._installed.values():
-            self._count(offer, 1)
+            yield self._count(offer, 1)
         for offer in list(self._installed.values()):
             if not self._needed[offer.name] and self._answer(offer.name) is None:
-                self._remove(offer)
+                yield self._remove(offer)
         for dependency in world:
-            self._change(dependency.name)
+            yield self._change(dependency.name)
         for name in list(self._installed):
-            self._change(name)
+            yield self._change(name)
 
     def _answer(self, name: str) -> Offer | None:
         answer = self._answers.get(name)
         return answer[0] if answer is not None else None
 
-    def _count(self, offer: Offer, by: int) -> None:
+    def _count(self, offer: Offer, by: int) -> _Steps:
         """Count who is named by a package that comes or goes; one that nobody names any more goes itself."""
         for dependency in offer.depends:
             name = self._home.get(dependency.name)
@@ -81,43 +90,43 @@ class _Walk:
                 continue
             self._needed[name] += by
             if by < 0 and self._needed[name] <= 0 and dependency.name in self._installed:
-                self._remove(self._installed[dependency.name])
+                yield self._remove(self._installed[dependency.name])
 
-    def _change(self, name: str) -> None:
+    def _change(self, name: str) -> _Steps:
         if name in self._seen:
             return
-        self._forsake(name)
+        yield self._forsake(name)
         offer = self._answer(name)
         if offer is None or offer in self._done or offer.assumed:
             return
         self._done.add(offer)
         for provided in offer.provides:
-            self._forsake(provided)
+            yield self._forsake(provided)
         old = self._installed.get(offer.name)
         if old is not None:
-            self._follow(old, leaving=True)
+            yield self._follow(old, leaving=True)
         for dependency in offer.depends:
-            self._change(dependency.name)
+            yield self._change(dependency.name)
         if old is not offer:
             self.steps.append(Step(old, offer))
-        self._follow(offer, leaving=False)
-        self._count(offer, 1)
+        yield self._follow(offer, leaving=False)
+        yield self._count(offer, 1)
         if old is not None:
-            self._count(old, -1)
+            yield self._count(old, -1)
 
-    def _forsake(self, name: str) -> None:
+    def _forsake(self, name: str) -> _Steps:
         """Let go whoever had a name that somebody else has now, or nobody."""
         if name in self._seen:
             return
         self._seen.add(name)
         answer = self._answer(name)
         if name in self._installed and (answer is None or answer.name != name):
-            self._remove(self._installed[name])
+            yield self._remove(self._installed[name])
         for offer, _ in self._universe.providers.get(name, ()):
             if self._installed.get(offer.name) is offer and self._answer(offer.name) is None:
-                self._remove(offer)
+                yield self._remove(offer)
 
-    def _remove(self, offer: Offer) -> None:
+    def _remove(self, offer: Offer) -> _Steps:
         if offer in self._done or offer.name in self._chosen:
             return
         self._done.add(offer)
@@ -127,20 +136,20 @@ class _Walk:
                 not d.conflict and d.name in offer.provides and self._universe.matches(d, offer, offer.provides[d.name])
                 for d in other.depends
             ):
-                self._remove(other)
-        self._follow(offer, leaving=True)
+                yield self._remove(other)
+        yield self._follow(offer, leaving=True)
         self.steps.append(Step(offer, None))
-        self._count(offer, -1)
+        yield self._count(offer, -1)
 
-    def _follow(self, offer: Offer, *, leaving: bool) -> None:
+    def _follow(self, offer: Offer, *, leaving: bool) -> _Steps:
         """Change what came in, or comes in, because of a package."""
         for name in offer.provides:
             for other in self._waiting.get(name, ()):
                 if leaving:
                     if self._loses_ground(other):
-                        self._remove(other)
+                        yield self._remove(other)
                 elif self._chosen.get(other.name) is other and other.name not in self._seen and self._complete(other):
-                    self._change(other.name)
+                    yield self._change(other.name)
 
     def _loses_ground(self, offer: Offer) -> bool:
         return (
