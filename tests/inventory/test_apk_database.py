@@ -97,6 +97,19 @@ def test_packages_are_read_with_what_apk_calls_origin() -> None:
     assert found.format == "apk installed"
 
 
+def test_of_several_architectures_the_first_is_the_image_s() -> None:
+    assert of_text(f"{A}\n", **{"etc/apk/arch": "aarch64\nx86_64\n"}).native_architecture == "aarch64"
+
+
+@pytest.mark.parametrize("name", ["../../x", "a/b", "x" * 5_000, "..", "\x1b[31m"])
+def test_an_architecture_that_is_no_name_is_refused_in_one_short_line(name: str) -> None:
+    database = of_text(f"{A}\n", **{"etc/apk/arch": f"{name}\n"})
+
+    with pytest.raises(InventoryError, match="etc/apk/arch names an architecture that is none") as caught:
+        _ = database.native_architecture
+    assert len(str(caught.value)) < 200
+
+
 def test_a_package_s_files_owners_and_checksums_are_known() -> None:
     found = of_text(f"{A}{FILES}F:etc\nR:a.conf\nZ:Q1DDDDDDDDDDDDDDDDDDDDDDDDDDA=\nF:\nR:top\n\n")
     package = named(found, "a")

@@ -9,6 +9,7 @@ what only the lower one lists counts as present, but is never touched.
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
 FOLDERS = ("lib/apk/db", "usr/lib/apk/db")
 WORLD = "etc/apk/world"
 ARCHITECTURE = "etc/apk/arch"
+_ARCHITECTURE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_+-]{0,63}")
 INSTALLED_LIMIT = 256 * 1024 * 1024
 FILE_LIMIT = 64 * 1024 * 1024
 CONFIGURATION = "etc/"
@@ -143,13 +145,13 @@ class ApkDatabase:
 
     @cached_property
     def native_architecture(self) -> str:
-        """As `etc/apk/arch` says, or else what most packages are for."""
+        """As `etc/apk/arch` says, or else what most packages are for. Raises `InventoryError` for what is no name."""
         named = (self._read(ARCHITECTURE) or b"").decode("utf-8", "replace").split()
         if named:
-            return named[0]
+            return _architecture(named[0], ARCHITECTURE)
         counts = Counter(record.fields.get("A", "") for record in self.records)
         del counts["noarch"], counts[""]
-        return max(sorted(counts), key=lambda name: counts[name], default="noarch")
+        return _architecture(max(sorted(counts), key=lambda name: counts[name], default="noarch"), self.path)
 
     def rewrite(
         self, changes: Sequence[ApkChange], *, altered: Mapping[InstalledPackage, ApkRecord], now: int
@@ -266,6 +268,13 @@ class ApkDatabase:
         if entry is None or entry.type is not FileType.FILE:
             return None
         return self._fs.read(path, limit=FILE_LIMIT)
+
+
+def _architecture(name: str, path: str) -> str:
+    """Return a name that can be part of an address."""
+    if not _ARCHITECTURE_NAME.fullmatch(name):
+        raise InventoryError(f"{path} names an architecture that is none: {name[:80]!r}")
+    return name
 
 
 _: type[PackageDatabase] = ApkDatabase
