@@ -105,8 +105,8 @@ class Value:
 class Adb:
     """A container, its blocks told apart. Raises `AdbError`."""
 
-    def __init__(self, data: bytes, *, schema: int) -> None:
-        plain = _plain(data)
+    def __init__(self, data: bytes, *, schema: int, limit: int = PLAIN_LIMIT) -> None:
+        plain = _plain(data, limit)
         if plain[:4] != b"ADB.":
             raise AdbError("no container of apk 3")
         if int.from_bytes(plain[4:8], "little") != schema:
@@ -159,36 +159,36 @@ class Adb:
         return AdbSignature(body[2:18], body[18:], self._schema + body[:18] + digest)
 
 
-def _plain(data: bytes) -> bytes:
+def _plain(data: bytes, limit: int) -> bytes:
     """Undo the compression that the head names."""
     try:
         if data[:4] == b"ADBd":
-            return _inflate(data[4:])
+            return _inflate(data[4:], limit)
         if data[:4] == b"ADBc":
             kind, body = data[4:5], data[6:]
             if kind == b"\0":
                 return body
             if kind == b"\1":
-                return _inflate(body)
+                return _inflate(body, limit)
             if kind == b"\2":
-                return decompress(body, limit=PLAIN_LIMIT, format="zstd")
+                return decompress(body, limit=limit, format="zstd")
             raise AdbError(f"compressed in an unknown way: {kind!r}")
     except DecompressionError as error:
         raise AdbError(str(error)) from error
     return data
 
 
-def _inflate(data: bytes) -> bytes:
+def _inflate(data: bytes, limit: int) -> bytes:
     """Undo raw deflate."""
     from isal import isal_zlib
 
     decoder = isal_zlib.decompressobj(-15)
     try:
-        plain: bytes = decoder.decompress(data, PLAIN_LIMIT)
+        plain: bytes = decoder.decompress(data, limit)
     except Exception as error:
         raise AdbError(f"a broken deflate stream: {error}") from error
     if not decoder.eof:
-        raise AdbError(f"a truncated deflate stream, or one of more than {PLAIN_LIMIT} bytes")
+        raise AdbError(f"a truncated deflate stream, or one of more than {limit} bytes")
     if decoder.unused_data:
         raise AdbError("bytes after the end")
     return plain

@@ -21,6 +21,8 @@ from copacetic.repository.apk.package import SCRIPTS, ApkEntry, ApkFile, Package
 __all__ = ["IndexV3", "PackageV3", "open_index", "read_index"]
 
 FILE_LIMIT = 1024 * 1024 * 1024
+INDEX_LIMIT = 256 * 1024 * 1024
+"""It has to be unpacked before its signature can be checked; those of whole distributions take a tenth of it."""
 _INFO = (
     "name", "version", "hashes", "description", "arch", "license", "origin", "maintainer", "url", "commit",
     "build-time", "installed-size", "file-size", "provider-priority", "depends", "provides", "replaces",
@@ -56,7 +58,7 @@ class IndexV3:
 
 def open_index(data: bytes) -> Adb:
     """Open `Packages.adb`, of which nothing may be used before its signature is checked. Raises `AdbError`."""
-    return Adb(data, schema=INDEX_SCHEMA)
+    return Adb(data, schema=INDEX_SCHEMA, limit=INDEX_LIMIT)
 
 
 def read_index(adb: Adb) -> IndexV3:
