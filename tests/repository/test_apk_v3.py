@@ -182,6 +182,39 @@ def test_a_name_that_leads_elsewhere_is_refused(served: ApkRepository, tmp_path:
         found(v3_image(served), tmp_path, experimental_apk_v3=True)
 
 
+def test_a_pattern_of_names_that_is_no_text_is_refused(served: ApkRepository, tmp_path: Path) -> None:
+    publish(served, adbs.index([NEW], pattern="${name}#.apk").replace(b"}#.", b"}\xff."))
+
+    with pytest.raises(RepositoryError, match="names packages by"):
+        found(v3_image(served), tmp_path, experimental_apk_v3=True, allow_unsigned=True)
+
+
+def test_a_package_of_this_format_in_an_index_of_the_second_needs_the_user_s_word_too(
+    served: ApkRepository, tmp_path: Path
+) -> None:
+    data = adbs.package(NEW)
+    identity = checksum_of(hashlib.sha256(adbs.package_parts(NEW)[0]).digest())
+    served.publish([], rows=[{**NEW.row(), "C": identity, "S": str(len(data))}])
+    served.files[f"{served.folder}/x86_64/{NEW.file_name}"] = data
+    files = apk_image(served, [replace(NEW, version="1-r0")])
+    (candidate,) = found(files, tmp_path)
+
+    assert opened(files, tmp_path, experimental_apk_v3=True).fetch([candidate])
+    with pytest.raises(PackageError, match=r"a 2-r0 from .* is of apk's third format") as caught:
+        opened(files, tmp_path).fetch([candidate])
+    assert "--experimental-apk-v3" in (caught.value.hint or "")
+
+
+def test_an_index_that_unpacks_to_more_than_one_can_have_is_refused_before_it_is_unpacked(
+    served: ApkRepository, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("copacetic.repository.apk.v3.INDEX_LIMIT", 100)
+    publish(served, adbs.index([NEW], way="ADBd", key=served.key))
+
+    with pytest.raises(RepositoryError, match="more than 100 bytes"):
+        found(v3_image(served), tmp_path, experimental_apk_v3=True)
+
+
 # -- hostile bytes ---------------------------------------------------------------------------------------------------
 
 PACKAGE = int.from_bytes(b"pckg", "little")

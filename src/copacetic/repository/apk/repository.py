@@ -19,7 +19,7 @@ from copacetic.oci.filesystem import ImageFilesystem
 from copacetic.repository import Repository, RepositoryContext
 from copacetic.repository.apk.index import ApkIndex, IndexStore, make_candidate
 from copacetic.repository.apk.offers import Offer
-from copacetic.repository.apk.package import open_package
+from copacetic.repository.apk.package import is_adb, open_package
 from copacetic.repository.apk.resolver import Change, Resolver
 from copacetic.repository.apk.signature import Keyring
 from copacetic.repository.apk.sources import (
@@ -49,7 +49,12 @@ class ApkRepository:
         host = _host(context.settings.host_root, context.distro)
         self._keyring = Keyring(context.fs, extra=context.settings.keyrings, host=host)
         self._store = IndexStore(context.cache, context.http, context.progress)
-        self._packages = PackageStore(context.cache, context.http, context.progress, check=_IdentityCheck())
+        self._packages = PackageStore(
+            context.cache,
+            context.http,
+            context.progress,
+            check=_IdentityCheck(third=context.settings.experimental_apk_v3),
+        )
         self._indexes: list[ApkIndex] | None = None
 
     @classmethod
@@ -124,14 +129,26 @@ class ApkRepository:
 class _IdentityCheck:
     """`PackageCheck` of apk: the index vouches for the control part, and that for the rest."""
 
+    def __init__(self, *, third: bool) -> None:
+        """`third` permits packages of apk's third format, wherever they come from."""
+        self._third = third
+
     def key(self, candidate: Candidate) -> str:
         identity = checksum_bytes(candidate.fields.get("C", ""))
         if identity is None:
             raise RepositoryError(f"nothing proves what {candidate.name} {candidate.version} has to be")
-        return f"apk-{identity.hex()}"
+        # What was kept when the third format was permitted doesn't count when it isn't.
+        return f"apk{'-v3' if self._third else ''}-{identity.hex()}"
 
     def check(self, candidate: Candidate, path: Path) -> None:
         what = f"{candidate.name} {candidate.version} from {candidate.origin.uri}"
+        with path.open("rb") as stream:
+            start = stream.read(4)
+        if is_adb(start) and not self._third:
+            raise PackageError(
+                f"{what} is of apk's third format, support for which is experimental",
+                hint="--experimental-apk-v3 uses it all the same",
+            )
         package = open_package(path, what, identity=candidate.fields.get("C", ""))
         found = (package.info.find("pkgname"), package.info.find("pkgver"))
         if found != (candidate.name, candidate.version):
@@ -231,12 +248,20 @@ def _host_sources(root: Path | None, distro: Distro, architecture: str) -> list[
     return [
         replace(
             source,
-            url=source.url.replace(f"/{source.branch}", f"/{branch}") if branch and source.branch else source.url,
+            url=_of_branch(source, branch),
             defined_in=f"this machine's {root / source.defined_in}",
         )
         for source in sources
         if not source.tag
     ]
+
+
+def _of_branch(source: ApkSource, branch: str) -> str:
+    """Return its address for another branch, which is the last part of the path that names one."""
+    if not branch or not source.branch:
+        return source.url
+    before, found, after = f"{source.url}/".rpartition(f"/{source.branch}/")
+    return f"{before}/{branch}/{after}".removesuffix("/") if found else source.url
 
 
 _: type[Repository] = ApkRepository
