@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from copacetic.apk.stanza import parse_fields
 from copacetic.distro import Distro
 from copacetic.errors import CopaError, PackageUnavailableError, RepositoryError, SignatureError
 from copacetic.repository import open_repository
@@ -22,6 +23,8 @@ from support.debs import Member, file
 from support.trees import Content
 
 OLD = Apk(name="a", version="1-r0", files={"usr/bin/a": file("old")})
+ROW = "C:Q1AAAAAAAAAAAAAAAAAAAAAAAAAAA=\nP:a\nV:2-r0\nA:x86_64\nS:1\n"
+"""Of an index, without an installed size."""
 NEW = Apk(name="a", version="2-r0", files={"usr/bin/a": file("new")})
 
 
@@ -168,11 +171,30 @@ def test_a_kind_of_signature_that_nobody_uses_is_refused_by_name(served: ApkRepo
 
 def test_an_index_that_did_not_change_is_not_sent_again(served: ApkRepository, tmp_path: Path) -> None:
     first = found(image(served), tmp_path)
-    served.files[served.index_path] = served.files[served.index_path]
     sent = len(served.requests)
 
     assert found(image(served), tmp_path) == first
     assert served.requests[sent:] == [served.index_path]
+    assert served.answers[sent:] == [304]
+
+
+def test_of_a_large_index_only_the_rows_that_an_image_reaches_are_parsed(
+    served: ApkRepository, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    needed = Apk(name="needed", version="1-r0")
+    others = [{**OLD.row(), "P": f"other{number}"} for number in range(2_000)]
+    served.publish([replace(NEW, depends=("needed",)), needed], rows=others)
+    parsed: list[str] = []
+
+    def recorded(text: str) -> dict[str, str]:
+        fields = parse_fields(text)
+        parsed.append(fields["P"])
+        return fields
+
+    monkeypatch.setattr("copacetic.repository.apk.index.parse_fields", recorded)
+
+    assert [candidate.name for candidate in found(image(served), tmp_path)] == ["needed", "a"]
+    assert sorted(parsed) == ["a", "needed"]
 
 
 def test_a_new_index_is_seen_at_once(served: ApkRepository, tmp_path: Path) -> None:
@@ -227,7 +249,10 @@ def test_the_state_of_repositories_changes_with_what_they_publish(served: ApkRep
         (b"C:Q1no\nP:a\nV:2-r0\nA:x86_64\nS:1\n", "a 2-r0 has no usable identity and size"),
         (b"C:Q1AAAAAAAAAAAAAAAAAAAAAAAAAAA=\nP:a\nV:../../x\nA:x86_64\nS:1\n", "offers 'a' '../../x'"),
         (b"C:Q1AAAAAAAAAAAAAAAAAAAAAAAAAAA=\nP:a\nV:2\nA:../x\nS:1\n", "for '../x'"),
-        (b"C:Q1AAAAAAAAAAAAAAAAAAAAAAAAAAA=\nP:a\nV:2\nA:x86_64\nS:1\nD:=b\n", "can't read what a 2 depends on"),
+        (f"{ROW}I:x\n".encode(), "a 2-r0 has no usable installed size: 'x'"),
+        (f"{ROW}I:{'1' * 16}\n".encode(), "a 2-r0 has no usable installed size: '1111111111111111'"),
+        (ROW.encode(), "a 2-r0 has no usable installed size: ''"),
+        (b"C:Q1AAAAAAAAAAAAAAAAAAAAAAAAAAA=\nP:a\nV:2\nA:x86_64\nS:1\nI:0\nD:=b\n", "can't read what a 2 depends on"),
     ],
 )
 def test_a_row_that_can_t_be_used_is_refused_by_name(
@@ -375,6 +400,26 @@ def test_this_machine_s_repositories_serve_an_image_of_the_same_distribution(
 
     assert update.candidate.origin.defined_in == f"this machine's {host}/etc/apk/repositories:1"
     assert update.candidate.origin.suite == "v3.19"
+
+
+def test_only_the_part_of_an_address_that_is_the_branch_follows_the_image(
+    served: ApkRepository, tmp_path: Path
+) -> None:
+    served.folder = "edge-mirror/v3.19/main"
+    served.publish([NEW])
+    host = tmp_path / "host"
+    (host / "etc/apk/keys").mkdir(parents=True)
+    (host / "etc/os-release").write_text(OS_RELEASE)
+    (host / "etc/apk/repositories").write_text(f"{served.address}/edge-mirror/edge/main\n")
+    (host / f"etc/apk/keys/{KEY_NAME}").write_bytes(public_pem(served.key))
+    files = {path: data for path, data in image(served).items() if "/keys/" not in path and "repositories" not in path}
+    here = context(files, tmp_path / "cache")
+    wanted = [Wanted(package=package) for package in here.installed]
+
+    there = replace(here, settings=replace(here.settings, host_root=host))
+    (update,) = open_repository(there).resolve(wanted, exhaustive=True).updates
+
+    assert update.candidate.origin.uri == served.url
 
 
 def test_repositories_of_another_branch_are_pointed_out(served: ApkRepository, tmp_path: Path) -> None:

@@ -20,6 +20,8 @@ class Served:
     files: dict[str, bytes] = field(default_factory=dict)
     statuses: dict[str, int] = field(default_factory=dict)
     requests: list[str] = field(default_factory=list)
+    answers: list[int] = field(default_factory=list)
+    """The status of each answer that was sent."""
 
     def add_folder(self, folder: Path, prefix: str = "") -> None:
         """Serve all files below a folder."""
@@ -60,6 +62,7 @@ def _handler(served: Served) -> type[BaseHTTPRequestHandler]:
             tag = f'"{hashlib.sha256(data or b"").hexdigest()}"'
             if status == 200 and self.headers.get("If-None-Match") == tag:
                 status, data = 304, b""
+            served.answers.append(status)
             self.send_response(status)
             self.send_header("ETag", tag)
             self.send_header("Content-Length", str(len(data or b"") if status == 200 else 0))

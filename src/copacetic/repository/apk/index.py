@@ -39,6 +39,7 @@ PLAIN_LIMIT = 1024 * 1024 * 1024
 _SIGNATURE_LIMIT = 1024 * 1024
 _NAME = re.compile(r"[A-Za-z0-9_.][A-Za-z0-9._+-]{0,199}")
 _VERSION = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+~-]{0,199}")
+_INSTALLED_SIZE = re.compile(r"[0-9]{1,15}")
 _LINE = re.compile(rb"^([Ppi]):(.+)$", re.MULTILINE)
 _VARIABLE = re.compile(r"\$\{([a-z]+)\}")
 _PATH = re.compile(r"[A-Za-z0-9_.][A-Za-z0-9_./+~-]{0,500}")
@@ -124,6 +125,9 @@ class ApkIndex:
             raise RepositoryError(f"{where} offers {name[:80]!r} {version[:80]!r} for {row.get('A', '')[:80]!r}")
         if checksum_bytes(row.get("C", "")) is None or not size.isdecimal() or len(size) > 15:
             raise RepositoryError(f"{where}: {name} {version} has no usable identity and size")
+        installed = row.get("I", "0" if self.source.is_v3 else "")  # apk 3 leaves out a zero
+        if not _INSTALLED_SIZE.fullmatch(installed):
+            raise RepositoryError(f"{where}: {name} {version} has no usable installed size: {installed[:80]!r}")
 
 
 def make_candidate(index: ApkIndex, row: Mapping[str, str]) -> Candidate:
@@ -199,6 +203,8 @@ class IndexStore:
                 index = read_index(adb)
             except AdbError as error:
                 raise RepositoryError(f"{where}: the index can't be read: {error}") from error
+            if not (index.name_pattern.isascii() and index.name_pattern.isprintable()):
+                raise RepositoryError(f"{where} names packages by {index.name_pattern[:80]!r}")
             table = _index(index.text, _printable(index.description))
             return msgspec.structs.replace(table, name_pattern=index.name_pattern), index.text
 
