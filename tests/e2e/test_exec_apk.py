@@ -88,6 +88,7 @@ def test_a_script_that_only_running_can_do_is_run_without_a_network(case: Patchi
 
     assert run.code == 0, run.err
     assert run.ran() == ["apk upgrade of 1 package"]
+    assert repository.requests.count(repository.index_path) == 1
     assert case.plan["strategy"] == "exec"
     assert str(case.plan["strategyReason"]).startswith("foo: post-upgrade: line 3")
     changed = case.changed()
