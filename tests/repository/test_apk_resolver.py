@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from copacetic.apk.dependency import parse_dependencies
+from copacetic.apk.dependency import Dependency, parse_dependencies
 from copacetic.repository.apk.offers import Universe
 from copacetic.repository.apk.order import Step, order_changes
 from copacetic.repository.apk.resolver import Resolved, Resolver
-from copacetic.repository.apk.solve import Preferences, UnsolvableError, solve, unmet
+from copacetic.repository.apk.solve import Preferences, Solution, UnsolvableError, solve, unmet
 from copacetic.updates import InstalledPackage, SkipReason, Wanted
 from support.apkoracle import alpine_root
 from support.apkrandom import Case, Change, Drawer, Judged, Row, judge, row
@@ -272,6 +272,33 @@ def test_a_fix_that_is_held_back_is_no_fix_though_others_are() -> None:
 
     assert changes(resolved) == ["c-2-r0"]
     assert list(reasons(resolved)) == ["b"]
+
+
+def test_fixes_that_go_together_are_found_among_many_that_do_not(monkeypatch: pytest.MonkeyPatch) -> None:
+    searches = 0
+
+    def counted(universe: Universe, world: Sequence[Dependency], preferences: Preferences) -> Solution:
+        nonlocal searches
+        searches += 1
+        return solve(universe, world, preferences)
+
+    monkeypatch.setattr("copacetic.repository.apk.resolver.solve", counted)
+    names = [f"n{number}" for number in range(400)]
+    held = row("holder", "1-r0", D="n7=1-r0 n300=1-r0")
+    installed = [held, *(row(name, "1-r0") for name in names)]
+    fixes = [(name, "2-r0") for name in names]
+
+    few = resolve(installed, [row(name, "2-r0") for name in names], " ".join(["holder", *names]), *fixes)
+    assert len(few.changes) == 398
+    assert sorted(reasons(few)) == ["n300", "n7"]
+    assert searches < 60
+
+    searches = 0
+    held["D"] = " ".join(f"{name}=1-r0" for name in names)
+    none = resolve(installed, [row(name, "2-r0") for name in names], " ".join(["holder", *names]), *fixes)
+    assert changes(none) == []
+    assert len(none.skipped) == 400
+    assert searches < 300
 
 
 def test_a_frozen_package_neither_moves_nor_comes_in_and_who_needs_it_says_so() -> None:

@@ -26,6 +26,8 @@ from copacetic.version import compare_versions
 __all__ = ["Change", "Resolved", "Resolver"]
 
 MAX_ROUNDS = 20
+MAX_SEARCHES = 200
+_GIVEN_UP = "the search for a consistent set was given up"
 _HIDDEN = "only the database of a lower layer lists it, which an upper layer's hides"
 
 
@@ -55,6 +57,8 @@ class _Outcome:
     steps: list[Step]
     kept: set[str] = field(default_factory=set)
     """Packages that apk would remove."""
+    untried: Collection[str] = ()
+    """Packages about whose fixes nothing is known: there were too many that don't go together."""
 
 
 class Resolver:
@@ -87,8 +91,8 @@ class Resolver:
         try:
             outcome, changes = self._run({want.package.name: want for want in wanted}, exhaustive=exhaustive)
         except UnsolvableError as error:
-            what = "the search for a consistent set was given up" if isinstance(error, TooHardError) else ""
-            detail = what or "the installed packages and etc/apk/world contradict each other"
+            contradiction = "the installed packages and etc/apk/world contradict each other"
+            detail = _GIVEN_UP if isinstance(error, TooHardError) else contradiction
             concerned = [want for want in wanted if want.package.name not in self._frozen]
             skipped = (*(_skip(want, SkipReason.DEPENDENCY, detail) for want in concerned), *hidden)
             return Resolved(changes=(), skipped=skipped, notes=())
@@ -150,13 +154,18 @@ class Resolver:
         except UnsolvableError:
             outcome = search(())
         reached: list[str] = []
-        for name in offered:
+        pending = _halves(offered)
+        for _ in range(MAX_SEARCHES):
+            if not pending:
+                break
+            names = pending.pop()
             try:
-                outcome = search((*reached, name))
+                outcome = search((*reached, *names))
             except UnsolvableError:
-                continue
-            reached.append(name)
-        return outcome
+                pending += _halves(names)
+            else:
+                reached += names
+        return replace(outcome, untried={name for names in pending for name in names})
 
     def _search(self, universe: Universe, preferences: Preferences) -> _Outcome:
         """What `world` asks for in vain keeps its own package as it is, and no other."""
@@ -232,7 +241,8 @@ class Resolver:
             newer = self._newer(outcome.universe, want.package)
             fitting = self._fitting(outcome.universe, want)
             if fitting:
-                why = explainer.why_not(fitting[-1]) or "no consistent set of packages has it"
+                unknown = _GIVEN_UP if name in outcome.untried else "no consistent set of packages has it"
+                why = explainer.why_not(fitting[-1]) or unknown
                 detail = f"{fitting[-1].version} is offered, but {why}"
                 found.append(_skip(want, SkipReason.DEPENDENCY, detail))
             elif want.fixed_versions:
@@ -258,6 +268,12 @@ class Resolver:
             return self._compare(one.version, two.version)
 
         return sorted(offers, key=cmp_to_key(order))
+
+
+def _halves(names: Sequence[str]) -> list[Sequence[str]]:
+    """Split what is too much together, the first half last; what is one alone is none."""
+    middle = len(names) // 2
+    return [names[middle:], names[:middle]] if middle else []
 
 
 def _merge(steps: Sequence[Step]) -> tuple[Change, ...]:
