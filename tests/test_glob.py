@@ -47,6 +47,9 @@ def fnmatch(text: str, pattern: str) -> bool:
 @example("[z-a]", "m")
 @example("a\\", "a")
 @example("[[:]x[a]", "[[:]xa")
+@example("[:[:[[:alpha:]]", "[")
+@example("[^[:a:]]", "b")
+@example("[a[:b:]]", "a")
 def test_it_is_the_c_librarys(pattern: str, text: str) -> None:
     assert matches_glob(text, pattern) == fnmatch(text, pattern)
 

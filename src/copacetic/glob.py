@@ -27,6 +27,7 @@ _CLASSES = {
     "xdigit": "0-9A-Fa-f",
 }
 """As in the C locale, in the form of Python's brackets."""
+_CLASS = re.compile(r"\[:([a-z]*):\]")
 _NOTHING = r"[^\s\S]"
 
 
@@ -75,11 +76,13 @@ def _bracket(pattern: str, at: int) -> tuple[str, int] | None:
     negated = pattern.startswith(("!", "^"), at)
     at += negated
     items: list[str] = []
+    unknown = False
     first = at
     while at < len(pattern) and (pattern[at] != "]" or at == first):
-        if pattern.startswith("[:", at) and (end := pattern.find(":]", at + 2)) >= 0:
-            items.append(_CLASSES.get(pattern[at + 2 : end], ""))
-            at = end + 2
+        if (name := _CLASS.match(pattern, at)) is not None:
+            unknown |= name[1] not in _CLASSES
+            items.append(_CLASSES.get(name[1], ""))
+            at = name.end()
             continue
         low, at = _character(pattern, at)
         high = low
@@ -90,8 +93,8 @@ def _bracket(pattern: str, at: int) -> tuple[str, int] | None:
     if at >= len(pattern):
         return None
     inner = "".join(items)
-    if not inner:
-        return ("." if negated else _NOTHING), at + 1
+    if not inner or (negated and unknown):
+        return ("." if negated and not unknown else _NOTHING), at + 1
     return f"[{'^' if negated else ''}{inner}]", at + 1
 
 
