@@ -204,18 +204,23 @@ def with_script(body: str, name: str = "post-upgrade", **more: str) -> Apk:
     ("script", "verdict", "reason"),
     [
         ("echo hello; exit 0", ScriptClass.HARMLESS, "nothing in it has an effect"),
-        ("[ -e /none ] && nosuch", ScriptClass.HARMLESS, "nothing in it is reached"),
+        ("[ -e /none ] && nosuch; true", ScriptClass.HARMLESS, "nothing in it is reached"),
+        ("[ -e /none ] && nosuch", ScriptClass.NEEDS_EXECUTION, "it ends with an error"),
+        ("rm /etc/old\nif true; then exit 3; fi", ScriptClass.NEEDS_EXECUTION, "it ends with an error"),
+        ("[ -e /proc/x ] && exit 1; exit 0", ScriptClass.HARMLESS, "nothing in it has an effect"),
+        ("f() { false; }\nf", ScriptClass.NEEDS_EXECUTION, "it ends with an error"),
         ("nosuch --now", ScriptClass.HARMLESS, "nosuch is not in the image"),
         ("/bin/tool --now", ScriptClass.NEEDS_EXECUTION, "line 2, '/bin/tool --now': tool is not known"),
         ("addgroup -S web 2>/dev/null", ScriptClass.NEEDS_EXECUTION, "addgroup would have to make an account"),
         ("rm -rf /etc/old", ScriptClass.REPRODUCED, "reproduced: rm"),
         ("rm -rf /etc/none", ScriptClass.HARMLESS, "nothing in it has an effect"),
-        ("touch /etc/new", ScriptClass.HARMLESS, "nothing in it has an effect"),  # there is no touch
+        ("touch /etc/new || true", ScriptClass.HARMLESS, "nothing in it has an effect"),  # there is no touch
+        ("touch /etc/new", ScriptClass.NEEDS_EXECUTION, "it ends with an error"),
         ("rc-service foo restart", ScriptClass.HARMLESS, "nothing in it has an effect"),
         ("if [ -e /proc/x ]; then rm /etc/old; fi", ScriptClass.NEEDS_EXECUTION, "rm: changes /etc/old"),
         ("echo x > /etc/made", ScriptClass.NEEDS_EXECUTION, "writes: changes /etc/made"),
         ('[ "$(apk version -t "$2" 2-r0)" = "<" ] && rm /etc/old', ScriptClass.REPRODUCED, "reproduced: rm"),
-        ('[ "$(apk version -t "$2" 1-r0)" = "<" ] && rm /etc/old', ScriptClass.HARMLESS, "nothing in it"),
+        ('[ "$(apk version -t "$2" 1-r0)" = "<" ] && rm /etc/old; true', ScriptClass.HARMLESS, "nothing in it"),
         ("while", ScriptClass.NEEDS_EXECUTION, ""),
         ("set -e; rm /etc/none; rm /etc/old", ScriptClass.NEEDS_EXECUTION, "it fails, and the script may end there"),
         ("set -eu\nrm -f /etc/none /etc/old", ScriptClass.REPRODUCED, "reproduced: rm"),
@@ -236,6 +241,15 @@ def test_a_script_is_judged_by_what_it_does_in_this_image(
     assert found.verdict is verdict, found
     assert reason in found.reason
     assert (found.package, found.script) == ("foo:x86_64", "post-upgrade")
+
+
+def test_a_script_for_a_shell_that_the_image_lacks_fails_and_is_not_passed_over(tmp_path: Path) -> None:
+    new = replace(NEW, scripts={"post-upgrade": "#!/bin/bash\nrm /etc/old\n"})
+
+    (found,) = judge(image(OLD, more=SHELL), [new], tmp_path)
+
+    assert found.verdict is ScriptClass.NEEDS_EXECUTION
+    assert found.reason == "the image lacks the shell that it asks for"
 
 
 def test_a_script_sees_the_tree_as_it_is_when_apk_runs_it(tmp_path: Path) -> None:

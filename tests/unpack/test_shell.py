@@ -12,7 +12,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from copacetic.unpack.scripts.shell.interpret import Reached, reach_commands
+from copacetic.unpack.scripts.shell.interpret import Reached, follow_script
 from copacetic.unpack.scripts.shell.parser import parse_shell
 from copacetic.unpack.scripts.shell.syntax import ShellSyntaxError
 from support.debian import need
@@ -46,7 +46,8 @@ class Unknown:
 
 
 def reached(text: str, *arguments: str, **variables: str) -> list[Reached]:
-    return list(reach_commands(parse_shell(text), arguments=arguments, variables=variables, surroundings=Unknown()))
+    followed = follow_script(parse_shell(text), arguments=arguments, variables=variables, surroundings=Unknown())
+    return list(followed.commands)
 
 
 def acts(text: str, *arguments: str, **variables: str) -> list[str]:
@@ -194,7 +195,7 @@ def test_a_script_that_never_ends_is_an_error() -> None:
 @given(st.text(alphabet="if then fi()|&;<>$`'\"\\{}!#\n a=1*[]"))
 def test_any_text_is_a_script_or_an_error(text: str) -> None:
     with suppress(ShellSyntaxError):
-        reach_commands(parse_shell(text), arguments=None, variables={}, surroundings=Unknown())
+        follow_script(parse_shell(text), arguments=None, variables={}, surroundings=Unknown())
 
 
 # A generator of scripts that a real shell can run: `act` writes its arguments down, `maybe` takes its status from the

@@ -20,8 +20,8 @@ from copacetic.unpack.apk.commands import ApkJudge, find_changes
 from copacetic.unpack.apk.effects import EFFECTS, Effect, do_command
 from copacetic.unpack.apk.live import LiveImage
 from copacetic.unpack.scripts.commands import ATTRIBUTES, FILE_CHANGERS
-from copacetic.unpack.scripts.judgement import HARMLESS, Judgement, needs_execution, worst
-from copacetic.unpack.scripts.shell.interpret import Reached, reach_commands
+from copacetic.unpack.scripts.judgement import FAILS, HARMLESS, Judgement, needs_execution, worst
+from copacetic.unpack.scripts.shell.interpret import Reached, follow_script
 from copacetic.unpack.scripts.shell.parser import parse_shell
 from copacetic.unpack.scripts.shell.syntax import ShellSyntaxError
 from copacetic.unpack.tree import TreeBuilder
@@ -32,6 +32,7 @@ __all__ = ["ScriptCall", "ScriptRunner"]
 MAX_SCRIPT = 1024 * 1024
 NO_SHELL = "this image has no shell: no script ever ran in it"
 _SHEBANG = re.compile(r"#! ?(/\S+)(?: +(\S+))?")
+_SHELL = "bin/sh"
 _SHELLS = frozenset(("sh", "ash", "dash", "bash"))
 _PRUNE = "copa-prune-busybox-links"
 _GAP = r"[\s\\]*"
@@ -84,7 +85,10 @@ class ScriptRunner:
     def run(self, call: ScriptCall) -> ScriptVerdict:
         """Do what a script does, and say what that came to."""
         runnable = self._has_interpreter(call.text)
-        judgement = _judge_other(call) if runnable is None else self._follow(call, runnable=runnable)
+        if runnable is False and self.tree.lookup(_SHELL) is not None:
+            judgement = needs_execution("the image lacks the shell that it asks for")
+        else:
+            judgement = _judge_other(call) if runnable is None else self._follow(call, runnable=runnable)
         return ScriptVerdict(package=call.package, script=call.name, verdict=judgement.verdict, reason=judgement.reason)
 
     def _has_interpreter(self, text: str) -> bool | None:
@@ -105,10 +109,10 @@ class ScriptRunner:
         live.on_command = run.meet
         try:
             nodes = parse_shell(_mark_pruning(call.text))
-            reach_commands(nodes, arguments=call.arguments, variables={}, surroundings=live)
+            followed = follow_script(nodes, arguments=call.arguments, variables={}, surroundings=live)
         except ShellSyntaxError as error:
             return _unread(call, str(error))
-        return run.sum_up()
+        return run.sum_up(fails=runnable and followed.succeeds is False)
 
 
 @dataclass(slots=True)
@@ -224,13 +228,15 @@ class _Run:
             return needs_execution(f"{name} would have to be run")
         return judgement
 
-    def sum_up(self) -> Judgement:
+    def sum_up(self, *, fails: bool) -> Judgement:
         """Return what the script came to: the command that decides, or what was done."""
         for command, judgement in self.met:
             if judgement.verdict is ScriptClass.NEEDS_EXECUTION:
                 lines = self.call.text.split("\n")
                 line = lines[command.line - 1].strip() if 0 < command.line <= len(lines) else ""
                 return Judgement(judgement.verdict, f"line {command.line}, {line[:120]!r}: {judgement.reason}")
+        if fails:
+            return FAILS
         if self.done:
             return Judgement(ScriptClass.REPRODUCED, f"reproduced: {', '.join(dict.fromkeys(self.done))}")
         if not self.runnable:

@@ -18,8 +18,8 @@ from copacetic.unpack.deb.judge import DebJudge
 from copacetic.unpack.deb.recognised import normalise_script, recognise_script
 from copacetic.unpack.scripts.changes import ChangeSet
 from copacetic.unpack.scripts.commands import ATTRIBUTES, BYTE_COMPILERS, DERIVERS, FILE_CHANGERS
-from copacetic.unpack.scripts.judgement import Action, Judgement, worst
-from copacetic.unpack.scripts.shell.interpret import Reached, Surroundings, reach_commands
+from copacetic.unpack.scripts.judgement import FAILS, Action, Judgement, worst
+from copacetic.unpack.scripts.shell.interpret import Followed, Reached, Surroundings, follow_script
 from copacetic.unpack.scripts.shell.parser import parse_shell
 from copacetic.unpack.scripts.shell.syntax import ShellSyntaxError
 from copacetic.unpack.scripts.surroundings import ImageSurroundings
@@ -140,7 +140,7 @@ class ScriptJudge:
         if not new or self._is_same(scripts, "config", new, old, arguments):
             return False
         try:
-            commands = self._reach(scripts, "config", new, arguments)
+            commands = self._reach(scripts, "config", new, arguments).commands
         except ShellSyntaxError:
             return True
         return any(command.words[0] == "db_set" for command in commands)
@@ -149,7 +149,7 @@ class ScriptJudge:
         self, scripts: ScriptSet, name: str, text: str, arguments: tuple[str, ...], *, repeated: bool
     ) -> tuple[Judgement, tuple[str, ...]]:
         try:
-            commands = self._reach(scripts, name, text, arguments)
+            followed = self._reach(scripts, name, text, arguments)
         except ShellSyntaxError as error:
             return _judge_unread(text, str(error), repeated=repeated), ()
         judge = DebJudge(
@@ -161,24 +161,26 @@ class ScriptJudge:
         )
         lines = text.split("\n")
         judgements: list[Judgement] = []
-        for command in commands:
+        for command in followed.commands:
             judgement = judge.judge(command, repeated=repeated)
             if judgement.verdict is ScriptClass.NEEDS_EXECUTION:
                 line = lines[command.line - 1].strip() if command.line <= len(lines) else ""
                 return Judgement(judgement.verdict, f"line {command.line}, {line[:120]!r}: {judgement.reason}"), ()
             judgements.append(judgement)
+        if followed.succeeds is False:
+            return FAILS, ()
         actions = tuple(dict.fromkeys(action for judgement in judgements for action in judgement.actions))
         reason = worst(judgements).reason
         if worst(judgements).verdict is ScriptClass.HARMLESS:
-            reason = _describe(judgements, repeated=repeated, commands=commands)
-        return Judgement(worst(judgements).verdict, reason, actions), _activated(commands)
+            reason = _describe(judgements, repeated=repeated, commands=followed.commands)
+        return Judgement(worst(judgements).verdict, reason, actions), _activated(followed.commands)
 
-    def _reach(self, scripts: ScriptSet, name: str, text: str, arguments: tuple[str, ...]) -> tuple[Reached, ...]:
+    def _reach(self, scripts: ScriptSet, name: str, text: str, arguments: tuple[str, ...]) -> Followed:
         if len(text) > MAX_SCRIPT:
             raise ShellSyntaxError("too long to be read")
         if _SHELL.match(text) is None:
             raise ShellSyntaxError("not a shell script")
-        return reach_commands(
+        return follow_script(
             parse_shell(text),
             arguments=arguments,
             variables={
@@ -200,7 +202,7 @@ class ScriptJudge:
             traces = [
                 [
                     (_mask(c.words, scripts), _mask(c.writes, scripts), c.certain)
-                    for c in self._reach(scripts, name, version, arguments)
+                    for c in self._reach(scripts, name, version, arguments).commands
                 ]
                 for version in (text, other)
             ]
@@ -281,13 +283,13 @@ class _Nothing(Surroundings):
 
 def _written_paths(text: str) -> set[str]:
     try:
-        commands = reach_commands(
+        followed = follow_script(
             parse_shell(text[:MAX_SCRIPT]), arguments=(), variables={"DPKG_ROOT": ""}, surroundings=_Nothing()
         )
     except ShellSyntaxError:
         return set()
     found: set[str] = set()
-    for command in commands:
+    for command in followed.commands:
         words = command.words[1:] if command.words[0] in FILE_CHANGERS else ()
         found |= {word for word in (*words, *command.writes) if word is not None and word.startswith("/")}
     return found

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from copacetic.updates import ScriptClass
 
-__all__ = ["HARMLESS", "Action", "Judgement", "needs_execution", "worst"]
+__all__ = ["FAILS", "HARMLESS", "Action", "Judgement", "needs_execution", "worst"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,3 +40,6 @@ def worst(judgements: Sequence[Judgement]) -> Judgement:
 
 def needs_execution(reason: str) -> Judgement:
     return Judgement(ScriptClass.NEEDS_EXECUTION, reason)
+
+
+FAILS = needs_execution("it ends with an error, whoever runs it")

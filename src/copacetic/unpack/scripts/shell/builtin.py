@@ -12,11 +12,14 @@ from collections.abc import Callable, Mapping, Sequence
 
 from copacetic.unpack.scripts.shell.conditions import evaluate_test
 from copacetic.unpack.scripts.shell.expansion import Value, expand_value, has_pattern
-from copacetic.unpack.scripts.shell.machine import MAX_CALLS, Machine, Reached, Status
+from copacetic.unpack.scripts.shell.machine import Machine, Reached, Status
 from copacetic.unpack.scripts.shell.parser import parse_shell
 from copacetic.unpack.scripts.shell.syntax import Group, Literal, Simple, Word
 
-__all__ = ["BUILTINS", "CONFMODULE", "PROGRAM_SEARCHES", "Builtin"]
+__all__ = ["BUILTINS", "CONFMODULE", "MAX_CALLS", "PROGRAM_SEARCHES", "Builtin"]
+
+MAX_CALLS = 16
+"""How deep functions and files with more commands may be nested."""
 
 
 def _test(machine: Machine, node: Simple, words: Sequence[Value]) -> Status:

@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 
-from copacetic.unpack.scripts.shell.builtin import BUILTINS, CONFMODULE, PROGRAM_SEARCHES
+from copacetic.unpack.scripts.shell.builtin import BUILTINS, CONFMODULE, MAX_CALLS, PROGRAM_SEARCHES
 from copacetic.unpack.scripts.shell.expansion import (
     Scope,
     Value,
@@ -24,7 +24,7 @@ from copacetic.unpack.scripts.shell.expansion import (
     is_unquoted,
     matches_pattern,
 )
-from copacetic.unpack.scripts.shell.machine import MAX_CALLS, Reached, State, Status, Surroundings, merge_states
+from copacetic.unpack.scripts.shell.machine import Followed, Reached, State, Status, Surroundings, merge_states
 from copacetic.unpack.scripts.shell.syntax import (
     AndOr,
     AssignedNames,
@@ -44,7 +44,7 @@ from copacetic.unpack.scripts.shell.syntax import (
     sole_command,
 )
 
-__all__ = ["CONFMODULE", "PROGRAM_SEARCHES", "Reached", "Surroundings", "reach_commands"]
+__all__ = ["CONFMODULE", "PROGRAM_SEARCHES", "Followed", "Reached", "Surroundings", "follow_script"]
 
 _NOWHERE = frozenset(("/dev/null", "/dev/stderr", "/dev/stdout", "/dev/tty"))
 _JUMPS = frozenset(("break", "continue"))
@@ -52,21 +52,21 @@ MAX_STEPS = 50_000
 MAX_ROUNDS = 64
 
 
-def reach_commands(
+def follow_script(
     nodes: Sequence[Node],
     *,
     arguments: Sequence[str] | None,
     variables: Mapping[str, str],
     surroundings: Surroundings,
-) -> tuple[Reached, ...]:
+) -> Followed:
     """
-    Return the commands that a script may run; without arguments, whatever they may be.
+    Return the commands that a script may run and how it ends; without arguments, whatever they may be.
 
     Raises `ShellSyntaxError` when it is too complex to tell.
     """
     interpreter = _Interpreter(arguments, variables, surroundings)
-    interpreter.run(nodes)
-    return tuple(interpreter.reached)
+    status = interpreter.run(nodes)
+    return Followed(tuple(interpreter.reached), status if interpreter.state.certain else None)
 
 
 class _Interpreter:

@@ -14,9 +14,8 @@ from typing import Protocol
 from copacetic.unpack.scripts.shell.expansion import Scope, Value, Variables
 from copacetic.unpack.scripts.shell.syntax import Node, Simple, Substitution
 
-__all__ = ["Machine", "Reached", "State", "Status", "Surroundings", "merge_states"]
+__all__ = ["Followed", "Machine", "Reached", "State", "Status", "Surroundings", "merge_states"]
 
-MAX_CALLS = 16
 Status = bool | None
 
 
@@ -31,6 +30,15 @@ class Reached:
     """Files that its output is redirected into."""
     certain: bool
     """Every run gets here."""
+
+
+@dataclass(frozen=True, slots=True)
+class Followed:
+    """What became of a script."""
+
+    commands: tuple[Reached, ...]
+    succeeds: Status
+    """None where it isn't known how the script ends, or not the same on every way through it."""
 
 
 class Surroundings(Protocol):
