@@ -125,6 +125,16 @@ def test_a_package_that_is_not_what_the_index_says(
     assert "foo" in refuse(1, "-i", image)
 
 
+def test_a_package_with_files_of_which_the_index_says_that_it_has_none(
+    repository: ApkRepository, image: str, refuse: Refuse
+) -> None:
+    """apk would delete the old version's files, install nothing, and record the new version."""
+    repository.publish([], rows=[{**FOO2.row(), "I": "0"}])
+    assert refuse(1, "-i", image) == (
+        "error: foo 2-r0: the index says that nothing is installed, and the package has files"
+    )
+
+
 def test_a_package_that_is_gone(repository: ApkRepository, image: str, refuse: Refuse) -> None:
     del repository.files[PACKAGE]
     assert "foo-2-r0.apk" in refuse(1, "-i", image)

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from copacetic.errors import ImageError
 from copacetic.oci.filesystem import ImageFilesystem
 from copacetic.unpack.apk.certificates import Bundling, learn_bundling, update_certificates
 from copacetic.unpack.tree import TreeBuilder
@@ -90,6 +91,15 @@ def test_bundle_and_links_follow_the_new_certificates() -> None:
         "ca-cert-b_=c=__d.pem": f"/{SHIPPED}/b (c), d.crt",
         "ca-cert-e.pem": f"/{SHIPPED}/e.crt",
     }
+
+
+def test_one_big_file_can_t_be_the_bundle_many_times() -> None:
+    changed = TreeBuilder(image("A\nB\n"))
+    changed.write(f"{SHIPPED}/big.crt", bytes(8_000_000), mtime=0)
+    changed.write("etc/ca-certificates.conf", b"mozilla/big.crt\n" * 20, mtime=0)
+
+    with pytest.raises(ImageError, match="names certificates of more than 67108864 bytes"):
+        update_certificates(changed, Bundling("", ()), mtime=0)
 
 
 def certificate(folder: Path, name: str) -> str:

@@ -314,6 +314,14 @@ def test_hooks_around_commits_need_execution(tmp_path: Path) -> None:
     assert "commit_hooks.d/snapshot" in found.reason
 
 
+@pytest.mark.parametrize(("tools", "verdicts"), [("2.14.4-r0", 0), ("3.0.1-r0", 1)])
+def test_a_hook_in_the_second_folder_counts_where_apk_is_apk_3(tools: str, verdicts: int, tmp_path: Path) -> None:
+    below = image(OLD, Apk(name="apk-tools", version=tools), more=SHELL)
+    fs = _stacked(below, _with_mode("lib/apk/commit_hooks.d/snapshot", Member(content=b"#!/bin/sh\n", mode=0o755)))
+
+    assert len(judge(fs, [NEW], tmp_path)) == verdicts
+
+
 def test_composing_refuses_what_needs_execution(tmp_path: Path) -> None:
     fs = image(OLD, more={**SHELL, "bin/tool": "?"})
 
@@ -400,6 +408,9 @@ def test_patterns_of_triggers(pattern: str, fresh: bool, expected: tuple[str, ..
         (["# opt", "", "@opt"], "opt", True),
         (["!srv/.h*"], "srv/.hidden", True),
         (["-etc/os-release"], "etc", True),
+        (["+opt/[^a]"], "opt/a", False),
+        (["+opt/[^a]"], "opt/b", True),
+        (["+opt/[[:digit:]]*"], "opt/7x", True),
     ],
 )
 def test_protected_directories(lines: list[str], path: str, protected: bool) -> None:

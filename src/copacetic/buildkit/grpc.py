@@ -151,7 +151,8 @@ class Call:
         status = trailers if "grpc-status" in trailers else headers
         if "grpc-status" not in status:
             raise self._no_status(headers)
-        code = int(status["grpc-status"]) if status["grpc-status"].isdigit() else Code.UNKNOWN
+        text = status["grpc-status"]
+        code = int(text) if text.isdecimal() and len(text) < 10 else Code.UNKNOWN
         if code != Code.OK:
             details = _decode_binary(status.get("grpc-status-details-bin", ""))
             raise RpcError(code, unquote(status.get("grpc-message", "")), details=details)

@@ -71,7 +71,7 @@ def source_date_epoch(environment: Mapping[str, str]) -> int | None:
     text = environment.get("SOURCE_DATE_EPOCH", "")
     if not text:
         return None
-    if not text.isdigit() or len(text) > 11:
+    if not text.isdecimal() or len(text) > 11:
         raise UsageError(f"SOURCE_DATE_EPOCH is {text[:40]!r}, not seconds since 1970")
     return int(text)
 

@@ -47,9 +47,9 @@ class ResumedBody:
         self._progress = 0
         self._validator = _find_validator(first.headers)
         declared = first.headers.get("Content-Length", "")
-        if declared.isdigit() and int(declared) != size:
+        if declared.isdecimal() and declared.lstrip("0") != str(size).lstrip("0"):
             first.close()
-            raise IntegrityError(f"{first.url}: has {int(declared)} bytes instead of {size}")
+            raise IntegrityError(f"{first.url}: has {declared[:20]} bytes instead of {size}")
 
     def read(self, size: int, /) -> bytes:
         """

@@ -38,7 +38,7 @@ class Accounts:
 
 
 def _number(name: str, known: Mapping[str, int], what: str) -> int:
-    if name.startswith("#") and name[1:].isdigit():
+    if name.startswith("#") and name[1:].isdecimal() and len(name) < 12:
         return int(name[1:])
     if name not in known:
         raise InventoryError(f"{what} {name[:100]!r}, which the image lacks")
@@ -54,6 +54,6 @@ def _read_numbers(tree: TreeBuilder, path: str) -> Mapping[str, int]:
     found: dict[str, int] = {}
     for line in split_lines(text):
         row = line.split(":")
-        if len(row) > 2 and row[0] and row[2].isdigit() and len(row[2]) < 11:
+        if len(row) > 2 and row[0] and row[2].isdecimal() and len(row[2]) < 11:
             found.setdefault(row[0], int(row[2]))
     return found

@@ -37,6 +37,8 @@ SCRIPTS = (
 CONTROL_LIMIT = 16 * 1024 * 1024
 DATA_LIMIT = 16 * 1024**3
 MAX_ENTRIES = 1_000_000
+LARGEST_ID = 2**32 - 2
+"""Of users and groups; the number after it stands for none."""
 _CHECKSUM = "APK-TOOLS.checksum.SHA1"
 SIGNATURE_NAME = re.compile(r"\.SIGN\.([A-Z0-9]{2,16})\.([A-Za-z0-9@._+-]{1,200})")
 _HEX = re.compile(rb"[0-9a-f]{40}")
@@ -272,6 +274,8 @@ class _Package:
         recorded = found.records.get(_CHECKSUM, b"")
         if recorded and not _HEX.fullmatch(recorded):
             raise PackageError(f"{self._what}: {found.path} has the checksum {recorded[:80]!r}")
+        if max(found.uid, found.gid) > LARGEST_ID:
+            raise PackageError(f"{self._what}: {found.path} has an impossible owner")
         digest = bytes.fromhex(recorded.decode()) if found.type in "02" else b""
         if found.type == "2" and digest and _sha1(found.linkname.encode("utf-8", "surrogateescape")) != digest:
             raise PackageError(f"{self._what}: {found.path} is not what its checksum says")

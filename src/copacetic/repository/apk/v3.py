@@ -21,6 +21,7 @@ from copacetic.repository.apk.package import SCRIPTS, ApkEntry, ApkFile, Package
 __all__ = ["IndexV3", "PackageV3", "open_index", "read_index"]
 
 FILE_LIMIT = 1024 * 1024 * 1024
+LATEST_TIME = 2**62
 INDEX_LIMIT = 256 * 1024 * 1024
 """It has to be unpacked before its signature can be checked; those of whole distributions take a tenth of it."""
 _INFO = (
@@ -203,6 +204,8 @@ class PackageV3:
             parts = name.split("/") if name else []
             if any(part in {"", ".", ".."} for part in parts) or any(ord(c) < 0x20 or ord(c) == 0x7F for c in name):
                 raise AdbError(f"a name that is not relative and plain: {name[:200]!r}")
+        if mtime > LATEST_TIME:
+            raise AdbError(f"{path[:200]!r} has an impossible time")
         owner = acl.slots(("mode", "user", "group", "xattrs"))
         pairs = [item.blob().partition(b"\0") for item in owner["xattrs"].items()]
         return ApkEntry(

@@ -91,7 +91,7 @@ def _candidate(stanza: Stanza, origin: Origin, uri: str) -> Candidate:
     where = f"{origin.uri} {origin.suite}"
     if not (_NAME.fullmatch(name) and _VERSION.fullmatch(version) and _NAME.fullmatch(architecture)):
         raise RepositoryError(f"{where} offers {name[:80]!r} {version[:80]!r} for {architecture[:80]!r}")
-    if not (_SHA256.fullmatch(sha256) and size.isdigit() and len(size) < 16):
+    if not (_SHA256.fullmatch(sha256) and size.isdecimal() and len(size) < 16):
         raise RepositoryError(f"{where}: {name} {version} has no usable SHA256 and Size")
     parts = filename.split("/")
     if not filename.isascii() or ":" in parts[0] or filename.startswith("/") or ".." in parts or not filename:

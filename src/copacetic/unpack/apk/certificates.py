@@ -13,6 +13,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from copacetic.errors import ImageError
 from copacetic.lines import split_lines
 from copacetic.oci.filesystem import Entry, FileType, ImageFilesystem
 from copacetic.unpack.handlers.rehash import rehash
@@ -108,8 +109,12 @@ def _certificates(tree: TreeBuilder, bundling: Bundling) -> list[str]:
 
 def _bundle(tree: TreeBuilder, bundling: Bundling) -> bytes:
     parts: list[bytes] = []
+    size = 0
     for path in _certificates(tree, bundling):
         content = _read(tree, path) or b""
+        size += len(content)
+        if size > MAX_FILE:
+            raise ImageError(f"{CONFIGURATION} names certificates of more than {MAX_FILE} bytes")
         missing = bundling.after_each == "missing" and content and not content.endswith(b"\n")
         parts += [content, b"\n" if bundling.after_each == "\n" or missing else b""]
     return b"".join(parts)

@@ -93,7 +93,7 @@ def load_package(fetched: FetchedPackage) -> ApkPackage:
     for letter in "rq":
         if fields.get("I", "0") != "0" and own.get(letter):
             fields[letter] = own[letter]
-    return ApkPackage(
+    package = ApkPackage(
         file=file,
         fields=fields,
         installed=fetched.update.installed,
@@ -101,3 +101,6 @@ def load_package(fetched: FetchedPackage) -> ApkPackage:
         version=candidate.version,
         architecture=candidate.architecture,
     )
+    if package.is_virtual and any(entry.type != "5" for entry, _ in file.entries(checked=False)):
+        raise PackageError(f"{label}: the index says that nothing is installed, and the package has files")
+    return package

@@ -10,9 +10,9 @@ state on to those below it, and the last pattern that meets one counts. A patter
 from __future__ import annotations
 
 from collections.abc import Iterable
-from fnmatch import fnmatchcase
 
 from copacetic.errors import ImageError
+from copacetic.glob import matches_glob
 from copacetic.oci.filesystem import FileType, ImageFilesystem
 
 __all__ = ["ProtectedPaths"]
@@ -57,7 +57,7 @@ class ProtectedPaths:
         below: list[tuple[str, bool]] = []
         for pattern, protects in patterns:
             first, slash, rest = pattern.partition("/")
-            if not fnmatchcase(name, first):
+            if not matches_glob(name, first):
                 continue
             if slash:
                 below.append((rest, protects))

@@ -10,7 +10,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from fnmatch import fnmatchcase
+
+from copacetic.glob import matches_glob
 
 __all__ = ["Interest", "find_fired"]
 
@@ -47,4 +48,4 @@ def _hears(interest: Interest, path: str, *, touched: bool) -> bool:
 
 def _matches(pattern: str, path: str) -> bool:
     parts, names = pattern.split("/"), path.split("/")
-    return len(parts) == len(names) and all(map(fnmatchcase, names, parts))
+    return len(parts) == len(names) and all(map(matches_glob, names, parts))

@@ -19,7 +19,7 @@ from copacetic.oci.filesystem import Entry, FileType, ImageFilesystem
 from copacetic.unpack import Composition, FetchedPackage
 from copacetic.unpack.apk.package import ApkPackage, load_package
 from copacetic.unpack.apk.payload import PayloadEntry, list_payloads, spool_payload
-from copacetic.unpack.apk.upgrade import HOOKS, Upgrade
+from copacetic.unpack.apk.upgrade import Upgrade, commit_hooks
 from copacetic.unpack.spooler import Spooler
 from copacetic.updates import ScriptClass, ScriptVerdict
 
@@ -98,7 +98,7 @@ class ApkUnpacker:
         return (
             any(package.scripts for package in packages)
             or any(database.triggers(package) for package in database.packages())
-            or bool(self._fs.iterdir(HOOKS))
+            or bool(commit_hooks(self._fs, database))
         )
 
     def _load(self, packages: Sequence[FetchedPackage]) -> list[ApkPackage]:

@@ -23,9 +23,8 @@ from copacetic.unpack.apk.triggers import Interest, find_fired
 from copacetic.unpack.tree import TreeBuilder
 from copacetic.updates import ScriptClass, ScriptVerdict
 
-__all__ = ["Upgrade"]
+__all__ = ["Upgrade", "commit_hooks"]
 
-HOOKS = "etc/apk/commit_hooks.d"
 LIBC = "glibc"
 _COUNTERPARTS = {"pre-upgrade": "pre-install", "post-upgrade": "post-install"}
 
@@ -136,9 +135,10 @@ class Upgrade:
 
     def _refuse_hooks(self) -> None:
         """Leave an image to execution in which apk runs something around every commit."""
-        for name in self.fs.iterdir(HOOKS):
-            entry = self.fs.lookup(f"{HOOKS}/{name}")
-            if entry is None or entry.type is not FileType.FILE or name.startswith(".") or not entry.mode & 0o111:
+        for path in commit_hooks(self.fs, self.database):
+            entry = self.fs.lookup(path)
+            hidden = path.rpartition("/")[2].startswith(".")
+            if entry is None or entry.type is not FileType.FILE or hidden or not entry.mode & 0o111:
                 continue
             for package in self.packages:
                 self.verdicts[package.key].append(
@@ -146,7 +146,7 @@ class Upgrade:
                         package=package.key,
                         script="commit hook",
                         verdict=ScriptClass.NEEDS_EXECUTION,
-                        reason=f"the image has {HOOKS}/{name}, which apk runs around every upgrade",
+                        reason=f"the image has {path}, which apk runs around every upgrade",
                     )
                 )
 
@@ -155,6 +155,12 @@ class Upgrade:
             if package.name == LIBC and package.installed is not None:
                 return package.installed.version, package.version
         return None
+
+
+def commit_hooks(fs: ImageFilesystem, database: ApkDatabase) -> list[str]:
+    """Return what lies where the image's apk looks for programs to run around every commit; apk 3 has two places."""
+    folders = ("etc/apk/commit_hooks.d", "lib/apk/commit_hooks.d")
+    return [f"{folder}/{name}" for folder in folders[: 1 + database.tools.is_apk3] for name in fs.iterdir(folder)]
 
 
 def split_commits(packages: Sequence[ApkPackage]) -> list[Sequence[ApkPackage]]:

@@ -52,7 +52,7 @@ class DebPackage:
     def installed_size(self) -> int:
         """In bytes, as the package itself says; 0 when it doesn't."""
         text = self.stanza.find("Installed-Size").strip()
-        return int(text) * 1024 if text.isdigit() and len(text) < 12 else 0
+        return int(text) * 1024 if text.isdecimal() and len(text) < 12 else 0
 
     @property
     def is_shared(self) -> bool:

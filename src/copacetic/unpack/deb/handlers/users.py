@@ -88,7 +88,7 @@ def _add_user(tree: TreeBuilder, request: AccountRequest, adduser: str, mtime: i
         gid = _add_group(tree, request.name, mtime)
     elif "--ingroup" in request.values:
         row = _find(tree, "etc/group", request.values["--ingroup"])
-        gid = int(row[2]) if row is not None and row[2].isdigit() else None
+        gid = int(row[2]) if row is not None and row[2].isdecimal() and len(row[2]) < 11 else None
     uid = _free_number(tree, "etc/passwd")
     if gid is None or uid is None:
         return False

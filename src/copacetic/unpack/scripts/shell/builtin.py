@@ -76,7 +76,7 @@ def _set(machine: Machine, _node: Simple, words: Sequence[Value]) -> Status:
 def _shift(machine: Machine, _node: Simple, words: Sequence[Value]) -> Status:
     arguments = machine.state.arguments
     count = words[1] if len(words) > 1 else "1"
-    known = arguments is not None and count is not None and count.isdigit()
+    known = arguments is not None and count is not None and count.isdecimal() and len(count) < 10
     machine.state.arguments = arguments[int(count or 0) :] if known and arguments is not None else None
     return None
 
