@@ -6,7 +6,7 @@ from __future__ import annotations
 import os
 import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -24,6 +24,7 @@ pytestmark = [pytest.mark.system, pytest.mark.xdist_group("apk")]
 
 PACKAGES = ("alpine-baselayout", "alpine-baselayout-data", "busybox", "busybox-binsh", "ssl_client")
 RELEASES = ("3.10.2", "3.18.2", "3.20.3", "3.22.0")
+OLD_WRITERS = ("3.10.2", "3.18.2")
 
 
 def remove(*paths: str) -> Callable[[Path], None]:
@@ -132,7 +133,7 @@ def test_the_result_is_that_of_running_the_scripts(release: str, edit: str, tmp_
     compose_onto(ours, _rows(run, apks, repository), tmp_path / "scratch", epoch=int(time.time()))
 
     assert len(run.commits) == len(apks)
-    assert [line for line in differences(real, ours) if not line.startswith("lib/apk/db/scripts.tar:")] == []
+    assert _undated(differences(real, ours), release) == []
 
 
 WEB = """\
@@ -169,7 +170,7 @@ def test_a_package_that_comes_in_new_makes_its_users_first(release: str, tmp_pat
     compose_onto(ours, _rows(run, apks, repository), tmp_path / "scratch", epoch=int(time.time()))
 
     assert ("Installing", "web") in run.commits
-    assert [line for line in differences(real, ours) if not line.startswith("lib/apk/db/scripts.tar:")] == []
+    assert _undated(differences(real, ours), release) == []
 
 
 def hearer(name: str, version: str, *patterns: str) -> Apk:
@@ -207,7 +208,12 @@ def test_triggers_hear_of_what_they_hear_of_with_apk(release: str, tmp_path: Pat
 
     heard = {str(path.relative_to(real / "heard")) for path in (real / "heard").rglob("*")}
     assert {"first/opt/b", "first/usr/share/came", "second/opt/a"} <= heard
-    assert [line for line in differences(real, ours) if not line.startswith("lib/apk/db/scripts.tar:")] == []
+    assert _undated(differences(real, ours), release) == []
+
+
+def _undated(found: Sequence[str], release: str) -> list[str]:
+    """Leave out what an apk before 2.14.1 dates with its own run."""
+    return [line for line in found if release not in OLD_WRITERS or not line.startswith("lib/apk/db/scripts.tar:")]
 
 
 @pytest.mark.parametrize("edit", UNKNOWN)
