@@ -23,7 +23,7 @@ __all__ = ["IndexV3", "PackageV3", "open_index", "read_index"]
 FILE_LIMIT = 1024 * 1024 * 1024
 LATEST_TIME = 2**62
 INDEX_LIMIT = 256 * 1024 * 1024
-"""It has to be unpacked before its signature can be checked; those of whole distributions take a tenth of it."""
+"""It has to be unpacked before its signature can be checked."""
 _INFO = (
     "name", "version", "hashes", "description", "arch", "license", "origin", "maintainer", "url", "commit",
     "build-time", "installed-size", "file-size", "provider-priority", "depends", "provides", "replaces",
