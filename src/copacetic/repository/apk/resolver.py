@@ -184,7 +184,9 @@ class Resolver:
 
         present = {name for offer in universe.installed.values() for name in offer.provides}
         asked = [
-            d if d not in unmet else Dependency(d.name) for d in self._world if d not in unmet or d.name in present
+            d if d not in unmet else Dependency(d.name, tag=d.tag)
+            for d in self._world
+            if d not in unmet or d.name in present
         ]
         return self._settle(universe, replace(preferences, excluded=excluded), asked)
 
@@ -194,7 +196,8 @@ class Resolver:
 
         def excluded(offer: Offer) -> bool:
             """Another package that answers to the name of one that is kept would take its place."""
-            return preferences.excluded(offer) or any(n in kept for n in offer.provides if n != offer.name)
+            renamed = not offer.installed and any(name in kept for name in offer.provides if name != offer.name)
+            return renamed or preferences.excluded(offer)
 
         for _ in range(MAX_ROUNDS):
             world = [*asked, *(Dependency(name) for name in kept)]
