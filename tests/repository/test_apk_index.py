@@ -15,7 +15,7 @@ from copacetic.distro import Distro
 from copacetic.errors import CopaError, PackageUnavailableError, RepositoryError, SignatureError
 from copacetic.repository import open_repository
 from copacetic.repository.apk import ApkRepository as ApkRepositories
-from copacetic.updates import Wanted
+from copacetic.updates import Origin, Wanted
 from support.apkcontext import context, found, opened
 from support.apkrepo import KEY_NAME, OS_RELEASE, ApkRepository, apk_image, make_key, public_pem, serve_apks, sign
 from support.apks import Apk, member
@@ -383,23 +383,28 @@ def test_a_mirror_takes_the_place_of_what_it_mirrors(served: ApkRepository, tmp_
     assert len(found(files, tmp_path, mirrors=(("https://dl.invalid", served.address),))) == 1
 
 
+def from_host(served: ApkRepository, folder: Path, os_release: str, path: str) -> Origin:
+    """Update an image without repositories from a machine of its distribution; returns where the update is from."""
+    host = folder / "host"
+    (host / "etc/apk/keys").mkdir(parents=True)
+    (host / "etc/os-release").write_text(os_release)
+    (host / "etc/apk/repositories").write_text(f"{served.address}/{path}\n")
+    (host / f"etc/apk/keys/{KEY_NAME}").write_bytes(public_pem(served.key))
+    files = {path: data for path, data in image(served).items() if "/keys/" not in path and "repositories" not in path}
+    here = context(files, folder / "cache")
+    there = replace(here, settings=replace(here.settings, host_root=host))
+    wanted = [Wanted(package=package) for package in here.installed]
+    (update,) = open_repository(there).resolve(wanted, exhaustive=True).updates
+    return update.candidate.origin
+
+
 def test_this_machine_s_repositories_serve_an_image_of_the_same_distribution(
     served: ApkRepository, tmp_path: Path
 ) -> None:
-    host = tmp_path / "host"
-    (host / "etc/apk/keys").mkdir(parents=True)
-    (host / "etc/os-release").write_text(OS_RELEASE.replace("3.19.1", "3.22.0"))
-    (host / "etc/apk/repositories").write_text(f"{served.address}/alpine/v3.22/main\n")
-    (host / f"etc/apk/keys/{KEY_NAME}").write_bytes(public_pem(served.key))
-    files = {path: data for path, data in image(served).items() if "/keys/" not in path and "repositories" not in path}
-    here = context(files, tmp_path / "cache")
-    wanted = [Wanted(package=package) for package in here.installed]
+    origin = from_host(served, tmp_path, OS_RELEASE.replace("3.19.1", "3.22.0"), "alpine/v3.22/main")
 
-    there = replace(here, settings=replace(here.settings, host_root=host))
-    (update,) = open_repository(there).resolve(wanted, exhaustive=True).updates
-
-    assert update.candidate.origin.defined_in == f"this machine's {host}/etc/apk/repositories:1"
-    assert update.candidate.origin.suite == "v3.19"
+    assert origin.defined_in == f"this machine's {tmp_path / 'host'}/etc/apk/repositories:1"
+    assert origin.suite == "v3.19"
 
 
 def test_only_the_part_of_an_address_that_is_the_branch_follows_the_image(
@@ -407,19 +412,8 @@ def test_only_the_part_of_an_address_that_is_the_branch_follows_the_image(
 ) -> None:
     served.folder = "edge-mirror/v3.19/main"
     served.publish([NEW])
-    host = tmp_path / "host"
-    (host / "etc/apk/keys").mkdir(parents=True)
-    (host / "etc/os-release").write_text(OS_RELEASE)
-    (host / "etc/apk/repositories").write_text(f"{served.address}/edge-mirror/edge/main\n")
-    (host / f"etc/apk/keys/{KEY_NAME}").write_bytes(public_pem(served.key))
-    files = {path: data for path, data in image(served).items() if "/keys/" not in path and "repositories" not in path}
-    here = context(files, tmp_path / "cache")
-    wanted = [Wanted(package=package) for package in here.installed]
 
-    there = replace(here, settings=replace(here.settings, host_root=host))
-    (update,) = open_repository(there).resolve(wanted, exhaustive=True).updates
-
-    assert update.candidate.origin.uri == served.url
+    assert from_host(served, tmp_path, OS_RELEASE, "edge-mirror/edge/main").uri == served.url
 
 
 def test_repositories_of_another_branch_are_pointed_out(served: ApkRepository, tmp_path: Path) -> None:
