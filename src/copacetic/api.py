@@ -20,7 +20,7 @@ from copacetic.buildkit.settings import BuilderSettings
 from copacetic.cache import Cache, temporary_folder
 from copacetic.errors import PlanFileError, UnsupportedBuilderError, UsageError
 from copacetic.http import HttpClient, HttpSettings
-from copacetic.oci import Platform, Reference
+from copacetic.oci import Digest, Platform, Reference
 from copacetic.oci.location import Location
 from copacetic.oci.registrysettings import RegistrySettings
 from copacetic.oci.transport import Destination, Source
@@ -72,8 +72,8 @@ class PlanSet:
     """The plans of an image's platforms."""
 
     plans: tuple[Plan, ...]
-    graphs: Mapping[str, Definition] = field(default_factory=dict)
-    """What would be solved, by platform; only when it was asked for, and only of plans that run something."""
+    graphs: Mapping[Digest, Definition] = field(default_factory=dict)
+    """What would be solved, by `Plan.image_digest`: when it was asked for, and only of plans that run something."""
 
     def to_json(self) -> bytes:
         """Return the documented object (docs/reference/json.md), ending in a newline."""

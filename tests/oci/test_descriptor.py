@@ -120,10 +120,12 @@ class TestDescriptor:
         assert (read.size, read.artifact_type, read.urls) == (7, "t/t", ("https://mirror.example/x",))
         assert read.annotations == {"a": "b"}
 
-    def test_pointing_elsewhere_keeps_the_rest(self) -> None:
+    def test_pointing_elsewhere_keeps_what_is_not_about_the_content(self) -> None:
         new = Descriptor(media_type="m", digest=Digest.of(b"new"), size=3, annotations={"lost": "x"})
-        written = Descriptor.from_json(ENTRY, "x").pointing_to(new).to_json()
-        assert written == {**ENTRY, "mediaType": "m", "digest": str(new.digest), "size": 3}
+        moved = Descriptor.from_json({**ENTRY, "data": "b2xk"}, "x").pointing_to(new)
+        kept = {key: value for key, value in ENTRY.items() if key != "urls"}
+        assert moved.to_json() == {**kept, "mediaType": "m", "digest": str(new.digest), "size": 3}
+        assert moved.urls == ()
 
     def test_a_made_one_writes_what_it_holds(self) -> None:
         made = Descriptor(

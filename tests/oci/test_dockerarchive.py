@@ -317,6 +317,7 @@ class TestWriting:
         made = image(plain("x"))
         manifest = made.document
         manifest["layers"][0]["mediaType"] = "application/vnd.docker.image.rootfs.foreign.diff.tar.gzip"
+        manifest["layers"][0]["urls"] = ["https://publisher.example/layer"]
         odd = image(plain("x"), manifest=manifest)
         with pytest.raises(UnsupportedImageError, match="foreign layer"):
             copy_image(MemorySource(odd), DockerArchiveDestination(tmp_path / "a.tar"))

@@ -3,6 +3,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -319,8 +320,9 @@ class TestLayers:
         ],
     )
     def test_foreign_layers_are_recognised(self, media_type: str, here: bool) -> None:
-        made = Descriptor(media_type=media_type, digest=Digest.of(b""), size=0)
+        made = Descriptor(media_type=media_type, digest=Digest.of(b""), size=0, urls=("https://publisher.example",))
         assert is_distributable(made) is here
+        assert is_distributable(replace(made, urls=()))
 
 
 def test_every_real_document_survives_reading_and_writing() -> None:

@@ -181,3 +181,25 @@ def read(text: str) -> tuple[Reference | None, str]:
         return Reference.parse(text), ""
     except InvalidReferenceError as error:
         return None, str(error)
+
+
+@pytest.mark.parametrize(
+    ("text", "name"),
+    [
+        ("registry.example/a/b:1", "registry.example/a/b"),
+        (f"registry.example/a/b:1@{DIGEST}", "registry.example/a/b"),
+        (f"registry.example:5000/a/b@{DIGEST}", "registry.example:5000/a/b"),
+        ("web", "docker.io/library/web"),
+        ("localhost/a/b:1", "a/b"),
+        ("localhost:5000/a/b:1", "a/b"),
+        (f"127.0.0.1:5000/a/b@{DIGEST}", "a/b"),
+        ("10.1.2.3/a/b:2", "a/b"),
+        ("[::1]:5000/a/b", "a/b"),
+        ("registry:5000/a/b", "a/b"),
+        ("registry.corp.internal/a/b", "a/b"),
+        ("hub.svc/a/b", "a/b"),
+        ("hub.ns.svc.cluster.local:443/a/b", "a/b"),
+    ],
+)
+def test_one_name_stands_for_an_image_however_it_is_called(text: str, name: str) -> None:
+    assert Reference.parse(text).public_name == name

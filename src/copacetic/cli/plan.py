@@ -72,7 +72,7 @@ def _graphs(plans: PlanSet) -> str:
 
     parts = []
     for plan in plans.plans:
-        graph = plans.graphs.get(str(plan.platform))
+        graph = plans.graphs.get(plan.image_digest)
         reason = plan.strategy_reason if plan.updates else "nothing to update"
         parts.append(f"no graph for {plan.platform}: {reason}\n" if graph is None else dump(graph))
     return "\n".join(parts)

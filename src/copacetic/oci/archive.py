@@ -11,7 +11,6 @@ from __future__ import annotations
 import contextlib
 import threading
 from collections.abc import Iterator
-from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import Self
@@ -20,8 +19,8 @@ from copacetic.errors import ImageError, IntegrityError
 from copacetic.oci.archivefile import ArchiveFile, ArchiveWriter
 from copacetic.oci.blobs import Window, copy_checked, open_regular
 from copacetic.oci.descriptor import Descriptor, Digest
-from copacetic.oci.layout import LAYOUT_FILE, replace_entry, select_entry
-from copacetic.oci.manifest import MANIFEST_LIMIT, detect_media_type
+from copacetic.oci.layout import LAYOUT_FILE, find_root, replace_entry
+from copacetic.oci.manifest import MANIFEST_LIMIT
 from copacetic.oci.transport import ByteStream, Destination, Source
 
 
@@ -41,9 +40,7 @@ class OciArchiveSource:
         if "index.json" not in self._file:
             hint = "for what `docker save` writes, use docker-archive:FILE" if "manifest.json" in self._file else None
             raise ImageError(f"{self._path} is not an archived OCI layout: it has no index.json", hint=hint)
-        entry = select_entry(self._file.read("index.json", limit=MANIFEST_LIMIT), self._tag, self.name)
-        document = self.manifest(entry)
-        return replace(entry, media_type=entry.media_type or detect_media_type(document)), document
+        return find_root(self._file.read("index.json", limit=MANIFEST_LIMIT), self._tag, self.name, self.manifest)
 
     def manifest(self, descriptor: Descriptor) -> bytes:
         raw = self._file.read(_blob_name(descriptor), limit=MANIFEST_LIMIT)

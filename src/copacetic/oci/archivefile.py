@@ -171,11 +171,12 @@ class ArchiveWriter:
 
     def reserve(self, name: str, size: int) -> int:
         """Write a member's header and return where its content belongs."""
+        header = _header(name, size)
         with self._lock:
             at = self._end
-            self._end += BLOCK + size + -size % BLOCK
-        self.write_at(_header(name, size), at)
-        return at + BLOCK
+            self._end += len(header) + size + -size % BLOCK
+        self.write_at(header, at)
+        return at + len(header)
 
     def append(self, name: str, data: bytes) -> None:
         self.write_at(data, self.reserve(name, len(data)))
@@ -218,6 +219,4 @@ def _header(name: str, size: int, *, directory: bool = False) -> bytes:
     info.size = size
     info.mode = 0o755 if directory else 0o644
     info.type = tarfile.DIRTYPE if directory else tarfile.REGTYPE
-    block = info.tobuf(tarfile.GNU_FORMAT)
-    assert len(block) == BLOCK, "names of blobs are short"
-    return block
+    return info.tobuf(tarfile.GNU_FORMAT)  # more than one block for the long name of a SHA-512

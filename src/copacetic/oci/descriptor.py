@@ -24,6 +24,7 @@ _ARCHITECTURES = {
     "armel": "arm/v6",
     "i386": "386",
 }
+_ABOUT_CONTENT = frozenset({"data", "urls"})
 _PLATFORM_PART = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 
 
@@ -148,8 +149,15 @@ class Descriptor:
         return value
 
     def pointing_to(self, other: Descriptor) -> Descriptor:
-        """Return this entry with another's content: its platform, annotations and unknown fields stay."""
-        return replace(self, media_type=other.media_type, digest=other.digest, size=other.size)
+        """
+        Return this entry with another's content: its platform, annotations and unknown fields stay.
+
+        `data` and `urls` don't: they are the old content, and where it is.
+        """
+        document = self.document and {k: v for k, v in self.document.items() if k not in _ABOUT_CONTENT}
+        return replace(
+            self, media_type=other.media_type, digest=other.digest, size=other.size, urls=(), document=document
+        )
 
     def check(self, data: bytes, *, where: str) -> None:
         """Raise `IntegrityError` unless `data` is what this descriptor points to."""
@@ -166,6 +174,7 @@ class Descriptor:
 
 
 def _platform(value: object, where: str) -> Platform | None:
+    """One that names no system or no architecture says nothing: both are required (image-index.md)."""
     if value is None:
         return None
     if not isinstance(value, dict):
@@ -173,9 +182,12 @@ def _platform(value: object, where: str) -> Platform | None:
     features = value.get("os.features") or []
     if not isinstance(features, list):
         raise ImageError(f"{where} has an unusable platform")
+    system, architecture = str(value.get("os") or ""), str(value.get("architecture") or "")
+    if not system or not architecture:
+        return None
     return Platform(
-        os=str(value.get("os") or ""),
-        architecture=str(value.get("architecture") or ""),
+        os=system,
+        architecture=architecture,
         variant=str(value.get("variant") or ""),
         os_version=str(value.get("os.version") or ""),
         os_features=tuple(str(feature) for feature in features),

@@ -13,8 +13,8 @@ import contextlib
 import hashlib
 import json
 import threading
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Self
@@ -40,6 +40,7 @@ from copacetic.oci.manifest import (
     MANIFEST_LIMIT,
     MAX_LAYERS,
     OCI_CONFIG,
+    OCI_INDEX,
     OCI_LAYER,
     OCI_MANIFEST,
     ImageConfig,
@@ -47,6 +48,7 @@ from copacetic.oci.manifest import (
     Manifest,
     encode_document,
     is_distributable,
+    is_image_config,
 )
 from copacetic.oci.reference import DEFAULT_TAG, Reference
 from copacetic.oci.transport import ByteStream, Destination, Source
@@ -87,23 +89,37 @@ class DockerArchiveSource:
         return ArchiveFile(self._path)
 
     @cached_property
-    def _image(self) -> _Made:
-        return _make_manifest(self._file, self._select(), self.name)
+    def _images(self) -> Mapping[Digest, _Made]:
+        made = (_make_manifest(self._file, saved, self.name) for saved in self._select())
+        return {image.descriptor.digest: image for image in made}
+
+    @cached_property
+    def _root(self) -> tuple[Descriptor, bytes]:
+        """The image, or an index of several that have one name, each for another platform."""
+        images = [*self._images.values()]
+        if len(images) == 1:
+            return replace(images[0].descriptor, platform=None), images[0].raw
+        if len({image.descriptor.platform for image in images}) != len(images):
+            raise UsageError(f"{self.name} has {len(images)} images", hint=self._hint)
+        entries = [image.descriptor.to_json() for image in images]
+        raw = encode_document({"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": entries})
+        return Descriptor(media_type=OCI_INDEX, digest=Digest.of(raw), size=len(raw)), raw
 
     def root(self) -> tuple[Descriptor, bytes]:
         with self._lock:
-            return self._image.descriptor, self._image.raw
+            return self._root
 
     def manifest(self, descriptor: Descriptor) -> bytes:
-        root, raw = self.root()
-        if descriptor.digest != root.digest:
+        self.root()
+        if descriptor.digest not in self._images:
             raise NotFoundError(f"{self.name} has no manifest {descriptor.digest}")
-        return raw
+        return self._images[descriptor.digest].raw
 
     @contextlib.contextmanager
     def open_blob(self, descriptor: Descriptor) -> Iterator[ByteStream]:
         self.root()
-        member = self._image.blobs.get(descriptor.digest)
+        found = (image.blobs.get(descriptor.digest) for image in self._images.values())
+        member = next(filter(None, found), None)
         if member is None:
             raise NotFoundError(f"{self.name} has no blob {descriptor.digest}")
         where = f"{self.name}: {descriptor.digest}"
@@ -111,19 +127,28 @@ class DockerArchiveSource:
             raise IntegrityError(f"{where} has {member.size} bytes instead of {descriptor.size}")
         yield self._file.window(member, where)
 
-    def _select(self) -> _Saved:
-        images = _read_images(self._file, self._path)
-        tags = [tag for image in images for tag in image.tags]
-        hint = f"it has {', '.join(tags[:20])}" if tags else "none of its images has a name"
+    @cached_property
+    def _saved(self) -> tuple[_Saved, ...]:
+        return _read_images(self._file, self._path)
+
+    @property
+    def _hint(self) -> str:
+        tags = [tag for saved in self._saved for tag in saved.tags]
+        named = f"it has {', '.join(tags[:20])}" if tags else "none of its images has a name"
+        return named if self._reference else f"append :REFERENCE; {named}"
+
+    def _select(self) -> tuple[_Saved, ...]:
+        """The rows of the name, or the only image: rows with one config and the same layers are one."""
         if not self._reference:
+            images = {(saved.config, saved.layers): saved for saved in self._saved}
             if len(images) != 1:
-                raise UsageError(f"{self.name} has {len(images)} images", hint=f"append :REFERENCE; {hint}")
-            return images[0]
+                raise UsageError(f"{self.name} has {len(images)} images", hint=self._hint)
+            return tuple(images.values())
         wanted = Reference.parse(self._reference)
-        for image in images:
-            if any(_same(tag, wanted) for tag in image.tags):
-                return image
-        raise NotFoundError(f"{self._path} has no image {self._reference}", hint=hint)
+        found = tuple(saved for saved in self._saved if any(_same(tag, wanted) for tag in saved.tags))
+        if not found:
+            raise NotFoundError(f"{self._path} has no image {self._reference}", hint=self._hint)
+        return found
 
 
 def _same(tag: str, wanted: Reference) -> bool:
@@ -194,7 +219,8 @@ def _make_manifest(file: ArchiveFile, saved: _Saved, where: str) -> _Made:
         "layers": [layer.to_json() for layer in layers],
     }
     raw = encode_document(document)
-    return _Made(Descriptor(media_type=media_type, digest=Digest.of(raw), size=len(raw)), raw, blobs)
+    made = Descriptor(media_type=media_type, digest=Digest.of(raw), size=len(raw), platform=config.platform)
+    return _Made(made, raw, blobs)
 
 
 def _layer_type(format_: Format, docker: bool, name: str, where: str) -> str:
@@ -271,6 +297,9 @@ class DockerArchiveDestination:
             message = f"the manifest has {len(manifest.layers)} layers, its config {len(config.diff_ids)}"
             raise ImageError(f"{self.name}: {message}")
         for layer, diff_id in zip(manifest.layers, config.diff_ids, strict=True):
+            if diff_id.algorithm != "sha256":
+                message = f"docker knows layers by their SHA-256, and this image's config says {diff_id.algorithm}"
+                raise UnsupportedImageError(message, hint="write an oci: layout or an oci-archive:")
             plain = self._layers.get(layer.digest)
             if plain is None:
                 raise ImageError(f"{self.name}: the layer {layer.digest} was not written")
@@ -293,7 +322,7 @@ class DockerArchiveDestination:
         with self._lock:  # a plain layer's size is known at its end only, so they come one after another
             if descriptor.digest in self._layers or descriptor.digest in self._configs:
                 return
-            if descriptor.media_type in {DOCKER_CONFIG, OCI_CONFIG}:
+            if is_image_config(descriptor.media_type):
                 data = read_whole(stream, limit=CONFIG_LIMIT, where=f"{where}: {descriptor.digest}")
                 descriptor.check(data, where=where)
                 self._configs[descriptor.digest] = data

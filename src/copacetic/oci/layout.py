@@ -19,18 +19,21 @@ import os
 import secrets
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Self
 
-from copacetic.errors import ImageError, IntegrityError, NotFoundError, UsageError
+from copacetic.errors import CopaError, ImageError, IntegrityError, NotFoundError, UsageError
 from copacetic.oci.blobs import Window, copy_checked, open_regular, read_whole, storage_errors
-from copacetic.oci.descriptor import Descriptor
+from copacetic.oci.descriptor import Descriptor, Digest
 from copacetic.oci.manifest import MANIFEST_LIMIT, OCI_INDEX, Index, detect_media_type, encode_document
+from copacetic.oci.reference import Reference
 from copacetic.oci.transport import ByteStream, Destination, Source
 
 REF_NAME = "org.opencontainers.image.ref.name"
+IMAGE_NAME = "io.containerd.image.name"
 LAYOUT_FILE = b'{"imageLayoutVersion":"1.0.0"}'
 _STAGING = ".copa-"
 _SHOWN_TAGS = 20
@@ -49,9 +52,7 @@ class LayoutSource:
         with open_regular(self.path / "index.json", missing=missing) as (handle, size):
             where = f"{self.path}/index.json"
             raw = read_whole(Window(handle, 0, size, where), limit=MANIFEST_LIMIT, where=where)
-        entry = select_entry(raw, self._tag, self.name)
-        document = self.manifest(entry)
-        return replace(entry, media_type=entry.media_type or detect_media_type(document)), document
+        return find_root(raw, self._tag, self.name, self.manifest)
 
     def manifest(self, descriptor: Descriptor) -> bytes:
         with self.open_blob(descriptor) as stream:
@@ -72,9 +73,16 @@ class LayoutSource:
         return _blob_path(self.path, descriptor)
 
 
+def find_root(raw: bytes, tag: str, where: str, read: Callable[[Descriptor], bytes]) -> tuple[Descriptor, bytes]:
+    """Return what a tag leads to in an index.json, which may be the image's own index; raises as `select_entry`."""
+    entry = select_entry(raw, tag, where)
+    document = raw if entry.digest == Digest.of(raw) else read(entry)
+    return replace(entry, media_type=entry.media_type or detect_media_type(document)), document
+
+
 def select_entry(raw: bytes, tag: str, where: str) -> Descriptor:
     """
-    Choose the entry of an index.json that a tag names; without a tag there must be only one.
+    Choose the entry of an index.json that a tag, or a whole name, leads to; without one there must be only one.
 
     Raises `ImageError` for a broken index, `NotFoundError` for an unknown tag, `UsageError` for a missing one.
     """
@@ -82,21 +90,51 @@ def select_entry(raw: bytes, tag: str, where: str) -> Descriptor:
         entries = Index.parse(raw, OCI_INDEX).manifests
     except ImageError as error:
         raise ImageError(f"{where}: index.json is unusable: {error}") from error
-    names = sorted({entry.annotations[REF_NAME] for entry in entries if entry.annotations.get(REF_NAME)})
-    listed = ", ".join(names[:_SHOWN_TAGS]) + (", …" if len(names) > _SHOWN_TAGS else "")
-    if tag:
-        found = [entry for entry in entries if entry.annotations.get(REF_NAME) == tag]
-        if not found:
-            hint = f"it has {listed}" if names else "none of its images has a tag"
+    found = _named(entries, tag) if tag else entries
+    if not found:
+        if tag:
+            hint = f"it has {listed}" if (listed := _names(entries)) else "none of its images has a tag"
             raise NotFoundError(f"{where}: there is no tag {tag}", hint=hint)
-    else:
-        found = list(entries)
-        if not found:
-            raise NotFoundError(f"{where} holds no image", hint="its index.json has no entries")
+        raise NotFoundError(f"{where} holds no image", hint="its index.json has no entries")
     if len({entry.digest for entry in found}) > 1:
+        if not tag and _is_image(found):
+            return Descriptor(media_type=OCI_INDEX, digest=Digest.of(raw), size=len(raw))
         what = f"has {len(found)} images" + (f" with the tag {tag}" if tag else "")
-        raise UsageError(f"{where} {what}", hint=f"append :TAG; it has {listed or 'no tags'}")
+        raise UsageError(f"{where} {what}", hint=f"append :TAG; it has {_names(found) or 'no tags'}")
     return found[0]
+
+
+def _named(entries: Sequence[Descriptor], tag: str) -> Sequence[Descriptor]:
+    """A tag leads to what has it as its name here; docker and containerd write the whole name beside it."""
+    found = [entry for entry in entries if entry.annotations.get(REF_NAME) == tag]
+    whole = [entry for entry in entries if entry.annotations.get(IMAGE_NAME) in {tag, _complete(tag)}]
+    return whole or found
+
+
+def _complete(tag: str) -> str:
+    try:
+        return str(Reference.parse(tag)) if "/" in tag or ":" in tag else ""
+    except CopaError:
+        return ""
+
+
+def _names(entries: Sequence[Descriptor]) -> str:
+    """What can be appended: tags, and whole names where one tag leads to several images."""
+    tags = Counter(entry.annotations.get(REF_NAME, "") for entry in entries)
+    names = set()
+    for entry in entries:
+        tag = entry.annotations.get(REF_NAME, "")
+        names.add(entry.annotations.get(IMAGE_NAME, tag) if tags[tag] > 1 else tag)
+    shown = sorted(filter(None, names))
+    return ", ".join(shown[:_SHOWN_TAGS]) + (", …" if len(shown) > _SHOWN_TAGS else "")
+
+
+def _is_image(entries: Sequence[Descriptor]) -> bool:
+    """Tell whether index.json is one image's index itself: entries without names, each with a platform of its own."""
+    images = [entry for entry in entries if not Index.is_attestation(entry)]
+    platforms = {entry.platform for entry in images}
+    nameless = not any(entry.annotations.get(name) for entry in entries for name in (REF_NAME, IMAGE_NAME))
+    return nameless and None not in platforms and len(platforms) == len(images)
 
 
 def replace_entry(raw: bytes | None, entry: Descriptor, tag: str, where: str) -> bytes:

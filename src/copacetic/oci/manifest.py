@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from copacetic.errors import ImageError, UnsupportedImageError
-from copacetic.oci.descriptor import Descriptor, Digest
+from copacetic.oci.descriptor import Descriptor, Digest, Platform
 
 OCI_MANIFEST = "application/vnd.oci.image.manifest.v1+json"
 OCI_INDEX = "application/vnd.oci.image.index.v1+json"
@@ -24,11 +24,15 @@ DOCKER_INDEX = "application/vnd.docker.distribution.manifest.list.v2+json"
 DOCKER_CONFIG = "application/vnd.docker.container.image.v1+json"
 DOCKER_LAYER = "application/vnd.docker.image.rootfs.diff.tar"
 
+ARTIFACT_MANIFEST = "application/vnd.oci.artifact.manifest.v1+json"
+"""Of the image specification's candidates for 1.1; taken out, but written by some."""
+
 MANIFEST_TYPES = (OCI_MANIFEST, DOCKER_MANIFEST)
 INDEX_TYPES = (OCI_INDEX, DOCKER_INDEX)
 MANIFEST_LIMIT = 8 * 1024 * 1024
 CONFIG_LIMIT = 16 * 1024 * 1024
 MAX_LAYERS = 1_000
+UNTOLD = "a layer of the image that its history did not tell of"
 
 _ATTESTATION = "vnd.docker.reference.type"
 _ATTESTED = "vnd.docker.reference.digest"
@@ -43,8 +47,14 @@ def layer_compression(media_type: str) -> str:
 
 
 def is_distributable(descriptor: Descriptor) -> bool:
-    """Tell whether a blob may be copied; foreign layers stay where their publisher keeps them."""
-    return ".foreign." not in descriptor.media_type and ".nondistributable." not in descriptor.media_type
+    """Tell whether a blob is to be copied; foreign layers stay where their publisher says that they are."""
+    foreign = ".foreign." in descriptor.media_type or ".nondistributable." in descriptor.media_type
+    return not (foreign and descriptor.urls)
+
+
+def is_image_config(media_type: str) -> bool:
+    """Tell an image from another artifact by its config; the last is what docker wrote before it had a type."""
+    return media_type in {OCI_CONFIG, DOCKER_CONFIG, "application/octet-stream"}
 
 
 def layer_media_type(manifest: Manifest, compression: str) -> str:
@@ -93,6 +103,13 @@ def encode_document(document: object) -> bytes:
         return json.dumps(document, separators=(",", ":")).encode()
     except ValueError as error:  # Python's reader takes numbers that JSON doesn't know
         raise ImageError(f"the document holds a number that JSON can't: {error}") from error
+
+
+def artifact_blobs(raw: bytes) -> tuple[Descriptor, ...]:
+    """Return what an artifact manifest names. Raises `ImageError`."""
+    document = _decode(raw, "the artifact manifest", MANIFEST_LIMIT)
+    blobs = _list(document, "blobs", "the artifact manifest", MAX_LAYERS) if "blobs" in document else []
+    return tuple(Descriptor.from_json(d, f"the artifact manifest's blob {n}") for n, d in enumerate(blobs))
 
 
 def _list(document: Mapping[str, Any], name: str, what: str, limit: int) -> list[Any]:
@@ -224,6 +241,11 @@ class ImageConfig:
     history: tuple[Mapping[str, Any], ...]
     labels: Mapping[str, str]
 
+    @property
+    def platform(self) -> Platform:
+        """What an index doesn't say, or what a single image is for."""
+        return Platform(os=self.os, architecture=self.architecture, variant=self.variant)
+
     @classmethod
     def parse(cls, raw: bytes) -> ImageConfig:
         """Raises `ImageError`."""
@@ -253,12 +275,18 @@ class ImageConfig:
     def with_layer(
         self, diff_id: Digest, *, history: Mapping[str, Any], created: str, labels: Mapping[str, str]
     ) -> ImageConfig:
-        """Add a layer with its line of history, and labels; everything else stays."""
+        """
+        Add a layer with its line of history, and labels; everything else stays.
+
+        Layers without a line get one, as from BuildKit: a history that is there has to tell of each layer (buildah).
+        """
         document = _decode(self.raw, "the image config", CONFIG_LIMIT)
         document["created"] = created
         rootfs = document["rootfs"]
         rootfs["diff_ids"] = [*(rootfs["diff_ids"] or []), str(diff_id)]
-        document["history"] = [*(document.get("history") or []), dict(history)]
+        told = sum(1 for row in self.history if not row.get("empty_layer"))
+        untold = [{"created": created, "comment": UNTOLD}] * (len(self.diff_ids) - told)
+        document["history"] = [*(document.get("history") or []), *untold, dict(history)]
         run = dict(document.get("config") or {})
         run["Labels"] = {**(run.get("Labels") or {}), **labels}
         document["config"] = run

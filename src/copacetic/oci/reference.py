@@ -21,6 +21,8 @@ _IMAGE_ID = re.compile(r"[0-9a-f]{64}")
 
 _TAG = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}")
 _COMPONENT = re.compile(r"[a-z0-9]+(?:(?:[._]|__|-+)[a-z0-9]+)*")
+_PRIVATE_DOMAINS = (".local", ".internal", ".localhost", ".localdomain", ".lan", ".intranet", ".private", ".corp",
+                    ".home", ".home.arpa", ".svc", ".test", ".invalid")  # fmt: skip
 _LABEL = r"[A-Za-z0-9](?:[A-Za-z0-9-]*[A-Za-z0-9])?"
 _HOST = re.compile(rf"(?:{_LABEL}(?:\.{_LABEL})*|\[[0-9A-Fa-f:.]+\])(?::[0-9]{{1,5}})?")
 
@@ -73,6 +75,20 @@ class Reference:
     def name(self) -> str:
         """Registry and repository."""
         return f"{self.registry}/{self.repository}"
+
+    @property
+    def public_name(self) -> str:
+        """
+        The repository, with the registry where strangers could reach it.
+
+        Left out is a host without a dot, an IP address, and one under a name that isn't the public DNS's. The same
+        image has the same name whatever tag or digest it was called by.
+        """
+        host = self.registry
+        bare = host if host.startswith("[") else host.rpartition(":")[0] or host
+        is_private = "." not in bare or bare.startswith("[") or bare.replace(".", "").isdigit()
+        is_private = is_private or bare.lower().endswith(_PRIVATE_DOMAINS)
+        return self.repository if is_private else self.name
 
     @property
     def familiar(self) -> str:

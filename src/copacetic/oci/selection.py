@@ -1,18 +1,98 @@
 # SPDX-License-Identifier: Apache-2.0
 """
-One platform's image out of a source that may hold an index, for destinations that can't hold one.
+The images of an index, told from what else may lie beside them, and one of them for destinations that hold no index.
 
-A source that leads to a single image is passed through as it is.
+An image is what has an image's config: attestations, signatures, SOCI indexes and files are entries too, and whoever
+doesn't know an entry has to leave it alone (image-spec, image-index.md). A platform is optional in an entry, and an
+index may hold indexes.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
+from dataclasses import dataclass
 
-from copacetic.errors import UsageError
+from copacetic.errors import ImageError, NotFoundError, UsageError
+from copacetic.oci.blobs import read_whole
 from copacetic.oci.descriptor import Descriptor, Platform
-from copacetic.oci.manifest import Index
+from copacetic.oci.manifest import CONFIG_LIMIT, MANIFEST_TYPES, ImageConfig, Index, Manifest, is_image_config
 from copacetic.oci.transport import ByteStream, Source
+
+MAX_INDEX_DEPTH = 3
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class IndexedImage:
+    """An entry that is an image; `manifest` is None for one that nobody asked for."""
+
+    platform: Platform
+    descriptor: Descriptor
+    manifest: Manifest | None = None
+
+
+def find_images(source: Source, index: Index, chosen: Callable[[Platform], bool]) -> list[IndexedImage]:
+    """
+    List the images of an index, each once, and read the manifests of those whose platform is chosen.
+
+    What isn't chosen and has a platform isn't read: a sparse index doesn't have it. Raises `NotFoundError` for a chosen
+    one that isn't there, and `ImageError` for indexes that are nested too deeply.
+    """
+    found: dict[tuple[Platform, object], IndexedImage] = {}
+    for image in _walk(source, index, chosen, 0):
+        found.setdefault((image.platform, image.descriptor.digest), image)
+    return list(found.values())
+
+
+def read_config(source: Source, descriptor: Descriptor) -> ImageConfig:
+    """Read an image's config and check it."""
+    where = f"{source.name}: {descriptor.digest}"
+    if descriptor.size > CONFIG_LIMIT:
+        raise ImageError(f"{where} has {descriptor.size} bytes, the limit is {CONFIG_LIMIT}")
+    with source.open_blob(descriptor) as stream:
+        raw = read_whole(stream, limit=CONFIG_LIMIT, where=where)
+    descriptor.check(raw, where=source.name)
+    return ImageConfig.parse(raw)
+
+
+def _walk(source: Source, index: Index, chosen: Callable[[Platform], bool], depth: int) -> Iterator[IndexedImage]:
+    if depth > MAX_INDEX_DEPTH:
+        raise ImageError(f"{source.name}: indexes are nested more than {MAX_INDEX_DEPTH} deep")
+    for entry in index.manifests:
+        if Index.is_attestation(entry):
+            continue
+        if Index.is_index(entry.media_type):
+            nested = Index.parse(source.manifest(entry), entry.media_type)
+            yield from _walk(source, nested, chosen, depth + 1)
+        elif entry.media_type in {*MANIFEST_TYPES, ""}:
+            yield from _image(source, entry, chosen)
+
+
+def _image(source: Source, entry: Descriptor, chosen: Callable[[Platform], bool]) -> Iterator[IndexedImage]:
+    named = entry.platform
+    if named and not chosen(named):
+        yield IndexedImage(platform=named, descriptor=entry)
+        return
+    try:
+        manifest = Manifest.parse(source.manifest(entry), entry.media_type)
+    except NotFoundError as error:
+        message = f"{error}, which the index lists{f' as {named}' if named else ''}"
+        raise type(error)(message, hint="choose what is there with --platform") from error
+    if not is_image_config(manifest.config.media_type):
+        return
+    platform = named or read_config(source, manifest.config).platform
+    yield IndexedImage(platform=platform, descriptor=entry, manifest=manifest if chosen(platform) else None)
+
+
+def choose(wanted: Sequence[Platform]) -> Callable[[Platform], bool]:
+    """Return what tells whether a platform is one of those that are wanted: without any, every Linux one is."""
+
+    def chosen(platform: Platform) -> bool:
+        if wanted:
+            return any(one.matches(platform) for one in wanted)
+        return platform.os == "linux" and platform.architecture != "unknown"
+
+    return chosen
 
 
 class PlatformSource:
@@ -31,24 +111,24 @@ class PlatformSource:
         root, raw = self._source.root()
         if not Index.is_index(root.media_type):
             return root, raw
-        entries = [e for e in Index.parse(raw, root.media_type).manifests if e.platform and not Index.is_attestation(e)]
-        found = [entry for entry in entries if self._wants(entry.platform)]
-        if len({entry.digest for entry in found}) != 1:
-            there = ", ".join(str(entry.platform) for entry in entries) or "none"
+        images = find_images(
+            self._source, Index.parse(raw, root.media_type), choose([self._platform] if self._platform else [])
+        )
+        found = {image.descriptor.digest: image for image in images if image.manifest is not None}
+        if len(found) != 1:
+            there = ", ".join(str(image.platform) for image in images) or "none"
             wanted = f"for {self._platform}" if self._platform else "to choose from"
             message = f"{self.name} has {len(found) or 'no'} image{'s' if len(found) > 1 else ''} {wanted}"
             raise UsageError(message, hint=f"choose one with --platform; it has {there}")
-        return found[0], self._source.manifest(found[0])
+        (image,) = found.values()
+        assert image.manifest is not None
+        return image.descriptor, image.manifest.raw
 
     def manifest(self, descriptor: Descriptor) -> bytes:
         return self._source.manifest(descriptor)
 
     def open_blob(self, descriptor: Descriptor) -> AbstractContextManager[ByteStream]:
         return self._source.open_blob(descriptor)
-
-    def _wants(self, platform: Platform | None) -> bool:
-        assert platform is not None
-        return self._platform.matches(platform) if self._platform else platform.os == "linux"
 
 
 _SOURCE: type[Source] = PlatformSource

@@ -9,24 +9,25 @@ determines the bytes: no clock, no tool version, no snapshot of a repository.
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from copacetic.errors import ImageError
+from copacetic.errors import NotFoundError
 from copacetic.oci import Descriptor, Digest, Index, Manifest
 from copacetic.oci.location import Location
-from copacetic.oci.manifest import is_distributable
+from copacetic.oci.manifest import ARTIFACT_MANIFEST, MANIFEST_TYPES, artifact_blobs, is_distributable
 from copacetic.oci.transport import Destination, Source
 from copacetic.patch.image import PlatformImage, SourceImage
 from copacetic.patch.layer import NewLayer
 from copacetic.updates import Plan
 
 LABEL_PREFIX = "sh.copa.patch."
-MAX_INDEX_DEPTH = 3
 MAX_CREATED_BY = 4_096
+_RFC_3339 = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9:]{8}(?:\.[0-9]+)?(?:Z|[+-][0-9]{2}:[0-9]{2})", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,16 +79,25 @@ def _lineage(original: PlatformImage, plan: Plan, epoch: int) -> Mapping[str, st
         "plan": plan_hash(plan),
         "epoch": str(epoch),
     }
-    if Location.parse(plan.image).kind == "registry":  # a path on somebody's disk says nothing to others
-        values["origin.name"] = plan.image
+    reference = Location.parse(plan.image).reference
+    if reference is not None:  # a path on somebody's disk says nothing to others
+        values["origin.name"] = reference.public_name
     return {LABEL_PREFIX + key: value for key, value in sorted(values.items())}
 
 
 def _created(original: PlatformImage, epoch: int) -> str:
-    """Return the later of the image's own date and the epoch, so that the result is never older than its base."""
-    text = datetime.fromtimestamp(epoch, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-    before = original.config.created
-    return before if before and before[:19] > text[:19] else text
+    """
+    Return the later of the image's own date and the epoch, so that the result is never older than its base.
+
+    A date that isn't one (RFC 3339) doesn't count: others can't read a config with it.
+    """
+    ours = datetime.fromtimestamp(epoch, UTC)
+    text = original.config.created
+    try:
+        is_later = bool(_RFC_3339.fullmatch(text)) and datetime.fromisoformat(text) > ours
+    except ValueError:
+        is_later = False
+    return text if is_later else ours.strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def _created_by(plan: Plan) -> str:
@@ -113,14 +123,35 @@ def write_image(
             return new.descriptor, new.manifest.raw
         for new in patched.values():
             destination.write_manifest(new.descriptor, new.manifest.raw)
-        index = image.index
-        for entry in image.index.manifests:
-            if entry.digest in patched:
-                index = index.replace(entry, patched[entry.digest].descriptor)
-            else:
-                copy_manifest(image.source, entry, destination, pool)
-        descriptor = Descriptor(media_type=image.root.media_type, digest=Digest.of(index.raw), size=len(index.raw))
-        return descriptor, index.raw
+        index = _replace(image.source, image.index, patched, destination, pool)
+        return _describe(index), index.raw
+
+
+def _describe(index: Index) -> Descriptor:
+    return Descriptor(media_type=index.media_type, digest=Digest.of(index.raw), size=len(index.raw))
+
+
+def _replace(
+    source: Source,
+    index: Index,
+    patched: Mapping[Digest, PatchedImage],
+    destination: Destination,
+    pool: ThreadPoolExecutor,
+) -> Index:
+    """Let the entries point to what replaces them, also those of indexes in this one, and copy all others."""
+    made = index
+    for entry in index.manifests:
+        if entry.digest in patched:
+            made = made.replace(entry, patched[entry.digest].descriptor)
+        elif Index.is_index(entry.media_type):
+            nested = Index.parse(source.manifest(entry), entry.media_type)
+            new = _replace(source, nested, patched, destination, pool)
+            destination.write_manifest(_describe(new), new.raw)
+            if new is not nested:
+                made = made.replace(entry, _describe(new))
+        else:
+            copy_entry(source, entry, destination, pool)
+    return made
 
 
 def _write_blobs(
@@ -141,17 +172,34 @@ def _copy_blobs(
         pass
 
 
-def copy_manifest(
-    source: Source, descriptor: Descriptor, destination: Destination, pool: ThreadPoolExecutor, depth: int = 0
-) -> None:
-    """Copy a manifest, or an index with all that it names, byte for byte."""
-    if depth > MAX_INDEX_DEPTH:
-        raise ImageError(f"{source.name}: indexes are nested more than {MAX_INDEX_DEPTH} deep")
-    raw = source.manifest(descriptor)
-    if Index.is_index(descriptor.media_type):
-        for entry in Index.parse(raw, descriptor.media_type).manifests:
-            copy_manifest(source, entry, destination, pool, depth + 1)
+def copy_entry(source: Source, entry: Descriptor, destination: Destination, pool: ThreadPoolExecutor) -> None:
+    """
+    Copy what an entry of an index names, byte for byte.
+
+    A manifest that the source doesn't have isn't missed: the index was sparse before. What is no manifest that anybody
+    knows is a blob, or else a document.
+    """
+    if entry.media_type not in {*MANIFEST_TYPES, ARTIFACT_MANIFEST, ""}:
+        try:
+            destination.copy_blob(entry, source)
+        except NotFoundError:
+            _copy_document(source, entry, destination)
+        return
+    try:
+        raw = source.manifest(entry)
+    except NotFoundError:
+        return
+    if entry.media_type == ARTIFACT_MANIFEST:
+        blobs = artifact_blobs(raw)
     else:
-        manifest = Manifest.parse(raw, descriptor.media_type)
-        _copy_blobs(source, (manifest.config, *manifest.layers), destination, pool)
-    destination.write_manifest(descriptor, raw)
+        manifest = Manifest.parse(raw, entry.media_type)
+        blobs = (manifest.config, *manifest.layers)
+    _copy_blobs(source, blobs, destination, pool)
+    destination.write_manifest(entry, raw)
+
+
+def _copy_document(source: Source, entry: Descriptor, destination: Destination) -> None:
+    try:
+        destination.write_manifest(entry, source.manifest(entry))
+    except NotFoundError:
+        return

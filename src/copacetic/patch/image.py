@@ -7,7 +7,8 @@ A single image is an index of one: the rest of the flow sees only a list of `Pla
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import contextlib
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from copacetic.cache import Cache
@@ -18,7 +19,7 @@ from copacetic.oci import Descriptor, Digest, ImageConfig, Index, Manifest, Plat
 from copacetic.oci.filesystem import ImageFilesystem
 from copacetic.oci.layered import LayeredFilesystem
 from copacetic.oci.layerstore import LayerStore
-from copacetic.oci.manifest import CONFIG_LIMIT
+from copacetic.oci.selection import choose, find_images, read_config
 from copacetic.oci.transport import Source
 from copacetic.progress import Progress
 
@@ -34,6 +35,11 @@ class PlatformImage:
     """As the index names it, or the root's own."""
     manifest: Manifest
     config: ImageConfig
+
+    @property
+    def digest(self) -> Digest:
+        """What tells this image from the others: two may be for one platform."""
+        return self.descriptor.digest
 
     @property
     def digests(self) -> frozenset[Digest]:
@@ -70,26 +76,20 @@ def load_image(source: Source, platforms: Sequence[Platform]) -> SourceImage:
     """
     root, raw = source.root()
     if not Index.is_index(root.media_type):
-        image = _load_platform(source, root, raw)
+        with named(source.name):
+            manifest = Manifest.parse(raw, root.media_type)
+        image = _describe(source, root.platform, root, manifest)
         _refuse_missing(platforms, [image.platform])
         return SourceImage(source=source, root=root, raw=raw, index=None, platforms=(image,))
-    index = Index.parse(raw, root.media_type)
-    images: list[PlatformImage] = []
-    for entry in index.manifests:
-        if entry.platform is None or index.is_attestation(entry) or not _chosen(entry.platform, platforms):
-            continue
-        images.append(_load_platform(source, entry, source.manifest(entry)))
-    _refuse_missing(platforms, [image.platform for image in images])
+    with named(source.name):
+        index = Index.parse(raw, root.media_type)
+        found = find_images(source, index, choose(platforms))
+    _refuse_missing(platforms, [image.platform for image in found])
+    images = [_describe(source, image.platform, image.descriptor, image.manifest) for image in found if image.manifest]
     if not images:
         message = f"{source.name} has no Linux platform"
         raise UnsupportedImageError(message, hint="copacetic patches Linux images")
     return SourceImage(source=source, root=root, raw=raw, index=index, platforms=tuple(images))
-
-
-def _chosen(platform: Platform, wanted: Sequence[Platform]) -> bool:
-    if wanted:
-        return any(one.matches(platform) for one in wanted)
-    return platform.os == "linux" and platform.architecture != "unknown"
 
 
 def _refuse_missing(wanted: Sequence[Platform], present: Iterable[Platform]) -> None:
@@ -101,29 +101,31 @@ def _refuse_missing(wanted: Sequence[Platform], present: Iterable[Platform]) -> 
         raise UsageError(f"the image has no platform {names}", hint=f"it has {available}")
 
 
-def _load_platform(source: Source, descriptor: Descriptor, raw: bytes) -> PlatformImage:
-    manifest = Manifest.parse(raw, descriptor.media_type)
-    config = ImageConfig.parse(_read_blob(source, manifest.config, CONFIG_LIMIT))
+def _describe(source: Source, platform: Platform | None, descriptor: Descriptor, manifest: Manifest) -> PlatformImage:
+    encrypted = next((layer for layer in manifest.layers if layer.media_type.endswith("+encrypted")), None)
+    if encrypted is not None:
+        message = f"{source.name}: the layer {encrypted.digest} is encrypted"
+        raise UnsupportedImageError(message, hint="decrypt the image first, for example with skopeo copy")
+    with named(source.name):
+        config = read_config(source, manifest.config)
     if len(config.diff_ids) != len(manifest.layers):
         message = (
             f"{source.name}: the manifest {descriptor.digest} has {len(manifest.layers)} layers, "
             f"its config {len(config.diff_ids)}"
         )
         raise ImageError(message)
-    platform = descriptor.platform or Platform(os=config.os, architecture=config.architecture, variant=config.variant)
-    return PlatformImage(platform=platform, descriptor=descriptor, manifest=manifest, config=config)
+    return PlatformImage(platform=platform or config.platform, descriptor=descriptor, manifest=manifest, config=config)
 
 
-def _read_blob(source: Source, descriptor: Descriptor, limit: int) -> bytes:
-    """Read a small blob whole and check it."""
-    if descriptor.size > limit:
-        raise ImageError(f"{source.name}: {descriptor.digest} has {descriptor.size} bytes, the limit is {limit}")
-    parts = bytearray()
-    with source.open_blob(descriptor) as stream:
-        while len(parts) <= descriptor.size and (part := stream.read(limit)):
-            parts += part
-    descriptor.check(bytes(parts), where=source.name)
-    return bytes(parts)
+@contextlib.contextmanager
+def named(name: str) -> Iterator[None]:
+    """Say which image it is whose documents can't be read."""
+    try:
+        yield
+    except ImageError as error:
+        if name in str(error):
+            raise
+        raise type(error)(f"{name}: {error}", hint=error.hint) from error
 
 
 def open_filesystem(

@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from copacetic.errors import FixesMissingError, NeedsExecutionError, ReportError, UnsupportedImageError
+from copacetic.oci import Digest
 from copacetic.patch.image import OpenedImage, SourceImage
 from copacetic.patch.judge import ScriptJudge
 from copacetic.patch.match import match_findings, want_everything
@@ -73,14 +74,14 @@ class _Chosen:
 
 def select_reports(
     reports: Sequence[Report], image: SourceImage, *, lenient: bool
-) -> Mapping[str, tuple[Finding, ...] | None]:
+) -> Mapping[Digest, tuple[Finding, ...] | None]:
     """
-    Tell which findings concern which platform (by its text); None stands for a platform that no report is about.
+    Tell which findings concern which platform (by its manifest); None stands for a platform that no report is about.
 
     Without any report every platform maps to no findings at all, which is handled by the caller.
     Raises `ReportError` when a report is about another image (unless `lenient`).
     """
-    found: dict[str, tuple[Finding, ...] | None] = {str(p.platform): None for p in image.platforms}
+    found: dict[Digest, tuple[Finding, ...] | None] = {p.digest: None for p in image.platforms}
     for report in reports:
         concerned = _platforms_of(report, image)
         if not concerned and not lenient:
@@ -90,23 +91,21 @@ def select_reports(
             )
             hint = "scan this image again; --ignore-errors uses the report all the same"
             raise ReportError(message, hint=hint)
-        for platform in concerned or list(found):
-            found[platform] = (*(found[platform] or ()), *report.findings)
+        for digest in concerned or list(found):
+            found[digest] = (*(found[digest] or ()), *report.findings)
     return found
 
 
-def _platforms_of(report: Report, image: SourceImage) -> list[str]:
+def _platforms_of(report: Report, image: SourceImage) -> list[Digest]:
     """A digest of one platform decides; otherwise the architecture does, and one that names neither is about all."""
     if report.image_digests:
         exact = [p for p in image.platforms if p.digests & report.image_digests]
         if exact:
-            return [str(p.platform) for p in exact]
+            return [p.digest for p in exact]
         if image.root.digest not in report.image_digests:
             return []
     return [
-        str(p.platform)
-        for p in image.platforms
-        if not report.architecture or report.architecture == p.platform.architecture
+        p.digest for p in image.platforms if not report.architecture or report.architecture == p.platform.architecture
     ]
 
 
