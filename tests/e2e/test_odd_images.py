@@ -368,3 +368,18 @@ def test_an_encrypted_layer_and_a_broken_manifest_say_of_which_image(
     odd = Image(describe(b"<html>", OCI_INDEX), b"<html>", {describe(b"<html>", OCI_INDEX).digest: b"<html>"})
     with pytest.raises(CopaError, match=r"two:1: the index is not JSON"):
         patch(write_image(tmp_path / "two", odd), f"oci:{tmp_path / 'out'}:1")
+
+
+def test_a_config_with_a_broken_character_is_read_as_others_read_it(
+    tmp_path: Path, repository: Repository, patch: Any
+) -> None:
+    whole = debian_image(repository, [FOO], labels={"who": "Jos?"})
+    raw = encode(whole.config).replace(b"Jos?", b"Jos\xe9")
+    config = {**whole.document["config"], **describe(raw, whole.document["config"]["mediaType"]).to_json()}
+    image = make_image(whole.layers, manifest={"config": config})
+    image = Image(image.descriptor, image.raw, {**image.blobs, describe(raw, "").digest: raw}, image.layers)
+
+    patch(write_image(tmp_path / "in", image), f"oci:{tmp_path / 'out'}:1")
+
+    after = json.loads(read_blob(tmp_path / "out", root_of(tmp_path / "out")["config"]))
+    assert after["config"]["Labels"]["who"] == "Jos\ufffd"

@@ -86,7 +86,7 @@ def _decode(raw: bytes, what: str, limit: int) -> dict[str, Any]:
     if len(raw) > limit:
         raise ImageError(f"{what} has {len(raw)} bytes, the limit is {limit}")
     try:
-        document = json.loads(raw)
+        document = json.loads(raw.decode(json.detect_encoding(raw), "replace"))  # as Go's readers do
     except (ValueError, RecursionError) as error:
         raise ImageError(f"{what} is not JSON: {error}") from error
     if not isinstance(document, dict):
@@ -157,10 +157,13 @@ class Manifest:
         document = _decode(raw, "the manifest", MANIFEST_LIMIT)
         _refuse_fields(document, ("manifests",), "the manifest")
         layers = _list(document, "layers", "the manifest", MAX_LAYERS)
+        config = Descriptor.from_json(document.get("config"), "the manifest's config")
+        if not config.media_type:
+            raise ImageError("the manifest's config has no mediaType")
         return cls(
             raw=raw,
             media_type=media_type,
-            config=Descriptor.from_json(document.get("config"), "the manifest's config"),
+            config=config,
             layers=tuple(Descriptor.from_json(d, f"the manifest's layer {n}") for n, d in enumerate(layers)),
             annotations=_annotations(document),
         )
