@@ -355,6 +355,29 @@ def test_a_script_that_has_to_be_run_is_refused_where_no_script_ever_is(tmp_path
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.parametrize("strategy", ["unpack"])
+def test_a_world_that_is_missing_is_not_made_empty(tmp_path: Path, copa: Any, strategy: str) -> None:
+    """apk takes an empty one for its word, and removes the whole system."""
+    tools, old = Apk(name="apk-tools", version="2.14.4-r0"), Apk(name="foo", version="1-r0", files={"a": file("old")})
+    image = apk_image(None, [tools, old])
+    del image["etc/apk/world"]
+    layout = write_layout(tmp_path / "l", {"1": make_image([make_layer(image)])})
+    with published(tmp_path, [replace(old, version="2-r0", files={"a": file("new")})]) as flags:
+        outcome = tmp_path / "outcome.json"
+        target = ["--to", f"oci:{layout}:2", "--strategy", strategy, "-o", f"json={outcome}"]
+        code, _, err = copa("patch", "-i", f"oci:{layout}:1", *flags, *target)
+    assert code == 0, err
+
+    layer = assert_valid_image(layout, "2")["layers"][-1]["digest"].replace(":", "/")
+    with tarfile.open(layout / "blobs" / layer) as tar:
+        assert {"a", "lib/apk/db/installed"} <= set(tar.getnames())
+        assert "etc/apk/world" not in tar.getnames()
+    (platform,) = json.loads(outcome.read_text())["platforms"]
+    assert platform["plan"]["notes"] == [
+        "etc/apk/world is missing: every package counts as wanted here, and apk itself refuses to change anything"
+    ]
+
+
 # -- apk-tools 3 ---------------------------------------------------------------------------------------------
 
 
@@ -393,6 +416,8 @@ def test_packages_of_the_third_format_work_behind_their_flag(tmp_path: Path, cop
     digest = base64.b64encode(hashlib.sha256(b"new").digest()[:20]).decode()
     at = record.index("R:foo")
     assert record[at : at + 3] == ["R:foo", "a:0:0:755", f"Z:Q1{digest}"]
+    at = record.index("R:zoo")
+    assert f"Z:Q1{digest}" in record[at : at + 3]
     scripts = gzip.decompress(contents["lib/apk/db/scripts.tar.gz"])
     assert f"foo-2-r0.X1{_identity(record).hex()}.post-install".encode() in scripts
 

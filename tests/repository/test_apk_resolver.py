@@ -172,8 +172,7 @@ def test_what_nobody_needs_any_more_stays_and_is_named() -> None:
 
     assert sorted(changes(resolved)) == ["a-2-r0", "orphan-2-r0"]
     assert resolved.notes == (
-        "apk would remove old, as nothing needs it any more: it stays",
-        "apk would remove orphan, as nothing needs it any more: it stays",
+        "apk would remove old, orphan, as nothing needs them any more: they stay",
     )
 
 

@@ -138,6 +138,10 @@ class ApkDatabase:
         identity = self.record(package).identity_bytes
         return tuple(word for found, line in self._triggers if found == identity for word in line.split()[1:])
 
+    @property
+    def _has_world(self) -> bool:
+        return self._read(WORLD) is not None
+
     @cached_property
     def world(self) -> str:
         """The dependencies that the administrator asked for, as the file has them."""
@@ -173,7 +177,7 @@ class ApkDatabase:
         }
         if self._scripts_path.endswith(".gz"):
             files[self._scripts_path] = compress_scripts(files[self._scripts_path])
-        if self.tools.installed:
+        if self.tools.installed and self._has_world:  # an empty one says that nothing is wanted, and apk removes it all
             files[self._fs.resolve(WORLD)] = format_world(self.world).encode("utf-8", "surrogateescape")
         return files
 
@@ -243,6 +247,8 @@ class ApkDatabase:
                 f"{self.path} {reason}: {shown} "
                 f"{'is' if len(hidden) == 1 else 'are'} taken for installed, and can't be updated"
             )
+        if self.tools.installed and not self._has_world:
+            yield f"{WORLD} is missing: every package counts as wanted here, and apk itself refuses to change anything"
         if self._fs.lookup(APKO_BUILD) is not None:
             yield f"{APKO_BUILD} says what the image was built from, and doesn't follow updates"
 

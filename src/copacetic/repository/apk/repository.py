@@ -31,7 +31,7 @@ from copacetic.repository.apk.sources import (
     with_mirrors,
 )
 from copacetic.repository.packages import PackageStore
-from copacetic.updates import Candidate, PlannedUpdate, Resolution, Wanted
+from copacetic.updates import Candidate, InstalledPackage, PlannedUpdate, Resolution, Wanted
 
 WORLD = "etc/apk/world"
 WORLD_LIMIT = 1024 * 1024
@@ -44,7 +44,7 @@ class ApkRepository:
 
     def __init__(self, context: RepositoryContext, sources: Sequence[ApkSource]) -> None:
         self._context = context
-        self._world = _world(context.fs)
+        self._world = _world(context.fs, context.installed)
         self._sources = _needed(sources, self._world)
         host = _host(context.settings.host_root, context.distro)
         self._keyring = Keyring(context.fs, extra=context.settings.keyrings, host=host)
@@ -176,11 +176,12 @@ def _required_by(change: Change, changes: Iterable[Change]) -> tuple[str, ...]:
     return tuple(sorted(asking))
 
 
-def _world(fs: ImageFilesystem) -> tuple[Dependency, ...]:
+def _world(fs: ImageFilesystem, installed: Sequence[InstalledPackage]) -> tuple[Dependency, ...]:
+    """What is wanted; where nothing says so, not even an empty file, that is all that is there."""
     try:
         text = fs.read(WORLD, limit=WORLD_LIMIT).decode("utf-8", "replace")
     except FileNotFoundError:
-        return ()
+        return tuple(Dependency(package.name) for package in installed)
     try:
         return parse_dependencies(text)
     except DependencyError as error:

@@ -103,10 +103,14 @@ class Resolver:
         )
 
     def _notes(self, outcome: _Outcome) -> Iterator[str]:
-        for name in sorted(outcome.kept):
-            successor = self._successor(outcome.universe, name)
-            why = f"{successor} is to take its place" if successor is not None else "nothing needs it any more"
-            yield f"apk would remove {name}, as {why}: it stays"
+        successors = {name: self._successor(outcome.universe, name) for name in sorted(outcome.kept)}
+        unneeded = [name for name, successor in successors.items() if successor is None]
+        if unneeded:
+            them, they = ("it", "it stays") if len(unneeded) == 1 else ("them", "they stay")
+            yield f"apk would remove {', '.join(unneeded)}, as nothing needs {them} any more: {they}"
+        for name, successor in successors.items():
+            if successor is not None:
+                yield f"apk would remove {name}, as {successor} is to take its place: it stays"
         chosen = outcome.solution.chosen.values()
         for dependency in self._world:
             if not outcome.universe.is_met(dependency, chosen):

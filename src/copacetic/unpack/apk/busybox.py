@@ -47,8 +47,12 @@ def applet_paths(tree: TreeBuilder, binary: str = BINARY) -> tuple[str, ...] | N
 
 
 def install_links(tree: TreeBuilder, paths: Sequence[str], binary: str, *, mtime: int) -> bool:
-    """Make the links that are missing, as `busybox --install -s`; returns whether there were any."""
-    target = f"/{tree.resolve(binary)}"
+    """
+    Make the links that are missing, as `busybox --install -s`; returns whether there were any.
+
+    They lead to the path that is compiled in, also where `bin` is a link to `usr/bin`.
+    """
+    target = f"/{binary}"
     made = False
     for path in paths:
         folder = tree.lookup(path.rpartition("/")[0])

@@ -134,7 +134,7 @@ class _Run:
                 raise PackageError(
                     f"{self.package.label}: {entry.path} is a hard link to {entry.hardlink}, which isn't installed"
                 )
-            checksum = "" if self.new.cut_sha256 else self.new.files[entry.hardlink].checksum
+            checksum = self.new.files[entry.hardlink].checksum
             before = inode.entry
             mode = raw.mode if raw.mode & _SPECIAL_BITS else before.mode & ~_SET_ID
             xattrs = {**before.xattrs, **raw.xattrs}
