@@ -171,9 +171,7 @@ def test_what_nobody_needs_any_more_stays_and_is_named() -> None:
     resolved = resolve(installed, [row("a", "2-r0"), row("orphan", "2-r0")], "a")
 
     assert sorted(changes(resolved)) == ["a-2-r0", "orphan-2-r0"]
-    assert resolved.notes == (
-        "apk would remove old, orphan, as nothing needs them any more: they stay",
-    )
+    assert resolved.notes == ("apk would remove old, orphan, as nothing needs them any more: they stay",)
 
 
 def test_an_update_that_would_remove_a_package_is_refused_by_its_name() -> None:

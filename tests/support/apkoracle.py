@@ -13,7 +13,7 @@ import re
 import subprocess
 import textwrap
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from copacetic.oci.manifest import OCI_LAYER
@@ -29,10 +29,12 @@ ROOTS = {
     "3.19.1": "alpine/alpine-3.19.1-from-real-apks-x86_64.tar.gz",
     "3.20.3": "alpine/alpine-minirootfs-3.20.3-x86_64.tar.gz",
     "3.22.0": "alpine/alpine-minirootfs-3.22.0-x86_64.tar.gz",
+    "3.23.5": "alpine/alpine-3.23.5-container-x86_64.tar.gz",
+    "3.23.6": "alpine/alpine-3.23.6-container-x86_64.tar.gz",
 }
 """Real roots, by release."""
 
-_COMMIT = re.compile(r"\((\d+)/\d+\) (Installing|Upgrading|Purging|Downgrading|Replacing|Reinstalling) (\S+) ")
+_COMMIT = re.compile(r"\( *(\d+)/\d+\) (Installing|Upgrading|Purging|Downgrading|Replacing|Reinstalling) (\S+) ")
 _PRELUDE = """\
 set -e
 mount -t tmpfs -o mode=755 none "{root}/dev"
@@ -129,13 +131,19 @@ def upgrade(root: Path, repository: Path, arguments: Sequence[str] = ("upgrade",
 
 
 def snapshot(root: Path) -> dict[str, Node]:
-    """Return what counts of a tree; devices are the sandbox's."""
-    return {path: node for path, node in read_tree(root).items() if not path.startswith(("dev/", "proc/"))}
+    """Return what counts of a tree; devices are the sandbox's, and apk 3 writes down what it did."""
+    beside = ("dev/", "proc/", "var/log/apk.log", "lib/apk/db/lock")
+    return {path: node for path, node in read_tree(root).items() if not path.startswith(beside)}
 
 
-def differences(real: Path, ours: Path) -> list[str]:
-    """Return how two trees differ, as lines."""
+def differences(real: Path, ours: Path, *, directories: bool = True) -> list[str]:
+    """Return how two trees differ, as lines; owners and modes of directories that both have may be left out."""
     expected, actual = snapshot(real), snapshot(ours)
+    if not directories:
+        for path, node in expected.items():
+            there = actual.get(path)
+            if node.kind == "d" and there is not None and there.kind == "d":
+                actual[path] = replace(there, mode=node.mode, owner=node.owner)
     return [
         f"{path}: expected {expected.get(path)}, got {actual.get(path)}"
         for path in sorted(expected.keys() | actual.keys())

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A package as it is installed in a real root, made again under a higher version: real files and real scripts."""
+"""A package as it is installed in a real root, made again, mostly under a higher version: real files, real scripts."""
 
 from __future__ import annotations
 
@@ -18,7 +18,9 @@ from support.debs import Member, directory
 VERSION = "99-r0"
 
 
-def reversion(root: Path, name: str, *, files: Mapping[str, Member] | None = None) -> Apk | None:
+def reversion(
+    root: Path, name: str, *, files: Mapping[str, Member] | None = None, version: str = VERSION
+) -> Apk | None:
     """Return the package with its own files, or others in their place; None when the root doesn't have it."""
     database = open_database(DirectoryFilesystem(root))
     package = next((p for p in database.packages() if p.name == name), None)
@@ -34,10 +36,10 @@ def reversion(root: Path, name: str, *, files: Mapping[str, Member] | None = Non
         for file in folder.files:
             path = folder.path_of(file)
             members[path] = _member(root / path, file.owner.mode, file.owner.uid, file.owner.gid)
-    fields = {letter: _renumber(text, package.version) for letter, text in record.fields.items()}
+    fields = {letter: _renumber(text, package.version, version) for letter, text in record.fields.items()}
     return Apk(
         name=name,
-        version=VERSION,
+        version=version,
         files={**members, **(files or {})},
         scripts={name: data.decode() for name, data in database.scripts(package).items()},
         triggers=database.triggers(package),
@@ -56,6 +58,12 @@ def reversion_all(root: Path, *names: str) -> list[Apk]:
     return [apk for name in names if (apk := reversion(root, name)) is not None]
 
 
+def repack_all(root: Path) -> list[Apk]:
+    """Return every package as it is, to upgrade an older root to this one."""
+    packages = open_database(DirectoryFilesystem(root)).packages()
+    return [apk for p in packages if (apk := reversion(root, p.name, version=p.version)) is not None]
+
+
 def newer(root: Path, name: str, marked: str) -> Apk:
     """Return a newer build of a Wolfi package: one file has other bytes, and the SBOM has the new version's name."""
     apk = reversion(root, name)
@@ -67,8 +75,8 @@ def newer(root: Path, name: str, marked: str) -> Apk:
     return replace(apk, files=files)
 
 
-def _renumber(text: str, version: str) -> str:
-    return re.sub(rf"={re.escape(version)}(?=\s|$)", f"={VERSION}", text)
+def _renumber(text: str, old: str, new: str) -> str:
+    return re.sub(rf"={re.escape(old)}(?=\s|$)", f"={new}", text)
 
 
 def _member(local: Path, mode: int, uid: int, gid: int) -> Member:

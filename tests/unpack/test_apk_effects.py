@@ -111,7 +111,13 @@ def test_many_random_scripts_do_what_the_real_shell_does(tmp_path: Path) -> None
         compare(tmp_path / str(start), range(start, start + 1_000))
 
 
-BUSYBOX = {"3.10.2": "1.30.1-r2", "3.18.2": "1.36.1-r0", "3.20.3": "1.36.1-r29", "3.22.0": "1.37.0-r18"}
+BUSYBOX = {
+    "3.10.2": "1.30.1-r2",
+    "3.18.2": "1.36.1-r0",
+    "3.20.3": "1.36.1-r29",
+    "3.22.0": "1.37.0-r18",
+    "3.23.6": "1.37.0-r30",
+}
 
 
 def account_command(rng: random.Random) -> str:

@@ -20,7 +20,13 @@ from support.composed import copy_root
 
 pytestmark = [pytest.mark.system, pytest.mark.xdist_group("apk")]
 
-TOOLS = {"3.10.2": "2.10.4-r2", "3.18.2": "2.14.0-r2", "3.20.3": "2.14.4-r0", "3.22.0": "2.14.9-r2"}
+TOOLS = {
+    "3.10.2": "2.10.4-r2",
+    "3.18.2": "2.14.0-r2",
+    "3.20.3": "2.14.4-r0",
+    "3.22.0": "2.14.9-r2",
+    "3.23.6": "3.0.8-r0",
+}
 """The apk-tools of each release."""
 
 
@@ -100,7 +106,8 @@ def compare(host: Host, seeds: range) -> Counter[str]:
         if run.code != 0:
             outcomes["apk fails"] += 1
             continue
-        found = differences(trial.root, mine)
+        # apk 3 changes a directory that is there only now and then (docs/concepts/alpine.md).
+        found = differences(trial.root, mine, directories=not host.tools.startswith("3."))
         assert not found, f"seed {trial.folder.name}: {trial.case}\n{run.output}\n" + "\n".join(found)
         outcomes["the same"] += 1
         for note in composition.notes:

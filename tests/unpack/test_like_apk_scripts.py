@@ -23,7 +23,7 @@ from support.debs import file
 pytestmark = [pytest.mark.system, pytest.mark.xdist_group("apk")]
 
 PACKAGES = ("alpine-baselayout", "alpine-baselayout-data", "busybox", "busybox-binsh", "ssl_client")
-RELEASES = ("3.10.2", "3.18.2", "3.20.3", "3.22.0")
+RELEASES = ("3.10.2", "3.18.2", "3.20.3", "3.22.0", "3.23.6")
 OLD_WRITERS = ("3.10.2", "3.18.2")
 
 
@@ -88,6 +88,26 @@ def other_users(root: Path) -> None:
             file.write(f"{row}\n")
 
 
+def merge(root: Path) -> None:
+    """As merge-usr does."""
+    for name in ("bin", "sbin", "lib"):
+        for entry in sorted((root / name).iterdir()):
+            (root / "usr" / name).mkdir(exist_ok=True)
+            move_over(entry, root / "usr" / name / entry.name)
+        (root / name).rmdir()
+        (root / name).symlink_to(f"usr/{name}")
+
+
+def move_over(source: Path, target: Path) -> None:
+    """Move a file or a folder to where there may be a folder already."""
+    if not (source.is_dir() and not source.is_symlink() and target.is_dir()):
+        source.rename(target)
+        return
+    for entry in sorted(source.iterdir()):
+        move_over(entry, target / entry.name)
+    source.rmdir()
+
+
 EDITS: dict[str, Callable[[Path], None]] = {
     "nothing was changed": lambda _root: None,
     "links to applets are gone": remove("bin/ls", "usr/bin/wget", "sbin/init", "usr/sbin/chroot", "bin/sh2"),
@@ -150,6 +170,21 @@ chmod 750 /var/lib/web
 [ -e /etc/web.conf ] || ln -s web.d/default.conf /etc/web.conf
 rm -f /etc/conf.d/gone /etc/motd.*
 """
+
+
+def test_links_on_a_merged_root_are_those_that_busybox_makes(tmp_path: Path) -> None:
+    real = alpine_root("3.23.6", tmp_path / "real")
+    apks = reversion_all(real, *PACKAGES)
+    repository = write_repository(tmp_path / "repository", apks)
+    merge(real)
+    ours = copy_root(real, tmp_path / "ours")
+    run = upgrade(real, repository, ("--allow-untrusted", "upgrade"))
+    assert run.code == 0, run.output
+
+    compose_onto(ours, _rows(run, apks, repository), tmp_path / "scratch", epoch=int(time.time()))
+
+    assert (ours / "usr/bin/ls").readlink() == Path("/bin/busybox")
+    assert differences(real, ours) == []
 
 
 @pytest.mark.parametrize("release", RELEASES)

@@ -10,7 +10,8 @@ import pytest
 
 from support.apkcomposed import compose_onto
 from support.apkoracle import alpine_root, differences, upgrade
-from support.apks import read_index
+from support.apkreversion import repack_all
+from support.apks import read_index, write_repository
 from support.composed import copy_root
 from support.images import fixture
 
@@ -41,6 +42,23 @@ def test_the_result_is_apks(name: str, tmp_path: Path) -> None:
     compose_onto(ours, rows, tmp_path / "scratch", epoch=_script_time(real))
 
     assert names
+    assert differences(real, ours) == []
+
+
+def test_the_result_is_that_of_apk_3(tmp_path: Path) -> None:
+    newer = alpine_root("3.23.6", tmp_path / "newer")
+    repository = write_repository(tmp_path / "repository", repack_all(newer))
+    real = alpine_root("3.23.5", tmp_path / "real")
+    ours = copy_root(real, tmp_path / "ours")
+    run = upgrade(real, repository, ("--allow-untrusted", "upgrade"))
+    assert run.code == 0, run.output
+    index = read_index(repository)
+    names = [name for _, name in run.commits]
+    rows = [(index[n], repository / "x86_64" / f"{n}-{index[n]['V']}.apk") for n in names]
+
+    compose_onto(ours, rows, tmp_path / "scratch")
+
+    assert {"apk-tools", "libapk"} <= set(names)
     assert differences(real, ours) == []
 
 
