@@ -34,7 +34,7 @@ def test_a_field_is_read_with_alternatives_versions_and_qualifiers() -> None:
     assert parse_relations("x [amd64] <!nocheck>")[0][0].name == "x"
 
 
-@pytest.mark.parametrize("text", ["a (>> )", "a (1)", "$(rm)", "a b", "a (= 1", "|"])
+@pytest.mark.parametrize("text", ["a (>> )", "$(rm)", "a b", "a (= 1", "|"])
 def test_what_is_no_relation_is_quoted(text: str) -> None:
     with pytest.raises(RelationError, match="not a relation"):
         parse_relations(text)
@@ -100,3 +100,7 @@ def test_another_architecture_counts_as_multi_arch_says(other: InstalledPackage,
     assert (broken(package("a", Depends="lib"), other) == []) is fits
     if other.fields.get("Multi-Arch") == "allowed":
         assert broken(package("a", Depends="lib:any"), other) == []
+
+
+def test_a_version_without_an_operator_is_that_version() -> None:
+    assert str(parse_relations("libc6 (2.36)")[0][0]) == "libc6 (= 2.36)"

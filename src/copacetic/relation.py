@@ -16,11 +16,19 @@ from typing import Protocol
 from copacetic.errors import InvalidVersionError
 from copacetic.version import compare_versions
 
-__all__ = ["Group", "Relation", "RelationError", "broken_relations", "parse_relations"]
+__all__ = [
+    "Group",
+    "Relation",
+    "RelationError",
+    "broken_relations",
+    "parse_relations",
+    "provides",
+    "unreadable_relations",
+]
 
 _RELATION = re.compile(
     r"\s*([a-zA-Z0-9][a-zA-Z0-9+.-]*)(?::([a-z0-9-]+))?"
-    r"(?:\s*\(\s*(<<|<=|=|>=|>>|<|>)\s*([^\s()<>=]+)\s*\))?"
+    r"(?:\s*\(\s*(<<|<=|=|>=|>>|<|>)?\s*([^\s()<>=]+)\s*\))?"
     r"(?:\s*\[[^\]]*\])?(?:\s*<[^>]*>)*\s*"
 )
 _OBSOLETE = {"<": "<=", ">": ">="}
@@ -74,7 +82,7 @@ def _parse_relation(text: str) -> Relation:
     match = _RELATION.fullmatch(text)
     if match is None:
         raise RelationError(f"not a relation: {text.strip()[:120]!r}")
-    operator = match[3] or ""
+    operator = match[3] or ("=" if match[4] else "")  # dpkg warns, and takes a bare version for this one
     return Relation(match[1], match[2] or "", _OBSOLETE.get(operator, operator), match[4] or "")
 
 
@@ -136,13 +144,31 @@ class PackageSet:
 
 
 def _relations(package: Package, field: str) -> tuple[Group, ...]:
+    """What a field asks for; nothing when it can't be read."""
     text = package.fields.get(field, "")
-    if not text:
-        return ()
     try:
-        return parse_relations(text)
-    except RelationError as error:
-        raise RelationError(f"{package.name}: {field}: {error}") from error
+        return parse_relations(text) if text else ()
+    except RelationError:
+        return ()
+
+
+def unreadable_relations(package: Package) -> str:
+    """Say which field of a package can't be read, and why; such a field counts for nothing. Mostly there is none."""
+    for field in (*POSITIVE, *NEGATIVE, "Provides"):
+        try:
+            parse_relations(package.fields.get(field, ""))
+        except RelationError as error:
+            return f"{field}: {error}"
+    return ""
+
+
+def provides(package: Package, relation: Relation) -> bool:
+    """Tell whether a package's `Provides` meets a relation."""
+    for group in _relations(package, "Provides"):
+        for provided in group:
+            if provided.name == relation.name:
+                return not relation.operator or (bool(provided.version) and relation.accepts(provided.version))
+    return False
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,7 +191,7 @@ class Broken:
 
 
 def broken_relations(packages: Sequence[Package], native: str) -> Iterator[Broken]:
-    """Yield what doesn't hold in a set of packages. Raises `RelationError` for a field that can't be read."""
+    """Yield what doesn't hold in a set of packages."""
     known = PackageSet(packages, native)
     for package in known.packages:
         for field in POSITIVE:

@@ -195,7 +195,8 @@ def _inspected_lines(inspection: Inspection, platform: InspectedPlatform) -> Ite
         table = [("PACKAGE", "VERSION", "ARCH", "LAYER", "")]
         for package, position in platform.packages:
             where = "-" if position is None else str(position)
-            table.append((package.name, package.version, package.architecture, where, "held" if package.held else ""))
+            marks = ", ".join(filter(None, ("held" if package.held else "", package.state)))
+            table.append((package.name, package.version, package.architecture, where, marks))
         yield format_table(table)
 
 

@@ -77,6 +77,8 @@ class InstalledPackage:
     source_version: str
     held: bool = False
     """The administrator has put it on hold: it stays as it is."""
+    state: str = ""
+    """How far its package manager came with it, in its words (`half-configured`), where that isn't the end."""
     fields: Mapping[str, str] = field(default_factory=dict, compare=False, repr=False)
     """The database's record by field name, spelled as there."""
 

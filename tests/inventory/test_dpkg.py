@@ -154,8 +154,8 @@ def test_triggers_follow_a_package_s_interests() -> None:
     ("status", "message"),
     [
         ("Package: a\nnonsense\n", "var/lib/dpkg/status: line 2"),
-        ("Package: A\nStatus: install ok installed\nVersion: 1\nArchitecture: all\n", "not a package name"),
-        ("Package: a\nStatus: install ok installed\nVersion: $(x)\nArchitecture: all\n", "has the version"),
+        ("Package: -a\nStatus: install ok installed\nVersion: 1\nArchitecture: all\n", "not a package name"),
+        ("Package: a\nStatus: install ok installed\nVersion: 1 0\nArchitecture: all\n", "has the version"),
         ("Package: a\nVersion: 1\n", "no usable Status"),
         (STATUS + STATUS, "stands there twice"),
     ],

@@ -135,6 +135,7 @@ def _document(platform: InspectedPlatform) -> dict[str, Any]:
                 "sourceName": package.source_name,
                 "sourceVersion": package.source_version,
                 "held": package.held,
+                "state": package.state or None,
                 "layer": layer,
             }
             for package, layer in platform.packages

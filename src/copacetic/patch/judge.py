@@ -88,4 +88,11 @@ def _with_verdicts(package: FetchedPackage, judgement: _Judgement) -> FetchedPac
         ScriptVerdict(package=name, script=script, verdict=ScriptClass(verdict), reason=reason)
         for name, script, verdict, reason in judgement.verdicts.get(f"{candidate.name}:{candidate.architecture}", ())
     )
+    installed = package.update.installed
+    if installed is not None and installed.state:
+        reason = f"{installed.version} is {installed.state}, and only its package manager can finish that"
+        unfinished = ScriptVerdict(
+            package=candidate.name, script="state", verdict=ScriptClass.NEEDS_EXECUTION, reason=reason
+        )
+        scripts = (unfinished, *scripts)
     return replace(package, update=replace(package.update, scripts=scripts))

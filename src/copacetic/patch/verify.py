@@ -78,6 +78,7 @@ def verify_result(plan: Plan, *, before: PackageDatabase, after: ImageFilesystem
     if database is None or database.package_type != plan.package_type:
         raise VerificationError("the result has no package database of the image's own kind")
     _check_inventory(plan, before.packages(), database.packages())
+    _check_finished(plan, database.packages())
     newly_broken = database.broken_dependencies() - before.broken_dependencies()
     if newly_broken:
         raise VerificationError(f"the result breaks a dependency: {min(newly_broken)}")
@@ -105,6 +106,13 @@ def _check_inventory(plan: Plan, before: Iterable[InstalledPackage], after: Iter
                 f"{name}: expected {expected.get(key, 'nothing')}, found {actual.get(key, 'nothing')} in the result"
             )
             raise VerificationError(message)
+
+
+def _check_finished(plan: Plan, after: Iterable[InstalledPackage]) -> None:
+    planned = {(update.candidate.name, update.candidate.architecture) for update in plan.updates}
+    for package in after:
+        if package.state and (package.name, package.architecture) in planned:
+            raise VerificationError(f"{package.name} {package.version} is {package.state} in the result")
 
 
 def _check_findings(plan: Plan, matched: tuple[MatchedFinding, ...]) -> None:

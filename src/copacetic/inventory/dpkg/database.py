@@ -30,7 +30,7 @@ from copacetic.inventory.dpkg.config import (
 from copacetic.inventory.dpkg.rewrite import DebRecord, rewrite_info, rewrite_status, rewrite_triggers
 from copacetic.lines import split_lines
 from copacetic.oci.filesystem import ImageFilesystem
-from copacetic.relation import RelationError, broken_relations
+from copacetic.relation import broken_relations, unreadable_relations
 from copacetic.updates import InstalledPackage
 
 ROOT = "var/lib/dpkg"
@@ -41,13 +41,15 @@ TRIGGERS = f"{ROOT}/triggers"
 STATUS_LIMIT = 128 * 1024 * 1024
 FILE_LIMIT = 16 * 1024 * 1024
 
-_NAME = re.compile(r"[a-z0-9][a-z0-9+.-]{0,127}")
-_FOREIGN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9+._-]{0,127}")
-_VERSION = re.compile(r"[A-Za-z0-9.+~:-]{1,256}")
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9+._-]{0,127}")
+_VERSION = re.compile(r"[!-.0-~]{1,256}")
+"""As dpkg reads its own database: it only warns of characters that a version doesn't have."""
 _ARCHITECTURE = re.compile(r"[a-z0-9][a-z0-9-]{0,63}")
 _SOURCE = re.compile(r"(\S+)(?:\s+\((\S+)\))?")
 _MD5_LINE = re.compile(r"([0-9a-f]{32})  (.+)")
 _INSTALLED = frozenset({"installed", "triggers-awaited", "triggers-pending"})
+_UNFINISHED = frozenset({"unpacked", "half-configured", "half-installed"})
+"""dpkg was interrupted, or a script failed: the files are there, vulnerable or not."""
 _CONFIG_NAME = re.compile(r"[A-Za-z0-9_-]+(?:\.cfg)?")
 
 
@@ -143,14 +145,20 @@ class DpkgDatabase:
         return ()
 
     def notes(self) -> tuple[str, ...]:
-        return ()
+        return tuple(self._notes())
+
+    def _notes(self) -> Iterator[str]:
+        """What dpkg itself would warn of, or finish at the next occasion."""
+        for package in self.packages():
+            problem = unreadable_relations(package)
+            if problem:
+                yield f"{self.path}: {package.name}: {problem}: that field counts for nothing"
+            if package.state:
+                what = f"{package.name} {package.version} is {package.state}"
+                yield f"{what}: its files are there, and dpkg has to finish it"
 
     def broken_dependencies(self) -> frozenset[str]:
-        try:
-            broken = broken_relations(self.packages(), self.native_architecture)
-            return frozenset(str(one) for one in broken)
-        except RelationError as error:
-            raise InventoryError(f"{self.path}: {error}") from error
+        return frozenset(str(one) for one in broken_relations(self.packages(), self.native_architecture))
 
     def is_regular(self, package: InstalledPackage) -> bool:
         """Tell whether a package's record is in the `status` file, so that the rest is in `info/`."""
@@ -313,9 +321,9 @@ def _row(stanza: Stanza, file: str, needs_status: bool) -> _Row:
     words = stanza.find("Status").split()
     if needs_status and len(words) != 3:
         raise InventoryError(f"{file}: {name[:100]!r} has no usable Status")
-    installed = not needs_status or words[2] in _INSTALLED
-    grammar = _NAME if needs_status else _FOREIGN_NAME
-    if not grammar.fullmatch(name):
+    state = words[2] if needs_status and words[2] in _UNFINISHED else ""
+    installed = not needs_status or bool(state) or words[2] in _INSTALLED
+    if not _NAME.fullmatch(name):
         raise InventoryError(f"{file}: not a package name: {name[:100]!r}")
     if installed and not (_VERSION.fullmatch(version) and _ARCHITECTURE.fullmatch(architecture)):
         raise InventoryError(f"{file}: {name} has the version {version[:100]!r} for {architecture[:100]!r}")
@@ -327,6 +335,7 @@ def _row(stanza: Stanza, file: str, needs_status: bool) -> _Row:
         source_name=source[1] if source else name,
         source_version=(source[2] if source else None) or version,
         held=bool(words) and words[0] == "hold",
+        state=state,
         fields=stanza.fields,
     )
     return _Row(stanza, package, file, installed)

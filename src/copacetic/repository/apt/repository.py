@@ -12,7 +12,7 @@ from pathlib import Path
 from copacetic.distro import Distro
 from copacetic.errors import RepositoryError
 from copacetic.oci.directory import DirectoryFilesystem
-from copacetic.relation import Relation, parse_relations
+from copacetic.relation import Relation, provides
 from copacetic.repository import Repository, RepositoryContext
 from copacetic.repository.apt.index import IndexStore, PackagesIndex
 from copacetic.repository.apt.keys import Keyring
@@ -167,7 +167,7 @@ class AptRepository:
             return ordered
         names = {c.name for index in self._indexes for c in index.providers(relation.name)}
         offered = [c for name in sorted(names) for c in self._best(name, architecture, lambda _: True)]
-        return [c for c in offered if c.architecture in {architecture, "all"} and _provides(c, relation)]
+        return [c for c in offered if c.architecture in {architecture, "all"} and provides(c, relation)]
 
     def _best(self, name: str, architecture: str, accepts: Callable[[str], bool]) -> list[Candidate]:
         """Return the versions of a package that isn't installed, of the best priority, the newest first."""
@@ -178,14 +178,6 @@ class AptRepository:
         ]
         best = max((priority for priority, _ in rows), default=0)
         return [c for priority, c in rows if priority == best > 0][::-1]
-
-
-def _provides(candidate: Candidate, relation: Relation) -> bool:
-    for group in parse_relations(candidate.fields.get("Provides", "")):
-        for provided in group:
-            if provided.name == relation.name:
-                return not relation.operator or (bool(provided.version) and relation.accepts(provided.version))
-    return False
 
 
 def _tiers(sources: Sequence[AptSource]) -> list[list[AptSource]]:

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from copacetic.errors import InvalidVersionError, RepositoryError
-from copacetic.relation import Broken, Relation, RelationError, broken_relations
+from copacetic.relation import Broken, Relation, broken_relations, unreadable_relations
 from copacetic.updates import Candidate, InstalledPackage, PlannedUpdate, Skipped, SkipReason, Wanted
 from copacetic.version import compare_versions, parse_version
 
@@ -97,7 +97,7 @@ class Resolver:
             key = (package.name, package.architecture)
             if key in self._frozen:
                 continue
-            newer = self._offers.upgrades(package)
+            newer = self._upgrades(package)
             fitting = [c for c in newer if _fixes(want, c)]
             if package.held:
                 if want.fixed_versions or fitting:
@@ -106,9 +106,15 @@ class Resolver:
                 chosen[key] = (want, self._pick(fitting))
             elif want.fixed_versions:
                 best = f"the newest offered is {newer[-1].version}" if newer else "no newer version is offered"
+                odd = next(filter(None, map(unreadable_relations, self._offers.upgrades(package))), "")
+                best += f" that can be read ({odd})" if odd else ""
                 detail = f"{' and '.join(want.fixed_versions)} or later is needed, {best}"
                 skipped.append(_skip(want, SkipReason.NO_CANDIDATE, detail))
         return chosen, skipped
+
+    def _upgrades(self, package: InstalledPackage) -> list[Candidate]:
+        """What can take a package's place, without that whose relations nobody can read."""
+        return [candidate for candidate in self._offers.upgrades(package) if not unreadable_relations(candidate)]
 
     def _pick(self, candidates: Sequence[Candidate]) -> Candidate:
         return candidates[-1] if self._exhaustive else candidates[0]
@@ -133,10 +139,7 @@ class Resolver:
 
     def _broken(self, packages: Mapping[Key, InstalledPackage | Candidate]) -> dict[str, Broken]:
         ordered = [packages[key] for key in sorted(packages)]
-        try:
-            return {_identity(one): one for one in broken_relations(ordered, self._native)}
-        except RelationError as error:
-            raise RepositoryError(str(error)) from error
+        return {_identity(one): one for one in broken_relations(ordered, self._native)}
 
     def _apart(self, state: _State, result: Mapping[Key, InstalledPackage | Candidate]) -> tuple[Key, Key] | None:
         """Find a package whose other architecture is changed: `Multi-Arch: same` wants equal versions."""
@@ -203,7 +206,7 @@ class Resolver:
         if package is None or package.held or key in self._blocked:
             return False
         present = state.changes.get(key)
-        newer = [c for c in self._offers.upgrades(package) if fits(c)]
+        newer = [c for c in self._upgrades(package) if fits(c)]
         if present is not None:
             newer = [c for c in newer if compare_versions("deb", c.version, present.version) > 0]
         if not newer:
@@ -217,6 +220,8 @@ class Resolver:
         for candidate in self._offers.additions(relation, architecture):
             key = (candidate.name, candidate.architecture)
             if key in self._blocked or key in self._installed or key in state.changes:
+                continue
+            if unreadable_relations(candidate):
                 continue
             state.changes[key] = candidate
             state.required_by.setdefault(key, set()).add(owner[0])
