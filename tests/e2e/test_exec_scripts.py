@@ -189,6 +189,26 @@ def test_an_image_without_apt_is_upgraded_by_its_dpkg(case: Patching, repository
     assert case.changed()["usr/share/foo.size"] == "3 /usr/bin/foo\n"
 
 
+def test_dpkg_alone_installs_first_what_others_need_before_they_are_unpacked(
+    case: Patching, repository: Repository
+) -> None:
+    """`dpkg --install` of all at once is refused."""
+    base = Deb(name="zbase", version="1.0", architecture="amd64")
+    newer_base = replace(base, version="1.1", scripts={"postinst": "#!/bin/sh\nset -e\nexpr 1 + 1 > /usr/share/zbase\n"})
+    first = replace(upgrade(), fields={**upgrade().fields, "Pre-Depends": "zbase (>= 1.1)"})
+    repository.publish([first, newer_base])
+    image = image_on(
+        build_root("bookworm"), case.folder / "layout", repository, [FOO, base], more={"usr/bin/.wh.apt-get": ""}
+    )
+
+    run = case.patch(image)
+
+    assert run.code == 0, run.err
+    assert run.ran() == ["dpkg --install 2 packages in 2 groups"]
+    assert case.changed()["usr/share/foo.size"] == "3 /usr/bin/foo\n"
+    assert case.changed()["usr/share/zbase"] == "2\n"
+
+
 def test_marks_of_packages_stay_as_they_are(case: Patching, repository: Repository) -> None:
     marks = "Package: foo\nArchitecture: amd64\nAuto-Installed: 1\n\n"
     image = image_on(

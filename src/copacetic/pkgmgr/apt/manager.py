@@ -62,7 +62,7 @@ class AptPackageManager:
             return install_distroless(self._fs, base, tooling, self._database, packages)
         image = RegularImage(self._fs)
         if not self._has_apt:
-            return image.install_with_dpkg(base, packages)
+            return image.install_with_dpkg(base, packages, self._database.packages())
         broken = sorted(self._database.broken_dependencies())
         if broken:
             raise UnsupportedImageError(f"apt installs nothing while a dependency is broken: {broken[0]}", hint=HINT)

@@ -17,7 +17,8 @@ from copacetic.llb.graph import MakeFile, Mount, Network, State
 from copacetic.oci.filesystem import FileType, ImageFilesystem
 from copacetic.pkgmgr import Content, Leftover, Recipe, Upgrade, count_packages, shared_key
 from copacetic.pkgmgr.apt.leftovers import GENERATED, LEFTOVERS
-from copacetic.updates import FetchedPackage
+from copacetic.pkgmgr.apt.order import group_by_predependencies
+from copacetic.updates import FetchedPackage, InstalledPackage
 
 __all__ = ["APT_GET", "MOUNTED", "PROGRAMS", "WORK", "RegularImage", "package_files"]
 
@@ -70,6 +71,15 @@ _UPGRADE_SCRIPT = (
 ).encode()
 
 
+_GROUPS_SCRIPT = (
+    "set -eu\n"
+    "for group; do\n"
+    # A group is names of files, each a digest, with blanks between them.
+    f"  dpkg {' '.join(_DPKG)} --auto-deconfigure --install $group\n"
+    "done\n"
+).encode()
+
+
 class RegularImage:
     """One image, as far as its own package manager goes."""
 
@@ -83,11 +93,21 @@ class RegularImage:
         arguments = (f"/{APT_GET}", *_FLAGS, *options, "install", *(f"{PACKAGES}/{name}" for name in files))
         return self._offline(base, arguments, packages, f"apt-get install {count_packages(packages)}")
 
-    def install_with_dpkg(self, base: State, packages: Sequence[FetchedPackage]) -> Recipe:
-        """Without apt-get, all at once: dpkg refuses what has to be configured before the rest is unpacked."""
-        files = package_files(packages)
-        arguments = (f"/{DPKG}", *_DPKG, "--auto-deconfigure", "--install", *(f"{PACKAGES}/{name}" for name in files))
-        return self._offline(base, arguments, packages, f"dpkg --install {count_packages(packages)}")
+    def install_with_dpkg(
+        self, base: State, packages: Sequence[FetchedPackage], installed: Sequence[InstalledPackage]
+    ) -> Recipe:
+        """Without apt-get: all at once, or in groups where some have to be configured before others are unpacked."""
+        by_candidate = {id(package.update.candidate): package for package in packages}
+        groups = group_by_predependencies([package.update.candidate for package in packages], installed)
+        names = [[*package_files([by_candidate[id(one)] for one in group])] for group in groups]
+        what = f"dpkg --install {count_packages(packages)}"
+        if len(names) == 1:
+            arguments = (f"/{DPKG}", *_DPKG, "--auto-deconfigure", "--install", *(f"{PACKAGES}/{n}" for n in names[0]))
+            return self._offline(base, arguments, packages, what)
+        script = llb.scratch().file(MakeFile(path="/install", data=_GROUPS_SCRIPT, mode=0o755))
+        bind = llb.Bind(dest=SCRIPT, source=script, selector="/install")
+        words = (" ".join(f"{PACKAGES}/{name}" for name in group) for group in names)
+        return self._offline(base, ("/bin/sh", SCRIPT, *words), packages, f"{what} in {len(names)} groups", bind)
 
     def upgrade(self, base: State, upgrade: Upgrade) -> Recipe:
         """Refresh and upgrade; `repository_state` is in the environment, so that another one is another run."""
@@ -108,13 +128,15 @@ class RegularImage:
         )
         return Recipe(base=base, result=run.root, leftovers=self._leftovers(), generated=GENERATED)
 
-    def _offline(self, base: State, arguments: Sequence[str], packages: Sequence[FetchedPackage], name: str) -> Recipe:
+    def _offline(
+        self, base: State, arguments: Sequence[str], packages: Sequence[FetchedPackage], name: str, *more: Mount
+    ) -> Recipe:
         files = package_files(packages)
         source = llb.local(SOURCE, shared_key=shared_key(files))
         run = base.run(
             arguments,
             env=_ENVIRONMENT,
-            mounts=(*self._mounts(), llb.Bind(dest=PACKAGES, source=source)),
+            mounts=(*self._mounts(), llb.Bind(dest=PACKAGES, source=source), *more),
             network=Network.NONE,
             name=name,
         )
