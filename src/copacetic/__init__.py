@@ -12,9 +12,10 @@ Everything is imported when it is first used.
 from __future__ import annotations
 
 from importlib import import_module
-from typing import TYPE_CHECKING, Any
 
 from copacetic._version import __version__
+
+TYPE_CHECKING = False  # importing typing would be most of what this costs, and a signal isn't caught before
 
 if TYPE_CHECKING:
     from copacetic.api import PlanSet, Settings, inspect, patch, plan
@@ -58,10 +59,10 @@ _HOMES = {
 }
 
 
-def __getattr__(name: str) -> Any:
+def __getattr__(name: str) -> object:
     home = _HOMES.get(name)
     if home is None:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = getattr(import_module(f"{__name__}.{home}"), name)
+    value: object = getattr(import_module(f"{__name__}.{home}"), name)
     globals()[name] = value
     return value

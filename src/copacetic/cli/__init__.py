@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Sequence
 
-from copacetic.errors import CopaError
-
-EXIT_BROKEN_PIPE = 141
+TYPE_CHECKING = False  # see `copacetic`
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from typing import NoReturn
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -34,6 +34,7 @@ def _main(arguments: list[str]) -> int:
     from copacetic.cli import ending
     from copacetic.cli.environment import configuration
     from copacetic.cli.root import copa
+    from copacetic.errors import CopaError
 
     ending.told = None
     try:
@@ -42,7 +43,6 @@ def _main(arguments: list[str]) -> int:
     except click.exceptions.Exit as exit_:
         return exit_.exit_code
     except ending.EndedEarlyError as early:
-        ending.stop_timer()
         early.show()
         return early.exit_code
     except (click.exceptions.Abort, KeyboardInterrupt):
@@ -59,7 +59,7 @@ def _main(arguments: list[str]) -> int:
     except BrokenPipeError:
         # Whoever read our output is gone; Python would complain once more when it closes stdout.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return EXIT_BROKEN_PIPE
+        return ending.EXIT_BROKEN_PIPE
     except OSError as error:
         _fail(f"{error.filename or 'the system'}: {error.strerror or error}", None)
         _trace(arguments)
@@ -71,13 +71,11 @@ def _main(arguments: list[str]) -> int:
     return int(result or 0)
 
 
-def run() -> None:
+def run() -> NoReturn:
     """The entry point of the installed program."""
-    from copacetic.cli.ending import watch_signals
+    from copacetic.cli.ending import run_process
 
-    with watch_signals():
-        code = main()
-    sys.exit(code)
+    run_process(lambda: _main(sys.argv[1:]))
 
 
 def _fail(message: str, hint: str | None) -> None:
