@@ -32,13 +32,15 @@ from copacetic.llb.definition import Definition
 from copacetic.llb.graph import SourceOp
 from copacetic.llb.solver import Inputs
 from copacetic.oci import Platform
+from copacetic.oci.layerindex import unpack_text
 from copacetic.oci.location import Location
 from copacetic.patch.request import Strategy
 from copacetic.progress import Silent
-from support.aptrepo import Deb, Repository, debian_image, serve_repository, write_image
+from support.aptrepo import Deb, Repository, debian_image, file, serve_repository, write_image
+from support.debs import MTIME, directory
 from support.execcase import BAR, BAR2, FOO, FOO2, SCRIPTED, Case, installs, runnable
 from support.fakesolver import Answer
-from support.images import assert_valid_image, make_image, make_layer, make_tar, tar_file
+from support.images import Image, assert_valid_image, make_image, make_layer, make_tar, tar_file
 
 
 @pytest.fixture
@@ -117,6 +119,39 @@ def test_both_ways_give_the_same_layer_where_scripts_do_nothing(case: Case, repo
         digests.append(platform.after)
 
     assert digests[0] == digests[1]
+
+
+USED = (
+    "var/cache/apt/archives", "var/lib/apt/lists/partial", "var/lib/dpkg/parts", "var/log/foo", "var/lib/foo/empty",
+    "usr/share/foo/deep/er",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("there", [False, True])
+def test_a_folder_that_a_package_owns_has_the_packages_time_both_ways(
+    case: Case, repository: Repository, there: bool
+) -> None:
+    folders = {path: directory(mtime=MTIME - 7 * (rank + 1)) for rank, path in enumerate(USED)}
+    new = replace(FOO2, files={**FOO2.files, **folders, "usr/share/foo/deep/er/file": file("x")})
+    repository.publish([new])
+    base = runnable(repository, [FOO])
+    if there:
+        base = make_image([*base.layers, make_layer([tar_file(f"{path}/kept", "x", mtime=1) for path in USED])])
+    case.builder(installs(new, now=MTIME + 10_000))
+
+    layers = {strategy: _layer(case, base, strategy) for strategy in (Strategy.EXEC, Strategy.UNPACK)}
+
+    assert layers[Strategy.EXEC] == layers[Strategy.UNPACK]
+    if not there:
+        assert {path: layers[Strategy.EXEC][path] for path in USED} == {p: e.mtime for p, e in folders.items()}
+
+
+def _layer(case: Case, image: Image, strategy: Strategy) -> dict[str, int]:
+    """Patch, and return when everything in the new layer was changed."""
+    (platform,) = case.patch(image, strategy).platforms
+    assert platform.plan is not None
+    assert platform.plan.strategy == strategy
+    return {unpack_text(row.path): row.mtime for row in case.layer_rows()}
 
 
 def test_without_a_builder_the_package_is_refused_by_name_with_the_reason(case: Case, repository: Repository) -> None:

@@ -19,6 +19,7 @@ from copacetic.oci.layerwriter import read_content
 from copacetic.oci.manifest import OCI_LAYER
 from copacetic.patch.capture import capture_changes, newest_mtime
 from copacetic.pkgmgr import Leftover, Recipe
+from copacetic.pkgmgr.apt.leftovers import LEFTOVERS
 from support.images import TarItem, make_tar, tar_file
 from support.trees import directory, symlink, tree
 
@@ -169,6 +170,18 @@ def test_hard_links_stay_links_even_when_the_first_name_is_left_behind(tmp_path:
     assert "run/first" not in changes
     assert content(changes["usr/bin/one"]) == b"x"
     assert changes["usr/bin/two"].hardlink == "usr/bin/one"
+
+
+@pytest.mark.parametrize(("answers", "kept"), [("old", False), ("new", True)])
+def test_debconfs_templates_are_the_runs_only_together_with_its_answers(
+    tmp_path: Path, answers: str, kept: bool
+) -> None:
+    folder = "var/cache/debconf"
+    fs = tree({f"{folder}/config.dat": "old", f"{folder}/templates.dat": "one order"})
+    items = [tar_file(f"{folder}/templates.dat", "another order"), tar_file(f"{folder}/config.dat", answers)]
+    recipe = Recipe(base=llb.scratch(), result=llb.scratch(), leftovers=LEFTOVERS)
+
+    assert (f"{folder}/templates.dat" in capture(tmp_path, *items, fs=fs, recipe=recipe)) is kept
 
 
 @pytest.mark.parametrize(

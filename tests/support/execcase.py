@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+import tarfile
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -12,11 +13,13 @@ import pytest
 
 import copacetic
 from copacetic import api
+from copacetic.compression import decompress
 from copacetic.errors import (
     BuilderUnreachableError,
     CopaError,
 )
 from copacetic.llb.solver import Capabilities
+from copacetic.oci.layerindex import Row, unpack_text
 from copacetic.oci.layout import LayoutSource
 from copacetic.patch.request import Strategy
 from copacetic.progress import Silent
@@ -25,6 +28,7 @@ from support.debs import MTIME
 from support.fakesolver import Answer, FakeSolver
 from support.images import Image, make_image, make_layer, make_tar, tar_file
 from support.programs import program_items
+from support.trees import scan_tar
 
 RUNS = {"postinst": "#!/bin/sh\nset -e\nother --run\n"}
 FOO = Deb(name="foo", version="1.0-1", architecture="amd64", files={"usr/bin/foo": file("old", 0o755)})
@@ -51,10 +55,20 @@ def runnable(repository: Repository, debs: Sequence[Deb], **more: object) -> Ima
     )
 
 
-def installs(*debs: Deb, more: Mapping[str, bytes | str] | None = None) -> Answer:
-    """Answer as if these packages had been installed, with what every run leaves behind."""
+def installs(*debs: Deb, more: Mapping[str, bytes | str] | None = None, now: int = 0) -> Answer:
+    """
+    Answer as if these packages had been installed, with what every run leaves behind. With `now`, their directories
+    come, too, and have that time, as files came into them.
+    """
     items = [tar_file(path, data, mode=0o755 if "/bin/" in path or "postinst" in path else 0o644, mtime=MTIME)
              for path, data in {**installed_files(debs), **(more or {})}.items()]  # fmt: skip
+    folders = {
+        path[2:-1]: tar_file(path[2:-1], type=tarfile.DIRTYPE, mode=member.mode, mtime=now)
+        for deb in debs
+        for path, member in deb.data_members()
+        if now and path.endswith("/") and path != "./"
+    }
+    items = [*(folders[path] for path in sorted(folders)), *items]
     items += [tar_file("var/log/dpkg.log", "yesterday"), tar_file("run/lock", "")]
     layer = make_tar(items)
     return lambda _definition, _inputs: [layer]
@@ -100,9 +114,10 @@ class Case:
         return caught.value
 
     def layer_paths(self) -> set[str]:
-        from copacetic.compression import decompress
-        from support.trees import scan_tar
+        return {unpack_text(row.path) for row in self.layer_rows()}
 
+    def layer_rows(self) -> Sequence[Row]:
+        """Return what is in the new layer."""
         layer = json.loads(LayoutSource(self.target, "1").root()[1])["layers"][-1]
         blob = (self.target / "blobs" / layer["digest"].replace(":", "/")).read_bytes()
-        return {row.path for row in scan_tar(decompress(blob, limit=1 << 24)).rows}
+        return scan_tar(decompress(blob, limit=1 << 24)).rows

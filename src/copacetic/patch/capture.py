@@ -3,8 +3,9 @@
 What a builder's layers change in an image, without what running anything leaves behind.
 
 A layer comes as a plain tar from a program that ran an image's code: it is input like any other. What is the same
-below is left out, times after the epoch are set to it, and the rest becomes the same kind of changes as those that
-the embedded engine composes; the bytes stay where they are, in the builder's tar.
+below is left out, and the rest becomes the same kind of changes as those that the embedded engine composes; the bytes
+stay where they are, in the builder's tar. A path that a package owns is never left behind, and has the package's time;
+of the rest, times after the epoch are set to it.
 """
 
 from __future__ import annotations
@@ -20,23 +21,11 @@ from copacetic.llb.solver import ExportedLayer
 from copacetic.oci.change import Spooled
 from copacetic.oci.filesystem import Entry, FileType, ImageFilesystem
 from copacetic.oci.tarstream import TarEntry, TarError, TarReader
-from copacetic.pkgmgr import Leftover, Recipe, is_leftover
+from copacetic.patch.shipped import Owned, Shipped, is_concealed
+from copacetic.pkgmgr import Recipe, is_leftover
 from copacetic.unpack.tree import Changes, TreeBuilder
 
-__all__ = ["RUNTIME", "capture_changes", "newest_mtime"]
-
-RUNTIME: tuple[Leftover, ...] = (
-    Leftover(pattern="run/*", reason="run-time state"),
-    Leftover(pattern="tmp/*", reason="temporary files"),
-    Leftover(pattern="var/tmp/*", reason="temporary files"),
-    Leftover(pattern="dev/*", reason="the sandbox's devices"),
-    Leftover(pattern="proc/*", reason="what the sandbox mounts"),
-    Leftover(pattern="sys/*", reason="what the sandbox mounts"),
-    Leftover(pattern="etc/hostname", reason="what the sandbox mounts"),
-    Leftover(pattern="etc/hosts", reason="what the sandbox mounts"),
-    Leftover(pattern="etc/resolv.conf", reason="what the sandbox mounts"),
-)
-"""What every sandbox leaves behind, whatever runs in it."""
+__all__ = ["capture_changes", "newest_mtime"]
 
 _WHITEOUT = ".wh."
 _OPAQUE = ".wh..wh..opq"
@@ -68,21 +57,24 @@ class _Layer:
     opaques: list[str]
 
 
-def capture_changes(layers: Sequence[ExportedLayer], fs: ImageFilesystem, recipe: Recipe, *, epoch: int) -> Changes:
+def capture_changes(
+    layers: Sequence[ExportedLayer], fs: ImageFilesystem, recipe: Recipe, *, epoch: int, shipped: Shipped | None = None
+) -> Changes:
     """
-    Return what the layers of a solved recipe change in `fs`. `epoch` is in seconds.
+    Return what the layers of a solved recipe change in `fs`. `epoch` is in seconds; without `shipped`, no package is
+    known to own anything.
 
     The changes refer to the layers' files. Raises `SolverError` for a layer that can't be one.
     """
-    rules = (*RUNTIME, *recipe.leftovers)
-    tree = TreeBuilder(fs)
-    for layer in layers:
-        _apply(_read(layer.path, epoch), tree, rules, recipe.generated, epoch)
-    for path, content in recipe.records.items():
-        if content is None:
-            tree.remove(path)
-        else:
-            tree.put(path, Entry(type=FileType.FILE, mode=0o644, mtime=epoch), content)
+    capture = _Capture([_read(layer.path) for layer in layers], fs, recipe, epoch)
+    owned = Owned()
+    tree = capture.build(owned)
+    if shipped is not None:
+        owned = shipped.owned(tree)
+        if any(path in owned for path in capture.left):
+            tree = capture.build(owned)
+        shipped.reveal(tree, owned)
+        capture.date(tree, owned, shipped)
     return tree.finish()
 
 
@@ -91,11 +83,11 @@ def newest_mtime(layers: Sequence[ExportedLayer], *, before: int) -> int:
     Return when the newest file of the layers was modified that is older than a time, in seconds: what comes from a
     package is, what the run itself has written isn't. Without any, the time itself.
     """
-    times = (m.entry.mtime for layer in layers for m in _read(layer.path, 1 << 40).members if m.content is not None)
+    times = (m.entry.mtime for layer in layers for m in _read(layer.path).members if m.content is not None)
     return max((time for time in times if time < before), default=before)
 
 
-def _read(path: Path, epoch: int) -> _Layer:
+def _read(path: Path) -> _Layer:
     layer = _Layer([], [], [])
     known: dict[str, _Member] = {}
     try:
@@ -109,7 +101,7 @@ def _read(path: Path, epoch: int) -> _Layer:
                     hidden = name.removeprefix(_WHITEOUT)
                     layer.whiteouts.append(f"{folder}/{hidden}" if folder else hidden)
                 elif entry.path:
-                    member = known[entry.path] = _member(entry, reader, path, known, epoch)
+                    member = known[entry.path] = _member(entry, reader, path, known)
                     layer.members.append(member)
     except TarError as error:
         raise SolverError(f"the builder's layer is unusable: {error}") from error
@@ -118,7 +110,7 @@ def _read(path: Path, epoch: int) -> _Layer:
     return layer
 
 
-def _member(entry: TarEntry, reader: TarReader, path: Path, known: Mapping[str, _Member], epoch: int) -> _Member:
+def _member(entry: TarEntry, reader: TarReader, path: Path, known: Mapping[str, _Member]) -> _Member:
     if entry.type == "1":
         first = known.get(entry.linkname)
         if first is None or first.entry.type is FileType.DIRECTORY:
@@ -137,7 +129,7 @@ def _member(entry: TarEntry, reader: TarReader, path: Path, known: Mapping[str, 
         uid=entry.uid,
         gid=entry.gid,
         size=entry.size,
-        mtime=min(entry.mtime, epoch),
+        mtime=entry.mtime,
         target=entry.linkname if type_ is FileType.SYMLINK else "",
         device=entry.device,
         xattrs={k: v for k, v in entry.xattrs.items() if not k.startswith(_ATTRIBUTES_OF_THE_MACHINE)},
@@ -147,29 +139,90 @@ def _member(entry: TarEntry, reader: TarReader, path: Path, known: Mapping[str, 
     return _Member(entry.path, described, content)
 
 
-def _apply(layer: _Layer, tree: TreeBuilder, rules: Sequence[Leftover], generated: Sequence[str], epoch: int) -> None:
-    """Do what an extractor of the layer would: first what it takes away, then what it brings."""
-    try:
+class _Capture:
+    """The layers of one run over an image."""
+
+    def __init__(self, layers: Sequence[_Layer], fs: ImageFilesystem, recipe: Recipe, epoch: int) -> None:
+        self._layers = layers
+        self._fs = fs
+        self._recipe = recipe
+        self._epoch = epoch
+        self._rules = [rule for rule in recipe.leftovers if not rule.unless or not self._is_changed(rule.unless)]
+        self.left: set[str] = set()
+        """What counts for something that the run left behind."""
+        self._undated: set[str] = set()
+        """Canonical paths of what has the time of the run."""
+
+    def build(self, owned: Owned) -> TreeBuilder:
+        """Do what an extractor of the layers would; what isn't a package's may have been left behind."""
+        tree = TreeBuilder(self._fs)
+        self.left.clear()
+        self._undated.clear()
+        try:
+            for layer in self._layers:
+                self._apply(layer, tree, owned)
+            for path, content in self._recipe.records.items():
+                if content is None:
+                    tree.remove(path)
+                else:
+                    tree.put(path, Entry(type=FileType.FILE, mode=0o644, mtime=self._epoch), content)
+        except CopaError as error:
+            raise SolverError(f"the builder's layer does not fit the image: {error}") from error
+        return tree
+
+    def date(self, tree: TreeBuilder, owned: Owned, shipped: Shipped) -> None:
+        """Give what packages brought their time, where the run has put its own on it."""
+        for path in sorted(self._undated & owned.after):
+            entry = tree.lookup(path, follow=False)
+            if entry is None or not tree.holds(path) or shipped.placed is None:
+                continue
+            theirs = shipped.placed.lookup(path, follow=False)
+            if theirs is not None and theirs.type is entry.type and shipped.placed.holds(path):
+                tree.change(path, replace(entry, mtime=theirs.mtime))
+
+    def _apply(self, layer: _Layer, tree: TreeBuilder, owned: Owned) -> None:
+        """First what it takes away, then what it brings."""
         for path in layer.opaques:
-            if path and not is_leftover(rules, path, None):
+            if path and not self._is_left_behind(path, None, owned):
                 tree.empty(path)
         for path in layer.whiteouts:
-            if not is_leftover(rules, path, None):
+            if not self._is_left_behind(path, None, owned):
                 tree.remove_all(path)
         names: dict[str, str] = {}
         for member in layer.members:
-            if is_leftover(rules, member.path, member.entry.type) or _is_same_directory(tree, member):
+            if self._is_left_behind(member.path, member.entry.type, owned) or _is_same_directory(tree, member):
                 continue
             first = names.setdefault(member.first or member.path, member.path)
             if first != member.path:
                 tree.link(member.path, first)
                 continue
-            entry = member.entry
-            if any(fnmatch.fnmatchcase(member.path, pattern) for pattern in generated):
-                entry = replace(entry, mtime=epoch)
-            tree.put(member.path, entry, member.content)
-    except CopaError as error:
-        raise SolverError(f"the builder's layer does not fit the image: {error}") from error
+            time = self._time(tree, member)
+            path = tree.put(member.path, replace(member.entry, mtime=min(time, self._epoch)), member.content)
+            if time > self._epoch:
+                self._undated.add(path)
+
+    def _is_left_behind(self, path: str, type_: FileType | None, owned: Owned) -> bool:
+        if is_concealed(path):
+            return True
+        left = path not in owned and is_leftover(self._rules, path, type_)
+        if left:
+            self.left.add(path)
+        return left
+
+    def _time(self, tree: TreeBuilder, member: _Member) -> int:
+        """Return the time of an entry; one after the epoch is the run's. A directory that was there keeps its own."""
+        present = tree.lookup(member.path, follow=False) if member.entry.type is FileType.DIRECTORY else None
+        if present is not None and present.type is FileType.DIRECTORY and not present.implicit:
+            return present.mtime
+        if any(fnmatch.fnmatchcase(member.path, pattern) for pattern in self._recipe.generated):
+            return self._epoch + 1
+        return member.entry.mtime
+
+    def _is_changed(self, path: str) -> bool:
+        present = self._fs.lookup(path)
+        before = present.sha256 if present is not None else ""
+        found = [m.entry.sha256 for layer in self._layers for m in layer.members if m.path == path]
+        return any(digest != before for digest in found) or any(path in layer.whiteouts for layer in self._layers)
 
 
 def _is_same_directory(tree: TreeBuilder, member: _Member) -> bool:
@@ -181,7 +234,6 @@ def _is_same_directory(tree: TreeBuilder, member: _Member) -> bool:
     return (
         present is not None
         and present.type is FileType.DIRECTORY
-        and not present.implicit
         and (present.mode, present.uid, present.gid) == (entry.mode, entry.uid, entry.gid)
         and dict(present.xattrs) == dict(entry.xattrs)
     )

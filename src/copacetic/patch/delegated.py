@@ -28,6 +28,7 @@ from copacetic.patch.layer import LayerRequest, NewLayer, finish_layer
 from copacetic.patch.match import match_findings
 from copacetic.patch.planner import refuse_incomplete
 from copacetic.patch.request import PatchRequest, Strategy
+from copacetic.patch.shipped import Shipped
 from copacetic.patch.sources import repository_context
 from copacetic.patch.stale import stale_descriptions
 from copacetic.patch.verify import ReadBack, verify_checksums, verify_result
@@ -94,7 +95,8 @@ def upgrade_in_builder(
     recipe, layers = run_recipe(make, image, opened, environment, execution, scratch)
     started = int((environment.now - _FRESH).timestamp())
     epoch = newest_mtime(layers, before=started) if request.epoch is None else request.epoch
-    changes = capture_changes(layers, opened.fs, recipe, epoch=epoch)
+    shipped = Shipped(opened, (), scratch)
+    changes = capture_changes(layers, opened.fs, recipe, epoch=epoch, shipped=shipped)
     media_type = layer_media_type(opened.image.manifest, compression)
     layer = finish_layer(
         changes, LayerRequest(packages=(), epoch=epoch, compression=compression, media_type=media_type), scratch

@@ -34,6 +34,7 @@ from copacetic.patch.capture import capture_changes
 from copacetic.patch.environment import Environment, Execution, ImageAccess
 from copacetic.patch.image import OpenedImage, SourceImage, load_image
 from copacetic.patch.layer import ComposedLayer, LayerRequest, finish_layer
+from copacetic.patch.shipped import Shipped
 from copacetic.patch.solvelog import SolveLog
 from copacetic.pkgmgr import Content, Recipe, open_package_manager
 from copacetic.updates import FetchedPackage
@@ -59,7 +60,8 @@ class ExecApplier:
         """Raises `SolverError`s, and `UnsupportedImageError` for an image that can't run its package manager."""
         make = _installation(opened, request.packages)
         recipe, layers = run_recipe(make, self._image, opened, self._environment, self._execution, scratch)
-        changes = capture_changes(layers, opened.fs, recipe, epoch=request.epoch)
+        shipped = Shipped(opened, request.packages, scratch / "shipped")
+        changes = capture_changes(layers, opened.fs, recipe, epoch=request.epoch, shipped=shipped)
         layer = finish_layer(changes, request, scratch)
         return ComposedLayer(layer=layer, notes=recipe.notes, unchanged=changes.unchanged)
 

@@ -28,7 +28,7 @@ from copacetic.patch.memo import Memo
 from copacetic.unpack.tree import Changes
 from copacetic.updates import FetchedPackage
 
-COMPOSITION_VERSION = 2
+COMPOSITION_VERSION = 3
 """Part of the key of kept layers: raise it whenever composing gives other bytes for the same input."""
 
 

@@ -51,6 +51,8 @@ class Leftover:
     reason: str
     files_only: bool = False
     """Directories stay: packages and their scripts make some that matter (a service's own folder for its logs)."""
+    unless: str = ""
+    """A canonical path: where the run has changed that, too, this is no leftover."""
 
     def matches(self, path: str, type_: FileType | None) -> bool:
         """Tell whether a change of this path is one; `type_` is None for a removal."""

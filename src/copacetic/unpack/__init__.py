@@ -16,7 +16,7 @@ from typing import Protocol
 
 from copacetic.inventory import PackageDatabase
 from copacetic.oci.filesystem import ImageFilesystem
-from copacetic.unpack.tree import Changes
+from copacetic.unpack.tree import Changes, TreeBuilder
 from copacetic.updates import FetchedPackage, ScriptVerdict
 
 __all__ = ["UNPACKERS", "Composition", "FetchedPackage", "Unpacker", "open_unpacker"]
@@ -62,6 +62,13 @@ class Unpacker(Protocol):
 
         `epoch` is the modification time, in seconds, of what is generated rather than unpacked. `scratch` is a
         private empty directory in which payloads are spooled; the returned changes refer to files in it.
+        """
+        ...
+
+    def place(self, packages: Sequence[FetchedPackage], *, scratch: Path) -> TreeBuilder:
+        """
+        Put the packages' files in place and take away those of their old versions, as `compose` does, and nothing
+        else: no script is followed, and the database stays as it is.
         """
         ...
 

@@ -20,6 +20,11 @@ LEFTOVERS: tuple[Leftover, ...] = (
     Leftover(pattern="var/lib/apt/extended_states", reason="what is installed automatically doesn't change"),
     Leftover(pattern="var/cache/apt/*", reason="apt's caches and downloads", files_only=True),
     Leftover(pattern="var/cache/debconf/*-old", reason="debconf's backups"),
+    Leftover(
+        pattern="var/cache/debconf/templates.dat",
+        reason="debconf's copy of the packages' templates, made anew whenever a script asks; the order decides",
+        unless="var/cache/debconf/config.dat",
+    ),
     Leftover(pattern="var/cache/ldconfig/aux-cache", reason="a cache of ldconfig for itself"),
     Leftover(pattern="var/cache/man/*", reason="man-db's index for apropos, which its own timer renews"),
     Leftover(pattern="var/lib/dpkg/*-old", reason="dpkg's backups of its database"),

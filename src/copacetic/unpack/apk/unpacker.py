@@ -21,6 +21,7 @@ from copacetic.unpack.apk.package import ApkPackage, load_package
 from copacetic.unpack.apk.payload import PayloadEntry, list_payloads, spool_payload
 from copacetic.unpack.apk.upgrade import Upgrade, commit_hooks
 from copacetic.unpack.spooler import Spooler
+from copacetic.unpack.tree import TreeBuilder
 from copacetic.updates import ScriptClass, ScriptVerdict
 
 __all__ = ["ApkUnpacker"]
@@ -69,14 +70,7 @@ class ApkUnpacker:
         See `Unpacker.compose`. The packages are installed in the order in which they come. Raises
         `NeedsExecutionError` for a package that can't be installed this way.
         """
-        loaded = self._load(packages)
-        self.spool(packages, scratch)
-        try:
-            upgrade = Upgrade(self._fs, self._database, loaded, epoch=epoch)
-            payloads = {package.key: self._spooler.wait(_identity(package)) for package in loaded}
-        finally:
-            self.close()
-        upgrade.run(payloads)
+        upgrade = self._upgrade(packages, scratch, epoch=epoch)
         _refuse_execution(upgrade)
         tree = upgrade.tree
         changes = [
@@ -86,12 +80,29 @@ class ApkUnpacker:
                 triggers=package.triggers,
                 replaces=package.installed,
             )
-            for package in loaded
+            for package in upgrade.packages
         ]
         files = self._database.rewrite(changes, altered=upgrade.holders.altered(), now=epoch)
         for path, content in files.items():
             tree.put(path, Entry(type=FileType.FILE, mode=0o644, mtime=epoch), content)
         return Composition(changes=tree.finish(), notes=tuple(upgrade.notes))
+
+    def place(self, packages: Sequence[FetchedPackage], *, scratch: Path) -> TreeBuilder:
+        """See `Unpacker.place`."""
+        return self._upgrade(packages, scratch, epoch=0, only_files=True).tree
+
+    def _upgrade(
+        self, packages: Sequence[FetchedPackage], scratch: Path, *, epoch: int, only_files: bool = False
+    ) -> Upgrade:
+        loaded = self._load(packages)
+        self.spool(packages, scratch)
+        try:
+            upgrade = Upgrade(self._fs, self._database, loaded, epoch=epoch, only_files=only_files)
+            payloads = {package.key: self._spooler.wait(_identity(package)) for package in loaded}
+        finally:
+            self.close()
+        upgrade.run(payloads)
+        return upgrade
 
     def _runs_anything(self, packages: Sequence[ApkPackage]) -> bool:
         database = self._database

@@ -38,6 +38,8 @@ class Upgrade:
     packages: Sequence[ApkPackage]
     epoch: int
     rehearsal: bool = False
+    only_files: bool = False
+    """No script is followed."""
     tree: TreeBuilder = field(init=False)
     holders: Holders = field(init=False)
     installed: dict[str, Holder] = field(default_factory=dict)
@@ -73,11 +75,13 @@ class Upgrade:
                 self._script(package, "post-install" if package.installed is None else "post-upgrade")
             directories.settle()
             done += commit
+            if self.only_files:
+                continue
             self._fire(commit, done, directories)
 
     def _script(self, package: ApkPackage, name: str) -> None:
         data = package.scripts.get(name)
-        if data is None:
+        if data is None or self.only_files:
             return
         installed = package.installed
         before = self.database.scripts(installed) if installed is not None else {}

@@ -83,12 +83,10 @@ class DebUnpacker:
             _refuse_execution(assessment)
             reproduction = Reproduction(tree, self._database, loaded, epoch)
             make_accounts(reproduction, assessment.actions)
-            payloads = {package.key: self._spooler.wait(_identity(package)) for package in loaded}
+            payloads = self._wait(loaded)
         finally:
             self.close()
-        ownership = Ownership(self._database, loaded, {key: [e.path for e in p] for key, p in payloads.items()})
-        installer = Installer(tree, self._database, ownership, Accounts(tree))
-        installed = {package.key: installer.install(package, payloads[package.key]) for package in loaded}
+        installed = self._install(tree, loaded, payloads)
         notes = [note for installation in installed.values() for note in installation.notes]
         notes += reproduce(reproduction, assessment.actions)
         records = [_record(package, installed[package.key], payloads[package.key]) for package in loaded]
@@ -96,7 +94,28 @@ class DebUnpacker:
         self._write_database(tree, records, epoch)
         return Composition(changes=tree.finish(), notes=tuple(notes))
 
+    def place(self, packages: Sequence[FetchedPackage], *, scratch: Path) -> TreeBuilder:
+        """See `Unpacker.place`."""
+        loaded = self._load(packages)
+        tree = TreeBuilder(self._fs)
+        self.spool(packages, scratch)
+        try:
+            self._install(tree, loaded, self._wait(loaded))
+        finally:
+            self.close()
+        return tree
+
     # -- inside ----------------------------------------------------------------------------------------------
+
+    def _wait(self, packages: Sequence[DebPackage]) -> Mapping[str, Sequence[PayloadEntry]]:
+        return {package.key: self._spooler.wait(_identity(package)) for package in packages}
+
+    def _install(
+        self, tree: TreeBuilder, packages: Sequence[DebPackage], payloads: Mapping[str, Sequence[PayloadEntry]]
+    ) -> Mapping[str, Installation]:
+        ownership = Ownership(self._database, packages, {key: [e.path for e in p] for key, p in payloads.items()})
+        installer = Installer(tree, self._database, ownership, Accounts(tree))
+        return {package.key: installer.install(package, payloads[package.key]) for package in packages}
 
     def _load(self, packages: Sequence[FetchedPackage]) -> list[DebPackage]:
         """Read control parts, each file once, in the order of the packages' names."""
