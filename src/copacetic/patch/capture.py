@@ -21,7 +21,7 @@ from copacetic.llb.solver import ExportedLayer
 from copacetic.oci.change import Spooled
 from copacetic.oci.filesystem import Entry, FileType, ImageFilesystem
 from copacetic.oci.tarstream import TarEntry, TarError, TarReader
-from copacetic.patch.shipped import Owned, Shipped, is_concealed
+from copacetic.patch.shipped import Concealed, Owned, Shipped
 from copacetic.pkgmgr import Recipe, is_leftover
 from copacetic.unpack.tree import Changes, TreeBuilder
 
@@ -73,7 +73,7 @@ def capture_changes(
         owned = shipped.owned(tree)
         if any(path in owned for path in capture.left):
             tree = capture.build(owned)
-        shipped.reveal(tree, owned)
+        shipped.reveal(tree, owned, capture.concealed)
         capture.date(tree, owned, shipped)
     return tree.finish()
 
@@ -148,6 +148,7 @@ class _Capture:
         self._recipe = recipe
         self._epoch = epoch
         self._rules = [rule for rule in recipe.leftovers if not rule.unless or not self._is_changed(rule.unless)]
+        self.concealed = Concealed(recipe.mounted)
         self.left: set[str] = set()
         """What counts for something that the run left behind."""
         self._undated: set[str] = set()
@@ -202,7 +203,7 @@ class _Capture:
                 self._undated.add(path)
 
     def _is_left_behind(self, path: str, type_: FileType | None, owned: Owned) -> bool:
-        if is_concealed(path):
+        if path in self.concealed:
             return True
         left = path not in owned and is_leftover(self._rules, path, type_)
         if left:

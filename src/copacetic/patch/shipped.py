@@ -19,22 +19,27 @@ from copacetic.errors import SolverError
 from copacetic.inventory import detect_database
 from copacetic.oci.filesystem import ImageFilesystem
 from copacetic.patch.image import OpenedImage
+from copacetic.pkgmgr import MOUNTED_FILES
 from copacetic.unpack import open_unpacker
 from copacetic.unpack.tree import TreeBuilder
 from copacetic.updates import FetchedPackage
 
-__all__ = ["Owned", "Shipped", "is_concealed"]
+__all__ = ["Concealed", "Owned", "Shipped"]
 
-_MOUNTED = ("dev", "proc", "sys", "tmp", "run", "var/tmp")
-_CONCEALED = (
-    *(f"{folder}/*" for folder in _MOUNTED),
-    *(f"etc/{name}{more}" for name in ("hostname", "hosts", "resolv.conf") for more in ("", ".apk-new", ".dpkg-*")),
-)
+_FOLDERS = ("dev", "proc", "sys", "tmp", "run", "var/tmp")
+_BESIDE = ("", ".apk-new", ".dpkg-*")
+"""A package manager that can't replace a file puts the new one beside it."""
 
 
-def is_concealed(path: str) -> bool:
-    """Tell whether what a run shows at a canonical path is the sandbox's, or is thrown away with it."""
-    return any(fnmatch.fnmatchcase(path, pattern) for pattern in _CONCEALED)
+class Concealed:
+    """Which paths of a run's result are the sandbox's, or are thrown away with it. `mounted` are a recipe's own."""
+
+    def __init__(self, mounted: Iterable[str]) -> None:
+        files = (*MOUNTED_FILES, "etc/hostname", *mounted)
+        self._patterns = (*(f"{folder}/*" for folder in _FOLDERS), *(f + more for f in files for more in _BESIDE))
+
+    def __contains__(self, path: str) -> bool:
+        return any(fnmatch.fnmatchcase(path, pattern) for pattern in self._patterns)
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,17 +79,17 @@ class Shipped:
         self._scratch.mkdir()
         return open_unpacker(self._fs, self._database).place(self._packages, scratch=self._scratch)
 
-    def reveal(self, tree: TreeBuilder, owned: Owned) -> None:
+    def reveal(self, tree: TreeBuilder, owned: Owned, concealed: Concealed) -> None:
         """Put what packages own, and a run can't show, into the result. Raises `SolverError` where nobody knows it."""
-        concealed = sorted(path for path in owned.before | owned.after if is_concealed(path))
-        if not concealed:
+        hidden = [path for path in owned.before | owned.after if path in concealed]
+        if not hidden:
             return
         if self.placed is None:
             raise SolverError(
-                f"a package that the builder upgraded owns {concealed[0]}, which is the sandbox's own during a run"
+                f"a package that the builder upgraded owns {min(hidden)}, which is the sandbox's own during a run"
             )
         for change in self.placed.finish().entries:
-            if not is_concealed(change.path) and change.path not in _MOUNTED:
+            if change.path not in concealed and change.path not in _FOLDERS:
                 continue
             if change.entry is None:
                 tree.remove_all(change.path)

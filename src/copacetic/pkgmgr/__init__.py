@@ -25,6 +25,7 @@ from copacetic.oci.filesystem import FileType, ImageFilesystem
 from copacetic.updates import FetchedPackage
 
 __all__ = [
+    "MOUNTED_FILES",
     "PACKAGE_MANAGERS",
     "Content",
     "Leftover",
@@ -40,6 +41,10 @@ __all__ = [
 
 Content: TypeAlias = Path | bytes | tuple[bytes | Spooled, ...]
 """A file that a builder gets: one of this machine's, bytes, or several pieces put together."""
+
+
+MOUNTED_FILES = ("etc/hosts", "etc/resolv.conf")
+"""Files in place of which a sandbox may have its own, whoever makes it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,6 +90,8 @@ class Recipe:
     directories: Mapping[str, Mapping[str, Content]] = field(default_factory=dict)
     """What each `local` source holds, by relative path."""
     leftovers: tuple[Leftover, ...] = ()
+    mounted: tuple[str, ...] = ()
+    """Files of the image that the run has something of its own at, besides those of every sandbox."""
     generated: tuple[str, ...] = ()
     """Patterns of what is written by the run, whatever time it puts on it: such files get the epoch."""
     records: Mapping[str, bytes | None] = field(default_factory=dict)

@@ -11,11 +11,12 @@ as arguments.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from copacetic import llb
 from copacetic.llb.graph import MakeFile, Mount, Network, State
 from copacetic.oci.filesystem import FileType, ImageFilesystem
-from copacetic.pkgmgr import Content, Leftover, Recipe, Upgrade, count_packages, shared_key
+from copacetic.pkgmgr import MOUNTED_FILES, Content, Recipe, Upgrade, count_packages, shared_key
 from copacetic.pkgmgr.apt.leftovers import GENERATED, LEFTOVERS
 from copacetic.pkgmgr.apt.order import group_by_predependencies
 from copacetic.updates import FetchedPackage, InstalledPackage
@@ -45,8 +46,17 @@ _ENVIRONMENT = {
     "DEBIAN_FRONTEND": "noninteractive",
     "DEBCONF_NONINTERACTIVE_SEEN": "true",
 }
-_DPKG = ("--force-confdef", "--force-confold", "--force-unsafe-io", "--log=/dev/null")
-"""Changed configuration files stay; nothing is synchronised to a disk that is thrown away on failure anyway."""
+_DPKG = (
+    "--force-confdef",
+    "--force-confold",
+    "--force-unsafe-io",
+    "--log=/dev/null",
+    *(f"--path-exclude=/{path}" for path in (*MOUNTED_FILES, POLICY)),
+)
+"""
+Changed configuration files stay; nothing is synchronised to a disk that is thrown away on failure anyway. What
+something is mounted on can't be replaced, and dpkg would give up; the package's own gets there afterwards.
+"""
 _OPTIONS = (
     "APT::Sandbox::User=root",
     "APT::Install-Recommends=false",
@@ -126,7 +136,7 @@ class RegularImage:
             proxy=upgrade.proxy,
             name="apt-get update and upgrade",
         )
-        return Recipe(base=base, result=run.root, leftovers=self._leftovers(), generated=GENERATED)
+        return self._recipe(base, run.root)
 
     def _offline(
         self, base: State, arguments: Sequence[str], packages: Sequence[FetchedPackage], name: str, *more: Mount
@@ -140,9 +150,7 @@ class RegularImage:
             network=Network.NONE,
             name=name,
         )
-        return Recipe(
-            base=base, result=run.root, directories={SOURCE: files}, leftovers=self._leftovers(), generated=GENERATED
-        )
+        return replace(self._recipe(base, run.root), directories={SOURCE: files})
 
     def _mounts(self) -> tuple[Mount, ...]:
         mounts: list[Mount] = [llb.Tmpfs(dest=WORK), llb.Tmpfs(dest="/tmp", size=MEMORY_FOR_FILES)]
@@ -153,8 +161,8 @@ class RegularImage:
             mounts.append(llb.Bind(dest=f"/{POLICY}", source=policy, selector="/policy-rc.d"))
         return tuple(mounts)
 
-    def _leftovers(self) -> tuple[Leftover, ...]:
-        return (*LEFTOVERS, Leftover(pattern=POLICY, reason="what something was mounted on"))
+    def _recipe(self, base: State, result: State) -> Recipe:
+        return Recipe(base=base, result=result, leftovers=LEFTOVERS, mounted=(POLICY,), generated=GENERATED)
 
 
 def package_files(packages: Sequence[FetchedPackage]) -> dict[str, Content]:
