@@ -13,14 +13,20 @@ from copacetic.cli import main
 from copacetic.oci.change import Change
 from copacetic.unpack.tree import Changes, TreeBuilder
 from support.aptrepo import Deb, Repository, debian_image, file, serve_repository, write_image
-from support.debs import hardlink
+from support.debs import directory, hardlink, symlink
 
 FOO = Deb(name="foo", version="1.0-1", architecture="amd64", files={"usr/bin/foo": file("old", 0o755)})
 FOO2 = Deb(
     name="foo",
     version="1.0-2",
     architecture="amd64",
-    files={"usr/bin/foo": file("new", 0o755), "usr/bin/foo2": hardlink("usr/bin/foo"), "usr/share/f": file("more")},
+    files={
+        "usr/bin/foo": file("new", 0o755),
+        "usr/bin/foo2": hardlink("usr/bin/foo"),
+        "usr/share/f": file("more"),
+        "usr/share/link": symlink("f"),
+        "var/lib/foo": directory(),
+    },
 )
 Edit = Callable[[tuple[Change, ...]], tuple[Change, ...]]
 
@@ -55,6 +61,8 @@ def _older_database(entries: tuple[Change, ...]) -> tuple[Change, ...]:
 
 BROKEN: dict[str, tuple[Edit, str]] = {
     "a file is missing": (_without("usr/share/f"), "foo: usr/share/f is missing in the result"),
+    "a directory is missing": (_without("var/lib/foo"), "foo: var/lib/foo is missing in the result"),
+    "a link is missing": (_without("usr/share/link"), "foo: usr/share/link is missing in the result"),
     "a file is the old one": (_without("usr/bin/foo", "usr/bin/foo2"), "foo: usr/bin/foo has the md5"),
     "a file has another content": (_with("usr/share/f", b"evil"), "foo: usr/share/f has the md5"),
     "a linked file has another content": (_with("usr/bin/foo", b"evil"), "foo: usr/bin/foo has the md5"),

@@ -10,6 +10,7 @@ import pytest
 
 from copacetic import llb
 from copacetic.errors import SolverError
+from copacetic.inventory import detect_database
 from copacetic.llb.solver import ExportedLayer
 from copacetic.oci import Digest
 from copacetic.oci.change import Change
@@ -18,8 +19,13 @@ from copacetic.oci.layered import LayeredFilesystem
 from copacetic.oci.layerwriter import read_content
 from copacetic.oci.manifest import OCI_LAYER
 from copacetic.patch.capture import capture_changes, newest_mtime
+from copacetic.patch.shipped import Shipped
 from copacetic.pkgmgr import Leftover, Recipe
 from copacetic.pkgmgr.apt.leftovers import LEFTOVERS
+from support import debs
+from support.apkrepo import installed_text
+from support.apks import Apk
+from support.debs import file
 from support.images import TarItem, make_tar, tar_file
 from support.trees import directory, symlink, tree
 
@@ -275,3 +281,33 @@ def test_the_newest_file_that_a_package_brought_tells_the_epoch(tmp_path: Path) 
 
     assert newest_mtime([layer], before=60) == 40
     assert newest_mtime([layer], before=5) == 5
+
+
+OLD = Apk(name="base", version="1-r0", files={"etc/hosts": file("1")})
+NEW = Apk(
+    name="base", version="2-r0", files={"etc/hosts": file("2"), "run/lock": debs.directory(), "run/lock/own": file("x")}
+)
+
+
+def capture_upgrade(tmp_path: Path, *items: TarItem) -> dict[str, Change]:
+    """Capture what an apk did that only the builder had the packages for."""
+    fs = tree({"lib/apk/db/installed": f"{installed_text(OLD)}\n", "etc/hosts": "1"})
+    database = detect_database(fs)
+    assert database is not None
+    layer = exported(tmp_path, tar_file("lib/apk/db/installed", f"{installed_text(NEW)}\n"), *items)
+    shipped = Shipped(fs, database, (), tmp_path)
+    made = Recipe(base=llb.scratch(), result=llb.scratch())
+    return {c.path: c for c in capture_changes([layer], fs, made, epoch=EPOCH, shipped=shipped).entries}
+
+
+def test_what_a_package_owns_is_not_left_behind_in_a_folder_for_what_is(tmp_path: Path) -> None:
+    items = [folder("run"), folder("run/lock"), tar_file("run/lock/own", "x"), tar_file("run/lock/other", "x")]
+
+    assert {"run/lock", "run/lock/own"} == {p for p in capture_upgrade(tmp_path, *items) if p.startswith("run/")}
+
+
+def test_a_file_that_a_builder_couldnt_replace_is_named(tmp_path: Path) -> None:
+    assert "etc/hosts" not in "".join(capture_upgrade(tmp_path, tar_file("etc/hosts.apk-new", "1")))
+
+    with pytest.raises(SolverError, match="can't replace etc/hosts, as its sandbox has its own there"):
+        capture_upgrade(tmp_path, tar_file("etc/hosts.apk-new", "2"))

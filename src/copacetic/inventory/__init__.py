@@ -80,6 +80,13 @@ class PackageDatabase(Protocol):
         """
         ...
 
+    def bare_paths(self, package: InstalledPackage) -> tuple[str, ...]:
+        """
+        Return the paths that have to be there though `checksums` says nothing of them, because there is nothing to
+        say: directories, and where the database keeps no checksums of them, links. Paths are where they really are.
+        """
+        ...
+
     def assumed(self) -> tuple[InstalledPackage, ...]:
         """
         Return packages whose files are in the image though the database in effect doesn't list them: they count for

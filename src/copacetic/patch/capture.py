@@ -22,10 +22,18 @@ from copacetic.oci.change import Spooled
 from copacetic.oci.filesystem import Entry, FileType, ImageFilesystem
 from copacetic.oci.tarstream import TarEntry, TarError, TarReader
 from copacetic.patch.shipped import Concealed, Owned, Shipped
-from copacetic.pkgmgr import Recipe, is_leftover
+from copacetic.pkgmgr import Leftover, Recipe, is_leftover
 from copacetic.unpack.tree import Changes, TreeBuilder
 
 __all__ = ["capture_changes", "newest_mtime"]
+
+_RUNTIME: tuple[Leftover, ...] = (
+    Leftover(pattern="run/*", reason="run-time state"),
+    Leftover(pattern="tmp/*", reason="temporary files"),
+    Leftover(pattern="var/tmp/*", reason="temporary files"),
+    Leftover(pattern="etc/hostname", reason="the sandbox's name"),
+)
+"""What every sandbox leaves behind, whatever runs in it."""
 
 _WHITEOUT = ".wh."
 _OPAQUE = ".wh..wh..opq"
@@ -73,7 +81,7 @@ def capture_changes(
         owned = shipped.owned(tree)
         if any(path in owned for path in capture.left):
             tree = capture.build(owned)
-        shipped.reveal(tree, owned, capture.concealed)
+        shipped.reveal(tree, owned, capture.concealed, capture.beside)
         capture.date(tree, owned, shipped)
     return tree.finish()
 
@@ -147,8 +155,10 @@ class _Capture:
         self._fs = fs
         self._recipe = recipe
         self._epoch = epoch
-        self._rules = [rule for rule in recipe.leftovers if not rule.unless or not self._is_changed(rule.unless)]
+        rules = (*_RUNTIME, *recipe.leftovers)
+        self._rules = [rule for rule in rules if not rule.unless or not self._is_changed(rule.unless)]
         self.concealed = Concealed(recipe.mounted)
+        self.beside = {m.path: m.entry.sha256 for layer in layers for m in layer.members if m.path in self.concealed}
         self.left: set[str] = set()
         """What counts for something that the run left behind."""
         self._undated: set[str] = set()

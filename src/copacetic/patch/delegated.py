@@ -95,7 +95,7 @@ def upgrade_in_builder(
     recipe, layers = run_recipe(make, image, opened, environment, execution, scratch)
     started = int((environment.now - _FRESH).timestamp())
     epoch = newest_mtime(layers, before=started) if request.epoch is None else request.epoch
-    shipped = Shipped(opened, (), scratch)
+    shipped = Shipped(opened.fs, opened.database, (), scratch)
     changes = capture_changes(layers, opened.fs, recipe, epoch=epoch, shipped=shipped)
     media_type = layer_media_type(opened.image.manifest, compression)
     layer = finish_layer(

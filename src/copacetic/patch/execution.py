@@ -60,7 +60,7 @@ class ExecApplier:
         """Raises `SolverError`s, and `UnsupportedImageError` for an image that can't run its package manager."""
         make = _installation(opened, request.packages)
         recipe, layers = run_recipe(make, self._image, opened, self._environment, self._execution, scratch)
-        shipped = Shipped(opened, request.packages, scratch / "shipped")
+        shipped = Shipped(opened.fs, opened.database, request.packages, scratch / "shipped")
         changes = capture_changes(layers, opened.fs, recipe, epoch=request.epoch, shipped=shipped)
         layer = finish_layer(changes, request, scratch)
         return ComposedLayer(layer=layer, notes=recipe.notes, unchanged=changes.unchanged)

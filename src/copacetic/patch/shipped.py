@@ -9,16 +9,15 @@ time of the last file that came into it. What belongs to a package is then as th
 from __future__ import annotations
 
 import fnmatch
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import cast
 
 from copacetic.errors import SolverError
-from copacetic.inventory import detect_database
+from copacetic.inventory import PackageDatabase, detect_database
 from copacetic.oci.filesystem import ImageFilesystem
-from copacetic.patch.image import OpenedImage
 from copacetic.pkgmgr import MOUNTED_FILES
 from copacetic.unpack import open_unpacker
 from copacetic.unpack.tree import TreeBuilder
@@ -26,16 +25,17 @@ from copacetic.updates import FetchedPackage
 
 __all__ = ["Concealed", "Owned", "Shipped"]
 
-_FOLDERS = ("dev", "proc", "sys", "tmp", "run", "var/tmp")
-_BESIDE = ("", ".apk-new", ".dpkg-*")
+_FOLDERS = ("dev", "proc", "sys")
+_NEW = ".apk-new"
+_BESIDE = ("", _NEW, ".dpkg-*")
 """A package manager that can't replace a file puts the new one beside it."""
 
 
 class Concealed:
-    """Which paths of a run's result are the sandbox's, or are thrown away with it. `mounted` are a recipe's own."""
+    """Which paths a run can't change, as something is mounted there; `mounted` are a recipe's own patterns."""
 
     def __init__(self, mounted: Iterable[str]) -> None:
-        files = (*MOUNTED_FILES, "etc/hostname", *mounted)
+        files = (*MOUNTED_FILES, *mounted)
         self._patterns = (*(f"{folder}/*" for folder in _FOLDERS), *(f + more for f in files for more in _BESIDE))
 
     def __contains__(self, path: str) -> bool:
@@ -56,9 +56,11 @@ class Owned:
 class Shipped:
     """The packages of one run. `packages` is empty where only the builder knows them."""
 
-    def __init__(self, opened: OpenedImage, packages: Sequence[FetchedPackage], scratch: Path) -> None:
-        self._fs: ImageFilesystem = opened.fs
-        self._database = opened.database
+    def __init__(
+        self, fs: ImageFilesystem, database: PackageDatabase, packages: Sequence[FetchedPackage], scratch: Path
+    ) -> None:
+        self._fs = fs
+        self._database = database
         self._packages = packages
         self._scratch = scratch
 
@@ -79,15 +81,21 @@ class Shipped:
         self._scratch.mkdir()
         return open_unpacker(self._fs, self._database).place(self._packages, scratch=self._scratch)
 
-    def reveal(self, tree: TreeBuilder, owned: Owned, concealed: Concealed) -> None:
-        """Put what packages own, and a run can't show, into the result. Raises `SolverError` where nobody knows it."""
-        hidden = [path for path in owned.before | owned.after if path in concealed]
-        if not hidden:
+    def reveal(self, tree: TreeBuilder, owned: Owned, concealed: Concealed, beside: Mapping[str, str]) -> None:
+        """
+        Put what packages own, and a run can't show, into the result.
+
+        `beside` has the digests of what the run left where something is mounted. Raises `SolverError` for what only
+        the builder knows and couldn't put in its place; what isn't there at all, the proof finds.
+        """
+        if not any(path in concealed for path in owned.before | owned.after):
             return
         if self.placed is None:
-            raise SolverError(
-                f"a package that the builder upgraded owns {min(hidden)}, which is the sandbox's own during a run"
-            )
+            for path in sorted(path for path in owned.after if f"{path}{_NEW}" in beside):
+                present = self._fs.lookup(path, follow=False)
+                if present is None or present.sha256 != beside[f"{path}{_NEW}"]:
+                    raise SolverError(f"the builder can't replace {path}, as its sandbox has its own there")
+            return
         for change in self.placed.finish().entries:
             if change.path not in concealed and change.path not in _FOLDERS:
                 continue

@@ -146,7 +146,8 @@ def verify_checksums(
     plan: Plan, *, after: LayeredFilesystem, read_back: ReadBack, unchanged: Mapping[str, bytes | Spooled]
 ) -> None:
     """
-    Hold the files of every changed package against the checksums in the result's own package database.
+    Hold the files of every changed package against the checksums in the result's own package database; what has none,
+    as a directory, has to be there.
 
     A file of the new layer is hashed as it was read back. For one that was left out because the image had the same
     already, `unchanged` gives what the package ships: it must have the checksum, and be what the result has. What
@@ -156,9 +157,8 @@ def verify_checksums(
     assert database is not None
     changed = {(u.candidate.name, u.candidate.architecture) for u in plan.updates}
     unexplained: list[_Expected] = []
-    for package in database.packages():
-        if (package.name, package.architecture) not in changed:
-            continue
+    packages = [one for one in database.packages() if (one.name, one.architecture) in changed]
+    for package in packages:
         for path, (algorithm, digest) in database.checksums(package).items():
             expected = _Expected(
                 package=package.name,
@@ -177,6 +177,10 @@ def verify_checksums(
         digests = after.digest((one.canonical for one in ours), algorithm)
         for one in ours:
             _compare(one, digests[one.canonical])
+    for package in packages:
+        for path in database.bare_paths(package):
+            if after.lookup(path, follow=False) is None:
+                raise VerificationError(f"{package.name}: {path} is missing in the result")
 
 
 def _find(package: str, path: str, after: ImageFilesystem) -> str:

@@ -91,7 +91,7 @@ class Recipe:
     """What each `local` source holds, by relative path."""
     leftovers: tuple[Leftover, ...] = ()
     mounted: tuple[str, ...] = ()
-    """Files of the image that the run has something of its own at, besides those of every sandbox."""
+    """Patterns of canonical paths at which the run has something of its own, besides those of every sandbox."""
     generated: tuple[str, ...] = ()
     """Patterns of what is written by the run, whatever time it puts on it: such files get the epoch."""
     records: Mapping[str, bytes | None] = field(default_factory=dict)

@@ -117,6 +117,9 @@ class ApkDatabase:
             if file.digest is not None and not path.startswith(CONFIGURATION)
         }
 
+    def bare_paths(self, package: InstalledPackage) -> tuple[str, ...]:
+        return tuple(directory.path for directory in self.record(package).directories if directory.path)
+
     def broken_dependencies(self) -> frozenset[str]:
         try:
             return frozenset(broken_dependencies(self.packages(), self.assumed(), self.world, self.version_scheme))

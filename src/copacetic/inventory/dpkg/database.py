@@ -136,6 +136,17 @@ class DpkgDatabase:
             and not self.path_filters.excludes(path, directory_or_link=False)
         }
 
+    def bare_paths(self, package: InstalledPackage) -> tuple[str, ...]:
+        others = self.conffiles(package).keys() | self._md5sums(package).keys()
+        excludes = self.path_filters.excludes
+        return tuple(
+            self.diverted(path, package.name)
+            for path in self.files(package)
+            if path
+            and path not in others
+            and not any(excludes(path, directory_or_link=special) for special in (True, False))
+        )
+
     def diverted(self, path: str, package: str) -> str:
         """Return where a package's file really goes."""
         diversion = self.diversions.get(path)

@@ -162,7 +162,7 @@ class RegularImage:
         return tuple(mounts)
 
     def _recipe(self, base: State, result: State) -> Recipe:
-        return Recipe(base=base, result=result, leftovers=LEFTOVERS, mounted=(POLICY,), generated=GENERATED)
+        return Recipe(base=base, result=result, leftovers=LEFTOVERS, mounted=(POLICY, "tmp/*"), generated=GENERATED)
 
 
 def package_files(packages: Sequence[FetchedPackage]) -> dict[str, Content]:
