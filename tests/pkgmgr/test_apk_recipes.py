@@ -16,7 +16,7 @@ import pytest
 from copacetic import llb
 from copacetic.errors import InventoryError, NeedsExecutionError, UnsupportedImageError
 from copacetic.inventory import detect_database
-from copacetic.llb.graph import Bind, ExecOp, Network, ProxyEnv, Tmpfs
+from copacetic.llb.graph import Bind, ExecOp, FileOp, MakeFile, Network, ProxyEnv, Tmpfs
 from copacetic.oci import Digest, Platform
 from copacetic.pkgmgr import Content, PackageManager, Recipe, Upgrade, open_package_manager
 from copacetic.updates import FetchedPackage, PlannedUpdate, ScriptClass, ScriptVerdict
@@ -91,6 +91,38 @@ def test_apk_upgrades_without_a_network_from_what_it_is_offered_alone(tmp_path: 
     assert all(mount.readonly for mount in run.mounts if isinstance(mount, Bind))
     assert [mount.dest for mount in run.mounts if isinstance(mount, Tmpfs)] == ["/run/copacetic"]
     assert "usr/bin/foo" not in recipe.records
+
+
+@pytest.mark.parametrize(
+    ("world", "told"),
+    [
+        ("foo apk-tools", None),
+        ("apk-tools", "apk-tools\nfoo\n"),
+        ("apk-tools gone foo@edge>7", "apk-tools\nfoo@edge\n"),
+        ("apk-tools foo=2-r0 !gone", None),
+        ("!gone", "!gone\napk-tools\nfoo\n"),
+    ],
+)
+def test_a_run_keeps_what_the_plan_keeps_and_the_image_its_own_world(
+    tmp_path: Path, world: str, told: str | None
+) -> None:
+    recipe = opened(world=world).install(BASE, [fetched(tmp_path, replace(NEW, depends=()))], tooling=None)
+
+    root = run_of(recipe).root
+    assert recipe.base is BASE
+    if told is None:
+        assert (root, recipe.records) == (BASE, {})
+        return
+    assert isinstance(root.vertex, FileOp)
+    assert root.vertex.input is BASE
+    assert root.vertex.actions == (MakeFile(path="/etc/apk/world", data=told.encode()),)
+    assert recipe.records == {
+        "etc/apk/world": "".join(f"{word}\n" for word in sorted(world.split(), key=_name)).encode()
+    }
+
+
+def _name(word: str) -> str:
+    return word.lstrip("!")
 
 
 def test_the_index_has_the_row_that_was_signed_and_nothing_else(tmp_path: Path) -> None:

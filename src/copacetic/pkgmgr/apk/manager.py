@@ -3,7 +3,8 @@
 apk runs once: the image's own in its own root, or a tooling image's on the root of one that has none.
 
 It upgrades from a read-only mount that holds the planned packages and an index of them, without any network. Unlike
-`apk add` with files that leaves `world` as it is. Nothing is passed through a shell, but where the builder plans.
+`apk add` with files that leaves `world` as it is; where apk would do something else because of it, the run has another
+one, and the image keeps its own. Nothing is passed through a shell, but where the builder plans.
 """
 
 from __future__ import annotations
@@ -15,10 +16,12 @@ from copacetic import llb
 from copacetic.errors import NeedsExecutionError, UnsupportedImageError
 from copacetic.inventory import PackageDatabase
 from copacetic.inventory.apk import ApkDatabase
-from copacetic.llb.graph import Execution, MakeFile, Mount, Network, State
-from copacetic.oci.filesystem import ImageFilesystem
+from copacetic.inventory.apk.scripts import format_world
+from copacetic.llb.graph import Execution, FileAction, MakeDirectory, MakeFile, Mount, Network, State
+from copacetic.oci.filesystem import FileType, ImageFilesystem
 from copacetic.pkgmgr import Content, Leftover, PackageManager, Recipe, Upgrade, count_packages, shared_key
-from copacetic.pkgmgr.apk.offering import REPOSITORIES, offer_packages
+from copacetic.pkgmgr.apk.offering import REPOSITORIES, offer_packages, read_row
+from copacetic.pkgmgr.apk.world import make_world
 from copacetic.pkgmgr.probe import HINT, has_program, refuse_links_out, require_directory, require_programs
 from copacetic.repository.apk.package import open_package
 from copacetic.updates import FetchedPackage, ScriptClass
@@ -38,7 +41,9 @@ SCRIPT = f"{WORK}/upgrade"
 ROOT = f"{WORK}/root"
 SOURCE = "packages"
 """The name of the `local` source."""
-GENERATED = ("lib/apk/db/*", "usr/lib/apk/db/*", "etc/apk/world")
+FOLDER = "etc/apk"
+WORLD = f"{FOLDER}/world"
+GENERATED = ("lib/apk/db/*", "usr/lib/apk/db/*", WORLD)
 LEFTOVERS = (
     Leftover(pattern="lib/apk/db/lock", reason="a lock"),
     Leftover(pattern="usr/lib/apk/db/lock", reason="a lock"),
@@ -114,13 +119,15 @@ class ApkPackageManager:
 
     def install(self, base: State, packages: Sequence[FetchedPackage], *, tooling: State | None) -> Recipe:
         """See `PackageManager.install`."""
-        files = offer_packages(packages, self._database, mounted_at=PACKAGES)
+        offers = {package: read_row(package) for package in packages}
+        files = offer_packages(offers, self._database, mounted_at=PACKAGES)
+        told = self._tell(base, make_world(self._database, list(offers.values())))
         count = count_packages(packages)
         key = shared_key([*files, *(package.update.candidate.sha256 for package in packages)])
         mount = llb.Bind(dest=PACKAGES, source=llb.local(SOURCE, shared_key=key))
         if not self.needs_tooling:
-            run = self._run(base, (f"/{self._apk}", *_OFFLINE, "upgrade"), (mount,), f"apk upgrade of {count}")
-            return self._recipe(base, run.root, {SOURCE: files})
+            run = self._run(told, (f"/{self._apk}", *_OFFLINE, "upgrade"), (mount,), f"apk upgrade of {count}")
+            return self._restore(self._recipe(base, run.root, {SOURCE: files}), told)
         if tooling is None:
             raise UnsupportedImageError("the image has no package manager", hint="name one with --tooling-image")
         self._refuse_links_out(packages)
@@ -129,9 +136,10 @@ class ApkPackageManager:
         if not self.runs_scripts:
             notes = _scripts_left_out(packages)
             arguments.insert(-1, "--no-scripts")
-        root = llb.Bind(dest=ROOT, source=base, readonly=False)
+        root = llb.Bind(dest=ROOT, source=told, readonly=False)
         run = self._run(tooling, arguments, (root, mount), f"apk --root upgrade of {count}")
-        return replace(self._recipe(base, run.output(ROOT), {SOURCE: files}), notes=notes)
+        recipe = replace(self._recipe(base, run.output(ROOT), {SOURCE: files}), notes=notes)
+        return self._restore(recipe, told)
 
     def upgrade(self, base: State, upgrade: Upgrade) -> Recipe:
         """See `PackageManager.upgrade`; another `repository_state` is another environment, and so another run."""
@@ -153,6 +161,28 @@ class ApkPackageManager:
             upgrade=upgrade,
         )
         return self._recipe(base, run.root, {})
+
+    def _tell(self, base: State, world: str) -> State:
+        """Give the run a `world` of its own, where apk wouldn't do what was planned with the image's."""
+        present = self._fs.lookup(WORLD, follow=False)
+        if present is not None:
+            same = set(world.split()) == set(self._database.world.split())
+            if same or present.type is not FileType.FILE:
+                return base
+        actions: list[FileAction] = [MakeFile(path=f"/{WORLD}", data=world.encode("utf-8", "surrogateescape"))]
+        if self._fs.lookup(FOLDER) is None:
+            actions.insert(0, MakeDirectory(path=f"/{FOLDER}", parents=True))
+        return base.file(*actions, name="what apk keeps")
+
+    def _restore(self, recipe: Recipe, told: State) -> Recipe:
+        """Leave the image's `world` as it was, in the form that its apk gives it."""
+        if told is recipe.base:
+            return recipe
+        if self._fs.lookup(WORLD, follow=False) is None:
+            made = () if self._fs.lookup(FOLDER) else (Leftover(pattern=FOLDER, reason="made for the run's world"),)
+            return replace(recipe, leftovers=(*recipe.leftovers, *made), records={WORLD: None})
+        world = format_world(self._database.world) if self._database.tools.installed else self._database.world
+        return replace(recipe, records={WORLD: world.encode("utf-8", "surrogateescape")})
 
     def _run(
         self,

@@ -23,7 +23,7 @@ from copacetic.pkgmgr.probe import HINT
 from copacetic.repository.apk.package import open_package
 from copacetic.updates import FetchedPackage
 
-__all__ = ["REPOSITORIES", "offer_packages"]
+__all__ = ["REPOSITORIES", "offer_packages", "read_row"]
 
 REPOSITORIES = "repositories"
 """The file that names the repository, once for each tag that the image asks for."""
@@ -34,17 +34,15 @@ _NOT_IN_AN_INDEX = frozenset("rqsf")
 
 
 def offer_packages(
-    packages: Sequence[FetchedPackage], database: ApkDatabase, *, mounted_at: str
+    offers: Mapping[FetchedPackage, Mapping[str, str]], database: ApkDatabase, *, mounted_at: str
 ) -> Mapping[str, Content]:
     """
-    Return the repository's files by relative path; `mounted_at` is where apk is going to find them.
-
-    Raises `UnsupportedImageError` for what an index of apk 2 can't offer, and for names that make no path.
+    Return the repository's files by relative path, for packages with their rows; `mounted_at` is where apk is going
+    to find them. Raises `UnsupportedImageError` for names that make no path.
     """
     files: dict[str, Content] = {}
     rows: list[str] = []
-    for package in packages:
-        row = _row(package)
+    for package, row in offers.items():
         files[_path(row["A"], f"{row['P']}-{row['V']}.apk")] = package.path
         rows.append(format_header({letter: value for letter, value in row.items() if letter not in _NOT_IN_AN_INDEX}))
     index = "".join(f"{row}\n" for row in rows).encode("utf-8", "surrogateescape")
@@ -54,8 +52,12 @@ def offer_packages(
     return files
 
 
-def _row(package: FetchedPackage) -> dict[str, str]:
-    """The package as it describes itself, and as the index does where that says more; a stored plan has no index."""
+def read_row(package: FetchedPackage) -> Mapping[str, str]:
+    """
+    Return a package as it describes itself, and as the index does where that says more; a stored plan has no index.
+
+    Raises `UnsupportedImageError` for what an index of apk 2 can't offer.
+    """
     candidate = package.update.candidate
     label = f"{candidate.name} {candidate.version}"
     file = open_package(package.path, label, identity=candidate.fields.get("C", ""))

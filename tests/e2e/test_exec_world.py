@@ -1,0 +1,87 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What is run with a real apk is the plan, whatever `etc/apk/world` says; `world` itself is the image's afterwards."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+
+import pytest
+
+from support.apkoracle import alpine_image_on
+from support.apkrepo import ApkRepository
+from support.apks import Apk
+from support.debian import need
+from support.debs import file
+from support.running import Patching, open_builder
+from support.served import serve
+from support.trees import layer_paths
+
+pytestmark = [pytest.mark.system, pytest.mark.xdist_group("exec-world")]
+
+FOO = Apk(name="foo", version="1-r0", files={"usr/bin/foo": file("old", 0o755)}, depends=["bar"])
+BAR = Apk(name="bar", version="1-r0", files={"usr/lib/bar": file("old")})
+ADDED = Apk(name="added", version="1-r0", files={"usr/share/added": file("x")}, install_if=["foo"])
+NEW = replace(FOO, version="2-r0", files={"usr/bin/foo": file("new", 0o755)})
+BAR2 = replace(BAR, version="2-r0", files={"usr/lib/bar": file("new")})
+NEEDED = Apk(name="needed", version="1-r0", files={"usr/lib/needed": file("x")})
+SYSTEM = "alpine-baselayout alpine-keys apk-tools busybox libc-utils"
+CASES: dict[str, tuple[str, Sequence[Apk], int]] = {
+    "a new version drops a dependency": (f"{SYSTEM} foo", [replace(NEW, depends=())], 1),
+    "one dependency gives way to another": (f"{SYSTEM} foo", [replace(NEW, depends=["needed"]), NEEDED], 2),
+    "nobody asks for the package": (SYSTEM, [NEW, BAR2], 2),
+    "nobody asks for anything": ("\n", [NEW], 1),
+    "a name that nobody has": (f"{SYSTEM} foo gone", [NEW], 1),
+    "a version that nobody has": (f"{SYSTEM} bar>7 foo", [NEW], 1),
+    "what is excluded is not there": (f"{SYSTEM} foo !added", [NEW, BAR2], 2),
+}
+
+
+@pytest.fixture(scope="module", params=("worker", "buildkit"))
+def address(request: pytest.FixtureRequest) -> Iterator[str]:
+    need("umoci", root=True)
+    with open_builder(request.param) as found:
+        yield found
+
+
+@pytest.fixture
+def repository() -> Iterator[ApkRepository]:
+    served = ApkRepository()
+    with serve(served):
+        yield served
+
+
+@pytest.mark.parametrize(
+    ("release", "name"),
+    [*(("3.20.3", name) for name in CASES), *(("3.23.6", name) for name in [*CASES][:3])],
+)
+def test_the_layer_is_the_one_that_nothing_ran_for(
+    case: Patching, repository: ApkRepository, release: str, name: str
+) -> None:
+    world, offered, updates = CASES[name]
+    repository.publish(offered)
+    more = {"etc/apk/world": world.encode()}
+    image = alpine_image_on(release, case.folder / "image", repository, [FOO, BAR], more=more)
+    layers = {}
+    for strategy in ("exec", "unpack"):
+        run = case.patch(image, "--strategy", strategy, tag=strategy)
+        assert run.code == 0, run.error
+        layers[strategy] = case.outcome["layer"]["digest"]
+
+    assert len(case.plan["updates"]) == updates
+    assert case.changed("exec")["usr/bin/foo"] == "new"
+    assert layers["exec"] == layers["unpack"]
+
+
+def test_an_image_without_world_has_none_afterwards(case: Patching, repository: ApkRepository) -> None:
+    repository.publish([NEW])
+    image = alpine_image_on("3.20.3", case.folder / "image", repository, [FOO, BAR], without=["etc/apk/world"])
+
+    run = case.patch(image, "--strategy", "exec")
+
+    assert run.code == 0, run.error
+    assert layer_paths(case.folder / "out", "patched") == {
+        "lib/apk/db/installed",
+        "lib/apk/db/scripts.tar",
+        "usr/bin/foo",
+    }
