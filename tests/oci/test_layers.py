@@ -319,7 +319,7 @@ def test_a_damaged_index_is_made_anew(tmp_path: Path) -> None:
         store = LayerStore(Cache(tmp_path / "cache"))
         fs = store.open(source, [layer.descriptor], [layer.diff_id], jobs=1, progress=Silent())
         assert fs.read("a", limit=9) == b"1"
-        (entry,) = [p for p in (tmp_path / "cache" / "layers.v1").iterdir() if p.is_file()]
+        (entry,) = [p for p in (tmp_path / "cache" / "layers.v2").iterdir() if p.is_file()]
         entry.write_bytes(entry.read_bytes()[:20])
 
 

@@ -123,8 +123,8 @@ def _entry(path: str, item: Member, **records: str) -> Callable[[list[Item]], No
         (_entry("usr/../../etc/passwd", file("x")), "a name that is not relative and plain"),
         (_entry("usr/./x", file("x")), "a name that is not relative and plain"),
         (_entry("usr//x", file("x")), "a name that is not relative and plain"),
-        (_entry("usr/x", file("x", uid=2**33)), "usr/x has an impossible owner"),
-        (_entry("usr/x", file("x", gid=2**32 - 1)), "usr/x has an impossible owner"),
+        (_entry("usr/x", file("x", uid=2**33)), "'usr/x' has an impossible owner"),
+        (_entry("usr/x", file("x", gid=2**32 - 1)), "'usr/x' has an impossible owner"),
         (_entry("usr/a\nR:b", file("x")), "a name with control characters"),
         (_entry("usr/x", hardlink("../../etc/passwd")), "a name that is not relative and plain"),
         (

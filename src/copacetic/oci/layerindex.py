@@ -14,6 +14,7 @@ from typing import Any
 
 import msgspec
 
+from copacetic.errors import HostileLayerError
 from copacetic.oci.descriptor import Descriptor, Digest
 from copacetic.oci.layerstream import stream_layer
 from copacetic.oci.tarstream import TarEntry, TarReader
@@ -21,6 +22,9 @@ from copacetic.oci.transport import ByteStream
 
 _WHITEOUT = ".wh."
 _OPAQUE = ".wh..wh..opq"
+_EMPTY = hashlib.sha256().digest()
+_KEPT_FLOOR = 64 * 1024 * 1024
+_KEPT_RATIO = 8
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -138,7 +142,7 @@ def scan_layer(
     opaques: list[str] = []
     contents: dict[str, bytes] = {}
     result: list[Any] = []
-    budget = keep.total_limit
+    budget = min(keep.total_limit, max(_KEPT_FLOOR, _KEPT_RATIO * descriptor.size))
     for entry, reader in stream_layer(stream, descriptor, diff_id, advance=advance, finish=lambda *a: result.extend(a)):
         folder, _, name = entry.path.rpartition("/")
         if name.startswith(_WHITEOUT):
@@ -146,6 +150,8 @@ def scan_layer(
                 opaques.append(pack_text(folder))
             elif not name.startswith(_WHITEOUT * 2):
                 hidden = name[len(_WHITEOUT) :]
+                if hidden in {"", ".", ".."}:
+                    raise HostileLayerError(f"the layer {descriptor.digest} has a whiteout of no name: {name!r}")
                 whiteouts.append(pack_text(f"{folder}/{hidden}" if folder else hidden))
             continue
         selected = entry.type == "0" and entry.size <= min(keep.file_limit, budget) and keep.selects(entry.path)
@@ -172,8 +178,10 @@ def _consume(
 ) -> tuple[bytes, bytes | None]:
     if entry.type != "0":
         return b"", None
-    hasher = hashlib.sha256()
     more = on_file(entry.path) if on_file is not None else None
+    if not entry.size:
+        return _EMPTY, b"" if selected else None
+    hasher = hashlib.sha256()
     parts: list[bytes] = []
     for piece in reader.content():
         hasher.update(piece)

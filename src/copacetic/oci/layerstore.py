@@ -1,8 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Layer indexes, kept per diff_id: a layer is streamed when nobody has looked into it before, and only then."""
+"""
+Layer indexes, kept per blob and diff_id: a layer is streamed when nobody has looked into it before, and only then.
+
+That a blob has the diff_id that an image's config claims is known only of those that were read: another blob under
+a known diff_id is a layer that nobody has looked into.
+"""
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
@@ -16,7 +22,9 @@ from copacetic.oci.layerstream import extract_files
 from copacetic.oci.transport import Source
 from copacetic.progress import Progress
 
-INDEX_VERSION = 1
+INDEX_VERSION = 2
+
+_Pair = tuple[Descriptor, Digest]
 
 
 class LayerStore:
@@ -41,39 +49,43 @@ class LayerStore:
         Raises `IntegrityError`, `CorruptLayerError` or `HostileLayerError` for a layer that is not what it should be.
         """
         pairs = list(zip(layers, diff_ids, strict=True))
-        unique = {diff_id: layer for layer, diff_id in pairs}
-        found = {diff_id: self._find(diff_id) for diff_id in unique}
-        missing = [diff_id for diff_id, index in found.items() if index is None]
+        unique = {self._key(pair): pair for pair in pairs}
+        found = {key: self._find(pair) for key, pair in unique.items()}
+        missing = [key for key, index in found.items() if index is None]
         if missing:
             with ThreadPoolExecutor(max(1, min(jobs, len(missing)))) as pool:
-                work = [pool.submit(self._scan, source, unique[d], d, progress) for d in missing]
-                for diff_id, future in zip(missing, work, strict=True):
-                    found[diff_id] = future.result()
-        indexes = [index for _, diff_id in pairs if (index := found[diff_id]) is not None]
+                work = [pool.submit(self._scan, source, unique[key], progress) for key in missing]
+                for key, future in zip(missing, work, strict=True):
+                    found[key] = future.result()
+        indexes = [index for pair in pairs if (index := found[self._key(pair)]) is not None]
         return LayeredFilesystem(indexes, _Loader(source, [layer for layer, _ in pairs]))
 
-    def _key(self, diff_id: Digest) -> str:
-        return f"{diff_id.encoded}-{self._keep.fingerprint}"
+    def _key(self, pair: _Pair) -> str:
+        layer, diff_id = pair
+        name = f"{layer.digest} {layer.size} {diff_id}"
+        return f"{hashlib.sha256(name.encode()).hexdigest()}-{self._keep.fingerprint}"
 
-    def _find(self, diff_id: Digest) -> LayerIndex | None:
-        data = self._bucket.read(self._key(diff_id))
+    def _find(self, pair: _Pair) -> LayerIndex | None:
+        data = self._bucket.read(self._key(pair))
         if data is None:
             return None
         try:
             index = msgspec.msgpack.decode(data, type=LayerIndex)
         except msgspec.DecodeError:
             return None
-        return index if index.diff_id == str(diff_id) else None
+        return index if index.diff_id == str(pair[1]) else None
 
-    def _scan(self, source: Source, layer: Descriptor, diff_id: Digest, progress: Progress) -> LayerIndex:
-        with self._bucket.lock(self._key(diff_id)):
-            index = self._find(diff_id)
+    def _scan(self, source: Source, pair: _Pair, progress: Progress) -> LayerIndex:
+        key = self._key(pair)
+        with self._bucket.lock(key):
+            index = self._find(pair)
             if index is not None:
                 return index
+            layer, diff_id = pair
             label = f"read layer {diff_id.encoded[:12]}"
             with progress.task(label, total=layer.size) as task, source.open_blob(layer) as stream:
                 index = scan_layer(stream, layer, diff_id, keep=self._keep, advance=task.advance)
-            self._bucket.write(self._key(diff_id), msgspec.msgpack.encode(index))
+            self._bucket.write(key, msgspec.msgpack.encode(index))
             return index
 
 

@@ -16,16 +16,22 @@ from typing import Protocol, Self
 from copacetic.compression import DecompressedReader, DecompressionError, DecompressionLimitError
 from copacetic.errors import CorruptLayerError, HostileLayerError, IntegrityError
 from copacetic.oci.descriptor import Descriptor, Digest
-from copacetic.oci.tarstream import HostileTarError, TarEntry, TarError, TarReader
+from copacetic.oci.tarstream import HostileTarError, TarEntry, TarError, TarLimits, TarReader
 from copacetic.oci.transport import ByteStream
 
 __all__ = ["Located", "extract_files", "plain_layer", "stream_layer"]
 
 MAX_LAYER_SIZE = 256 * 1024**3
-MAX_RATIO = 1_000
-"""Plain bytes for each compressed one, beyond which a layer is a bomb; honest layers stay below 100."""
+MAX_RATIO = 100
+"""Plain bytes for each compressed one, beyond which a layer is a bomb; honest layers stay far below."""
 RATIO_FLOOR = 1024**3
 """Plain bytes that any layer may have, whatever the ratio."""
+_ENTRIES, _BYTES_PER_ENTRY = 100_000, 100
+_METADATA, _METADATA_RATIO = 16 * 1024**2, 6
+"""
+What any layer may have, and how much more for its stored size: a few kilobytes may not name millions of files, since
+each costs far more time and memory than its bytes. Honest layers have some hundred bytes for each entry.
+"""
 _CHUNK = 1 << 20
 
 
@@ -155,12 +161,20 @@ def _translate(error: ValueError, digest: Digest) -> CorruptLayerError | Hostile
     return kind(f"the layer {digest} is unusable: {error}")
 
 
+def _limits(size: int) -> TarLimits:
+    most = TarLimits()
+    return TarLimits(
+        entries=min(most.entries, _ENTRIES + size // _BYTES_PER_ENTRY),
+        metadata=min(most.metadata, _METADATA + size * _METADATA_RATIO),
+    )
+
+
 class _LayerReader(TarReader):
     """A reader whose content fails with an error about the layer, wherever it is consumed."""
 
-    def __init__(self, stream: _Pump, digest: Digest) -> None:
-        super().__init__(stream)
-        self._digest = digest
+    def __init__(self, stream: _Pump, descriptor: Descriptor) -> None:
+        super().__init__(stream, limits=_limits(descriptor.size))
+        self._digest = descriptor.digest
 
     def content(self) -> Iterator[memoryview]:
         try:
@@ -186,7 +200,7 @@ def stream_layer(
     with _Pump(stream, descriptor, diff_id) as pump:
         if advance is not None:
             pump.advance = advance
-        reader = _LayerReader(pump, descriptor.digest)
+        reader = _LayerReader(pump, descriptor)
         try:
             for entry in reader:
                 yield entry, reader

@@ -4,16 +4,23 @@ A tar archive as a stream: ustar, GNU long names, pax headers (POSIX.1-2001) wit
 
 Several times faster than `tarfile`, and strict: a wrong checksum, a truncated entry, a name that climbs out of the
 root or a header beyond the limits ends the reading with `TarError` or `HostileTarError`. Every path that comes out
-is relative, without `.` and `..`.
+is relative, without `.` and `..`. Where readers of tar differ, this one reads as Go's archive/tar does, which
+containerd unpacks layers with: a global header says nothing about the entries after it, the last pax header counts,
+a GNU long name goes before it, and an empty pax value is as none.
 """
 
 from __future__ import annotations
 
 import struct
+import zlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import NoReturn, Protocol
+
+from copacetic.oci.tarfields import HostileTarError, TarError, cut, decimal, octal, pax_records, pax_seconds, text
+
+__all__ = ["BLOCK", "HostileTarError", "TarEntry", "TarError", "TarLimits", "TarReader", "normalise"]
 
 BLOCK = 512
 _HEADER = struct.Struct("100s8s8s8s12s12s8s1s100s6s2s32s32s8s8s155s12x")
@@ -21,14 +28,12 @@ _ZERO = bytes(BLOCK)
 _XATTR = "SCHILY.xattr."
 _HEADER_ONLY = frozenset("123456")
 _KNOWN = frozenset("0123456")
-
-
-class TarError(ValueError):
-    """The archive is broken; callers say which file it is."""
-
-
-class HostileTarError(TarError):
-    """The archive holds what no honest writer puts there."""
+_MAX_ID = (1 << 32) - 2
+"""Linux takes the number after it for "as it is"."""
+_XATTR_NAME, _XATTR_VALUE = 255, 64 * 1024
+"""Linux' own limits."""
+_HEADER_COST, _RECORD_COST = 256, 32
+"""What a header and a record in it take besides their bytes, in bytes of `TarLimits.metadata`."""
 
 
 class _Readable(Protocol):
@@ -37,14 +42,17 @@ class _Readable(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TarLimits:
-    """How much of what is read at most."""
+    """How much of what is read at most. A path, a name and a depth beyond these can't be unpacked on Linux either."""
 
     entries: int = 5_000_000
-    header: int = 4 * 1024 * 1024
-    """Bytes of one pax or long-name record."""
-    path: int = 64 * 1024
+    header: int = 1 << 20
+    """Bytes of one pax or long-name header, as in Go."""
+    metadata: int = 1 << 30
+    """Bytes of all names, targets and headers together."""
+    path: int = 4_096
+    name: int = 255
     file_size: int = 1 << 40
-    depth: int = 20_000
+    depth: int = 256
 
 
 @dataclass(slots=True, kw_only=True)
@@ -83,34 +91,37 @@ class TarReader:
         self._left = 0
         """Bytes of the current entry's content that were not read, and its padding."""
         self._padding = 0
+        self._metadata = self._limits.metadata
 
     def __iter__(self) -> Iterator[TarEntry]:
-        pax_global: dict[str, bytes] = {}
-        extra: dict[str, bytes] = {}
+        records: dict[str, bytes] = {}
+        name = link = b""
         count = 0
-        while True:
-            self._skip_rest()
-            block = self._take(BLOCK, end_is_fine=True)
-            if not block or block == _ZERO:
-                return
+        while block := self._next_block():
             kind, entry = self._parse(block)
             if kind in "xgLK":
-                if entry.size > self._limits.header:
-                    raise HostileTarError(f"a header of {entry.size} bytes")
-                data = b"".join(bytes(part) for part in self.content())
-                if kind == "g":
-                    pax_global.update(_pax_records(data))
-                elif kind == "x":
-                    extra.update(_pax_records(data))
+                data = self._header_content(entry)
+                if kind == "x":
+                    records = pax_records(data)
+                elif kind == "L":
+                    name = cut(data)
+                elif kind == "K":
+                    link = cut(data)
                 else:
-                    extra["path" if kind == "L" else "linkpath"] = data.rstrip(b"\0")
+                    # Go takes it for an entry of its own, to which what came before belongs.
+                    pax_records(data)
+                    records, name, link = {}, b"", b""
                 continue
             count += 1
             if count > self._limits.entries:
                 raise HostileTarError(f"more than {self._limits.entries} entries")
-            if pax_global or extra:
-                self._apply({**pax_global, **extra}, entry)
-                extra = {}
+            if records:
+                self._apply(records, entry)
+                records = {}
+            if name or link:
+                entry.path = text(name) if name else entry.path
+                entry.linkname = text(link) if link else entry.linkname
+                name = link = b""
             self._finish(entry)
             yield entry
 
@@ -125,6 +136,28 @@ class TarReader:
         """Read what follows the end marker, so that a digest over the whole stream is complete."""
         while self._stream.read(self._chunk):
             pass
+
+    def _next_block(self) -> bytes:
+        self._skip_rest()
+        block = self._take(BLOCK, end_is_fine=True)
+        if block != _ZERO:
+            return block
+        if self._take(BLOCK, end_is_fine=True) not in {b"", _ZERO}:
+            raise TarError(f"something after a block of zeros at byte {self._offset - BLOCK}")
+        return b""
+
+    def _header_content(self, entry: TarEntry) -> bytes:
+        if not 0 <= entry.size <= self._limits.header:
+            raise HostileTarError(f"a header of {entry.size} bytes")
+        self._set_content(entry.size)
+        data = b"".join(bytes(part) for part in self.content())
+        self._spend(_HEADER_COST + len(data) + _RECORD_COST * data.count(b"\n"))
+        return data
+
+    def _spend(self, amount: int) -> None:
+        self._metadata -= amount
+        if self._metadata < 0:
+            raise HostileTarError(f"names and headers of more than {self._limits.metadata} bytes")
 
     def _skip_rest(self) -> None:
         rest = self._left + self._padding
@@ -181,30 +214,27 @@ class TarReader:
             minor,
             prefix,
         ) = _HEADER.unpack(block)
-        if _number(checksum) != sum(block) - sum(checksum) + 8 * 32:
-            raise TarError(f"a wrong checksum at byte {self._offset - BLOCK}")
-        path = _cut(name)
-        if magic == b"ustar\0" and prefix[0]:
-            path = _cut(prefix) + b"/" + path
+        if octal(checksum) != _sum(block) - sum(checksum) + 8 * 32:
+            _check_signed_sum(block, checksum, self._offset - BLOCK)
+        path = cut(name)
+        if prefix[0] and magic == b"ustar\0":
+            # star keeps times behind a shorter prefix.
+            path = cut(prefix[:131] if block.endswith(b"tar\0") else prefix) + b"/" + path
         type_ = kind.decode("latin-1")
         entry = TarEntry(
-            path=_text(path),
+            path=text(path),
             type=type_,
             mode=_common_number(mode) & 0o7777,
             uid=_common_number(uid),
             gid=_common_number(gid),
-            size=_number(size),
+            size=octal(size),
             mtime=_common_number(mtime),
-            linkname=_text(_cut(linkname)),
-            device=(_number(major), _number(minor)) if type_ in "34" else (0, 0),
+            linkname=text(cut(linkname)),
+            device=(octal(major), octal(minor)) if type_ in "34" else (0, 0),
             offset=self._offset,
             uname=_common_text(uname),
             gname=_common_text(gname),
         )
-        if entry.type in {"\x00", "7"}:
-            entry.type = "0"
-        if type_ in "xgLK":
-            self._set_content(entry.size)
         return type_, entry
 
     def _apply(self, records: Mapping[str, bytes], entry: TarEntry) -> None:
@@ -212,37 +242,44 @@ class TarReader:
         others: dict[str, bytes] = {}
         for key, value in records.items():
             if key.startswith(_XATTR):
-                xattrs[key[len(_XATTR) :]] = value
+                name = key[len(_XATTR) :]
+                if len(name.encode("utf-8", "surrogateescape")) > _XATTR_NAME or len(value) > _XATTR_VALUE:
+                    raise HostileTarError(f"{entry.path[:100]!r} has an impossible extended attribute: {name[:100]!r}")
+                xattrs[name] = value
             elif key.startswith("GNU.sparse."):
-                raise TarError(f"{entry.path!r} is a sparse file, which is not supported")
+                raise TarError(f"{entry.path[:100]!r} is a sparse file, which is not supported")
             elif key in {"path", "linkpath", "uname", "gname"}:
-                setattr(entry, {"linkpath": "linkname"}.get(key, key), _text(value))
+                if value:
+                    setattr(entry, {"linkpath": "linkname"}.get(key, key), text(value))
             elif key in {"size", "uid", "gid", "mtime"}:
-                try:
-                    setattr(entry, key, int(float(value)) if key == "mtime" and b"." in value else int(value))
-                except (ValueError, OverflowError) as error:
-                    raise TarError(f"the pax header {key} is not a number") from error
+                if value:
+                    setattr(entry, key, pax_seconds(value) if key == "mtime" else decimal(value))
             else:
                 others[key] = value
         entry.xattrs = xattrs
         entry.records = others
 
     def _finish(self, entry: TarEntry) -> None:
-        if entry.type not in _KNOWN:
+        if entry.type == "\0":
+            entry.type = "5" if entry.path.endswith("/") else "0"
+        elif entry.type == "7":
+            entry.type = "0"
+        elif entry.type not in _KNOWN:
             _refuse_type(entry)
-        if entry.type == "0" and entry.path.endswith("/"):
-            entry.type = "5"
         if entry.type in _HEADER_ONLY:
             # As in Go's archive/tar: a size in such a header is not followed by content.
             entry.size = 0
         if entry.size < 0 or entry.size > self._limits.file_size:
             raise HostileTarError(f"{entry.path[:100]!r} says that it has {entry.size} bytes")
-        if entry.uid < 0 or entry.gid < 0 or abs(entry.mtime) >= 1 << 62:
+        if not (0 <= entry.uid <= _MAX_ID and 0 <= entry.gid <= _MAX_ID and abs(entry.mtime) < 1 << 62):
             raise HostileTarError(f"{entry.path[:100]!r} has an impossible owner or time")
+        if entry.type in "34" and not all(0 <= number < 1 << 32 for number in entry.device):
+            raise HostileTarError(f"{entry.path[:100]!r} is an impossible device")
+        self._spend(len(entry.path) + len(entry.linkname))
         entry.path = normalise(entry.path, self._limits)
         if entry.type == "1":
             entry.linkname = normalise(entry.linkname, self._limits)
-        elif len(entry.linkname) > self._limits.path or "\0" in entry.linkname:
+        elif entry.linkname and (_is_longer(entry.linkname, self._limits.path - 1) or "\0" in entry.linkname):
             raise HostileTarError(f"{entry.path[:100]!r} has an impossible target")
         self._set_content(entry.size)
 
@@ -256,10 +293,22 @@ def _refuse_type(entry: TarEntry) -> NoReturn:
     raise TarError(f"{entry.path[:100]!r} is {what}, which is not supported")
 
 
+def _sum(block: bytes) -> int:
+    """Add a block's bytes up, faster than `sum`: the low half of Adler-32 is one more, for as little as this."""
+    return (zlib.adler32(block[:256]) & 0xFFFF) + (zlib.adler32(block[256:]) & 0xFFFF) - 2
+
+
+def _check_signed_sum(block: bytes, checksum: bytes, at: int) -> None:
+    """Some old writers took the bytes for signed ones."""
+    high = sum(1 for byte in block if byte & 0x80) - sum(1 for byte in checksum if byte & 0x80)
+    if octal(checksum) != sum(block) - sum(checksum) + 8 * 32 - 256 * high:
+        raise TarError(f"a wrong checksum at byte {at}")
+
+
 def normalise(path: str, limits: TarLimits) -> str:
     """Return a path without a leading slash, `.` and empty parts; raise `HostileTarError` for `..`."""
-    if len(path) > limits.path:
-        raise HostileTarError(f"a path of {len(path)} characters")
+    if _is_longer(path, limits.path):
+        raise HostileTarError(f"a path of more than {limits.path} bytes: {path[:100]!r}")
     if "\0" in path:
         raise HostileTarError(f"a path with NUL: {path[:100]!r}")
     parts = path.split("/")
@@ -269,55 +318,23 @@ def normalise(path: str, limits: TarLimits) -> str:
         parts = [part for part in parts if part not in {"", "."}]
     if len(parts) > limits.depth:
         raise HostileTarError(f"a path of {len(parts)} parts")
+    if 4 * len(path) > limits.name and any(_is_longer(part, limits.name) for part in parts):
+        raise HostileTarError(f"a name of more than {limits.name} bytes: {path[:100]!r}")
     return "/".join(parts)
 
 
-def _text(data: bytes) -> str:
-    return data.decode("utf-8", "surrogateescape")
-
-
-def _cut(data: bytes) -> bytes:
-    end = data.find(b"\0")
-    return data if end < 0 else data[:end]
+def _is_longer(path: str, limit: int) -> bool:
+    """Tell whether it takes more bytes than `limit`; a character takes up to four."""
+    return 4 * len(path) > limit and len(path.encode("utf-8", "surrogateescape")) > limit
 
 
 @lru_cache(maxsize=64)
 def _common_text(data: bytes) -> str:
     """Names of owners: a few, again and again."""
-    return _text(_cut(data))
+    return text(cut(data))
 
 
 @lru_cache(maxsize=1024)
 def _common_number(data: bytes) -> int:
     """Modes, owners and times: a few, again and again."""
-    return _number(data)
-
-
-def _number(data: bytes) -> int:
-    """Octal digits, or two's complement after a set high bit (GNU)."""
-    if data[0] & 0x80:
-        value = int.from_bytes(data, "big") & ((1 << (8 * len(data) - 1)) - 1)
-        return value - (1 << (8 * len(data) - 1)) if data[0] & 0x40 else value
-    text = _cut(data).strip(b" ")
-    try:
-        return int(text, 8) if text else 0
-    except ValueError as error:
-        raise TarError(f"not an octal number: {data!r}") from error
-
-
-def _pax_records(data: bytes) -> dict[str, bytes]:
-    records: dict[str, bytes] = {}
-    at = 0
-    while at < len(data):
-        space = data.find(b" ", at, at + 12)
-        digits = data[at:space]
-        if space < 0 or not digits.isdigit():
-            raise TarError("a broken pax header")
-        end = at + int(digits)
-        record = data[space + 1 : end]
-        key, equals, value = record.partition(b"=")
-        if end > len(data) or not record.endswith(b"\n") or not equals:
-            raise TarError("a broken pax header")
-        records[_text(key)] = value[:-1]
-        at = end
-    return records
+    return octal(data)

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """
-Layer directories of images, kept by chain id: a layer is unpacked once for the layers below it.
+Layer directories of images, kept by chain: a layer is unpacked once for the layers below it.
 
 What is unpacked depends on those below only where a layer writes through their links; so did the images that people
 already run.
@@ -37,12 +37,17 @@ class ResolvedImage:
         self.config = config
 
     @property
-    def chain_ids(self) -> list[str]:
-        """Return, for each layer, the digest that names it and all below it (OCI image specification, config.md)."""
+    def chain(self) -> list[str]:
+        """
+        Return, for each layer, a digest that names it and all below it.
+
+        That is more than the specification's chain id, of which any config may claim what it likes: a layer that was
+        unpacked under one is no proof that other bytes are the same layer.
+        """
         chain: list[str] = []
-        for diff_id in self.config.diff_ids:
-            text = f"sha256:{chain[-1]} {diff_id}" if chain else ""
-            chain.append(hashlib.sha256(text.encode()).hexdigest() if text else diff_id.encoded)
+        for layer, diff_id in zip(self.manifest.layers, self.config.diff_ids, strict=True):
+            text = f"{chain[-1] if chain else ''} {layer.digest} {layer.size} {diff_id}"
+            chain.append(hashlib.sha256(text.encode()).hexdigest())
         return chain
 
 
@@ -92,9 +97,7 @@ class LayerUnpacker:
         layers: list[Path] = []
         handles: list[int] = []
         try:
-            for chain, layer, diff_id in zip(
-                image.chain_ids, image.manifest.layers, image.config.diff_ids, strict=True
-            ):
+            for chain, layer, diff_id in zip(image.chain, image.manifest.layers, image.config.diff_ids, strict=True):
                 path, handle = self._store.layer(chain)
                 handles.append(handle)
                 if path is None:

@@ -3,7 +3,7 @@
 The worker's part of the cache folder: unpacked layers, cache mounts, and what runs are working on.
 
     worker.v1/root/                 by whose ids the files' owners are
-      layers/<chain id>/tree        a layer directory; complete when <chain id>.json is there
+      layers/<chain>/tree           a layer directory; complete when <chain>.json is there
       caches/<digest>               a cache mount
       runs/<random>                 of one solver, gone when it is closed; <random>.lock is held as long as it lives
 
