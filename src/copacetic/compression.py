@@ -3,11 +3,13 @@
 Streams in and out of gzip, zstd, xz and bzip2: bounded, and with the fastest library for each.
 
 Decompression never yields more than its limit: a bomb ends in an error of the caller's choosing.
-Concatenated gzip members, zstd frames and xz streams are one stream, as the formats say.
+Concatenated gzip members, zstd frames and xz streams are one stream, as the formats say; there may be as many as
+their size is worth.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from typing import Any, Literal, Protocol
 
@@ -20,9 +22,15 @@ _MAGIC: tuple[tuple[bytes, Format], ...] = (
     (b"\xfd7zXZ\x00", "xz"),
     (b"BZh", "bzip2"),
 )
-_XZ_MEMORY_LIMIT = 512 * 1024 * 1024
+_XZ_MEMORY_LIMIT = 192 * 1024 * 1024
+"""`xz -9` takes 65 MiB."""
 _ZSTD_MAX_WINDOW = 128 * 1024 * 1024
 _ZSTD_PIECE = 512
+_NO_PADDING = re.compile(rb"[^\0]")
+_MEMBER_START = 512
+"""Bytes that a new member is given first: what it leaves is copied, so many small ones would copy everything often."""
+_MEMBERS, _BYTES_PER_MEMBER = 10_000, 32
+"""Members that any stream may have, and stored bytes for each more; those of archives with an index have hundreds."""
 
 
 class DecompressionError(ValueError):
@@ -69,8 +77,13 @@ class DecompressedReader:
     def __init__(self, source: _Readable, format: Format | None = None, *, limit: int) -> None:  # noqa: A002
         self._source = source
         self._pending = b""
+        self._at = 0
+        """Where what was not yet given to a decoder begins."""
+        self._piece = CHUNK
+        self._members = 1
+        self._received = 0
         if format is None:
-            while len(self._pending) < 6 and (part := source.read(CHUNK)):
+            while len(self._pending) < 6 and (part := self._receive()):
                 self._pending += part
             format = detect(self._pending)  # noqa: A001
         self.format: Format = format
@@ -88,20 +101,20 @@ class DecompressedReader:
         return data
 
     def _plain(self, size: int) -> bytes:
-        if not self._pending:
+        if self._at == len(self._pending):
             return self._source.read(size)
-        data, self._pending = self._pending[:size], self._pending[size:]
+        data = self._pending[self._at : self._at + size]
+        self._at += len(data)
         return data
 
     def _decoded(self, size: int) -> bytes:
-        assert self._new is not None
         while True:
             decoder = self._decoder
             assert decoder is not None
             if decoder.eof:
                 if not self._skip_padding():
                     return b""
-                self._decoder = decoder = self._new()
+                self._decoder = decoder = self._next_member()
             try:
                 data = self._feed(decoder, size)
             except DecompressionError:
@@ -109,45 +122,56 @@ class DecompressedReader:
             except Exception as error:
                 raise DecompressionError(f"broken {self.format} stream: {error}") from error
             if decoder.eof:
-                self._pending = decoder.unused_data
+                self._at -= len(decoder.unused_data)
             if data:
                 return data
+
+    def _receive(self) -> bytes:
+        data = self._source.read(CHUNK)
+        self._received += len(data)
+        return data
+
+    def _next_member(self) -> _Decoder:
+        assert self._new is not None
+        self._members += 1
+        if self._members > _MEMBERS + self._received // _BYTES_PER_MEMBER:
+            raise DecompressionLimitError(f"more than {self._members - 1} {self.format} streams one after the other")
+        self._piece = _MEMBER_START
+        decoder: _Decoder = self._new()
+        return decoder
 
     def _skip_padding(self) -> bool:
         """Between members only zeros may stand, as tape blocks leave them; tell whether another member follows."""
         while True:
-            self._pending = (self._pending or self._source.read(CHUNK)).lstrip(b"\0")
-            if self._pending:
+            found = _NO_PADDING.search(self._pending, self._at)
+            if found is not None:
+                self._at = found.start()
                 return True
-            self._pending = self._source.read(CHUNK)
+            self._pending, self._at = self._receive(), 0
             if not self._pending:
                 return False
 
     def _feed(self, decoder: _Decoder, size: int) -> bytes:
-        needs_input = getattr(decoder, "needs_input", None)
-        if self._pending:
-            chunk, self._pending = self._pending, b""
-        elif needs_input is False:
-            chunk = b""
-        elif tail := getattr(decoder, "unconsumed_tail", b""):
-            chunk = tail
-        else:
-            chunk = self._source.read(CHUNK)
-            if not chunk:
-                data = decoder.decompress(b"", size)
-                if data or decoder.eof:
-                    return data
-                raise DecompressionError(f"truncated {self.format} stream")
-        return decoder.decompress(chunk, size)
+        if tail := getattr(decoder, "unconsumed_tail", b""):
+            return decoder.decompress(tail, size)
+        if getattr(decoder, "needs_input", None) is False:
+            return decoder.decompress(b"", size)
+        if self._at == len(self._pending):
+            self._pending, self._at = self._receive(), 0
+        piece = self._pending[self._at : self._at + self._piece]
+        self._at += len(piece)
+        self._piece = min(CHUNK, 4 * self._piece)
+        data = decoder.decompress(piece, size)
+        if not (piece or data or decoder.eof):
+            raise DecompressionError(f"truncated {self.format} stream")
+        return data
 
 
 class _ZstdDecoder:
     """Gives `zstandard`'s streaming object the shape of the others'."""
 
-    def __init__(self) -> None:
-        import zstandard
-
-        self._object = zstandard.ZstdDecompressor(max_window_size=_ZSTD_MAX_WINDOW).decompressobj()
+    def __init__(self, decompressor: Any) -> None:
+        self._object = decompressor.decompressobj()
         self._ready = memoryview(b"")
         self._input = b""
 
@@ -157,7 +181,8 @@ class _ZstdDecoder:
 
     @property
     def unused_data(self) -> bytes:
-        return self._object.unused_data + self._input
+        unused: bytes = self._object.unused_data + self._input
+        return unused
 
     @property
     def needs_input(self) -> bool:
@@ -190,7 +215,10 @@ def _decoder_factory(name: Format) -> Callable[[], Any] | None:
 
         return bz2.BZ2Decompressor
     if name == "zstd":
-        return _ZstdDecoder
+        import zstandard
+
+        decompressor = zstandard.ZstdDecompressor(max_window_size=_ZSTD_MAX_WINDOW)
+        return lambda: _ZstdDecoder(decompressor)
     return None
 
 

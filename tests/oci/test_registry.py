@@ -134,8 +134,8 @@ def test_a_manifest_with_another_digest_is_refused(client: RegistryClient, serve
 
 
 def test_a_manifest_without_end_is_refused(client: RegistryClient, server: FaultyServer) -> None:
-    server.on("GET", "/v2/team/app/manifests/1", Answer(body=b" " * (8 * 1024 * 1024 + 1)))
-    with pytest.raises(IntegrityError, match="more than 8388608 bytes"):
+    server.on("GET", "/v2/team/app/manifests/1", Answer(body=b" " * (4 * 1024 * 1024 + 1)))
+    with pytest.raises(IntegrityError, match="more than 4194304 bytes"):
         RegistrySource(reference(server), client).root()
     with pytest.raises(ImageError, match="too large for a manifest"):
         RegistrySource(reference(server), client).manifest(replace(IMAGE.descriptor, size=1 << 30))

@@ -150,6 +150,7 @@ def test_names_and_headers_are_bounded_together() -> None:
         pax([("a", "")] * 4_000),
         pax([("a", "")] * 4_000, b"g"),
         b"".join(pax({"path": f"{n}/" + "a/" * 200}) + header("x") for n in range(200)),
+        header("a") * 200,
         b"".join(pax({"linkpath": f"{n}/" + "a/" * 1_000}) + header("x", b"2") for n in range(50)),
     ]
     for stream in streams:

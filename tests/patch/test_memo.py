@@ -9,7 +9,7 @@ import pytest
 
 from copacetic.cache import Cache
 from copacetic.oci.directory import DirectoryFilesystem
-from copacetic.oci.layered import RecordingFilesystem
+from copacetic.oci.recording import RecordingFilesystem
 from copacetic.patch.memo import MAX_VARIANTS, Memo
 
 

@@ -87,4 +87,4 @@ def layer_paths(layout: Path, tag: str) -> set[str]:
     """Return what the top layer of a tag changes: every path but directories, and what is removed."""
     layer = assert_valid_image(layout, tag)["layers"][-1]
     index = scan_tar(decompress(read_blob(layout, layer), limit=1 << 32))
-    return {unpack_text(row.path) for row in index.rows if row.type != "5"} | set(index.whiteouts)
+    return {unpack_text(row.path) for row in index.rows if row.type != "5"} | {path for path, _, _ in index.whiteouts}

@@ -14,7 +14,7 @@ from copacetic.errors import InventoryError, PackageError, UnsupportedImageError
 from copacetic.inventory import detect_database
 from copacetic.inventory.dpkg import DpkgDatabase
 from copacetic.oci.change import Change
-from copacetic.oci.layered import RecordingFilesystem
+from copacetic.oci.recording import RecordingFilesystem
 from copacetic.unpack import open_unpacker
 from copacetic.unpack.deb import DebUnpacker
 from copacetic.unpack.deb.conffile import NEW, ConffileFate, parse_conffile_list, select_fate

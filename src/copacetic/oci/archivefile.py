@@ -25,7 +25,7 @@ from copacetic.oci.tarstream import BLOCK, TarError, TarLimits, TarReader
 
 _LIMITS = TarLimits(entries=100_000, header=1 << 20, path=4_096, depth=100)
 _MAX_LINKS = 10
-_MAX_RATIO = 1_000
+_MAX_RATIO = 100
 _RATIO_FLOOR = 1 << 30
 
 

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from copacetic.errors import ImageError, IntegrityError, UsageError
+from copacetic.oci.document import refuse_lookalikes, text_field, text_fields
 
 _ENCODED = {"sha256": re.compile(r"[0-9a-f]{64}"), "sha512": re.compile(r"[0-9a-f]{128}")}
 _ARCHITECTURES = {
@@ -25,6 +26,7 @@ _ARCHITECTURES = {
     "i386": "386",
 }
 _ABOUT_CONTENT = frozenset({"data", "urls"})
+_FIELDS = ("mediaType", "digest", "size", "platform", "annotations", "artifactType", "urls", "data")
 _PLATFORM_PART = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 
 
@@ -117,19 +119,20 @@ class Descriptor:
         media_type, digest, size = value.get("mediaType", ""), value.get("digest"), value.get("size")
         if not isinstance(media_type, str) or not isinstance(digest, str):
             raise ImageError(f"{where} has no usable mediaType and digest")
-        if not isinstance(size, int) or isinstance(size, bool) or size < 0:
+        if not isinstance(size, int) or isinstance(size, bool) or not 0 <= size < 1 << 63:
             raise ImageError(f"{where} has no usable size")
-        annotations, urls = value.get("annotations") or {}, value.get("urls") or []
-        if not isinstance(annotations, dict) or not isinstance(urls, list):
-            raise ImageError(f"{where} has unusable annotations or urls")
+        urls = value.get("urls") or []
+        if not isinstance(urls, list) or not all(isinstance(url, str) for url in urls):
+            raise ImageError(f"{where} has unusable urls")
+        refuse_lookalikes(value, _FIELDS, where)
         return cls(
             media_type=media_type,
             digest=Digest.parse(digest),
             size=size,
             platform=_platform(value.get("platform"), where),
-            annotations={str(k): str(v) for k, v in annotations.items()},
-            artifact_type=str(value.get("artifactType") or ""),
-            urls=tuple(str(url) for url in urls),
+            annotations=text_fields(value.get("annotations"), f"{where}: annotations"),
+            artifact_type=text_field(value, "artifactType", where),
+            urls=tuple(urls),
             document=value,
         )
 
@@ -179,18 +182,19 @@ def _platform(value: object, where: str) -> Platform | None:
         return None
     if not isinstance(value, dict):
         raise ImageError(f"{where} has an unusable platform")
+    refuse_lookalikes(value, ("os", "architecture", "variant", "os.version", "os.features"), where)
     features = value.get("os.features") or []
-    if not isinstance(features, list):
+    if not isinstance(features, list) or not all(isinstance(feature, str) for feature in features):
         raise ImageError(f"{where} has an unusable platform")
-    system, architecture = str(value.get("os") or ""), str(value.get("architecture") or "")
+    system, architecture = text_field(value, "os", where), text_field(value, "architecture", where)
     if not system or not architecture:
         return None
     return Platform(
         os=system,
         architecture=architecture,
-        variant=str(value.get("variant") or ""),
-        os_version=str(value.get("os.version") or ""),
-        os_features=tuple(str(feature) for feature in features),
+        variant=text_field(value, "variant", where),
+        os_version=text_field(value, "os.version", where),
+        os_features=tuple(features),
     )
 
 

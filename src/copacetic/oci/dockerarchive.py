@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import json
 import threading
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -32,6 +31,7 @@ from copacetic.errors import (
 from copacetic.oci.archivefile import ArchiveFile, ArchiveWriter, Member
 from copacetic.oci.blobs import CHUNK, Hashing, Window, open_regular, read_whole
 from copacetic.oci.descriptor import Descriptor, Digest
+from copacetic.oci.document import decode_json, refuse_lookalikes
 from copacetic.oci.manifest import (
     CONFIG_LIMIT,
     DOCKER_CONFIG,
@@ -54,6 +54,7 @@ from copacetic.oci.reference import DEFAULT_TAG, Reference
 from copacetic.oci.transport import ByteStream, Destination, Source
 
 _PLAIN_LIMIT = 256 * 1024**3
+_MAX_IMAGES, _MAX_TAGS = 1_000, 1_000
 _ONE_PLATFORM = "choose one with --platform, or write an oci: layout, which holds all"
 
 
@@ -166,22 +167,23 @@ def _read_images(file: ArchiveFile, path: Path) -> tuple[_Saved, ...]:
             hint = "load it and save it again with a current docker or podman"
             raise UnsupportedImageError(f"{path} was written by docker before 1.10, without manifest.json", hint=hint)
         raise ImageError(f"{path} is not a docker archive: it has no manifest.json")
-    raw = file.read("manifest.json", limit=MANIFEST_LIMIT)
-    try:
-        rows = json.loads(raw)
-    except (ValueError, RecursionError) as error:
-        raise ImageError(f"{path}: manifest.json is not JSON: {error}") from error
+    rows = decode_json(file.read("manifest.json", limit=MANIFEST_LIMIT), f"{path}: manifest.json")
     if not isinstance(rows, list) or not rows:
         raise ImageError(f"{path}: manifest.json lists no images")
+    if len(rows) > _MAX_IMAGES:
+        raise ImageError(f"{path}: manifest.json lists {len(rows)} images, the limit is {_MAX_IMAGES}")
     return tuple(_read_image(row, f"{path}: image {n} of manifest.json") for n, row in enumerate(rows))
 
 
 def _read_image(row: object, where: str) -> _Saved:
     if not isinstance(row, dict):
         raise ImageError(f"{where} is not an object")
+    refuse_lookalikes(row, ("Config", "RepoTags", "Layers"), where)
     config, tags, layers = row.get("Config"), row.get("RepoTags") or [], row.get("Layers") or []
     if not isinstance(config, str) or not _are_texts(tags) or not _are_texts(layers):
         raise ImageError(f"{where} has no usable Config, RepoTags and Layers")
+    if len(tags) > _MAX_TAGS:
+        raise ImageError(f"{where} has {len(tags)} names, the limit is {_MAX_TAGS}")
     if len(layers) > MAX_LAYERS:
         raise ImageError(f"{where} has {len(layers)} layers, the limit is {MAX_LAYERS}")
     return _Saved(config, tuple(tags), tuple(layers))
@@ -201,11 +203,14 @@ def _make_manifest(file: ArchiveFile, saved: _Saved, where: str) -> _Made:
     members = [file.find(name) for name in saved.layers]
     formats = [detect(file.window(member, where).read(6)) for member in members]
     docker = "zstd" not in formats
+    digests: dict[Member, Digest] = {}
     blobs = {Digest.of(raw_config): file.find(saved.config)}
     layers = []
     for name, member, format_, diff_id in zip(saved.layers, members, formats, config.diff_ids, strict=True):
         # A plain layer's digest is its diff_id; whoever reads the blob finds out whether that is true.
-        digest = diff_id if format_ == "none" else _hash(file.window(member, f"{where}: {name}"))
+        digest = diff_id
+        if format_ != "none":
+            digest = digests[member] = digests.get(member) or _hash(file.window(member, f"{where}: {name}"))
         blobs[digest] = member
         layers.append(Descriptor(media_type=_layer_type(format_, docker, name, where), digest=digest, size=member.size))
     descriptor = Descriptor(

@@ -2,9 +2,10 @@
 """
 Stacked layer indexes as one filesystem, as a container would see it.
 
-A layer's whiteouts act on what is below it. An entry whose parent is a link goes where the link leads, inside the
-root; one whose parent is a directory entry of its own layer replaces the link. Both are what extracting the layers
-one after the other into one tree gives, which is how containerd and umoci do it.
+A layer's whiteouts act on what is below it, through the links that are there unless the layer has replaced them. An
+entry whose parent is a link goes where the link leads, inside the root; one whose parent is a directory entry of its
+own layer replaces the link. Both are what extracting the layers one after the other into one tree gives, which is how
+containerd and umoci do it.
 """
 
 from __future__ import annotations
@@ -13,13 +14,15 @@ import hashlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 from copacetic.errors import CorruptLayerError, HostileLayerError, ImageError
-from copacetic.oci.filesystem import Entry, FileType, ImageFilesystem, LayeredView, hidden_versions
+from copacetic.oci.filesystem import Entry, FileType, ImageFilesystem, LayeredView
 from copacetic.oci.layerindex import LayerIndex, Row, unpack_text
 
 MAX_LINKS = 40
-_HIDDEN = "\0"
-"""Marks an element of a read set as the older versions of a path; no path has it."""
-_HIDDEN_LIMIT = 1 << 30
+_LONGEST = 4_096
+_STEPS, _STEPS_PER_ROW = 2_000_000, 32
+"""Parts of paths that are looked at one by one, in all: links can make thousands of a short name, again and again."""
+_IMPLIED, _IMPLIED_PER_ROW, _IMPLIED_COST = 32 * 1024**2, 512, 256
+"""Bytes of the paths of folders that no layer lists: one entry behind a link can ask for hundreds."""
 ContentLoader = Callable[[int, Mapping[str, Row]], Iterator[tuple[str, Iterable[bytes | memoryview]]]]
 """
 Fetches files that no index kept, in one pass over the layer at a position: yields the path of each in it with its
@@ -75,6 +78,9 @@ class LayeredFilesystem:
         self._loader = loader
         self._loaded: dict[tuple[int, str], bytes] = {}
         """What was read of layers: rare, so it is remembered."""
+        rows = sum(len(index.rows) for index in self._indexes)
+        self._steps = _STEPS + _STEPS_PER_ROW * rows
+        self._implied = _IMPLIED + _IMPLIED_PER_ROW * rows
         self._nodes: dict[str, _Node] = {"": _Node(_IMPLICIT, None, (0, ""))}
         self._children: dict[str, set[str]] | None = None
         known = 0
@@ -113,6 +119,7 @@ class LayeredFilesystem:
         pending = [part for part in reversed(path.split("/")) if part not in {"", "."}]
         at = ""
         links = 0
+        self._spend(len(pending), len(path))
         while pending:
             part = pending.pop()
             if part == "..":
@@ -124,13 +131,19 @@ class LayeredFilesystem:
                 at = step
                 continue
             links += 1
-            if links > MAX_LINKS:
+            if links > MAX_LINKS or len(at) > _LONGEST:
                 raise ImageError(f"too many levels of symbolic links: {path[:200]}")
             target = unpack_text(node.row.target)
             if target.startswith("/"):
                 at = ""
             pending.extend(part for part in reversed(target.split("/")) if part not in {"", "."})
+            self._spend(len(pending), len(at) + len(target))
         return at
+
+    def _spend(self, steps: int, length: int) -> None:
+        self._steps -= steps * (1 + length // _IMPLIED_COST)
+        if self._steps < 0:
+            raise HostileLayerError("the image's symbolic links lead too far, or too often")
 
     def read(self, path: str, *, limit: int) -> bytes:
         node = self._find(path, follow=True)
@@ -213,10 +226,21 @@ class LayeredFilesystem:
         return self._nodes.get(self.resolve(path, follow=follow))
 
     def _stack(self, position: int, index: LayerIndex) -> None:
-        for opaque in index.opaques:
-            self._remove_below(self.resolve(unpack_text(opaque)))
-        for whiteout in index.whiteouts:
-            self._remove(self.resolve(unpack_text(whiteout), follow=False))
+        directories: dict[str, int] | None = None
+        for path, offset, opaque in sorted(index.whiteouts, key=lambda whiteout: not whiteout[2]):
+            hidden = unpack_text(path)
+            folder, _, name = (hidden, "", "") if opaque else hidden.rpartition("/")
+            if self.resolve(folder) != folder:
+                if directories is None:
+                    directories = {unpack_text(row.path): row.offset for row in index.rows if row.type == "5"}
+                found = self._folder_below(folder, offset, directories)
+                if found is None:
+                    continue
+                folder = found
+            if opaque:
+                self._remove_below(folder)
+            else:
+                self._remove(f"{folder}/{name}" if folder else name)
         nodes = self._nodes
         for row in index.rows:
             stored = unpack_text(row.path)
@@ -227,6 +251,23 @@ class LayeredFilesystem:
                 parent = self._make_directory(parent)
                 path = f"{parent}/{path.rpartition('/')[2]}" if parent else path.rpartition("/")[2]
             self._put(path, self._node(row, position, stored))
+
+    def _folder_below(self, path: str, offset: int, directories: Mapping[str, int]) -> str | None:
+        """
+        Return where a whiteout's folder is in the layers below, through their links.
+
+        None when its layer, up to there, has put a directory in the place of a link: what is in that is new.
+        """
+        named = at = ""
+        for part in path.split("/"):
+            named = f"{named}/{part}" if named else part
+            at = f"{at}/{part}" if at else part
+            node = self._nodes.get(at)
+            if node is not None and node.row.type == "2":
+                if directories.get(named, offset) < offset:
+                    return None
+                at = self.resolve(at)
+        return at
 
     def _node(self, row: Row, position: int, stored: str) -> _Node:
         if row.type != "1":
@@ -253,12 +294,15 @@ class LayeredFilesystem:
     def _make_directory(self, path: str) -> str:
         """Return where a path's directory really is, making what is missing and replacing what is no directory."""
         canonical = self.resolve(path)
-        at = ""
-        for part in canonical.split("/") if canonical else ():
-            at = f"{at}/{part}" if at else part
-            node = self._nodes.get(at)
-            if node is None or node.row.type != "5":
-                self._put(at, _Node(_IMPLICIT, None, (0, "")))
+        missing, at = [], canonical
+        while (node := self._nodes.get(at)) is None or node.row.type != "5":
+            missing.append(at)
+            at = at.rpartition("/")[0]
+        for at in reversed(missing):
+            self._implied -= _IMPLIED_COST + len(at)
+            if self._implied < 0:
+                raise HostileLayerError("the image's layers lie in too many folders that none of them lists")
+            self._put(at, _Node(_IMPLICIT, None, (0, "")))
         return canonical
 
     def _index_children(self) -> dict[str, set[str]]:
@@ -308,75 +352,5 @@ def _entry(node: _Node) -> Entry:
     )
 
 
-class RecordingFilesystem:
-    """Another filesystem, which remembers what was looked at: the read set of whatever works on it."""
-
-    def __init__(self, fs: ImageFilesystem) -> None:
-        self._fs = fs
-        self._reads: set[str] = set()
-
-    def reads(self) -> frozenset[str]:
-        """
-        Return the paths that were looked up or read, with a trailing slash those of listed directories, and with a
-        trailing NUL those of which older versions were asked for.
-        """
-        return frozenset(self._reads)
-
-    def lookup(self, path: str, *, follow: bool = True) -> Entry | None:
-        self._reads.add(path)
-        return self._fs.lookup(path, follow=follow)
-
-    def resolve(self, path: str, *, follow: bool = True) -> str:
-        self._reads.add(path)
-        return self._fs.resolve(path, follow=follow)
-
-    def read(self, path: str, *, limit: int) -> bytes:
-        self._reads.add(path)
-        return self._fs.read(path, limit=limit)
-
-    def iterdir(self, path: str) -> tuple[str, ...]:
-        self._reads.add(f"{path}/")
-        return self._fs.iterdir(path)
-
-    def walk(self, path: str = "") -> Iterator[tuple[str, Entry]]:
-        self._reads.add(f"{path}/")
-        for below, entry in self._fs.walk(path):
-            self._reads.add(below)
-            if entry.type is FileType.DIRECTORY:
-                self._reads.add(f"{below}/")
-            yield below, entry
-
-    def layer_of(self, path: str) -> int | None:
-        return self._fs.layer_of(path)
-
-    def hidden_versions(self, path: str, *, limit: int) -> tuple[bytes, ...]:
-        self._reads.add(f"{path}{_HIDDEN}")
-        return hidden_versions(self._fs, path, limit=limit)
-
-
-def state_of(fs: ImageFilesystem, path: str) -> bytes:
-    """Digest all that an image says about one element of a read set: where it is, what it is, what it holds."""
-    if path.endswith(_HIDDEN):
-        versions = hidden_versions(fs, path.removesuffix(_HIDDEN), limit=_HIDDEN_LIMIT)
-        return hashlib.sha256(repr((path, versions)).encode()).digest()
-    if path.endswith("/"):
-        parts: list[object] = [path, fs.resolve(path), fs.iterdir(path)]
-    else:
-        entry = fs.lookup(path, follow=False)
-        parts = [path, fs.resolve(path, follow=False), _description(entry)]
-        if entry is not None and entry.type is FileType.SYMLINK:
-            parts += [fs.resolve(path), _description(fs.lookup(path))]
-    return hashlib.sha256(repr(parts).encode("utf-8", "surrogateescape")).digest()
-
-
-def _description(entry: Entry | None) -> object:
-    return entry and (
-        entry.type.value,
-        (entry.mode, entry.uid, entry.gid, entry.size, entry.target, entry.device),
-        (sorted(entry.xattrs.items()), entry.sha256, entry.link_group, entry.implicit),
-    )
-
-
 _: type[ImageFilesystem] = LayeredFilesystem
-_recording: type[ImageFilesystem] = RecordingFilesystem
-_layered_views: tuple[type[LayeredView], ...] = (LayeredFilesystem, RecordingFilesystem)
+_view: type[LayeredView] = LayeredFilesystem

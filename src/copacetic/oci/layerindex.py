@@ -16,7 +16,7 @@ import msgspec
 
 from copacetic.errors import HostileLayerError
 from copacetic.oci.descriptor import Descriptor, Digest
-from copacetic.oci.layerstream import stream_layer
+from copacetic.oci.layerstream import LayerBudget, stream_layer
 from copacetic.oci.tarstream import TarEntry, TarReader
 from copacetic.oci.transport import ByteStream
 
@@ -90,15 +90,17 @@ class Row(msgspec.Struct, frozen=True, array_like=True, gc=False):
 
 
 class LayerIndex(msgspec.Struct, frozen=True, array_like=True):
-    """A layer's entries in the order of its tar, what it deletes, and the bytes of the files that were kept."""
+    """A layer's entries in the order of its tar, what it hides of those below, and the bytes of the files that were kept."""
 
     diff_id: str
     rows: list[Row]
-    whiteouts: list[str]
-    opaques: list[str]
+    whiteouts: list[tuple[str, int, bool]]
+    """What is hidden, where in the tar that stands, and whether it is a folder's content that is."""
     contents: dict[str, bytes]
     size: int
     """Of the plain tar."""
+    metadata: int = 0
+    """In the measure of `TarLimits.metadata`."""
 
 
 def pack_text(text: str) -> str:
@@ -129,6 +131,7 @@ def scan_layer(
     diff_id: Digest | None,
     *,
     keep: PathSelector = KEEP,
+    budget: LayerBudget | None = None,
     advance: Callable[[int], None] | None = None,
     on_file: Callable[[str], Any] | None = None,
 ) -> LayerIndex:
@@ -138,25 +141,27 @@ def scan_layer(
     Raises as `stream_layer` does.
     """
     rows: dict[str, Row] = {}
-    whiteouts: list[str] = []
-    opaques: list[str] = []
+    whiteouts: list[tuple[str, int, bool]] = []
     contents: dict[str, bytes] = {}
     result: list[Any] = []
-    budget = min(keep.total_limit, max(_KEPT_FLOOR, _KEPT_RATIO * descriptor.size))
-    for entry, reader in stream_layer(stream, descriptor, diff_id, advance=advance, finish=lambda *a: result.extend(a)):
+    room = min(keep.total_limit, max(_KEPT_FLOOR, _KEPT_RATIO * descriptor.size))
+    stepping = stream_layer(
+        stream, descriptor, diff_id, budget=budget, advance=advance, finish=lambda *values: result.extend(values)
+    )
+    for entry, reader in stepping:
         folder, _, name = entry.path.rpartition("/")
         if name.startswith(_WHITEOUT):
             if name == _OPAQUE:
-                opaques.append(pack_text(folder))
+                whiteouts.append((pack_text(folder), entry.offset, True))
             elif not name.startswith(_WHITEOUT * 2):
                 hidden = name[len(_WHITEOUT) :]
                 if hidden in {"", ".", ".."}:
                     raise HostileLayerError(f"the layer {descriptor.digest} has a whiteout of no name: {name!r}")
-                whiteouts.append(pack_text(f"{folder}/{hidden}" if folder else hidden))
+                whiteouts.append((pack_text(f"{folder}/{hidden}" if folder else hidden), entry.offset, False))
             continue
-        selected = entry.type == "0" and entry.size <= min(keep.file_limit, budget) and keep.selects(entry.path)
+        selected = entry.type == "0" and entry.size <= min(keep.file_limit, room) and keep.selects(entry.path)
         if selected:
-            budget -= entry.size  # what exceeds it is read from the layer when it is asked for
+            room -= entry.size  # what exceeds it is read from the layer when it is asked for
         digest, data = _consume(entry, reader, selected, on_file)
         rows.pop(entry.path, None)  # the last entry of a name counts, and comes at its own place
         contents.pop(entry.path, None)
@@ -167,9 +172,9 @@ def scan_layer(
         diff_id=result[0],
         rows=list(rows.values()),
         whiteouts=whiteouts,
-        opaques=opaques,
         contents={path: data for path, data in contents.items() if _encodable(path)},
         size=result[1],
+        metadata=result[2],
     )
 
 

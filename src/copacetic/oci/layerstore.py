@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 
 import msgspec
 
@@ -18,7 +18,7 @@ from copacetic.cache import Bucket, Cache
 from copacetic.oci.descriptor import Descriptor, Digest
 from copacetic.oci.layered import LayeredFilesystem
 from copacetic.oci.layerindex import KEEP, LayerIndex, PathSelector, Row, scan_layer
-from copacetic.oci.layerstream import extract_files
+from copacetic.oci.layerstream import LayerBudget, extract_files
 from copacetic.oci.transport import Source
 from copacetic.progress import Progress
 
@@ -52,13 +52,33 @@ class LayerStore:
         unique = {self._key(pair): pair for pair in pairs}
         found = {key: self._find(pair) for key, pair in unique.items()}
         missing = [key for key, index in found.items() if index is None]
-        if missing:
-            with ThreadPoolExecutor(max(1, min(jobs, len(missing)))) as pool:
-                work = [pool.submit(self._scan, source, unique[key], progress) for key in missing]
-                for key, future in zip(missing, work, strict=True):
-                    found[key] = future.result()
-        indexes = [index for pair in pairs if (index := found[self._key(pair)]) is not None]
-        return LayeredFilesystem(indexes, _Loader(source, [layer for layer, _ in pairs]))
+        budget = LayerBudget(known=sum(unique[key][0].size for key, index in found.items() if index is not None))
+        with ThreadPoolExecutor(max(1, min(jobs, len(missing)))) as pool:
+            work = {key: pool.submit(self._scan, source, unique[key], budget, progress) for key in missing}
+            try:
+                indexes = self._collect(pairs, found, work)
+            finally:
+                pool.shutdown(cancel_futures=True)
+        return LayeredFilesystem(indexes, _Loader(source, layers))
+
+    def _collect(
+        self, pairs: Sequence[_Pair], found: Mapping[str, LayerIndex | None], work: Mapping[str, Future[LayerIndex]]
+    ) -> list[LayerIndex]:
+        """Return the layers' indexes; up to each, the lower ones may hold as much as their size allows."""
+        indexes: list[LayerIndex] = []
+        seen: set[str] = set()
+        stored = plain = metadata = 0
+        for pair in pairs:
+            key = self._key(pair)
+            index = found[key] or work[key].result()
+            if key not in seen:  # another time it costs no reading, but as much of what a view costs
+                seen.add(key)
+                stored += pair[0].size
+                plain += index.size
+            metadata += index.metadata
+            LayerBudget.check(stored=stored, plain=plain, metadata=metadata)
+            indexes.append(index)
+        return indexes
 
     def _key(self, pair: _Pair) -> str:
         layer, diff_id = pair
@@ -75,7 +95,7 @@ class LayerStore:
             return None
         return index if index.diff_id == str(pair[1]) else None
 
-    def _scan(self, source: Source, pair: _Pair, progress: Progress) -> LayerIndex:
+    def _scan(self, source: Source, pair: _Pair, budget: LayerBudget, progress: Progress) -> LayerIndex:
         key = self._key(pair)
         with self._bucket.lock(key):
             index = self._find(pair)
@@ -84,7 +104,7 @@ class LayerStore:
             layer, diff_id = pair
             label = f"read layer {diff_id.encoded[:12]}"
             with progress.task(label, total=layer.size) as task, source.open_blob(layer) as stream:
-                index = scan_layer(stream, layer, diff_id, keep=self._keep, advance=task.advance)
+                index = scan_layer(stream, layer, diff_id, keep=self._keep, budget=budget, advance=task.advance)
             self._bucket.write(key, msgspec.msgpack.encode(index))
             return index
 
@@ -95,8 +115,9 @@ class _Loader:
     def __init__(self, source: Source, layers: Sequence[Descriptor]) -> None:
         self._source = source
         self._layers = layers
+        self._size = sum({layer.digest: layer.size for layer in layers}.values())
 
     def __call__(self, position: int, rows: Mapping[str, Row]) -> Iterator[tuple[str, Iterable[memoryview]]]:
         layer = self._layers[position]
         with self._source.open_blob(layer) as stream:
-            yield from extract_files(stream, layer, None, rows)
+            yield from extract_files(stream, layer, None, rows, budget=LayerBudget(known=self._size))

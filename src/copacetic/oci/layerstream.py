@@ -16,22 +16,26 @@ from typing import Protocol, Self
 from copacetic.compression import DecompressedReader, DecompressionError, DecompressionLimitError
 from copacetic.errors import CorruptLayerError, HostileLayerError, IntegrityError
 from copacetic.oci.descriptor import Descriptor, Digest
-from copacetic.oci.tarstream import HostileTarError, TarEntry, TarError, TarLimits, TarReader
+from copacetic.oci.tarstream import HostileTarError, TarEntry, TarError, TarReader
 from copacetic.oci.transport import ByteStream
 
-__all__ = ["Located", "extract_files", "plain_layer", "stream_layer"]
+__all__ = ["LayerBudget", "Located", "extract_files", "plain_layer", "stream_layer"]
 
 MAX_LAYER_SIZE = 256 * 1024**3
-MAX_RATIO = 100
-"""Plain bytes for each compressed one, beyond which a layer is a bomb; honest layers stay far below."""
-RATIO_FLOOR = 1024**3
-"""Plain bytes that any layer may have, whatever the ratio."""
-_ENTRIES, _BYTES_PER_ENTRY = 100_000, 100
-_METADATA, _METADATA_RATIO = 16 * 1024**2, 6
+_PLAIN, _PLAIN_RATIO = 1024**3, 100
 """
-What any layer may have, and how much more for its stored size: a few kilobytes may not name millions of files, since
-each costs far more time and memory than its bytes. Honest layers have some hundred bytes for each entry.
+Plain bytes that the layers of any image may have, and for each stored byte, beyond which they are a bomb; honest
+layers stay far below.
 """
+_METADATA, _METADATA_BASE, _METADATA_RATIO = 60_000_000, 20_000_000, 6
+"""
+The same for `TarLimits.metadata`: a few kilobytes may not name millions of files, since each costs far more time and
+memory than its bytes. Any image may have 100,000 files; honest ones have some hundred stored bytes for each.
+"""
+_SLOW = 8
+"""How much longer xz and bzip2 take for a plain byte, which no specification of images has but docker unpacks."""
+_TOLERANCE = 5, 4
+"""While layers are read at once, small ones may be ahead of the big ones that they belong to."""
 _CHUNK = 1 << 20
 
 
@@ -45,6 +49,50 @@ class Located(Protocol):
     def offset(self) -> int: ...
 
 
+class LayerBudget:
+    """
+    What reading the layers of an image may come to, for as much as was read of them.
+
+    Several threads may spend at once. What they spend bounds the work; the verdict is `check`'s.
+    """
+
+    def __init__(self, *, known: int = 0) -> None:
+        """`known` are stored bytes of the same image that were read before."""
+        self._stored = self._plain = self._metadata = 0
+        self.receive(known)
+
+    @staticmethod
+    def check(*, stored: int, plain: int, metadata: int) -> None:
+        """Raise `HostileLayerError` when layers of that many stored bytes have more in them than they may."""
+        if plain > _plain_limit(stored) or metadata > _metadata_limit(stored):
+            what = f"{plain} bytes, and {metadata} in names and headers"
+            raise HostileLayerError(f"the image's layers hold too much for their {stored} bytes: {what}")
+
+    def receive(self, stored: int) -> None:
+        up, down = _TOLERANCE
+        self._stored += stored
+        self._most_plain = _plain_limit(self._stored) * up // down
+        self._most_metadata = _metadata_limit(self._stored) * up // down
+
+    def unpack(self, plain: int) -> None:
+        self._plain += plain
+        if self._plain > self._most_plain:
+            raise DecompressionLimitError(f"more than {self._most_plain} bytes")
+
+    def spend(self, amount: int) -> None:
+        self._metadata += amount
+        if self._metadata > self._most_metadata:
+            raise HostileTarError("too many entries, names and headers for its size")
+
+
+def _plain_limit(stored: int) -> int:
+    return min(MAX_LAYER_SIZE, max(_PLAIN, stored * _PLAIN_RATIO))
+
+
+def _metadata_limit(stored: int) -> int:
+    return max(_METADATA, _METADATA_BASE + stored * _METADATA_RATIO)
+
+
 class _Pump:
     """
     Fetches and decompresses in a thread of its own; `read` gives the plain bytes, and checks them as they pass.
@@ -52,8 +100,11 @@ class _Pump:
     Each thread takes one of the two digests: that shares the work evenly.
     """
 
-    def __init__(self, stream: ByteStream, descriptor: Descriptor, diff_id: Digest | None) -> None:
+    def __init__(
+        self, stream: ByteStream, descriptor: Descriptor, diff_id: Digest | None, budget: LayerBudget | None
+    ) -> None:
         self._stream = stream
+        self.budget = budget or LayerBudget()
         self._descriptor = descriptor
         self._compressed = descriptor.digest.hasher()
         self._plain = diff_id.hasher() if diff_id else hashlib.sha256()
@@ -96,9 +147,9 @@ class _Pump:
     def _run(self) -> None:
         end: BaseException | None = None
         try:
-            limit = min(MAX_LAYER_SIZE, max(RATIO_FLOOR, self._descriptor.size * MAX_RATIO))
-            reader = DecompressedReader(_Counted(self), limit=limit)
+            reader = DecompressedReader(_Counted(self), limit=MAX_LAYER_SIZE)
             while not self._stopped.is_set() and (part := reader.read(_CHUNK)):
+                self.budget.unpack(len(part) * (_SLOW if reader.format in {"xz", "bzip2"} else 1))
                 self._queue.put(part)
             if not self._stopped.is_set():
                 self._check_compressed()
@@ -117,6 +168,7 @@ class _Pump:
         if self._received > self._descriptor.size:
             raise IntegrityError(f"the layer {self._descriptor.digest} has more than its {self._descriptor.size} bytes")
         self._compressed.update(part)
+        self.budget.receive(len(part))
         self.advance(len(part))
         return part
 
@@ -161,19 +213,11 @@ def _translate(error: ValueError, digest: Digest) -> CorruptLayerError | Hostile
     return kind(f"the layer {digest} is unusable: {error}")
 
 
-def _limits(size: int) -> TarLimits:
-    most = TarLimits()
-    return TarLimits(
-        entries=min(most.entries, _ENTRIES + size // _BYTES_PER_ENTRY),
-        metadata=min(most.metadata, _METADATA + size * _METADATA_RATIO),
-    )
-
-
 class _LayerReader(TarReader):
     """A reader whose content fails with an error about the layer, wherever it is consumed."""
 
     def __init__(self, stream: _Pump, descriptor: Descriptor) -> None:
-        super().__init__(stream, limits=_limits(descriptor.size))
+        super().__init__(stream, allowance=stream.budget)
         self._digest = descriptor.digest
 
     def content(self) -> Iterator[memoryview]:
@@ -188,16 +232,18 @@ def stream_layer(
     descriptor: Descriptor,
     diff_id: Digest | None,
     *,
+    budget: LayerBudget | None = None,
     advance: Callable[[int], None] | None = None,
-    finish: Callable[[str, int], None] | None = None,
+    finish: Callable[[str, int, int], None] | None = None,
 ) -> Iterator[tuple[TarEntry, TarReader]]:
     """
     Yield a layer's entries with the reader that gives their content; the last step checks all digests.
 
-    `finish` gets the diff_id and the plain size. Raises `IntegrityError` when the bytes are others than the
+    `finish` gets the diff_id, the plain size and `TarReader.metadata`. `budget` is for all layers of
+    an image together, for this one alone by default. Raises `IntegrityError` when the bytes are others than the
     descriptor's, `CorruptLayerError` or `HostileLayerError` for what they hold.
     """
-    with _Pump(stream, descriptor, diff_id) as pump:
+    with _Pump(stream, descriptor, diff_id, budget) as pump:
         if advance is not None:
             pump.advance = advance
         reader = _LayerReader(pump, descriptor)
@@ -208,11 +254,16 @@ def stream_layer(
         except (TarError, DecompressionError) as error:
             raise _translate(error, descriptor.digest) from error
         if finish is not None:
-            finish(pump.plain_digest, pump.size)
+            finish(pump.plain_digest, pump.size, reader.metadata)
 
 
 def extract_files(
-    stream: ByteStream, descriptor: Descriptor, diff_id: Digest | None, rows: Mapping[str, Located]
+    stream: ByteStream,
+    descriptor: Descriptor,
+    diff_id: Digest | None,
+    rows: Mapping[str, Located],
+    *,
+    budget: LayerBudget | None = None,
 ) -> Iterator[tuple[str, Iterable[memoryview]]]:
     """
     Yield the paths of these rows with their content, to be taken before the next is asked for.
@@ -220,7 +271,7 @@ def extract_files(
     Raises as `stream_layer` does, and `CorruptLayerError` when one isn't there any more.
     """
     missing = dict(rows)
-    for entry, reader in stream_layer(stream, descriptor, diff_id):
+    for entry, reader in stream_layer(stream, descriptor, diff_id, budget=budget):
         row = missing.get(entry.path)
         if row is not None and entry.offset == row.offset and entry.size == row.size:
             del missing[entry.path]
@@ -234,10 +285,11 @@ def plain_layer(
     descriptor: Descriptor,
     diff_id: Digest | None,
     *,
+    budget: LayerBudget | None = None,
     advance: Callable[[int], None] | None = None,
 ) -> Iterator[bytes]:
     """Yield a layer's plain tar in pieces; the last step checks all digests. Raises as `stream_layer` does."""
-    with _Pump(stream, descriptor, diff_id) as pump:
+    with _Pump(stream, descriptor, diff_id, budget) as pump:
         if advance is not None:
             pump.advance = advance
         try:

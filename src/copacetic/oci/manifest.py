@@ -14,6 +14,7 @@ from typing import Any
 
 from copacetic.errors import ImageError, UnsupportedImageError
 from copacetic.oci.descriptor import Descriptor, Digest, Platform
+from copacetic.oci.document import DOCUMENT_LIMIT, decode_json, refuse_lookalikes, text_field, text_fields
 
 OCI_MANIFEST = "application/vnd.oci.image.manifest.v1+json"
 OCI_INDEX = "application/vnd.oci.image.index.v1+json"
@@ -29,10 +30,15 @@ ARTIFACT_MANIFEST = "application/vnd.oci.artifact.manifest.v1+json"
 
 MANIFEST_TYPES = (OCI_MANIFEST, DOCKER_MANIFEST)
 INDEX_TYPES = (OCI_INDEX, DOCKER_INDEX)
-MANIFEST_LIMIT = 8 * 1024 * 1024
-CONFIG_LIMIT = 16 * 1024 * 1024
+MANIFEST_LIMIT = CONFIG_LIMIT = DOCUMENT_LIMIT
 MAX_LAYERS = 1_000
 UNTOLD = "a layer of the image that its history did not tell of"
+
+MAX_HISTORY = 10 * MAX_LAYERS
+_FIELDS = (
+    *("schemaVersion", "mediaType", "config", "layers", "manifests", "annotations", "subject", "artifactType"),
+    *("os", "architecture", "variant", "created", "rootfs", "history"),
+)
 
 _ATTESTATION = "vnd.docker.reference.type"
 _ATTESTED = "vnd.docker.reference.digest"
@@ -83,14 +89,10 @@ def detect_media_type(raw: bytes) -> str:
 
 
 def _decode(raw: bytes, what: str, limit: int) -> dict[str, Any]:
-    if len(raw) > limit:
-        raise ImageError(f"{what} has {len(raw)} bytes, the limit is {limit}")
-    try:
-        document = json.loads(raw.decode(json.detect_encoding(raw), "replace"))  # as Go's readers do
-    except (ValueError, RecursionError) as error:
-        raise ImageError(f"{what} is not JSON: {error}") from error
+    document = decode_json(raw, what, limit)
     if not isinstance(document, dict):
         raise ImageError(f"{what} is not a JSON object")
+    refuse_lookalikes(document, _FIELDS, what)
     return document
 
 
@@ -101,8 +103,8 @@ def encode_document(document: object) -> bytes:
         return text.encode()
     except UnicodeEncodeError:  # half a surrogate pair, which only an escape can hold
         return json.dumps(document, separators=(",", ":")).encode()
-    except ValueError as error:  # Python's reader takes numbers that JSON doesn't know
-        raise ImageError(f"the document holds a number that JSON can't: {error}") from error
+    except (ValueError, RecursionError) as error:  # Python's reader takes numbers that JSON doesn't know
+        raise ImageError(f"the document holds what JSON can't: {error}") from error
 
 
 def artifact_blobs(raw: bytes) -> tuple[Descriptor, ...]:
@@ -257,22 +259,21 @@ class ImageConfig:
         if not isinstance(rootfs, dict):
             raise ImageError("the image config has no rootfs")
         diff_ids = _list(rootfs, "diff_ids", "the image config", MAX_LAYERS)
+        refuse_lookalikes(rootfs, ("type", "diff_ids"), "the image config")
         history = document.get("history") or []
         run = document.get("config") or {}
-        if not isinstance(history, list) or not isinstance(run, dict):
+        if not isinstance(history, list) or len(history) > MAX_HISTORY or not isinstance(run, dict):
             raise ImageError("the image config has an unusable history or config")
-        labels = run.get("Labels") or {}
-        if not isinstance(labels, dict):
-            raise ImageError("the image config has unusable labels")
+        refuse_lookalikes(run, ("Labels",), "the image config")
         return cls(
             raw=raw,
-            os=str(document.get("os") or ""),
-            architecture=str(document.get("architecture") or ""),
-            variant=str(document.get("variant") or ""),
-            created=str(document.get("created") or ""),
+            os=text_field(document, "os", "the image config"),
+            architecture=text_field(document, "architecture", "the image config"),
+            variant=text_field(document, "variant", "the image config"),
+            created=text_field(document, "created", "the image config"),
             diff_ids=tuple(Digest.parse(str(diff_id)) for diff_id in diff_ids),
             history=tuple(row for row in history if isinstance(row, dict)),
-            labels={str(k): str(v) for k, v in labels.items()},
+            labels=text_fields(run.get("Labels"), "the image config's labels"),
         )
 
     def with_layer(
@@ -297,7 +298,4 @@ class ImageConfig:
 
 
 def _annotations(document: Mapping[str, Any]) -> Mapping[str, str]:
-    annotations = document.get("annotations") or {}
-    if not isinstance(annotations, dict):
-        raise ImageError("the manifest has unusable annotations")
-    return {str(k): str(v) for k, v in annotations.items()}
+    return text_fields(document.get("annotations"), "the manifest's annotations")

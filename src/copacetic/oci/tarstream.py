@@ -20,7 +20,7 @@ from typing import NoReturn, Protocol
 
 from copacetic.oci.tarfields import HostileTarError, TarError, cut, decimal, octal, pax_records, pax_seconds, text
 
-__all__ = ["BLOCK", "HostileTarError", "TarEntry", "TarError", "TarLimits", "TarReader", "normalise"]
+__all__ = ["BLOCK", "Allowance", "HostileTarError", "TarEntry", "TarError", "TarLimits", "TarReader", "normalise"]
 
 BLOCK = 512
 _HEADER = struct.Struct("100s8s8s8s12s12s8s1s100s6s2s32s32s8s8s155s12x")
@@ -32,12 +32,20 @@ _MAX_ID = (1 << 32) - 2
 """Linux takes the number after it for "as it is"."""
 _XATTR_NAME, _XATTR_VALUE = 255, 64 * 1024
 """Linux' own limits."""
-_HEADER_COST, _RECORD_COST = 256, 32
-"""What a header and a record in it take besides their bytes, in bytes of `TarLimits.metadata`."""
+_ENTRY_COST, _HEADER_COST, _RECORD_COST = 512, 256, 32
+"""What an entry, a header before it and a record in that count besides their bytes: what it takes to read them."""
 
 
 class _Readable(Protocol):
     def read(self, size: int, /) -> bytes: ...
+
+
+class Allowance(Protocol):
+    """How much metadata several archives may have together, in the measure of `TarLimits.metadata`."""
+
+    def spend(self, amount: int) -> None:
+        """Raises `HostileTarError` when that is too much."""
+        ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,8 +55,8 @@ class TarLimits:
     entries: int = 5_000_000
     header: int = 1 << 20
     """Bytes of one pax or long-name header, as in Go."""
-    metadata: int = 1 << 30
-    """Bytes of all names, targets and headers together."""
+    metadata: int = 1 << 33
+    """Bytes of all names, targets and headers together, with what each of them costs besides."""
     path: int = 4_096
     name: int = 255
     file_size: int = 1 << 40
@@ -80,7 +88,14 @@ class TarEntry:
 class TarReader:
     """Iterate over the entries; `content()` yields the bytes of the current one, which are skipped otherwise."""
 
-    def __init__(self, stream: _Readable, *, limits: TarLimits | None = None, chunk: int = 1 << 20) -> None:
+    def __init__(
+        self,
+        stream: _Readable,
+        *,
+        limits: TarLimits | None = None,
+        allowance: Allowance | None = None,
+        chunk: int = 1 << 20,
+    ) -> None:
         self._stream = stream
         self._limits = limits or TarLimits()
         self._chunk = chunk
@@ -91,7 +106,9 @@ class TarReader:
         self._left = 0
         """Bytes of the current entry's content that were not read, and its padding."""
         self._padding = 0
-        self._metadata = self._limits.metadata
+        self._allowance = allowance
+        self.metadata = 0
+        """How much of it was there so far."""
 
     def __iter__(self) -> Iterator[TarEntry]:
         records: dict[str, bytes] = {}
@@ -155,9 +172,11 @@ class TarReader:
         return data
 
     def _spend(self, amount: int) -> None:
-        self._metadata -= amount
-        if self._metadata < 0:
-            raise HostileTarError(f"names and headers of more than {self._limits.metadata} bytes")
+        self.metadata += amount
+        if self._allowance is not None:
+            self._allowance.spend(amount)
+        if self.metadata > self._limits.metadata:
+            raise HostileTarError(f"entries, names and headers of more than {self._limits.metadata} bytes")
 
     def _skip_rest(self) -> None:
         rest = self._left + self._padding
@@ -275,7 +294,7 @@ class TarReader:
             raise HostileTarError(f"{entry.path[:100]!r} has an impossible owner or time")
         if entry.type in "34" and not all(0 <= number < 1 << 32 for number in entry.device):
             raise HostileTarError(f"{entry.path[:100]!r} is an impossible device")
-        self._spend(len(entry.path) + len(entry.linkname))
+        self._spend(_ENTRY_COST + len(entry.path) + len(entry.linkname))
         entry.path = normalise(entry.path, self._limits)
         if entry.type == "1":
             entry.linkname = normalise(entry.linkname, self._limits)

@@ -16,8 +16,8 @@ import msgspec
 
 from copacetic.cache import Cache
 from copacetic.oci.filesystem import ImageFilesystem
-from copacetic.oci.layered import state_of
 from copacetic.oci.layerindex import pack_text, unpack_text
+from copacetic.oci.recording import state_of
 
 MAX_VARIANTS = 8
 """Results kept for one key, one for each different base."""

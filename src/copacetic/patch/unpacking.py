@@ -11,7 +11,7 @@ from typing import Self
 from copacetic.errors import ImageError
 from copacetic.inventory import detect_database
 from copacetic.oci.filesystem import ImageFilesystem
-from copacetic.oci.layered import RecordingFilesystem
+from copacetic.oci.recording import RecordingFilesystem
 from copacetic.unpack import FetchedPackage, Unpacker, open_unpacker
 
 __all__ = ["Unpacking"]

@@ -17,7 +17,7 @@ from pathlib import Path
 from copacetic.errors import CorruptLayerError, HostileLayerError, ImageError, SolverError, StorageError
 from copacetic.oci import Descriptor, Digest, ImageConfig, Index, Manifest, Platform
 from copacetic.oci.blobs import read_whole
-from copacetic.oci.layerstream import plain_layer
+from copacetic.oci.layerstream import LayerBudget, plain_layer
 from copacetic.oci.manifest import CONFIG_LIMIT
 from copacetic.oci.transport import Source
 from copacetic.progress import Progress
@@ -96,6 +96,7 @@ class LayerUnpacker:
         """
         layers: list[Path] = []
         handles: list[int] = []
+        budget = LayerBudget()
         try:
             for chain, layer, diff_id in zip(image.chain, image.manifest.layers, image.config.diff_ids, strict=True):
                 path, handle = self._store.layer(chain)
@@ -104,9 +105,11 @@ class LayerUnpacker:
                     folder = self._run.new_folder()
                     label = f"unpack layer {diff_id.encoded[:12]}"
                     with progress.task(label, total=layer.size) as task, image.source.open_blob(layer) as stream:
-                        plain = plain_layer(stream, layer, diff_id, advance=task.advance)
+                        plain = plain_layer(stream, layer, diff_id, budget=budget, advance=task.advance)
                         size = self.fill(plain, folder / TREE, layers, what=f"the layer {layer.digest}")
                     path = self._store.add_layer(chain, folder, handle, size=size)
+                else:
+                    budget.receive(layer.size)
                 layers.append(path)
         except BaseException:
             for handle in handles:
