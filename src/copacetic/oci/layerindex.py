@@ -90,7 +90,7 @@ class Row(msgspec.Struct, frozen=True, array_like=True, gc=False):
 
 
 class LayerIndex(msgspec.Struct, frozen=True, array_like=True):
-    """A layer's entries in the order of its tar, what it hides of those below, and the bytes of the files that were kept."""
+    """A layer's entries in the order of its tar, what it hides of those below, and the bytes of what was kept."""
 
     diff_id: str
     rows: list[Row]
