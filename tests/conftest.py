@@ -11,6 +11,7 @@ import pytest
 
 from support.builder import Builder, builder, registry_with_base
 from support.dockerd import Dockerd, dockerd
+from support.values import LOOPBACK
 
 
 @pytest.hookimpl(wrapper=True)
@@ -29,7 +30,10 @@ def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object
 
 @pytest.fixture(autouse=True)
 def clean_environment(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> None:
-    """No configuration, login or proxy of whoever runs the tests has an influence."""
+    """
+    No configuration, login or proxy of whoever runs the tests has an influence; images may lead to repositories on
+    loopback, where tests serve theirs.
+    """
     home = tmp_path_factory.mktemp("home")
     for name in list(os.environ):
         if name.startswith(("COPA_", "XDG_", "GITHUB_", "DOCKER_", "BUILDX_", "BUILDKIT_")) or name in {
@@ -39,6 +43,7 @@ def clean_environment(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.
         }:
             monkeypatch.delenv(name)
     monkeypatch.setenv("HOME", str(home))
+    monkeypatch.setenv("COPA_ALLOW_NETWORK", LOOPBACK)
 
 
 @pytest.fixture(scope="session", autouse=True)

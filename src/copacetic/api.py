@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from threading import Lock
@@ -98,10 +98,12 @@ class _Means:
         execution = None
         if request is not None and location is not None and request.strategy is not Strategy.UNPACK:
             execution = self._execution(location)
+        registry = location.reference.registry if location is not None and location.reference is not None else ""
+        reach = replace(settings.repository.reach, registry=registry)
         return Environment(
             cache=self._cache,
             http=self.http,
-            repository=settings.repository,
+            repository=replace(settings.repository, reach=reach),
             progress=self._progress,
             now=datetime.now(UTC),
             jobs=settings.jobs,

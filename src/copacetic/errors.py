@@ -12,6 +12,7 @@ Every error that copacetic raises on purpose.
     ├── InvalidVersionError          2
     ├── RegistryError                1   a registry, layout or archive failed
     │   ├── UnreachableError         1
+    │   │   └── RefusedAddressError  1
     │   ├── AuthenticationError      1
     │   ├── NotFoundError            1
     │   └── RateLimitedError         1
@@ -116,6 +117,12 @@ class UnreachableError(RegistryError):
     """No connection: name, network, proxy or TLS."""
 
     hint = "check the address, the proxy and the certificates; plain HTTP needs --plain-http except on loopback"
+
+
+class RefusedAddressError(UnreachableError):
+    """An image names an address that nobody but the user may choose."""
+
+    hint = "if it is to be used, permit its network with --allow-network, or name the repository with --repository"
 
 
 class AuthenticationError(RegistryError):

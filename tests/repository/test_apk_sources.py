@@ -64,8 +64,10 @@ def test_definitions_of_apk_3_are_understood(line: str, expected: list[tuple[str
         ("set x", "not a variable: 'x'"),
         ("https://e.example ../../etc", "not a component: '../../etc'"),
         ("ndx https://e.example/i.adb main", "an index file has no components"),
-        ("https://[::1/x", "not an address"),
-        ("https://e.example/a\x01b", "not an address"),
+        ("https://[::1/x", "not a repository's address"),
+        ("https://e.example/a\x01b", "not a repository's address"),
+        ("https://e.example/a?x=1", "not a repository's address"),
+        ("https://e.example/a#x", "not a repository's address"),
     ],
 )
 def test_a_broken_line_is_named_with_its_file_and_number(line: str, message: str) -> None:
@@ -85,10 +87,13 @@ def test_nothing_in_an_image_makes_this_machine_read_its_own_files(line: str) ->
     assert notes[0].endswith("repositories are not used")
 
 
-def test_what_is_shown_of_an_address_has_no_secrets() -> None:
-    (source,) = parse("https://user:secret@e.example/v3.1/x?token=1")
+def test_an_address_is_kept_apart_from_its_secrets() -> None:
+    (source,) = parse("https://user:se%40cret@e.example/v3.1/x")
 
-    assert source.shown_url == "https://e.example/v3.1/x"
+    assert source.url == "https://e.example/v3.1/x"
+    assert "cret" not in repr(source)
+    assert source.login is not None
+    assert source.login.secret == "user:se@cret"
 
 
 def test_of_two_lists_of_one_name_the_administrator_s_counts() -> None:

@@ -16,6 +16,7 @@ from copacetic.progress import Silent
 from copacetic.repository import RepositoryContext, RepositorySettings, open_repository
 from support.aptrepo import OS_RELEASE, Deb, Repository, serve_repository
 from support.trees import tree
+from support.values import HERE
 
 
 def state(folder: Path, repository: Repository) -> str:
@@ -33,7 +34,7 @@ def state(folder: Path, repository: Repository) -> str:
         http=HttpClient(HttpSettings()),
         cache=Cache(folder),
         now=datetime.now(UTC),
-        settings=RepositorySettings(),
+        settings=RepositorySettings(reach=HERE),
         progress=Silent(),
     )
     return open_repository(context).state()

@@ -16,6 +16,7 @@ from copacetic.repository import Repository, RepositoryContext, RepositorySettin
 from copacetic.updates import Candidate, Wanted
 from support.apkrepo import OS_RELEASE
 from support.trees import Content, tree
+from support.values import HERE
 
 
 def context(files: Mapping[str, Content], cache: Path, **settings: object) -> RepositoryContext:
@@ -26,7 +27,7 @@ def context(files: Mapping[str, Content], cache: Path, **settings: object) -> Re
     return RepositoryContext(
         fs=fs, package_type="apk", installed=database.packages(), architecture="x86_64",
         distro=Distro.parse(OS_RELEASE.encode()), http=HttpClient(HttpSettings(retries=0)), cache=Cache(cache),
-        now=datetime.now(UTC), settings=RepositorySettings(host_root=None, **settings), progress=Silent(),  # type: ignore[arg-type]
+        now=datetime.now(UTC), settings=RepositorySettings(**{"host_root": None, "reach": HERE, **settings}), progress=Silent(),  # type: ignore[arg-type]
     )  # fmt: skip
 
 

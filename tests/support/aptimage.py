@@ -16,6 +16,7 @@ from copacetic.repository import RepositoryContext, RepositorySettings, open_rep
 from copacetic.updates import InstalledPackage, Resolution, Wanted
 from support.aptrepo import OS_RELEASE, Deb, Repository, installed_files
 from support.trees import tree
+from support.values import HERE
 
 
 def deb(name: str, version: str, **fields: str) -> Deb:
@@ -48,7 +49,7 @@ class Image:
         self.context = RepositoryContext(
             fs=fs, package_type="deb", installed=self.installed, architecture="amd64",
             distro=Distro.parse(OS_RELEASE.encode()), http=HttpClient(HttpSettings(retries=0)), cache=Cache(tmp_path / "cache"),
-            now=datetime.now(UTC), settings=RepositorySettings(host_root=None, **settings), progress=Silent(),  # type: ignore[arg-type]
+            now=datetime.now(UTC), settings=RepositorySettings(**{"host_root": None, "reach": HERE, **settings}), progress=Silent(),  # type: ignore[arg-type]
         )  # fmt: skip
 
     def resolve(self, *fixes: tuple[str, str], frozen: Mapping[str, str] | None = None) -> Resolution:

@@ -3,9 +3,13 @@
 
 from __future__ import annotations
 
+from copacetic.http.reach import Reach, parse_network
 from copacetic.oci import Digest, Platform
 from copacetic.updates import Candidate, Finding, InstalledPackage, MatchedFinding, Origin, Plan, PlannedUpdate
 
+LOOPBACK = "127.0.0.0/8"
+HERE = Reach(networks=(parse_network(LOOPBACK),))
+"""Tests serve repositories on loopback, where an image must not lead without being permitted to."""
 ORIGIN = Origin(
     uri="http://deb.example/debian-security", suite="bookworm-security", component="main", signed_by="AB" * 20
 )

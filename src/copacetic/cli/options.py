@@ -59,8 +59,26 @@ class Replacement(click.ParamType[Any]):
             return value
         old, equals, new = str(value).partition("=")
         if not (old and equals and new):
-            self.fail(f"{str(value)[:80]!r} is not of the form OLD=NEW", param, ctx)
+            from copacetic.http.address import hide_credentials
+
+            self.fail(f"{hide_credentials(str(value))[:80]!r} is not of the form OLD=NEW", param, ctx)
         return old, new
+
+
+class Networks(click.ParamType[Any]):
+    """Networks or addresses separated by commas."""
+
+    name = "CIDR"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        from copacetic.http.reach import parse_network
+
+        if isinstance(value, tuple):
+            return value
+        try:
+            return tuple(parse_network(part.strip()) for part in str(value).split(",") if part.strip())
+        except ValueError as error:
+            self.fail(f"{str(value)[:80]!r} is not a network such as 10.0.0.0/8: {error}", param, ctx)
 
 
 def _env(name: str) -> str:
@@ -79,7 +97,7 @@ COMMON = (
     option("--cache-dir", type=_PATH, help="Where layer indexes, repository indexes and packages are kept."),
     option("--no-cache", is_flag=True, help="Use a temporary cache, and throw it away."),
     option("--jobs", type=click.IntRange(1, 64), default=4, show_default=True, help="How much is done side by side."),
-    option("--timeout", type=Duration(), default="0", help="End the run after this time, as in 5m; 0 is never."),
+    option("--timeout", type=Duration(), default="30m", help="End the run after this time; 0 is never.  [30m]"),
     option("--progress", type=click.Choice(PROGRESS_MODES), default=None, help="How progress is shown.  [auto]"),
     option("-q", "--quiet", is_flag=True, help="Show errors and the result only."),
     option("--debug", is_flag=True, help="Show decisions, and tracebacks of errors."),
@@ -97,6 +115,8 @@ REPOSITORY = (
     option("--repository", multiple=True, help="A repository, spelled as in the image, instead of the image's own."),
     option("--keyring", type=_PATH, multiple=True, help="Keys to trust besides the image's."),
     option("--repository-mirror", type=Replacement(), multiple=True, help="Replace the beginning of addresses."),
+    option("--allow-network", type=Networks(), multiple=True, help="Networks where an image's repositories may be."),
+    option("--public-only", is_flag=True, help="Refuse private networks for an image's repositories."),
     option("--allow-expired-repository", is_flag=True, help="Accept a Release file, or its key, past its date."),
     option("--allow-unsigned-repository", is_flag=True, help="Accept repositories without a valid signature."),
     option("--experimental-apk-v3", is_flag=True, help="Use indexes and packages of apk-tools 3's own format."),
@@ -136,6 +156,7 @@ def make_settings(values: Mapping[str, Any]) -> Settings:
     from copacetic.cli.builder import make_builder_settings, names_worker, repository_keys, select_tooling
     from copacetic.cli.environment import auth_files, cache_folder, certs_dirs, proxies, registries_conf
     from copacetic.http import HttpSettings
+    from copacetic.http.reach import Reach
     from copacetic.oci.registrysettings import RegistrySettings
     from copacetic.repository import RepositorySettings
 
@@ -161,6 +182,10 @@ def make_settings(values: Mapping[str, Any]) -> Settings:
             host_root=None if values.get("no_host_repositories") else Path("/"),
             allow_expired=values.get("allow_expired_repository", False),
             allow_unsigned=values.get("allow_unsigned_repository", False),
+            reach=Reach(
+                networks=tuple(network for given in values.get("allow_network", ()) for network in given),
+                public_only=values.get("public_only", False),
+            ),
             experimental_apk_v3=values.get("experimental_apk_v3", False),
         ),
         jobs=values["jobs"],

@@ -17,10 +17,12 @@ from itertools import count
 from pathlib import Path
 from typing import Self
 
-from copacetic.errors import StorageError, UnreachableError
+from copacetic.errors import RefusedAddressError, StorageError, UnreachableError
 from copacetic.http.address import find_origin, parse_address, show_address, split_credentials
 from copacetic.http.failure import describe_failure
+from copacetic.http.login import Login, find_login
 from copacetic.http.pool import Pools
+from copacetic.http.reach import Reach
 from copacetic.http.response import PIECE, Response
 from copacetic.http.resume import ResumedBody
 from copacetic.http.retry import backoff, is_transient, select_pause
@@ -56,10 +58,29 @@ class RefusedError(Exception):
 class HttpClient:
     """Thread-safe; one for a whole run, so that connections are shared."""
 
-    def __init__(self, settings: HttpSettings, *, sleep: Callable[[float], None] | None = None) -> None:
+    def __init__(
+        self,
+        settings: HttpSettings,
+        *,
+        sleep: Callable[[float], None] | None = None,
+        pools: Pools | None = None,
+        reach: Reach | None = None,
+        logins: tuple[Login, ...] = (),
+    ) -> None:
+        """Without a `reach` every address will do: the user has named it."""
         self.settings = settings
         self._sleep = time.sleep if sleep is None else sleep
-        self._pools = Pools(settings)
+        self._pools = pools or Pools(settings)
+        self._reach = reach
+        self._logins = logins
+
+    def within(self, reach: Reach, logins: Iterable[Login] = ()) -> HttpClient:
+        """
+        Return a client for addresses that somebody else has chosen, which knows these logins; it shares connections.
+
+        Every address that it comes by is held against `reach`, also those of redirects.
+        """
+        return HttpClient(self.settings, sleep=self._sleep, pools=self._pools, reach=reach, logins=tuple(logins))
 
     def __enter__(self) -> Self:
         return self
@@ -95,7 +116,7 @@ class HttpClient:
         Raises `UnreachableError` when no answer comes: name resolution, connection, TLS, proxy, time-out.
         """
         known = {"User-Agent": self.settings.user_agent, **(headers or {})}
-        request = _prepare(method, url, known, body, tls or TlsSettings())
+        request = _prepare(method, url, known, body, tls or TlsSettings(), self._logins)
         for _ in range(MAX_REDIRECTS + 1):
             response = self._send(request, retry=retry)
             try:
@@ -136,9 +157,9 @@ class HttpClient:
     def _send_once(self, request: _Request) -> Response:
         import urllib3
 
-        pool = self._pools.select(request.url, request.tls)
         timeout = urllib3.Timeout(connect=self.settings.connect_timeout, read=self.settings.read_timeout)
         try:
+            pool = self._pools.select(request.url, request.tls, self._reach)
             raw = pool.urlopen(
                 request.method,
                 request.url,
@@ -150,6 +171,8 @@ class HttpClient:
                 decode_content=False,
                 timeout=timeout,
             )
+        except RefusedAddressError as error:
+            raise RefusedAddressError(f"{show_address(request.url)}: {error}") from error
         except (urllib3.exceptions.HTTPError, OSError, ValueError) as error:
             raise _NoAnswerError(error) from error
         return Response(raw, request.url)
@@ -216,9 +239,15 @@ def _write(body: ResumedBody, path: Path, advance: Callable[[int], None]) -> Non
 
 
 def _prepare(
-    method: str, url: str, headers: Mapping[str, str], body: bytes | Iterable[bytes] | None, tls: TlsSettings
+    method: str,
+    url: str,
+    headers: Mapping[str, str],
+    body: bytes | Iterable[bytes] | None,
+    tls: TlsSettings,
+    logins: Iterable[Login],
 ) -> _Request:
     address, credentials = split_credentials(url)
+    credentials = credentials or find_login(logins, address)
     if credentials and not any(name.lower() == "authorization" for name in headers):
         headers = {**headers, "Authorization": "Basic " + b64encode(credentials.encode()).decode("ascii")}
     return _Request(method=method, url=address, headers=headers, body=body, tls=tls)

@@ -130,7 +130,11 @@ def _protocol_failures() -> tuple[tuple[type[BaseException], Failure], ...]:
 
     from urllib3 import exceptions
 
+    from copacetic.http.connection import MAX_INTERIM, SLOWEST, InterimAnswersError, SlowAnswerError
+
     return (
+        (InterimAnswersError, Failure(words=f"it sends more than {MAX_INTERIM} interim answers", retries=0)),
+        (SlowAnswerError, Failure(words=f"it sends less than {SLOWEST} bytes in a second", retries=0)),
         (exceptions.NameResolutionError, Failure(words="no such host name", retries=0)),
         (exceptions.ConnectTimeoutError, Failure(words="no connection in time", retries=1)),
         (exceptions.TimeoutError, Failure(words="no answer in time", retries=2)),

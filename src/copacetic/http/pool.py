@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """
-Connections, kept open and shared: one pool per TLS settings and proxy.
+Connections, kept open and shared: one pool per TLS settings, proxy and reach.
 
 urllib3 only moves bytes here: it follows no redirect, retries nothing and decodes nothing.
 """
@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from copacetic.errors import UsageError
 from copacetic.http.address import find_origin, split_credentials
 from copacetic.http.proxy import select_proxy
+from copacetic.http.reach import Reach
 from copacetic.http.settings import HttpSettings, TlsSettings
 
 if TYPE_CHECKING:
@@ -38,15 +39,17 @@ class Pools:
     def __init__(self, settings: HttpSettings) -> None:
         self._settings = settings
         self._lock = Lock()
-        self._pools: dict[tuple[TlsSettings | None, str | None], PoolManager] = {}
+        self._pools: dict[tuple[TlsSettings | None, str | None, Reach | None], PoolManager] = {}
 
-    def select(self, url: str, tls: TlsSettings) -> PoolManager:
-        """Return the pool through which an address is reached."""
+    def select(self, url: str, tls: TlsSettings, reach: Reach | None = None) -> PoolManager:
+        """Return the pool through which an address is reached. Raises `RefusedAddressError` for one out of reach."""
+        if reach is not None:
+            reach.check(url)
         proxy = select_proxy(url, self._settings.proxies)
-        key = (tls if find_origin(url).scheme == "https" else None, proxy)
+        key = (tls if find_origin(url).scheme == "https" else None, proxy, reach if proxy is None else None)
         with self._lock:
             if (pool := self._pools.get(key)) is None:
-                self._pools[key] = pool = self._make(key[0], proxy)
+                self._pools[key] = pool = self._make(*key)
         return pool
 
     def close(self) -> None:
@@ -55,8 +58,10 @@ class Pools:
                 pool.clear()
             self._pools.clear()
 
-    def _make(self, tls: TlsSettings | None, proxy: str | None) -> PoolManager:
+    def _make(self, tls: TlsSettings | None, proxy: str | None, reach: Reach | None) -> PoolManager:
         import urllib3
+
+        from copacetic.http.connection import make_pool_classes
 
         context = None if tls is None else make_context(tls, self._settings.ca_files)
         if proxy is None:
@@ -70,8 +75,10 @@ class Pools:
                 proxy_headers=urllib3.make_headers(proxy_basic_auth=credentials) if credentials else None,
                 proxy_ssl_context=self._proxy_context(address),
             )
-        if tls is not None and not tls.verify:
-            _accept_unverified(pool)
+        verified = tls is None or tls.verify
+        pool.pool_classes_by_scheme = make_pool_classes(
+            reach, patience_given=self._settings.patience, verified=verified
+        )
         return pool
 
     def _proxy_context(self, address: str) -> ssl.SSLContext | None:
@@ -131,19 +138,3 @@ def _reason(error: Exception) -> str:
     if type(error).__module__ == "ssl":  # also an OSError, with OpenSSL's internals as text
         return "it holds no certificate, or not the one that its key is for"
     return (error.strerror if isinstance(error, OSError) else None) or str(error)
-
-
-def _accept_unverified(pool: PoolManager) -> None:
-    """Keep urllib3 from warning through Python's warnings about what the user has asked for."""
-    from urllib3.connection import HTTPSConnection
-    from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
-
-    class Connection(HTTPSConnection):
-        def connect(self) -> None:
-            super().connect()
-            self.is_verified = True
-
-    class ConnectionPool(HTTPSConnectionPool):
-        ConnectionCls = Connection
-
-    pool.pool_classes_by_scheme = {"http": HTTPConnectionPool, "https": ConnectionPool}

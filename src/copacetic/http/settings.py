@@ -28,5 +28,7 @@ class HttpSettings:
     ca_files: tuple[Path, ...] = ()
     connect_timeout: float = 10.0
     read_timeout: float = 60.0
+    patience: float = 120.0
+    """Seconds to wait, in all, for an answer that comes more slowly than 1,000 bytes in a second."""
     retries: int = 4
     user_agent: str = "copacetic"

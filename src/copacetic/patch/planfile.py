@@ -12,12 +12,12 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from typing import Any, TypeAlias
-from urllib.parse import urlsplit
 
 import msgspec
 
 from copacetic.errors import CopaError, PlanFileError
 from copacetic.oci import Digest, Platform
+from copacetic.repository.address import is_plain_address
 from copacetic.updates import (
     Candidate,
     Finding,
@@ -277,7 +277,7 @@ def _read_update(update: _Update, origins: tuple[Origin, ...], known: _Known, wh
     ):
         if not grammar.fullmatch(text):
             raise PlanFileError(f"{where}: {text[:80]!r} is not valid in the update of {update.name[:80]!r}")
-    if urlsplit(update.url).scheme not in {"http", "https"} or not 0 <= update.repository < len(origins):
+    if not is_plain_address(update.url) or not 0 <= update.repository < len(origins):
         raise PlanFileError(f"{where}: the update of {update.name} has no usable address or repository")
     candidate = Candidate(
         **{name: getattr(update, name) for name in Candidate.__slots__ if hasattr(update, name)},

@@ -9,7 +9,7 @@ under the type of package it offers.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from importlib import import_module
 from pathlib import Path
@@ -18,6 +18,7 @@ from typing import Protocol
 from copacetic.cache import Cache
 from copacetic.distro import Distro
 from copacetic.http import HttpClient
+from copacetic.http.reach import Reach
 from copacetic.oci.filesystem import ImageFilesystem
 from copacetic.progress import Progress
 from copacetic.updates import Candidate, InstalledPackage, Resolution, Wanted
@@ -39,6 +40,8 @@ class RepositorySettings:
     """Where this machine's own definitions and keys are, for images that carry none; None forbids that."""
     allow_expired: bool = False
     allow_unsigned: bool = False
+    reach: Reach = field(default_factory=Reach)
+    """Where repositories may be that the image names."""
     experimental_apk_v3: bool = False
     """Use indexes and packages of apk-tools 3's own format."""
 

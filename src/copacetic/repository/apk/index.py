@@ -161,7 +161,7 @@ class IndexStore:
     def open(self, source: ApkSource, architecture: str, keyring: Keyring, *, allow_unsigned: bool) -> ApkIndex:
         """Fetch, verify and open an index. Raises `RepositoryError` or `SignatureError`."""
         url = source.index_url(architecture)
-        where = f"{source.shown_url} ({source.defined_in})"
+        where = f"{source.url} ({source.defined_in})"
         with self._progress.task(" ".join(filter(None, ("read", source.branch, source.component, "index")))):
             body = fetch_conditionally(url, self._http, self._answers, limit=FILE_LIMIT)
         if body is None:
@@ -176,7 +176,7 @@ class IndexStore:
             signed_by, read = self._open_v2(body, where, keyring, allow_unsigned=allow_unsigned)
         table, text = self._kept(digest, read)
         origin = Origin(
-            uri=source.shown_url,
+            uri=source.url,
             suite=source.branch,
             component=source.component,
             label=table.description,

@@ -17,6 +17,7 @@ from copacetic.errors import PackageError, RepositoryError
 from copacetic.oci.directory import DirectoryFilesystem
 from copacetic.oci.filesystem import ImageFilesystem
 from copacetic.repository import Repository, RepositoryContext
+from copacetic.repository.address import open_client
 from copacetic.repository.apk.index import ApkIndex, IndexStore, make_candidate
 from copacetic.repository.apk.offers import Offer
 from copacetic.repository.apk.package import is_adb, open_package
@@ -59,7 +60,10 @@ class ApkRepository:
 
     @classmethod
     def open(cls, context: RepositoryContext) -> ApkRepository:
-        return cls(context, with_mirrors(_find_sources(context), context.settings.mirrors))
+        sources = with_mirrors(_find_sources(context), context.settings.mirrors)
+        named = (source.url for source in sources if source.named)
+        http = open_client(context.http, context.settings.reach, named, (source.login for source in sources))
+        return cls(replace(context, http=http), sources)
 
     def resolve(
         self, wanted: Sequence[Wanted], *, exhaustive: bool, frozen: Mapping[str, str] | None = None
@@ -97,7 +101,7 @@ class ApkRepository:
         """Return a digest of all indexes."""
         digest = hashlib.sha256()
         for index in self._load():
-            digest.update(f"{index.source.shown_url} {index.digest}\n".encode())
+            digest.update(f"{index.source.url} {index.digest}\n".encode())
         return digest.hexdigest()
 
     def fetch(self, candidates: Sequence[Candidate]) -> Mapping[Candidate, Path]:
@@ -203,7 +207,7 @@ def _find_sources(context: RepositoryContext) -> list[ApkSource]:
     if settings.definitions:
         for text in settings.definitions:
             found, skipped = parse_sources(text, "--repository", variables)
-            sources += found
+            sources += [replace(source, named=True) for source in found]
             notes += skipped
     else:
         sources, notes = read_sources(context.fs, variables)
@@ -214,7 +218,7 @@ def _find_sources(context: RepositoryContext) -> list[ApkSource]:
     third = next((source for source in sources if source.is_v3), None)
     if third is not None and not settings.experimental_apk_v3:
         raise RepositoryError(
-            f"{third.shown_url} ({third.defined_in}) is of apk's third format, support for which is experimental",
+            f"{third.url} ({third.defined_in}) is of apk's third format, support for which is experimental",
             hint="--experimental-apk-v3 uses it all the same",
         )
     if not sources:
@@ -251,6 +255,7 @@ def _host_sources(root: Path | None, distro: Distro, architecture: str) -> list[
             source,
             url=_of_branch(source, branch),
             defined_in=f"this machine's {root / source.defined_in}",
+            named=True,
         )
         for source in sources
         if not source.tag

@@ -19,10 +19,10 @@ from urllib.parse import urlsplit
 
 from copacetic.distro import Distro
 from copacetic.errors import RepositoryError
-from copacetic.http.address import show_address
+from copacetic.http.login import Login
 from copacetic.lines import split_lines
 from copacetic.oci.filesystem import ImageFilesystem
-from copacetic.repository.mirrors import select_mirror
+from copacetic.repository.address import Place, parse_address, select_mirror
 
 __all__ = ["ApkSource", "branch_of", "builtin_variables", "parse_sources", "read_sources", "with_mirrors"]
 
@@ -47,17 +47,16 @@ class ApkSource:
     """One repository."""
 
     url: str
-    """Of the repository without a final slash, or of the index file; may hold credentials (see `shown_url`)."""
+    """Of the repository without a final slash, or of the index file; without credentials."""
     kind: str
     """`v2`, `v3` or `ndx`."""
     tag: str = ""
     """Without @: only for packages that `world` asks for with it."""
     defined_in: str
-
-    @property
-    def shown_url(self) -> str:
-        """The address without credentials and query."""
-        return show_address(self.url)
+    login: Login | None = None
+    """What the address held besides."""
+    named: bool = False
+    """The user or this machine names the address, not the image: it may be anywhere."""
 
     @property
     def is_v3(self) -> bool:
@@ -71,13 +70,13 @@ class ApkSource:
     @property
     def branch(self) -> str:
         """The release that the address names (v3.19, edge, latest-stable), or ""."""
-        found = _URL_BRANCH.findall(self.shown_url)
+        found = _URL_BRANCH.findall(self.url)
         return found[-1] if found else ""
 
     @property
     def component(self) -> str:
         """The last part of the address, for people."""
-        path = urlsplit(self.shown_url).path.rstrip("/")
+        path = urlsplit(self.url).path.rstrip("/")
         return path.rpartition("/")[2] if self.kind != "ndx" else ""
 
 
@@ -147,11 +146,11 @@ def parse_sources(text: str, where: str, variables: dict[str, str]) -> tuple[lis
             _set(words[1:], place, variables)
             continue
         for source in _sources(words, place, variables):
-            parts = urlsplit(source.url)
-            if parts.scheme in _SUPPORTED and parts.netloc:
+            scheme, colon, _ = source.url.partition(":")
+            if scheme in _SUPPORTED and colon:
                 sources.append(source)
             else:
-                what = f"{parts.scheme}:" if parts.scheme else "local"
+                what = f"{scheme}:" if colon and "/" not in scheme else "local"
                 notes.append(f"{place}: {what} repositories are not used")
     return sources, notes
 
@@ -184,13 +183,9 @@ def _sources(words: list[str], place: str, variables: Mapping[str, str]) -> Iter
             raise RepositoryError(f"{place}: not a tag: {tag[:80]!r}")
     if not rest:
         raise RepositoryError(f"{place}: not a repository definition: {' '.join(words)[:120]!r}")
-    url = _expand(rest.pop(0), place, variables).rstrip("/")
-    try:
-        broken = bool(_CONTROL.search(url)) or (not urlsplit(url).path and not urlsplit(url).netloc)
-    except ValueError:
-        broken = True
-    if broken:
-        raise RepositoryError(f"{place}: not an address: {show_address(url)[:120]!r}")
+    url, login = parse_address(_expand(rest.pop(0), place, variables), place)
+    if not url or _CONTROL.search(url):
+        raise RepositoryError(f"{place}: not an address: {url[:120]!r}")
     kind = kind or ("ndx" if url.endswith((".adb", ".tar.gz")) else "v2")
     if rest and kind == "ndx":
         raise RepositoryError(f"{place}: an index file has no components")
@@ -198,9 +193,13 @@ def _sources(words: list[str], place: str, variables: Mapping[str, str]) -> Iter
         name = _expand(component, place, variables)
         if name and (not _COMPONENT.fullmatch(name) or ".." in name.split("/")):
             raise RepositoryError(f"{place}: not a component: {name[:80]!r}")
-        yield ApkSource(url=f"{url}/{name}" if name else url, kind=kind, tag=tag[1:], defined_in=place)
+        yield ApkSource(url=f"{url}/{name}" if name else url, kind=kind, tag=tag[1:], defined_in=place, login=login)
 
 
 def with_mirrors(sources: Sequence[ApkSource], mirrors: Sequence[tuple[str, str]]) -> list[ApkSource]:
     """Put mirrors in the place of what they mirror."""
-    return [replace(source, url=select_mirror(source.url, mirrors)) for source in sources]
+    result = []
+    for source in sources:
+        place, mirrored = select_mirror(Place(source.url, source.login), mirrors)
+        result.append(replace(source, url=place.url, login=place.login, named=source.named or mirrored))
+    return result

@@ -14,6 +14,8 @@ from copacetic.errors import RepositoryError
 from copacetic.oci.directory import DirectoryFilesystem
 from copacetic.relation import Relation, provides
 from copacetic.repository import Repository, RepositoryContext
+from copacetic.repository.address import open_client
+from copacetic.repository.apt.authconf import read_logins
 from copacetic.repository.apt.index import IndexStore, PackagesIndex
 from copacetic.repository.apt.keys import Keyring
 from copacetic.repository.apt.preferences import DOWNGRADES, Preferences, Subject
@@ -46,9 +48,11 @@ class AptRepository:
 
     @classmethod
     def open(cls, context: RepositoryContext) -> AptRepository:
-        sources = _find_sources(context)
-        settings = context.settings
-        return cls(context, substitute(sources, architecture=context.architecture, mirrors=settings.mirrors))
+        mirrors, reach = context.settings.mirrors, context.settings.reach
+        sources = substitute(_find_sources(context), architecture=context.architecture, mirrors=mirrors)
+        logins = (*(source.login for source in sources), *read_logins(context.fs))
+        http = open_client(context.http, reach, (source.uri for source in sources if source.named), logins)
+        return cls(replace(context, http=http), sources)
 
     def resolve(
         self, wanted: Sequence[Wanted], *, exhaustive: bool, frozen: Mapping[str, str] | None = None
@@ -197,7 +201,7 @@ def _find_sources(context: RepositoryContext) -> list[AptSource]:
         notes: list[str] = []
         for text in settings.definitions:
             found, skipped = parse_sources(text, "--repository", deb822=not text.lstrip().startswith("deb "))
-            sources += found
+            sources += [replace(source, named=True) for source in found]
             notes += skipped
     else:
         sources, notes = read_sources(context.fs)
@@ -233,6 +237,7 @@ def _host_sources(root: Path | None, distro: Distro) -> list[AptSource]:
             source,
             suite=distro.codename + source.suite[len(own.codename) :],
             defined_in=f"this machine's {root / source.defined_in}",
+            named=True,
         )
         for source in matching
     ]

@@ -11,13 +11,14 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from urllib.parse import urlsplit
 
 from copacetic.deb822 import Deb822Error, parse_stanzas
 from copacetic.errors import RepositoryError
+from copacetic.http.address import hide_credentials
+from copacetic.http.login import Login
 from copacetic.lines import split_lines
 from copacetic.oci.filesystem import ImageFilesystem
-from copacetic.repository.mirrors import select_mirror
+from copacetic.repository.address import Place, parse_address, select_mirror
 
 __all__ = ["AptSource", "parse_sources", "read_sources", "substitute"]
 
@@ -37,7 +38,7 @@ class AptSource:
     """One address and one suite."""
 
     uri: str
-    """Without a trailing slash; may hold credentials, so it is never shown (see `shown_uri`)."""
+    """Without a trailing slash, and without credentials."""
     suite: str
     """Ends in a slash for a flat repository."""
     components: tuple[str, ...]
@@ -52,6 +53,10 @@ class AptSource:
     check_valid_until: bool = True
     by_hash: bool | None = None
     defined_in: str
+    login: Login | None = None
+    """What the address held besides."""
+    named: bool = False
+    """The user or this machine names the address, not the image: it may be anywhere."""
 
     @property
     def flat(self) -> bool:
@@ -59,9 +64,8 @@ class AptSource:
 
     @property
     def shown_uri(self) -> str:
-        """The address without credentials and query."""
-        parts = urlsplit(self.uri)
-        return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
+        """The address for messages: it holds nothing secret."""
+        return self.uri
 
     @property
     def release_url(self) -> str:
@@ -101,10 +105,11 @@ def parse_sources(text: str, where: str, *, deb822: bool) -> tuple[list[AptSourc
     sources: list[AptSource] = []
     notes: list[str] = []
     for source in rows:
-        scheme = urlsplit(source.uri).scheme
-        if scheme in _SUPPORTED and urlsplit(source.uri).netloc:
+        scheme = source.uri.partition(":")[0]
+        if scheme in _SUPPORTED:
             sources.append(source)
         else:
+            scheme = scheme if len(scheme) < len(source.uri) else ""
             notes.append(f"{source.defined_in}: {scheme or 'no scheme'}: repositories are not used")
     return sources, notes
 
@@ -128,7 +133,7 @@ def _one_line_rows(text: str, where: str) -> Iterator[AptSource]:
         if words[0] == "deb-src":
             continue
         if words[0] != "deb" or len(words) < 3:
-            raise RepositoryError(f"{place}: not a repository definition: {raw.strip()[:120]!r}")
+            raise RepositoryError(f"{place}: not a repository definition: {hide_credentials(raw.strip())[:120]!r}")
         yield from _source(words[1], words[2], words[3:], options, place)
 
 
@@ -160,8 +165,10 @@ def _source(
     if suite.endswith("/") == bool(components):
         raise RepositoryError(f"{place}: a suite needs components, and a flat repository (ending in /) has none")
     by_hash = options.get("by-hash", "").lower()
+    address = parse_address(uri, place)
     yield AptSource(
-        uri=uri.rstrip("/"),
+        uri=address.url,
+        login=address.login,
         suite=suite,
         components=tuple(components),
         architectures=tuple(options.get("arch", "").split()),
@@ -187,7 +194,9 @@ def substitute(
     """Fill in `$(ARCH)` and put mirrors in the place of what they mirror; the longest prefix counts."""
     result = []
     for source in sources:
-        uri = source.uri.replace("$(ARCH)", architecture)
-        uri = select_mirror(uri, mirrors)
-        result.append(replace(source, uri=uri, suite=source.suite.replace("$(ARCH)", architecture)))
+        place = Place(source.uri.replace("$(ARCH)", architecture), source.login)
+        place, mirrored = select_mirror(place, mirrors)
+        suite = source.suite.replace("$(ARCH)", architecture)
+        named = source.named or mirrored
+        result.append(replace(source, uri=place.url, login=place.login, suite=suite, named=named))
     return result
