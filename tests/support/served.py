@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import hashlib
 import threading
+from base64 import b64encode
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -14,11 +15,15 @@ from pathlib import Path
 
 @dataclass(slots=True)
 class Served:
-    """What is served, by path; `statuses` make a path fail, `requests` tells what was asked for."""
+    """
+    What is served, by path; `statuses` make a path fail, `requests` tells what was asked for. With a `login`
+    (`user:password`) nobody else is answered.
+    """
 
     address: str = ""
     files: dict[str, bytes] = field(default_factory=dict)
     statuses: dict[str, int] = field(default_factory=dict)
+    login: str = ""
     requests: list[str] = field(default_factory=list)
     answers: list[int] = field(default_factory=list)
     """The status of each answer that was sent."""
@@ -50,6 +55,10 @@ class _QuietServer(ThreadingHTTPServer):
         """A client that goes away is what some tests want."""
 
 
+def _basic(login: str) -> str:
+    return f"Basic {b64encode(login.encode()).decode()}" if login else ""
+
+
 def _handler(served: Served) -> type[BaseHTTPRequestHandler]:
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
@@ -59,6 +68,8 @@ def _handler(served: Served) -> type[BaseHTTPRequestHandler]:
             served.requests.append(path)
             data = served.files.get(path)
             status = served.statuses.get(path, 200 if data is not None else 404)
+            if self.headers.get("Authorization", "") != _basic(served.login):
+                status = 401
             tag = f'"{hashlib.sha256(data or b"").hexdigest()}"'
             if status == 200 and self.headers.get("If-None-Match") == tag:
                 status, data = 304, b""
