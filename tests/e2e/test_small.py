@@ -15,8 +15,10 @@ import pytest
 import copacetic
 from copacetic.cli import main
 from copacetic.oci.layout import LayoutSource
+from copacetic.repository import RepositorySettings
 from support.aptrepo import Deb, Repository, debian_image, file, serve_repository, write_image
 from support.images import Image, assert_valid_image, make_attestation, make_index, skopeo, write_layout
+from support.values import HERE
 
 FOO = Deb(name="foo", version="1.0-1", architecture="amd64", files={"usr/bin/foo": file("old", 0o755)})
 BAR = Deb(name="bar", version="1.0-1", architecture="amd64", files={"usr/share/bar": file("same")})
@@ -244,6 +246,32 @@ def test_source_date_epoch_dates_the_image(
     assert config["created"] == config["history"][-1]["created"] == "2027-01-15T08:00:00Z"
 
 
+@pytest.mark.parametrize(
+    ("base", "result"),
+    [
+        ("2023-11-14T20:00:00-10:00", "2023-11-14T20:00:00-10:00"),  # 06:00 of the next day
+        ("2023-11-15T20:00:00+23:00", "2023-11-14T22:13:20Z"),  # the evening before
+        ("2023-11-14T22:13:20.5Z", "2023-11-14T22:13:20.5Z"),
+        ("2023-11-14T22:13:20Z", "2023-11-14T22:13:20Z"),
+        ("9999-12-31t23:59:59z", "2023-11-14T22:13:20Z"),
+        ("yesterday", "2023-11-14T22:13:20Z"),
+        ("9999-99-99T99:99:99Z", "2023-11-14T22:13:20Z"),
+    ],
+)
+def test_the_result_is_as_old_as_the_younger_of_base_and_packages(
+    base: str, result: str, tmp_path: Path, repository: Repository, copa: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SOURCE_DATE_EPOCH", "1700000000")
+    layout = tmp_path / "layout"
+    image = write_image(layout, debian_image(repository, [FOO], config={"created": base}))
+
+    copa("patch", "-i", image, "--to", f"oci:{layout}:patched")
+
+    raw = LayoutSource(layout, "patched").root()[1]
+    config = json.loads((layout / "blobs" / json.loads(raw)["config"]["digest"].replace(":", "/")).read_bytes())
+    assert config["created"] == config["history"][-1]["created"] == result
+
+
 def test_the_config_keeps_everything_else(tmp_path: Path, repository: Repository, copa: Any) -> None:
     layout = tmp_path / "layout"
     odd: dict[str, Any] = {
@@ -436,9 +464,11 @@ def test_the_library_does_the_same_in_silence(
     tmp_path: Path, repository: Repository, capsys: pytest.CaptureFixture[str]
 ) -> None:
     image = write_image(tmp_path / "layout", debian_image(repository, [FOO]))
+    settings = copacetic.Settings(repository=RepositorySettings(reach=HERE))
+    request = copacetic.PatchRequest(image=image, destination=f"oci:{tmp_path / 'out'}:1")
 
-    plans = copacetic.plan(copacetic.PatchRequest(image=image)).plans
-    outcome = copacetic.patch(copacetic.PatchRequest(image=image, destination=f"oci:{tmp_path / 'out'}:1"))
+    plans = copacetic.plan(copacetic.PatchRequest(image=image), settings=settings).plans
+    outcome = copacetic.patch(request, settings=settings)
 
     assert [u.candidate.name for plan in plans for u in plan.updates] == ["foo"]
     assert outcome.changed

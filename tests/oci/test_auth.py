@@ -186,7 +186,11 @@ def test_credentials_are_for_their_registry_only(http: HttpClient) -> None:
 def test_an_unknown_kind_of_login_is_left_to_the_answer(http: HttpClient) -> None:
     authorizer = Authorizer(http, keychain())
     assert authorizer.reauthorize(make_access(), {"WWW-Authenticate": "Negotiate"}, refused="") == ""
-    assert authorizer.reauthorize(make_access(), {}, refused="") == ""
+
+
+def test_a_server_that_doesn_t_say_what_it_wants_gets_user_and_password(http: HttpClient) -> None:
+    assert Authorizer(http, keychain()).reauthorize(make_access(), {}, refused="").startswith("Basic ")
+    assert Authorizer(http, keychain(None)).reauthorize(make_access(), {}, refused="") == ""
 
 
 def test_a_token_is_fetched_with_the_credentials(http: HttpClient, server: FaultyServer) -> None:
@@ -220,6 +224,49 @@ def test_an_identity_token_is_exchanged_by_post(http: HttpClient, server: Faulty
         "scope": "repository:base:pull repository:team/app:pull,push",
     }
     assert server.requests[0].query == {}
+
+
+@pytest.mark.parametrize("status", [404, 405])
+def test_a_server_that_takes_no_identity_token_gets_the_password_beside_it(
+    http: HttpClient, server: FaultyServer, status: int
+) -> None:
+    server.on("POST", "/token", Answer(status=status))
+    server.on("GET", "/token", json_answer({"token": "t1"}))
+    mine = Credentials(username="ann", password="pw", identity_token="idt", origin="config.json")
+
+    assert Authorizer(http, keychain(mine)).reauthorize(make_access(), ask(server), refused="") == "Bearer t1"
+
+    assert [seen.method for seen in server.requests] == ["POST", "GET"]
+    assert basic_of(server.requests[1]) == "ann:pw"
+
+
+@pytest.mark.parametrize(
+    ("host", "plain", "realm"),
+    [
+        ("registry.example", True, "http://auth.invalid/token"),
+        ("localhost:5000", True, "http://auth.invalid/token"),
+        ("localhost:5000", False, "http://auth.invalid/token"),
+        ("registry.example", False, "http://registry.example/token"),
+    ],
+)
+def test_a_password_never_goes_over_plain_http_to_a_token_server_elsewhere(
+    http: HttpClient, host: str, realm: str, *, plain: bool
+) -> None:
+    with pytest.raises(AuthenticationError, match="plain HTTP"):
+        Authorizer(http, keychain(host=host)).reauthorize(
+            make_access(plain=plain, host=host), {"WWW-Authenticate": f'Bearer realm="{realm}"'}, refused=""
+        )
+
+
+def test_a_login_that_goes_to_another_host_is_said(
+    http: HttpClient, server: FaultyServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    server.on("GET", "/token", json_answer({"token": "t1"}))
+    with caplog.at_level("DEBUG", logger="copacetic"):
+        Authorizer(http, keychain()).reauthorize(make_access(), ask(server), refused="")
+
+    assert "its login goes to another host, 127.0.0.1" in caplog.text
+    assert "s3cret" not in caplog.text
 
 
 def test_a_registry_token_is_sent_as_it_is(http: HttpClient, server: FaultyServer) -> None:

@@ -7,7 +7,7 @@ import os
 import stat
 import threading
 import time
-from base64 import b64encode
+from base64 import b64encode, encodebytes
 from pathlib import Path
 
 import pytest
@@ -53,6 +53,16 @@ def user_of(found: Credentials | None) -> str | None:
 
 
 # ---- files
+
+
+def test_lines_that_base64_has_broken_are_joined(config: Path) -> None:
+    auth = encodebytes(f"ann:{SECRET * 20}".encode()).decode()
+    assert auth.count("\n") > 1
+    found = Keychain([write_config(config, {"auths": {"registry.example": {"auth": auth}}})]).find(
+        "registry.example", "a"
+    )
+    assert found is not None
+    assert found.password == SECRET * 20
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import gzip
 import re
 from collections.abc import Iterator
 from dataclasses import replace
@@ -131,6 +132,25 @@ def test_a_manifest_with_another_digest_is_refused(client: RegistryClient, serve
         with pytest.raises(IntegrityError, match=f"expected the digest {wanted.digest}") as caught:
             source.manifest(wanted) if source.reference.tag else source.root()
         assert str(caught.value).startswith(source.name)
+
+
+def test_a_manifest_that_was_compressed_on_the_way_is_read(client: RegistryClient, server: FaultyServer) -> None:
+    coding = {"Content-Encoding": "gzip", "Content-Type": IMAGE.descriptor.media_type}
+    server.on("GET", "/v2/team/app/manifests/1", Answer(headers=coding, body=gzip.compress(IMAGE.raw)))
+    server.on("GET", "/v2/team/app/manifests/bomb", Answer(headers=coding, body=gzip.compress(b" " * (9 << 20))))
+    server.on("GET", "/v2/team/app/manifests/cut", Answer(headers=coding, body=gzip.compress(IMAGE.raw)[:-9]))
+    descriptor, raw = RegistrySource(reference(server), client).root()
+    assert (descriptor.digest, raw) == (IMAGE.descriptor.digest, IMAGE.raw)
+    for tag in ("bomb", "cut"):
+        with pytest.raises(ImageError, match=f"team/app:{tag}: the manifest can't be decompressed"):
+            RegistrySource(reference(server, f"team/app:{tag}"), client).root()
+
+
+def test_what_is_no_manifest_is_named_with_who_sent_it(client: RegistryClient, server: FaultyServer) -> None:
+    page = Answer(headers={"Content-Type": "text/html"}, body=b"<html>log in</html>")
+    server.on("GET", "/v2/team/app/manifests/1", page)
+    with pytest.raises(ImageError, match=r"team/app:1: the manifest is not JSON.* is of text/html"):
+        RegistrySource(reference(server), client).root()
 
 
 def test_a_manifest_without_end_is_refused(client: RegistryClient, server: FaultyServer) -> None:

@@ -63,6 +63,37 @@ def with_token(server: FaultyServer, token: str, answer: Answer) -> Callable[[Se
     return check
 
 
+def hidden(status: int, answer: Answer) -> Callable[[Seen], Answer]:
+    return lambda seen: answer if seen.headers.get("authorization", "").startswith("Basic ") else Answer(status=status)
+
+
+@pytest.mark.parametrize("status", [403, 404])
+def test_a_registry_that_hides_from_strangers_is_told_who_asks(
+    connect: Connect, server: FaultyServer, status: int
+) -> None:
+    challenge = Answer(status=401, headers={"WWW-Authenticate": "Basic realm=x"})
+    server.replace("GET", "/v2/", Answer(), challenge)  # the first question is whether it speaks plain HTTP
+    server.on("GET", "/v2/team/app/manifests/1", hidden(status, Answer(body=IMAGE.raw)))
+    for digest, data in IMAGE.blobs.items():
+        server.on("GET", f"/v2/team/app/blobs/{digest}", hidden(status, Answer(body=data)))
+    mine = Keychain(given={server.host: Credentials(username="ann", password="pw")})
+    copy = MemoryDestination()
+    copy_image(RegistrySource(reference(server), connect(keychain=mine)), copy)
+    assert copy.published is not None
+    assert server.count("GET", "/v2/") == 2
+
+
+@pytest.mark.parametrize("known", [False, True])
+def test_what_an_open_registry_doesn_t_have_is_asked_for_once_without_a_login(
+    connect: Connect, server: FaultyServer, *, known: bool
+) -> None:
+    given = {server.host: Credentials(username="ann", password="pw")} if known else {}
+    with pytest.raises(NotFoundError):
+        RegistrySource(reference(server), connect(keychain=Keychain(given=given))).root()
+    assert server.count("GET", "/v2/team/app/manifests/1") == 1
+    assert server.count("GET", "/v2/") == 1 + known
+
+
 def test_a_token_is_fetched_once_for_many_requests(connect: Connect, server: FaultyServer) -> None:
     server.on("GET", "/v2/team/app/manifests/1", with_token(server, "t1", Answer(body=IMAGE.raw)))
     for digest, data in IMAGE.blobs.items():

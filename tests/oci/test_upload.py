@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -23,7 +23,7 @@ from copacetic.oci.credentials import Credentials, Keychain
 from copacetic.oci.descriptor import Descriptor
 from copacetic.oci.registry import RegistryDestination
 from copacetic.oci.registryclient import RegistryClient
-from support.faulty import Answer, FaultyServer, Seen, faulty_server
+from support.faulty import Answer, FaultyServer, Seen, faulty_server, json_answer
 from support.images import MemorySource, describe
 from support.scripted import (
     IMAGE,
@@ -101,13 +101,33 @@ def test_a_blob_that_is_there_is_not_sent(
     assert sent_methods(server) == ["HEAD"]
 
 
-@pytest.mark.parametrize("status", [302, 307])
-def test_a_blob_in_a_storage_elsewhere_is_there(
-    client: RegistryClient, server: FaultyServer, tmp_path: Path, status: int
+@pytest.mark.parametrize("status", [301, 302, 307, 308])
+@pytest.mark.parametrize("answer", [Answer(), Answer(status=206, body=b"d")])
+def test_a_blob_in_a_storage_elsewhere_is_there_when_it_can_be_read(
+    client: RegistryClient, server: FaultyServer, tmp_path: Path, status: int, answer: Answer
 ) -> None:
-    server.on("HEAD", "*", Answer(status=status, headers={"Location": "http://127.0.0.1:1/signed-for-get"}))
-    upload(client, server, b"data", tmp_path)
-    assert sent_methods(server) == ["HEAD"]
+    with faulty_server() as storage:
+        storage.on("GET", "/signed-for-get", answer)
+        away = Answer(status=status, headers={"Location": f"{storage.url}/signed-for-get"})
+        for method in ("HEAD", "GET"):
+            server.on(method, "*", away)
+        upload(client, server, b"data", tmp_path)
+        assert storage.requests[0].headers["range"] == "bytes=0-0"
+    assert sent_methods(server) == ["HEAD", "GET"]
+
+
+@pytest.mark.parametrize("status", [301, 302, 307, 308])
+@pytest.mark.parametrize("refusal", [401, 403, 404, 405, 500, 0])
+def test_a_redirect_is_no_proof_that_a_blob_is_there(
+    client: RegistryClient, server: FaultyServer, store: Store, tmp_path: Path, status: int, refusal: int
+) -> None:
+    with faulty_server() as elsewhere:
+        elsewhere.on("GET", "*", Answer(status=refusal) if refusal else Answer(hang_up=True))
+        away = Answer(status=status, headers={"Location": f"{elsewhere.url}/blob"})
+        server.replace("HEAD", "*", away)
+        server.on("GET", "*", away)
+        descriptor = upload(client, server, b"data", tmp_path)
+    assert store.blobs == {str(descriptor.digest): b"data"}
 
 
 @pytest.mark.parametrize(
@@ -208,6 +228,92 @@ def test_chunks_are_used_where_one_piece_is_too_large(
     descriptor = upload(client, server, data, tmp_path)
     assert store.blobs == {str(descriptor.digest): data}
     assert sent_methods(server).count("PATCH") == 2
+
+
+def only(*kinds: str, status: int = 405) -> Callable[[Seen], Answer | None]:
+    """Refuse content that comes in other ways than these: `PUT`, `PATCH`, or `endless` for a PATCH without a range."""
+
+    def refuse(seen: Seen) -> Answer | None:
+        kind = "endless" if seen.method == "PATCH" and "content-range" not in seen.headers else seen.method
+        return Answer(status=status) if seen.body and kind not in kinds else None
+
+    return refuse
+
+
+@pytest.mark.parametrize("status", [400, 405, 411, 415, 501])
+@pytest.mark.parametrize("way", ["PUT", "PATCH", "endless"])
+@pytest.mark.parametrize("size", [1000, len(LARGE)])
+@pytest.mark.usefixtures("chunk")
+def test_a_registry_that_knows_one_way_to_upload_gets_everything_in_that_way(
+    client: RegistryClient, server: FaultyServer, store: Store, tmp_path: Path, status: int, way: str, size: int
+) -> None:
+    store.refuse = only(way, status=status)
+    descriptor = upload(client, server, LARGE[:size], tmp_path)
+    assert store.blobs == {str(descriptor.digest): LARGE[:size]}
+
+
+@pytest.mark.parametrize("status", [404, 416])
+@pytest.mark.usefixtures("chunk")
+def test_where_nothing_was_sent_before_a_refused_chunk_is_not_lost(
+    client: RegistryClient, server: FaultyServer, store: Store, tmp_path: Path, status: int
+) -> None:
+    store.refuse = only("PUT", status=status)
+    upload(client, server, LARGE, tmp_path)
+    assert [method for method in sent_methods(server) if method in {"PATCH", "PUT"}] == ["PATCH", "PUT"]
+
+
+def test_a_registry_that_knows_no_way_is_an_error_after_each_was_tried_once(
+    client: RegistryClient, server: FaultyServer, store: Store, tmp_path: Path
+) -> None:
+    store.refuse = only()
+    with pytest.raises(RegistryError, match="status 405"):
+        upload(client, server, b"data", tmp_path)
+    assert [method for method in sent_methods(server) if method in {"PATCH", "PUT"}] == ["PUT", "PATCH", "PATCH"]
+
+
+@pytest.mark.parametrize("method", ["PUT", "PATCH"])
+@pytest.mark.parametrize("status", [307, 308])
+@pytest.mark.usefixtures("chunk")
+def test_content_follows_where_the_registry_wants_it(
+    client: RegistryClient, server: FaultyServer, store: Store, tmp_path: Path, method: str, status: int
+) -> None:
+    def away(seen: Seen) -> Answer | None:
+        if seen.method != method or "moved" in seen.query:
+            return None
+        return Answer(status=status, headers={"Location": f"{seen.path}?{seen.raw_query}&moved=1"})
+
+    store.refuse = away
+    data = LARGE if method == "PATCH" else b"data"
+    descriptor = upload(client, server, data, tmp_path)
+    assert store.blobs == {str(descriptor.digest): data}
+
+
+@pytest.mark.usefixtures("chunk")
+def test_a_login_that_runs_out_before_the_last_request_costs_one_request(
+    connect: Connect, server: FaultyServer, store: Store, tmp_path: Path
+) -> None:
+    asked = Answer(status=401, headers={"WWW-Authenticate": f'Bearer realm="{server.url}/token"'})
+    server.on("GET", "/token", *(json_answer({"token": f"t{number}"}) for number in range(2)))
+    old = "Bearer t0"
+
+    def runs_out(seen: Seen) -> Answer | None:
+        valid = "Bearer t1" if seen.method == "PUT" else old
+        return None if seen.headers.get("authorization") == valid else asked
+
+    store.refuse = runs_out
+    descriptor = upload(connect(), server, LARGE, tmp_path)
+    assert store.blobs == {str(descriptor.digest): LARGE}
+    assert sent_methods(server).count("POST") == 1
+
+
+@pytest.mark.usefixtures("chunk")
+def test_a_last_request_that_fails_in_passing_is_repeated_and_not_the_content(
+    client: RegistryClient, server: FaultyServer, store: Store, tmp_path: Path
+) -> None:
+    failures = [Answer(status=503), Answer(status=429)]
+    store.refuse = lambda seen: failures.pop() if seen.method == "PUT" and failures else None
+    upload(client, server, LARGE, tmp_path)
+    assert sent_methods(server).count("POST") == 1
 
 
 def test_what_is_too_large_even_in_small_chunks_is_refused(

@@ -23,12 +23,14 @@ from copacetic.oci.layerindex import Row, unpack_text
 from copacetic.oci.layout import LayoutSource
 from copacetic.patch.request import Strategy
 from copacetic.progress import Silent
+from copacetic.repository import RepositorySettings
 from support.aptrepo import Deb, Repository, debian_image, file, installed_files, write_image
 from support.debs import MTIME
 from support.fakesolver import Answer, FakeSolver
 from support.images import Image, make_image, make_layer, make_tar, tar_file
 from support.programs import program_items
 from support.trees import scan_tar
+from support.values import HERE
 
 RUNS = {"postinst": "#!/bin/sh\nset -e\nother --run\n"}
 FOO = Deb(name="foo", version="1.0-1", architecture="amd64", files={"usr/bin/foo": file("old", 0o755)})
@@ -81,7 +83,7 @@ class Case:
         self.folder = folder
         self.solver: FakeSolver | None = None
         self.notes = Notes()
-        self.settings = api.Settings(cache_dir=folder / "cache")
+        self.settings = api.Settings(cache_dir=folder / "cache", repository=RepositorySettings(reach=HERE))
         monkeypatch.setattr(api, "open_solver", self._open)
 
     def _open(self, *_means: object) -> FakeSolver:

@@ -86,6 +86,8 @@ class Store:
         self.base = f"/v2/{repository}"
         self.received: dict[str, bytearray] = {}
         self.blobs: dict[str, bytes] = {}
+        self.refuse: Callable[[Seen], Answer | None] = lambda _: None
+        """What a PATCH or PUT gets instead of being taken."""
         server.on("POST", f"{self.base}/blobs/uploads/", self.start)
         server.on("HEAD", "*", self.head)
 
@@ -99,14 +101,18 @@ class Store:
         return Answer(status=202, headers={"Location": f"{path}?state=a%3Db%2B"})
 
     def patch(self, seen: Seen) -> Answer:
+        if (refusal := self.refuse(seen)) is not None:
+            return refusal
         data = self.received[seen.path]
-        start = int(seen.headers["content-range"].partition("-")[0])
+        start = int(seen.headers.get("content-range", str(len(data))).partition("-")[0])
         if start != len(data):
             return Answer(status=416, headers=self.range_of(seen.path))
         data += seen.body
         return Answer(status=202, headers=self.range_of(seen.path))
 
     def put(self, seen: Seen) -> Answer:
+        if (refusal := self.refuse(seen)) is not None:
+            return refusal
         assert seen.query["state"] == "a=b+"
         data = bytes(self.received[seen.path]) + seen.body
         digest = f"sha256:{hashlib.sha256(data).hexdigest()}"

@@ -28,8 +28,8 @@ from copacetic.http.resume import ResumedBody
 from copacetic.http.retry import backoff, is_transient, select_pause
 from copacetic.http.settings import HttpSettings, TlsSettings
 
-MAX_REDIRECTS = 10
-_REDIRECTS = frozenset({301, 302, 303, 307, 308})
+MAXREDIRECTS = 10
+REDIRECTS = frozenset({301, 302, 303, 307, 308})
 _SECRET_HEADERS = frozenset({"authorization", "cookie", "proxy-authorization"})
 _logger = logging.getLogger(__name__)
 
@@ -117,7 +117,7 @@ class HttpClient:
         """
         known = {"User-Agent": self.settings.user_agent, **(headers or {})}
         request = _prepare(method, url, known, body, tls or TlsSettings(), self._logins)
-        for _ in range(MAX_REDIRECTS + 1):
+        for _ in range(MAXREDIRECTS + 1):
             response = self._send(request, retry=retry)
             try:
                 following = _follow(request, response) if redirect else None
@@ -128,7 +128,7 @@ class HttpClient:
                 return response
             response.discard()
             request = following
-        raise UnreachableError(f"{show_address(url)}: more than {MAX_REDIRECTS} redirects")
+        raise UnreachableError(f"{show_address(url)}: more than {MAXREDIRECTS} redirects")
 
     def _send(self, request: _Request, *, retry: bool) -> Response:
         retries = self.settings.retries if retry and request.repeatable else 0
@@ -256,7 +256,7 @@ def _prepare(
 def _follow(request: _Request, response: Response) -> _Request | None:
     """Return the request that a redirect asks for, or None when the answer is none or can't be followed."""
     location = response.headers.get("Location")
-    if response.status not in _REDIRECTS or not location or not request.repeatable:
+    if response.status not in REDIRECTS or not location or not request.repeatable:
         return None
     method, body = request.method, request.body
     if response.status == 303 and method != "HEAD":

@@ -3,7 +3,8 @@
 Logging in to registries: Basic, and Bearer tokens as in the distribution project's token and OAuth 2 protocols.
 
 Nothing is sent before a registry asks. Credentials go to the registry that they are kept for, and to the token
-server that it names; over plain HTTP only when the registry itself is reached so, or is on this machine.
+server that it names, wherever that is, as docker does it; over plain HTTP only to that registry itself when it is
+reached so, and to this machine.
 """
 
 from __future__ import annotations
@@ -30,6 +31,7 @@ CLIENT_ID = "copacetic"
 _TOKEN_LIMIT = 1 << 20
 _DEFAULT_LIFETIME = 60.0
 _LONGEST_LIFETIME = 86_400.0
+_NO_EXCHANGE = frozenset({404, 405})
 _TOKEN = re.compile(r"[\x21-\x7e]+")
 _logger = logging.getLogger(__name__)
 
@@ -79,7 +81,10 @@ class Authorizer:
 
         `refused` is what was sent. Raises `AuthenticationError` when there are no credentials, or wrong ones.
         """
-        challenge = select_challenge(parse_challenges(headers.get("WWW-Authenticate", "")))
+        asked_for = headers.get("WWW-Authenticate", "")
+        challenge = select_challenge(parse_challenges(asked_for))
+        if challenge is None and not asked_for and self.has_password(access):
+            challenge = Challenge("basic", {})  # what servers mean that forget to say it
         if challenge is None:
             return ""
         with self._lock:
@@ -92,8 +97,19 @@ class Authorizer:
                 value = self._answer(access, challenge)
         return "" if value == refused else value
 
-    def explain(self, access: Access, response: Response) -> RegistryError:
-        """Return the error for an answer with status 401 when everything was tried."""
+    def has_password(self, access: Access) -> bool:
+        """Tell whether a user and a password are known that could be sent; where nobody asks, a broken file is none."""
+        try:
+            credentials = self._keychain.find(access.endpoint.registry, access.endpoint.repository)
+        except AuthenticationError:
+            return False
+        return credentials is not None and bool(credentials.username)
+
+    def explain(self, access: Access, response: Response, *, tried: bool) -> RegistryError:
+        """Return the error for an answer with status 401 in the end; `tried` says whether any login was."""
+        if not tried and (asked := parse_challenges(response.headers.get("WWW-Authenticate", ""))):
+            ways = ", ".join(sorted({challenge.scheme for challenge in asked}))[:80]
+            return AuthenticationError(f"{explain_answer(response, access.what)}; it knows only other logins: {ways}")
         credentials = self._keychain.find(access.endpoint.registry, access.endpoint.repository)
         return _explain_refusal(access.what, credentials, response)
 
@@ -116,14 +132,15 @@ class Authorizer:
     def _fetch(
         self, access: Access, credentials: Credentials | None, realm: str, service: str, scopes: tuple[str, ...]
     ) -> _Token:
-        request = _make_request(access, credentials, realm, service, scopes)
+        server = _check_realm(access, realm, secret=credentials is not None)
         _logger.debug("%s: asking %s for %s", access.where, show_address(realm), " ".join(scopes))
-        try:
-            response = self._http.open(
-                request.method, request.url, headers=request.headers, body=request.body, tls=request.tls
-            )
-        except UnreachableError as error:
-            raise UnreachableError(f"{access.where}: its token server: {error}", hint=error.hint) from error
+        if credentials is not None and server.host != access.endpoint.hostname:
+            _logger.debug("%s: its login goes to another host, %s", access.where, server.host)
+        response = self._ask(_make_request(access, credentials, realm, service, scopes), access)
+        if response.status in _NO_EXCHANGE and credentials is not None and _can_fall_back(credentials):
+            response.discard()
+            credentials = replace(credentials, identity_token="")
+            response = self._ask(_make_request(access, credentials, realm, service, scopes), access)
         with response:
             if response.status != 200:
                 raise _explain_refusal(f"{access.where}: its token server", credentials, response)
@@ -132,6 +149,14 @@ class Authorizer:
             except (ValueError, RecursionError, IntegrityError) as error:
                 message = f"{access.where}: its token server {response.url} gives no usable token"
                 raise AuthenticationError(message, hint="the registry's token service is broken") from error
+
+    def _ask(self, request: _Request, access: Access) -> Response:
+        try:
+            return self._http.open(
+                request.method, request.url, headers=request.headers, body=request.body, tls=request.tls
+            )
+        except UnreachableError as error:
+            raise UnreachableError(f"{access.where}: its token server: {error}", hint=error.hint) from error
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -147,9 +172,8 @@ def _make_request(
     access: Access, credentials: Credentials | None, realm: str, service: str, scopes: tuple[str, ...]
 ) -> _Request:
     """With an identity token as in OAuth 2 (POST), otherwise by the older protocol that all servers know (GET)."""
-    server = _check_realm(access, realm)
     tls = access.endpoint.tls
-    if server.host != access.endpoint.hostname:
+    if find_origin(realm).host != access.endpoint.hostname:
         tls = replace(tls, client_cert=None, client_key=None)
     known = [("service", service)] if service else []
     if credentials is not None and credentials.identity_token:
@@ -180,12 +204,22 @@ def _make_basic(access: Access, credentials: Credentials | None) -> str:
     return "Basic " + b64encode(pair).decode("ascii")
 
 
-def _check_realm(access: Access, realm: str) -> Origin:
+def _can_fall_back(credentials: Credentials) -> bool:
+    """Some servers give identity tokens, and don't know how to take them; a password beside one still counts."""
+    return bool(credentials.identity_token and credentials.username and credentials.password)
+
+
+def _check_realm(access: Access, realm: str, *, secret: bool) -> Origin:
+    """`secret` says that a login is going to be sent there."""
     try:
         origin = find_origin(realm)
     except UnreachableError as error:
         raise AuthenticationError(f"{access.where} names a token server without an address") from error
-    if origin.scheme == "http" and not access.plain and not is_loopback(access.endpoint.host):
+    host = f"[{origin.host}]" if ":" in origin.host else origin.host
+    permitted = access.plain or is_loopback(access.endpoint.host)
+    if secret and not is_loopback(host):
+        permitted = access.plain and origin.host == access.endpoint.hostname
+    if origin.scheme == "http" and not permitted:
         raise AuthenticationError(
             f"{access.where} names a token server on plain HTTP ({show_address(realm)}), which is refused",
             hint="the registry's configuration is broken: a password would be readable on the way",

@@ -164,7 +164,8 @@ def _decode(entry: Mapping[str, Any], key: str, path: Path) -> Credentials | Non
     user, password = values["username"], values["password"]
     if values["auth"]:
         try:
-            user, colon, password = b64decode(values["auth"], validate=True).decode().partition(":")
+            encoded = "".join(values["auth"].split())  # `base64` breaks lines
+            user, colon, password = b64decode(encoded, validate=True).decode().partition(":")
         except (binascii.Error, ValueError):
             colon = ""
         if not colon:

@@ -12,12 +12,15 @@ import json
 import logging
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
+from io import BytesIO
 from pathlib import Path
 from threading import Lock
 from typing import Self, TypeVar
 
+from copacetic.compression import DecompressedReader, DecompressionError
 from copacetic.errors import ImageError, IntegrityError, RegistryError, StorageError, UnreachableError, UsageError
 from copacetic.http import Response, ResumedBody
+from copacetic.http.client import REDIRECTS
 from copacetic.oci.challenge import PUSH
 from copacetic.oci.descriptor import Descriptor, Digest
 from copacetic.oci.manifest import INDEX_TYPES, MANIFEST_LIMIT, MANIFEST_TYPES, detect_media_type
@@ -26,9 +29,11 @@ from copacetic.oci.registryclient import RegistryClient
 from copacetic.oci.registryconfig import Endpoint
 from copacetic.oci.registryerror import explain_answer
 from copacetic.oci.transport import ByteStream, Destination, Source
-from copacetic.oci.upload import FileBody, SourceBody, Uploader
+from copacetic.oci.upload import Uploader
+from copacetic.oci.uploadbody import FileBody, SourceBody
 
 _ACCEPT = ", ".join((*INDEX_TYPES, *MANIFEST_TYPES))
+_GZIP = b"\x1f\x8b"
 _T = TypeVar("_T")
 _logger = logging.getLogger(__name__)
 
@@ -98,7 +103,12 @@ class RegistrySource:
         wanted = self.reference.digest
         raw, headers = self._read_manifest(endpoint, str(wanted or self.reference.tag), self.name)
         digest = wanted or Digest.of(raw)
-        descriptor = Descriptor(media_type=_find_media_type(raw, headers), digest=digest, size=len(raw))
+        try:
+            media_type = _find_media_type(raw, headers)
+        except ImageError as error:
+            kind = headers.get("Content-Type", "")[:80] or "no type"
+            raise ImageError(f"{self.name}: {error}; what {endpoint.name} answers is of {kind}") from error
+        descriptor = Descriptor(media_type=media_type, digest=digest, size=len(raw))
         descriptor.check(raw, where=self.name)
         _check_header(headers, digest, self.name)
         _logger.debug("%s is %s at %s", self.name, digest, endpoint.name)
@@ -110,7 +120,7 @@ class RegistrySource:
             if response.status != 200:
                 raise explain_answer(response, what)
             try:
-                return response.read_all(MANIFEST_LIMIT), response.headers
+                return _decode(response.read_all(MANIFEST_LIMIT), what), response.headers
             except (UnreachableError, IntegrityError) as error:
                 raise type(error)(f"{what}: {error}", hint=error.hint) from error
 
@@ -234,15 +244,29 @@ class RegistryDestination:
         return location
 
     def _has(self, descriptor: Descriptor) -> bool:
+        """
+        Ask whether a blob is there. Where the registry leads elsewhere, only who has it can tell: a redirect is no
+        proof. A blob that is sent although it is there does no harm.
+        """
         what = f"{self.name}: looking for {descriptor.digest}"
-        response = self._client.send(
-            self._endpoint, "HEAD", f"blobs/{descriptor.digest}", what=what, actions=PUSH, redirect=False
-        )
+
+        def look(method: str, headers: Mapping[str, str], *, redirect: bool) -> Response:
+            path = f"blobs/{descriptor.digest}"
+            return self._client.send(
+                self._endpoint, method, path, what=what, actions=PUSH, headers=headers, redirect=redirect
+            )
+
+        response = look("HEAD", {}, redirect=False)
         if response.status in {401, 403, 429} or response.status >= 500:
             raise explain_answer(response, what)
         response.discard()
-        # A redirect to a storage host means that it is there; the address is signed for GET and not for HEAD.
-        return response.status in {200, 301, 302, 307, 308}
+        if response.status not in REDIRECTS:
+            return response.status == 200
+        try:  # not with HEAD, for which a storage's address isn't signed
+            with look("GET", {"Range": "bytes=0-0"}, redirect=True) as found:
+                return found.status in {200, 206}
+        except UnreachableError:
+            return False
 
     def _put(self, descriptor: Descriptor, raw: bytes, name: str) -> None:
         descriptor.check(raw, where=self.name)
@@ -270,6 +294,17 @@ class _Progress:
 
     def __exit__(self, *exc: object) -> None:
         self._lock.release()
+
+
+def _decode(raw: bytes, what: str) -> bytes:
+    """Undo a content coding that nobody asked for; a manifest is text, so its first bytes can't be meant."""
+    if not raw.startswith(_GZIP):
+        return raw
+    try:
+        reader = DecompressedReader(BytesIO(raw), limit=MANIFEST_LIMIT)
+        return b"".join(iter(lambda: reader.read(1 << 18), b""))
+    except DecompressionError as error:
+        raise ImageError(f"{what}: the manifest can't be decompressed: {error}") from error
 
 
 def _find_media_type(raw: bytes, headers: Mapping[str, str]) -> str:

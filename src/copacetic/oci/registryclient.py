@@ -19,6 +19,7 @@ from copacetic.oci.challenge import PULL, make_scope
 from copacetic.oci.credentials import Keychain
 from copacetic.oci.registryconfig import Endpoint, RegistryConfig
 
+_HIDDEN = frozenset({403, 404})
 _logger = logging.getLogger(__name__)
 
 
@@ -31,6 +32,7 @@ class RegistryClient:
         self._authorizer = Authorizer(http, keychain)
         self._lock = Lock()
         self._bases: dict[tuple[str, tuple[str, ...]], str] = {}
+        self._refusals: dict[str, Mapping[str, str]] = {}
 
     def send(
         self,
@@ -79,7 +81,11 @@ class RegistryClient:
         authorization = self._authorizer.authorize(access)
         response = send(authorization)
         # After a redirect it is a storage host that refuses, and our login is not for it.
-        if response.status != 401 or find_origin(response.url) != find_origin(base):
+        if find_origin(response.url) != find_origin(base):
+            return response
+        if response.status in _HIDDEN and repeatable and not authorization:
+            return self._introduce(access, response, send, base)
+        if response.status != 401:
             return response
         try:
             renewed = self._authorizer.reauthorize(access, response.headers, refused=authorization)
@@ -92,8 +98,36 @@ class RegistryClient:
             response.discard()
             response = send(renewed)
         if response.status == 401:
-            raise self._authorizer.explain(access, response)
+            raise self._authorizer.explain(access, response, tried=bool(renewed or authorization))
         return response
+
+    def _introduce(self, access: Access, response: Response, send: Callable[[str], Response], base: str) -> Response:
+        """
+        Send again with a login where a registry hides from strangers what it has, instead of asking who they are.
+
+        Its base address says how to log in; that is asked once, and only when there is something to log in with.
+        """
+        if not self._authorizer.has_password(access):
+            return response
+        try:
+            renewed = self._authorizer.reauthorize(access, self._ask_challenge(access.endpoint, base), refused="")
+        except CopaError as error:
+            _logger.debug("%s: no login: %s", access.where, error)
+            return response
+        if not renewed:
+            return response
+        response.discard()
+        return send(renewed)
+
+    def _ask_challenge(self, endpoint: Endpoint, base: str) -> Mapping[str, str]:
+        """Return the headers of a refusal, or some that ask for nothing that is known."""
+        with self._lock:
+            if base not in self._refusals:
+                response = self.http.open("GET", f"{base}/v2/", tls=endpoint.tls, retry=False, redirect=False)
+                response.discard()
+                refused = response.status == 401
+                self._refusals[base] = response.headers if refused else {"WWW-Authenticate": "none"}
+            return self._refusals[base]
 
     def find_base(self, endpoint: Endpoint) -> str:
         """

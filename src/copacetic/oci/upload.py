@@ -2,29 +2,25 @@
 """
 Uploads of blobs: in one piece, or in chunks for large ones and for registries that want it so.
 
-A chunk that breaks is resumed where the registry says it got to; an upload that is lost starts again. The registry
-checks the digest at the end, and what comes out of a source is also checked here before its last byte is sent.
+A way that is refused at once gives place to another: not every registry, or proxy before one, knows all. A chunk that
+breaks is resumed where the registry says it got to; an upload that is lost starts again. The registry checks the digest
+at the end, and what comes out of a source is also checked here before its last byte is sent.
 """
 
 from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Iterator
-from contextlib import ExitStack, suppress
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
-from itertools import count
-from pathlib import Path
 from threading import Lock
-from typing import Protocol
 from urllib.parse import urlencode
 
 from copacetic.errors import (
     AuthenticationError,
     CopaError,
-    IntegrityError,
     RegistryError,
-    StorageError,
     UnreachableError,
 )
 from copacetic.http import Response
@@ -35,85 +31,19 @@ from copacetic.oci.descriptor import Descriptor
 from copacetic.oci.registryclient import RegistryClient
 from copacetic.oci.registryconfig import Endpoint
 from copacetic.oci.registryerror import explain_answer
-from copacetic.oci.transport import ByteStream, Source
+from copacetic.oci.uploadbody import Body
 
 CHUNK = 64 * 1024 * 1024
 """Larger blobs go in chunks of this size."""
 SMALL_CHUNK = 8 * 1024 * 1024
 """For registries, or proxies before them, to whom that is too large."""
-PIECE = 1 << 20
 _LARGEST_MINIMUM = 1 << 30
-_TOO_LARGE = frozenset({405, 411, 413, 415, 501})
+_MAX_REDIRECTS = 3
+_REDIRECTS = frozenset({307, 308})
+_UNKNOWN_WAY = frozenset({405, 411, 415, 501})
 _LOST = frozenset({401, 404, 416})
 _RANGE = re.compile(r"(?:bytes=)?0-(\d{1,18})", re.ASCII)
 _logger = logging.getLogger(__name__)
-
-
-class Body(Protocol):
-    """Bytes that can be sent again."""
-
-    def pieces(self, start: int, stop: int) -> Iterator[bytes]:
-        """Yield the bytes between two positions."""
-        ...
-
-
-@dataclass(frozen=True, slots=True)
-class FileBody:
-    """A local file."""
-
-    path: Path
-
-    def pieces(self, start: int, stop: int) -> Iterator[bytes]:
-        try:
-            with self.path.open("rb", buffering=0) as file:
-                file.seek(start)
-                while start < stop:
-                    piece = file.read(min(PIECE, stop - start))
-                    if not piece:
-                        raise IntegrityError(f"{self.path}: ends after {start} of {stop} bytes")
-                    start += len(piece)
-                    yield piece
-        except OSError as error:
-            raise StorageError(f"{self.path}: {(error.strerror or str(error)).lower()}") from error
-
-
-class SourceBody:
-    """A blob of a source, streamed; checked whenever its end is reached. Going back means reading it again."""
-
-    def __init__(self, source: Source, descriptor: Descriptor) -> None:
-        self._source = source
-        self._descriptor = descriptor
-        self._open = ExitStack()
-        self._stream: ByteStream | None = None
-        self._hasher = descriptor.digest.hasher()
-        self._at = 0
-
-    def pieces(self, start: int, stop: int) -> Iterator[bytes]:
-        if self._stream is None or start < self._at:
-            self.close()
-            self._stream = self._open.enter_context(self._source.open_blob(self._descriptor))
-            self._hasher = self._descriptor.digest.hasher()
-            self._at = 0
-        while self._at < start:
-            self._read(min(PIECE, start - self._at))
-        while self._at < stop:
-            yield self._read(min(PIECE, stop - self._at))
-
-    def close(self) -> None:
-        self._open.close()
-        self._stream = None
-
-    def _read(self, size: int) -> bytes:
-        assert self._stream is not None
-        piece = self._stream.read(size)
-        where = f"{self._source.name}: {self._descriptor.digest}"
-        if not piece:
-            raise IntegrityError(f"{where} ends after {self._at} of {self._descriptor.size} bytes")
-        self._hasher.update(piece)
-        self._at += len(piece)
-        if self._at == self._descriptor.size and self._hasher.hexdigest() != self._descriptor.digest.encoded:
-            raise IntegrityError(f"{where} has another digest: {self._hasher.hexdigest()}")
-        return piece
 
 
 class _InterruptedError(Exception):
@@ -123,8 +53,39 @@ class _InterruptedError(Exception):
         self.reason = reason
 
 
-class _TooLargeError(_InterruptedError):
+class _OtherWayError(_InterruptedError):
+    """The upload may work in another way."""
+
+
+class _TooLargeError(_OtherWayError):
     """The upload may work in smaller chunks."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Way:
+    """PUT with everything, or PATCH with chunks and an empty PUT."""
+
+    chunk: int = 0
+    ranged: bool = True
+    """Whether a chunk says where it belongs; old registries take one endless chunk that doesn't."""
+
+    @property
+    def kind(self) -> tuple[bool, bool]:
+        return bool(self.chunk), self.ranged
+
+
+def _list_ways(size: int) -> list[_Way]:
+    small, endless = _Way(chunk=SMALL_CHUNK), _Way(chunk=max(size, 1), ranged=False)
+    return [_Way(chunk=CHUNK), small, _Way(), endless] if size > CHUNK else [_Way(), small, endless]
+
+
+def _select_way(ways: list[_Way], refused: _Way, error: _OtherWayError) -> _Way | None:
+    """Take the next one that may do better out of the list."""
+    while ways:
+        way = ways.pop(0)
+        if way.chunk == SMALL_CHUNK if isinstance(error, _TooLargeError) else way.kind != refused.kind:
+            return way
+    return None
 
 
 class Uploader:
@@ -164,24 +125,27 @@ class Uploader:
 
     def upload(self, descriptor: Descriptor, body: Body, *, location: str = "") -> None:
         """Upload a blob; `location` is that of an upload already begun."""
-        chunk = CHUNK if descriptor.size > CHUNK else 0
-        for attempt in count():
+        ways = _list_ways(descriptor.size)
+        way, breaks = ways.pop(0), 0
+        while True:
             session = self._start(descriptor, location)
             location = ""
             try:
-                self._send(session, body, chunk)
-            except _TooLargeError as error:
-                if chunk == SMALL_CHUNK:
+                self._send(session, body, way)
+            except _OtherWayError as error:
+                following = _select_way(ways, way, error)
+                if following is None:
                     raise error.reason from error
-                chunk = SMALL_CHUNK
-                _logger.debug("%s: again, in chunks of %d bytes", session.what, chunk)
+                way = following
+                _logger.debug("%s: again, in another way, after %s", session.what, error.reason)
                 self.cancel(session)
             except _InterruptedError as error:
-                if attempt >= self._client.http.settings.retries:
+                if breaks >= self._client.http.settings.retries:
                     raise error.reason from error
                 _logger.debug("%s: again, after %s", session.what, error.reason)
                 self.cancel(session)
-                self._client.http.pause(attempt)
+                self._client.http.pause(breaks)
+                breaks += 1
             else:
                 with self._lock:
                     self._open.discard(session)
@@ -225,26 +189,27 @@ class Uploader:
             self._open.add(session)
         return session
 
-    def _send(self, session: _Session, body: Body, chunk: int) -> None:
+    def _send(self, session: _Session, body: Body, way: _Way) -> None:
         size = session.descriptor.size
-        offset = 0
-        if chunk:
-            self._send_chunks(session, body, max(chunk, session.least_chunk))
-            offset = size
+        if way.chunk:
+            self._send_chunks(session, body, way)
         joint = "&" if "?" in session.location else "?"
         address = f"{session.location}{joint}{urlencode({'digest': str(session.descriptor.digest)})}"
-        response = self._request("PUT", session, address, body=body.pieces(offset, size), length=size - offset)
+        if way.chunk or not size:
+            response = self._request("PUT", session, address, body=b"", retry=True)
+        else:
+            response = self._transfer("PUT", session, address, body, 0, size)
         if response.status != 201:
-            raise _sort_refusal(response, session.what)
+            raise _sort_refusal(response, session.what, content=not way.chunk)
         response.discard()
 
-    def _send_chunks(self, session: _Session, body: Body, chunk: int) -> None:
+    def _send_chunks(self, session: _Session, body: Body, way: _Way) -> None:
         offset, breaks = 0, 0
         while offset < session.descriptor.size:
-            stop = min(offset + chunk, session.descriptor.size)
+            stop = min(offset + max(way.chunk, session.least_chunk), session.descriptor.size)
             try:
-                reached = self._send_chunk(session, body, offset, stop)
-            except _TooLargeError:
+                reached = self._send_chunk(session, body, offset, stop, ranged=way.ranged)
+            except _OtherWayError:
                 raise
             except _InterruptedError as error:
                 breaks += 1
@@ -258,19 +223,34 @@ class Uploader:
             breaks = 0 if reached > offset else breaks
             offset = reached
 
-    def _send_chunk(self, session: _Session, body: Body, start: int, stop: int) -> int:
-        response = self._request(
-            "PATCH",
-            session,
-            session.location,
-            body=body.pieces(start, stop),
-            length=stop - start,
-            headers={"Content-Range": f"{start}-{stop - 1}"},
-        )
+    def _send_chunk(self, session: _Session, body: Body, start: int, stop: int, *, ranged: bool) -> int:
+        headers = {"Content-Range": f"{start}-{stop - 1}"} if ranged else {}
+        response = self._transfer("PATCH", session, session.location, body, start, stop, headers)
         if response.status not in {201, 202, 204}:
-            raise _sort_refusal(response, session.what)
+            raise _sort_refusal(response, session.what, content=True, first_chunk=not start)
         self._follow(session, response)
         return _find_offset(response, stop)
+
+    def _transfer(
+        self,
+        method: str,
+        session: _Session,
+        address: str,
+        body: Body,
+        start: int,
+        stop: int,
+        headers: Mapping[str, str] | None = None,
+    ) -> Response:
+        """Send a part of a body, again wherever the registry wants to have it instead."""
+        for _ in range(_MAX_REDIRECTS):
+            pieces, length = body.pieces(start, stop), stop - start
+            response = self._request(method, session, address, body=pieces, length=length, headers=headers)
+            location = response.headers.get("Location", "")
+            if response.status not in _REDIRECTS or not location:
+                break
+            address = self._check_location(response.resolve(location))
+            response.discard()
+        return response
 
     def _ask_offset(self, session: _Session, interruption: _InterruptedError) -> int:
         """Ask how far an upload got. One that the registry doesn't know any more has to start again."""
@@ -290,9 +270,9 @@ class Uploader:
         session: _Session,
         address: str,
         *,
-        body: Iterator[bytes] | None = None,
+        body: bytes | Iterator[bytes] | None = None,
         length: int = 0,
-        headers: dict[str, str] | None = None,
+        headers: Mapping[str, str] | None = None,
         retry: bool = False,
     ) -> Response:
         known = dict(headers or {})
@@ -352,10 +332,16 @@ def _find_offset(response: Response, default: int) -> int:
     return last + 1 if last else 0
 
 
-def _sort_refusal(response: Response, what: str) -> Exception:
+def _sort_refusal(response: Response, what: str, *, content: bool, first_chunk: bool = False) -> Exception:
+    """Tell what a refusal means; `content` says that there was some in the request."""
     error = explain_answer(response, what)
-    if response.status in _TOO_LARGE:
+    status = response.status
+    if status == 413:
         return _TooLargeError(error)
-    if is_transient(response.status) or response.status in _LOST:
+    # Where nothing was sent before, nothing can be lost or out of place.
+    unknown = status in _UNKNOWN_WAY or (first_chunk and status in {404, 416})
+    if content and (unknown or (status == 400 and "DIGEST_INVALID" not in str(error))):
+        return _OtherWayError(error)
+    if is_transient(status) or status in _LOST:
         return _InterruptedError(error)
     return error

@@ -27,7 +27,7 @@ from copacetic.updates import Plan
 
 LABEL_PREFIX = "sh.copa.patch."
 MAX_CREATED_BY = 4_096
-_RFC_3339 = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9:]{8}(?:\.[0-9]+)?(?:Z|[+-][0-9]{2}:[0-9]{2})", re.ASCII)
+_DATE = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d{1,9})?(?:Z|[+-]\d\d:\d\d)", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -86,18 +86,20 @@ def _lineage(original: PlatformImage, plan: Plan, epoch: int) -> Mapping[str, st
 
 
 def _created(original: PlatformImage, epoch: int) -> str:
-    """
-    Return the later of the image's own date and the epoch, so that the result is never older than its base.
+    """Return the later of the image's own date and the epoch, so that the result is never older than its base."""
+    now = datetime.fromtimestamp(epoch, UTC)
+    before = _parse_date(original.config.created)
+    return original.config.created if before is not None and before > now else now.strftime("%Y-%m-%dT%H:%M:%SZ")
 
-    A date that isn't one (RFC 3339) doesn't count: others can't read a config with it.
-    """
-    ours = datetime.fromtimestamp(epoch, UTC)
-    text = original.config.created
+
+def _parse_date(text: str) -> datetime | None:
+    """Return a moment (RFC 3339); None for what isn't one, which no new row of the history repeats."""
+    if not _DATE.fullmatch(text):
+        return None
     try:
-        is_later = bool(_RFC_3339.fullmatch(text)) and datetime.fromisoformat(text) > ours
+        return datetime.fromisoformat(text)
     except ValueError:
-        is_later = False
-    return text if is_later else ours.strftime("%Y-%m-%dT%H:%M:%SZ")
+        return None
 
 
 def _created_by(plan: Plan) -> str:
