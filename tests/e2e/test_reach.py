@@ -35,14 +35,14 @@ class Case:
     def with_login(self, login: str = LOGIN) -> str:
         return self.definition.replace("http://", f"http://{login}@")
 
-    def image(self, definition: str = "", more: dict[str, bytes | str] | None = None) -> str:
+    def image(self, definition: str = "", more: dict[str, bytes | str] | None = None, name: str = "foo") -> str:
         """Write the image with a definition in the place of the repository's own."""
         line = f"{definition or self.definition}\n"
         if isinstance(self.repository, Repository):
-            debs = [Deb(name="foo", version="1.0-1", architecture="amd64", files={"usr/bin/foo": file("old", 0o755)})]
+            debs = [Deb(name=name, version="1.0-1", architecture="amd64", files={"usr/bin/foo": file("old", 0o755)})]
             image = debian_image(self.repository, debs, more={"etc/apt/sources.list": line, **(more or {})})
         else:
-            apks = [Apk(name="foo", version="1-r0", files={"usr/bin/foo": file("old", 0o755)})]
+            apks = [Apk(name=name, version="1-r0", files={"usr/bin/foo": file("old", 0o755)})]
             image = make_image([make_layer(apk_image(self.repository, apks, more={"etc/apk/repositories": line}))])
         return write_image(self.folder / f"layout{len(list(self.folder.glob('layout*')))}", image)
 
@@ -173,3 +173,16 @@ def test_logins_that_an_image_keeps_for_apt_are_used_as_apt_does(case: Case, ent
 
     assert done.code == code, done.error
     assert SECRET not in done.out + done.err
+
+
+def test_a_plus_in_a_file_name_reaches_storages_that_take_one_for_a_blank(case: Case) -> None:
+    new = {"usr/bin/foo": file("new", 0o755)}
+    if isinstance(case.repository, Repository):
+        case.repository.publish([Deb(name="foo++", version="1.0-2+deb12u1", architecture="amd64", files=new)])
+    else:
+        case.repository.publish([Apk(name="foo++", version="2-r0", files=new)])
+
+    done = case.patch(case.image(name="foo++"))
+
+    assert done.code == 0, done.error
+    assert any("foo++" in path for path in case.repository.requests)

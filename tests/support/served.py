@@ -11,13 +11,14 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from urllib.parse import unquote_plus
 
 
 @dataclass(slots=True)
 class Served:
     """
     What is served, by path; `statuses` make a path fail, `requests` tells what was asked for. With a `login`
-    (`user:password`) nobody else is answered.
+    (`user:password`) nobody else is answered. As in S3, a plus in an address is a blank.
     """
 
     address: str = ""
@@ -64,7 +65,7 @@ def _handler(served: Served) -> type[BaseHTTPRequestHandler]:
         protocol_version = "HTTP/1.1"
 
         def do_GET(self) -> None:
-            path = self.path.lstrip("/")
+            path = unquote_plus(self.path).lstrip("/")
             served.requests.append(path)
             data = served.files.get(path)
             status = served.statuses.get(path, 200 if data is not None else 404)

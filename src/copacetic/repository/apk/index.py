@@ -98,7 +98,7 @@ class ApkIndex:
         """Raises `RepositoryError` for a pattern of names that is not understood."""
         if not self._table.name_pattern:
             base = self.source.index_url(architecture).rpartition("/")[0]
-            return f"{base}/{quote(f'{name}-{version}', safe='+~')}.apk"
+            return f"{base}/{quote(f'{name}-{version}')}.apk"  # not "+", which S3 takes for a blank
         values = {"name": name, "version": version, "arch": architecture}
         parts = _VARIABLE.split(self._table.name_pattern)
         parts[1::2] = [values.get(variable, "\0") for variable in parts[1::2]]
@@ -106,7 +106,7 @@ class ApkIndex:
         if not _PATH.fullmatch(path) or ".." in path.split("/"):
             raise RepositoryError(f"{self.origin.uri} names packages by {self._table.name_pattern[:80]!r}")
         base = self.source.url.rpartition("/")[0] if self.source.kind == "ndx" else self.source.url
-        return f"{base}/{quote(path, safe='/+~')}"
+        return f"{base}/{quote(path)}"
 
     def _row(self, number: int) -> Mapping[str, str] | None:
         """Parse a row; one for another architecture is none."""

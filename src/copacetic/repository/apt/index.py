@@ -103,7 +103,8 @@ def _candidate(stanza: Stanza, origin: Origin, uri: str) -> Candidate:
         architecture=architecture,
         source_name=source[1] if source else name,
         source_version=(source[2] if source else None) or version,
-        url=f"{uri}/{quote(filename.removeprefix('./'), safe='/+~:=@,')}",
+        # Not "+", which storages like S3 take for a blank; apt escapes it, too.
+        url=f"{uri}/{quote(filename.removeprefix('./'), safe='/~:=@,')}",
         size=int(size),
         sha256=sha256,
         origin=origin,
@@ -157,10 +158,10 @@ class IndexStore:
     def _open(self, base: str, paths: Sequence[str], size: int) -> ResumedBody:
         for path in paths[:-1]:
             try:
-                return self._http.stream(f"{base}/{path}", size=size)
+                return self._http.stream(f"{base}/{quote(path)}", size=size)
             except RefusedError:
                 continue
-        return self._http.stream(f"{base}/{paths[-1]}", size=size)
+        return self._http.stream(f"{base}/{quote(paths[-1])}", size=size)
 
     def _keep(self, stream: _Checked, listed: IndexFile, where: str) -> None:
         """Unpack in this thread, index and write in another; nothing stays unless the digest is right."""

@@ -11,6 +11,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from urllib.parse import quote
 
 from copacetic.deb822 import Deb822Error, parse_stanzas
 from copacetic.errors import RepositoryError
@@ -70,10 +71,11 @@ class AptSource:
     @property
     def release_url(self) -> str:
         """The directory that holds the Release file."""
+        suite = quote(self.suite)
         if self.flat:
-            suite = self.suite.removeprefix("./").strip("/")
+            suite = suite.removeprefix("./").strip("/")
             return f"{self.uri}/{suite}" if suite else self.uri
-        return f"{self.uri}/dists/{self.suite}"
+        return f"{self.uri}/dists/{suite}"
 
 
 def read_sources(fs: ImageFilesystem, root: str = "etc/apt") -> tuple[list[AptSource], list[str]]:
