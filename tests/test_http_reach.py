@@ -11,9 +11,9 @@ from typing import Any
 
 import pytest
 
-from copacetic.errors import RefusedAddressError, UnreachableError
+from copacetic.errors import CopaError, RefusedAddressError, UnreachableError, hide_credentials
 from copacetic.http import HttpClient, HttpSettings, connection
-from copacetic.http.address import Origin, find_origin, hide_credentials
+from copacetic.http.address import Origin, find_origin
 from copacetic.http.login import Login, find_login
 from copacetic.http.reach import Reach, parse_network
 from support.faulty import Answer, FaultyServer, faulty_server
@@ -208,7 +208,8 @@ def test_a_login_doesn_t_follow_a_redirect_to_elsewhere(client: HttpClient, serv
 
 def test_texts_are_shown_without_the_logins_in_their_addresses() -> None:
     assert hide_credentials("deb http://a:b@h.example/x y") == "deb http://h.example/x y"
-    assert hide_credentials("http://h.example/@scope/x") == "http://h.example/@scope/x"
+    assert hide_credentials("http://h.example/@scope/x ssh://me@h") == "http://h.example/@scope/x ssh://me@h"
+    assert str(CopaError("apt says: HTTPS://a:b@c@h.example/x fails")) == "apt says: HTTPS://h.example/x fails"
 
 
 # ---- answers that never come

@@ -42,11 +42,14 @@ can do about it is the class's `hint`, or the instance's where only that one kno
 
 from __future__ import annotations
 
+import re
 from typing import ClassVar
+
+_USERINFO = re.compile(r"(https?://)[^/\s]*@", re.IGNORECASE)
 
 
 class CopaError(Exception):
-    """The base of all errors; `str()` of it is one line, whatever a hostile input put into it."""
+    """The base of all errors; `str()` of it is one line without logins, whatever an input put into it."""
 
     exit_code: ClassVar[int] = 1
     hint: str | None = None
@@ -57,9 +60,14 @@ class CopaError(Exception):
             self.hint = hint
 
 
+def hide_credentials(text: str) -> str:
+    """Take user and password out of every address of http and https in a text."""
+    return _USERINFO.sub(r"\1", text)
+
+
 def _one_line(text: str, limit: int = 2_000) -> str:
     """Make text from anywhere safe for a terminal: control characters are shown, not sent."""
-    shown = "".join(c if c.isprintable() else f"\\x{ord(c):02x}" for c in text[:limit])
+    shown = "".join(c if c.isprintable() else f"\\x{ord(c):02x}" for c in hide_credentials(text[:limit]))
     return shown if len(text) <= limit else shown + "…"
 
 

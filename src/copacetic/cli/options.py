@@ -59,7 +59,7 @@ class Replacement(click.ParamType[Any]):
             return value
         old, equals, new = str(value).partition("=")
         if not (old and equals and new):
-            from copacetic.http.address import hide_credentials
+            from copacetic.errors import hide_credentials
 
             self.fail(f"{hide_credentials(str(value))[:80]!r} is not of the form OLD=NEW", param, ctx)
         return old, new

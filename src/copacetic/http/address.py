@@ -15,7 +15,6 @@ from copacetic.errors import UnreachableError
 
 _PORTS = {"http": 80, "https": 443}
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
-_USERINFO = re.compile(r"(?<=://)[^/\s]*@")
 
 
 class Origin(NamedTuple):
@@ -60,11 +59,6 @@ def show_address(url: str) -> str:
         return parts._replace(netloc=netloc, query="", fragment="").geturl()
     except ValueError:
         return url.rpartition("@")[2].partition("?")[0][:200]
-
-
-def hide_credentials(text: str) -> str:
-    """Take user and password out of every address in a text."""
-    return _USERINFO.sub("", text)
 
 
 def join_address(base: str, link: str) -> str:

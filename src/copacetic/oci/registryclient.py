@@ -160,4 +160,6 @@ class RegistryClient:
             _logger.debug("%s speaks %s", endpoint.host, scheme)
             return base
         telling = [error for error in failures if "TLS" in str(error) or "certificate" in str(error)]
+        if endpoint.schemes[0] == "http":  # what went wrong without TLS says more than that there is none
+            telling = [error for error in telling if "doesn't speak TLS" not in str(error)]
         raise telling[-1] if telling else failures[0]

@@ -8,6 +8,7 @@ from contextlib import AbstractContextManager
 from threading import Lock
 from typing import Any, Self
 
+from copacetic.errors import hide_credentials
 from copacetic.llb.solver import Event, EventKind
 from copacetic.progress import Progress
 
@@ -69,4 +70,4 @@ def _label(event: Event) -> str:
 
 
 def _printable(text: str) -> str:
-    return "".join(c if c.isprintable() else " " for c in text)
+    return "".join(c if c.isprintable() else " " for c in hide_credentials(text))

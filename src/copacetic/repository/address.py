@@ -8,9 +8,9 @@ from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 from urllib.parse import unquote
 
-from copacetic.errors import RepositoryError, UnreachableError
+from copacetic.errors import RepositoryError, UnreachableError, hide_credentials
 from copacetic.http import HttpClient
-from copacetic.http.address import find_origin, hide_credentials
+from copacetic.http.address import find_origin
 from copacetic.http.login import Login
 from copacetic.http.reach import Reach
 
@@ -42,7 +42,9 @@ def parse_address(text: str, where: str) -> Place:
         return Place(text.rstrip("/"), None)
     match = _ADDRESS.fullmatch(text)
     if match is None:
-        raise RepositoryError(f"{where}: not a repository's address: {hide_credentials(text)[:120]!r}")
+        shown, secret, _ = hide_credentials(text).replace("#", "?").partition("?")
+        shown = f"{shown[:120]}?…" if secret else shown[:120]
+        raise RepositoryError(f"{where}: not a repository's address: {shown!r}")
     url = f"{match['scheme'].lower()}{match['host']}{match['path']}".rstrip("/")
     try:
         origin = find_origin(url)

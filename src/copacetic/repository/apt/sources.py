@@ -14,8 +14,7 @@ from dataclasses import dataclass, replace
 from urllib.parse import quote
 
 from copacetic.deb822 import Deb822Error, parse_stanzas
-from copacetic.errors import RepositoryError
-from copacetic.http.address import hide_credentials
+from copacetic.errors import RepositoryError, hide_credentials
 from copacetic.http.login import Login
 from copacetic.lines import split_lines
 from copacetic.oci.filesystem import ImageFilesystem
