@@ -5,13 +5,14 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from copacetic.buildkit.probe import BuilderReport, Probe
     from copacetic.patch.inspect import InspectedPlatform, Inspection
     from copacetic.patch.outcome import Outcome, PlatformOutcome
-    from copacetic.updates import MatchedFinding, Plan, PlannedUpdate
+    from copacetic.updates import MatchedFinding, Origin, Plan, PlannedUpdate
 
 _SHOWN_FINDINGS = 3
 _SHOWN_PLATFORMS = 3
@@ -77,13 +78,22 @@ def _plan_lines(plan: Plan) -> Iterator[str]:
     yield from _not_fixable(plan.matched or ())
     if plan.origins:
         yield "repositories:"
-        for origin in dict.fromkeys((o.uri, o.suite, o.component, o.defined_in, o.signed_by) for o in plan.origins):
-            uri, suite, component, defined_in, signed_by = origin
-            key = f"signed by {_short(signed_by)}" if signed_by else "NOT VERIFIED"
-            place = " ".join(filter(None, (uri, suite, component)))
-            yield printable(f"  {place}  ({defined_in}; {key})")
+        for origin in dict.fromkeys(replace(origin, label="", tag="") for origin in plan.origins):
+            key = f"signed by {_short(origin.signed_by)}" if origin.signed_by else "unsigned"
+            yield printable(f"  {_place(origin)}  ({origin.defined_in}; {key})")
+    yield from _doubts(plan)
     for note in plan.notes:
         yield f"note: {printable(note)}"
+
+
+def _place(origin: Origin) -> str:
+    return " ".join(filter(None, (origin.uri, origin.suite, origin.component)))
+
+
+def _doubts(plan: Plan) -> Iterator[str]:
+    """Name every repository that isn't verified, on every page: nobody may overlook it."""
+    rows = dict.fromkeys((" ".join(filter(None, (_place(o), f"({o.defined_in})"))), o.doubt) for o in plan.doubtful)
+    yield from (printable(f"NOT VERIFIED: {place}: {doubt}") for place, doubt in rows)
 
 
 def _short(key: str) -> str:
@@ -157,6 +167,7 @@ def _platform_lines(platform: PlatformOutcome) -> Iterator[str]:
     if platform.layer is not None:
         size = format_size(platform.layer.size)
         yield f"  new layer: {size}, {platform.layer_files} paths; verified: inventory, fixes, dependencies, checksums"
+    yield from (f"  {line}" for line in (_doubts(plan) if plan is not None else ()))
     for note in platform.notes:
         yield f"  note: {printable(note)}"
 
@@ -170,6 +181,8 @@ def outcome_markdown(outcome: Outcome) -> str:
             lines += ["| package | before | after | closes |", "|---|---|---|---|"]
             lines += ["| " + " | ".join(map(_cell, _update_row(u)[:4])) + " |" for u in platform.plan.updates]
             lines.append("")
+        doubts = [f"> **{_cell(line)}**" for line in (_doubts(platform.plan) if platform.plan is not None else ())]
+        lines += [*"\n>\n".join(doubts).splitlines(), ""] if doubts else []
     lines += [f"`{_cell(outcome.reference)}`" if outcome.changed else "Nothing to do.", ""]
     return "\n".join(lines)
 

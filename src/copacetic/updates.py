@@ -97,6 +97,13 @@ class Origin:
     """The key that vouched for it, by its fingerprint or (apk) its file's name; empty when nothing was verified."""
     tag: str = ""
     """apk's, without its @; of a repository that only serves who asks for it."""
+    not_verified: str = ""
+    """What wasn't verified, or didn't hold, and who allowed that; `doubt` is what to show."""
+
+    @property
+    def doubt(self) -> str:
+        """Why it counts as not verified; empty for one that is."""
+        return self.not_verified or ("" if self.signed_by else "no trusted key has signed it")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -236,6 +243,12 @@ class Plan:
     notes: tuple[str, ...] = ()
     strategy_reason: str = ""
     """Why it is this strategy, in one line."""
+
+    @property
+    def doubtful(self) -> tuple[Origin, ...]:
+        """Repositories that aren't verified, among those consulted or used."""
+        origins = (*self.origins, *(update.candidate.origin for update in self.updates))
+        return tuple(origin for origin in dict.fromkeys(origins) if origin.doubt)
 
     @property
     def download_size(self) -> int:

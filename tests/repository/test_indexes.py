@@ -157,12 +157,3 @@ def test_a_key_in_the_definition_itself_is_the_only_one_trusted(tmp_path: Path, 
     more = {"etc/apt/sources.list": "", "etc/apt/sources.list.d/x.sources": text, "etc/apt/trusted.gpg.d/tests.gpg": ""}
 
     assert changes(Image(tmp_path, repository, deb("a", "1"), more=more).resolve()) == {"a": "2"}
-
-
-def test_a_date_in_the_past_is_fine_where_the_definition_says_so(tmp_path: Path, repository: Repository) -> None:
-    repository.publish([deb("a", "2")], release={"Valid-Until": "Mon, 01 Jan 2024 00:00:00 UTC"})
-    line = repository.definition.replace("deb ", "deb [check-valid-until=no] ")
-
-    image = Image(tmp_path, repository, deb("a", "1"), more={"etc/apt/sources.list": line})
-
-    assert changes(image.resolve()) == {"a": "2"}

@@ -52,7 +52,13 @@ __all__ = ["Delegated", "upgrade_in_builder"]
 
 _FRESH = timedelta(minutes=10)
 """A file that is newer than this comes from the run itself, not from a package."""
-_ORIGIN = Origin(uri="", suite="", component="", defined_in="the image's own configuration, used in the builder")
+_ORIGIN = Origin(
+    uri="",
+    suite="",
+    component="",
+    defined_in="the image's own configuration, used in the builder",
+    not_verified="only the image's own package manager has checked it, in the builder",
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -101,5 +101,9 @@ def _platform_document(outcome: PlatformOutcome) -> dict[str, Any]:
             "closed": [finding_document(m) for m in outcome.closed],
             "open": [finding_document(m) for m in outcome.still_open],
         },
+        "notVerified": [
+            {"uri": o.uri, "suite": o.suite, "component": o.component, "definedIn": o.defined_in, "reason": o.doubt}
+            for o in (outcome.plan.doubtful if outcome.plan else ())
+        ],
         "notes": list(outcome.notes),
     }

@@ -104,6 +104,7 @@ class _Repository(_Camel, frozen=True):
     defined_in: str = ""
     signed_by: str = ""
     tag: str = ""
+    not_verified: str = ""
 
 
 class _Plan(_Camel, frozen=True):

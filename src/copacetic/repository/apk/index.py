@@ -13,6 +13,7 @@ import re
 from bisect import bisect_right
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from urllib.parse import quote
 
 import msgspec
@@ -20,13 +21,13 @@ import msgspec
 from copacetic.apk.stanza import checksum_bytes, parse_fields
 from copacetic.cache import Cache
 from copacetic.compression import DecompressionError
-from copacetic.errors import RepositoryError
+from copacetic.errors import RepositoryError, SignatureError
 from copacetic.http import HttpClient
 from copacetic.oci.tarstream import TarError
 from copacetic.progress import Progress
 from copacetic.repository.apk.container import BytesReader, iter_members, read_entries
 from copacetic.repository.apk.package import SIGNATURE_NAME, ApkSignature
-from copacetic.repository.apk.signature import Keyring
+from copacetic.repository.apk.signature import Key, Keyring
 from copacetic.repository.apk.sources import ApkSource
 from copacetic.repository.conditional import fetch_conditionally
 from copacetic.updates import Candidate, Origin
@@ -60,6 +61,7 @@ class _Table(msgspec.Struct, frozen=True, array_like=True):
     """How the path of a package is made from `${name}`, `${version}` and `${arch}`; "" is the usual way."""
 
 
+_Verifier = Callable[[], Key]
 _Reader = Callable[[], tuple[_Table, bytes]]
 """Reads a verified index: a table, and the text that it is about."""
 
@@ -171,9 +173,16 @@ class IndexStore:
             )
         digest = hashlib.sha256(body).hexdigest()
         if source.is_v3:
-            signed_by, read = self._open_v3(body, where, keyring, allow_unsigned=allow_unsigned)
+            verify, read = self._open_v3(body, where, keyring)
         else:
-            signed_by, read = self._open_v2(body, where, keyring, allow_unsigned=allow_unsigned)
+            verify, read = self._open_v2(body, where, keyring)
+        signed_by, not_verified = "", ""
+        try:
+            signed_by = verify().name
+        except SignatureError as error:
+            if not allow_unsigned:
+                raise
+            not_verified = f"{error}: allowed by --allow-unsigned-repository"
         table, text = self._kept(digest, read)
         origin = Origin(
             uri=source.url,
@@ -183,18 +192,17 @@ class IndexStore:
             defined_in=source.defined_in,
             signed_by=signed_by,
             tag=source.tag,
+            not_verified=not_verified,
         )
         return ApkIndex(source, origin, architecture, table, text, digest)
 
-    def _open_v2(self, body: bytes, where: str, keyring: Keyring, *, allow_unsigned: bool) -> tuple[str, _Reader]:
-        """Return who signed an index, and how to read it."""
+    def _open_v2(self, body: bytes, where: str, keyring: Keyring) -> tuple[_Verifier, _Reader]:
+        """Return how to find out who signed an index, and how to read it."""
         signatures, start = _signatures(body, where)
-        if allow_unsigned:
-            return "", lambda: _read(body, where)
-        key = keyring.verify(signatures, body[start:], where, verdicts=self._verdicts)
-        return key.name, lambda: _read(body, where)
+        verify = partial(keyring.verify, signatures, body[start:], where, verdicts=self._verdicts)
+        return verify, lambda: _read(body, where)
 
-    def _open_v3(self, body: bytes, where: str, keyring: Keyring, *, allow_unsigned: bool) -> tuple[str, _Reader]:
+    def _open_v3(self, body: bytes, where: str, keyring: Keyring) -> tuple[_Verifier, _Reader]:
         from copacetic.repository.apk.adb import AdbError
         from copacetic.repository.apk.v3 import open_index, read_index
 
@@ -212,7 +220,7 @@ class IndexStore:
             adb = open_index(body)
         except AdbError as error:
             raise RepositoryError(f"{where}: the index can't be read: {error}") from error
-        return "" if allow_unsigned else keyring.verify_v3(adb.signatures, where).name, read
+        return partial(keyring.verify_v3, adb.signatures, where), read
 
     def _kept(self, key: str, read: _Reader) -> tuple[_Table, bytes]:
         with self._tables.lock(key):

@@ -14,7 +14,6 @@ from copacetic.apk.stanza import checksum_bytes
 from copacetic.apk.tools import ApkTools
 from copacetic.distro import Distro
 from copacetic.errors import PackageError, RepositoryError
-from copacetic.oci.directory import DirectoryFilesystem
 from copacetic.oci.filesystem import ImageFilesystem
 from copacetic.repository import Repository, RepositoryContext
 from copacetic.repository.address import open_client
@@ -31,13 +30,13 @@ from copacetic.repository.apk.sources import (
     read_sources,
     with_mirrors,
 )
+from copacetic.repository.host import open_host
 from copacetic.repository.packages import PackageStore
 from copacetic.updates import Candidate, InstalledPackage, PlannedUpdate, Resolution, Wanted
 
 WORLD = "etc/apk/world"
 WORLD_LIMIT = 1024 * 1024
 _JOBS = 8
-_OS_RELEASE_LIMIT = 64 * 1024
 
 
 class ApkRepository:
@@ -47,8 +46,8 @@ class ApkRepository:
         self._context = context
         self._world = _world(context.fs, context.installed)
         self._sources = _needed(sources, self._world)
-        host = _host(context.settings.host_root, context.distro)
-        self._keyring = Keyring(context.fs, extra=context.settings.keyrings, host=host)
+        host = open_host(context.settings.host_root, context.distro)
+        self._keyring = Keyring(context.fs, extra=context.settings.keyrings, host=host and host[0])
         self._store = IndexStore(context.cache, context.http, context.progress)
         self._packages = PackageStore(
             context.cache,
@@ -94,7 +93,7 @@ class ApkRepository:
             updates=tuple(updates),
             skipped=resolved.skipped,
             origins=tuple(index.origin for index in indexes),
-            notes=(*self._notes(), *resolved.notes),
+            notes=(*self._notes(), *self._keyring.notes(), *resolved.notes),
         )
 
     def state(self) -> str:
@@ -231,24 +230,12 @@ def _find_sources(context: RepositoryContext) -> list[ApkSource]:
     return sources
 
 
-def _host(root: Path | None, distro: Distro) -> ImageFilesystem | None:
-    """Return this machine's files when it is of the image's distribution."""
-    if root is None:
-        return None
-    host = DirectoryFilesystem(root)
-    try:
-        own = Distro.parse(host.read("etc/os-release", limit=_OS_RELEASE_LIMIT))
-    except FileNotFoundError:
-        return None
-    return host if own.id == distro.id else None
-
-
 def _host_sources(root: Path | None, distro: Distro, architecture: str) -> list[ApkSource]:
     """Return this machine's own sources, for the image's branch."""
-    host = _host(root, distro)
+    host = open_host(root, distro)
     if root is None or host is None:
         return []
-    sources, _ = read_sources(host, builtin_variables(distro, architecture))
+    sources, _ = read_sources(host[0], builtin_variables(distro, architecture))
     branch = branch_of(distro)
     return [
         replace(

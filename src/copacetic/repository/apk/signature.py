@@ -51,8 +51,17 @@ class Keyring:
     def __init__(self, fs: ImageFilesystem, *, extra: Sequence[Path], host: ImageFilesystem | None) -> None:
         self._image = {key.name: key for key in _image_keys(fs, "")}
         self._extra = [key for path in extra for key in _user_keys(path)]
+        self._borrowed = False
         if not self._image and host is not None:
             self._image = {key.name: key for key in _image_keys(host, "this machine's ")}
+            self._borrowed = bool(self._image)
+
+    def notes(self) -> tuple[str, ...]:
+        """Say which keys aren't the image's."""
+        if not self._borrowed:
+            return ()
+        names = ", ".join(sorted(self._image))
+        return (f"the image lacks keys for its repositories; this machine's are trusted: {names}",)
 
     @property
     def keys(self) -> tuple[Key, ...]:

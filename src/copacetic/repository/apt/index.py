@@ -54,6 +54,7 @@ class PackagesIndex:
             label=release.field("Label"),
             defined_in=source.defined_in,
             signed_by=release.signed_by,
+            not_verified=release.not_verified,
         )
 
     def find(self, name: str) -> Iterator[Candidate]:

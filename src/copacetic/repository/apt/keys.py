@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 import threading
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import lru_cache
@@ -21,10 +21,13 @@ from copacetic.oci.filesystem import ImageFilesystem
 from copacetic.repository.apt.sources import AptSource
 
 KEYRING_LIMIT = 16 * 1024 * 1024
-_FINGERPRINT = re.compile(r"[0-9A-Fa-f]{16,64}!?")
 _TRUSTED_NAME = re.compile(r"[A-Za-z0-9._-]+\.(?:gpg|asc)")
 _DEFAULT_FOLDER = "etc/apt/trusted.gpg.d"
+HOST_FOLDERS = ("usr/share/keyrings", "etc/apt/keyrings", _DEFAULT_FOLDER)
+"""Where this machine's keys are looked for that a definition names: what it spells out elsewhere is no key."""
+_HOST_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,100}\.(?:gpg|asc|pgp)")
 _OUTDATED = "outdated"
+_ALLOWED = "allowed by --allow-expired-repository"
 _NEWER_KEY = "name a newer copy of the key with --keyring, if you trust it"
 
 
@@ -34,7 +37,9 @@ class Signed:
 
     data: bytes
     fingerprint: str
-    """Upper case, of the certificate (not of the subkey)."""
+    """Upper case, of the certificate (not of the subkey); empty for what nobody trusted has signed."""
+    not_verified: str = ""
+    """What is wrong with it all the same, and who allowed that."""
 
 
 @lru_cache(maxsize=256)
@@ -47,12 +52,19 @@ def _split(data: bytes) -> tuple[Any, ...]:
 class Keyring:
     """The keys of an image, and those that the user or this machine adds."""
 
-    def __init__(self, fs: ImageFilesystem, *, extra: Sequence[Path], host_root: Path | None) -> None:
+    def __init__(self, fs: ImageFilesystem, *, extra: Sequence[Path], host: ImageFilesystem | None) -> None:
+        """`host` is this machine, when it is of the image's distribution."""
         self._fs = fs
         self._extra = tuple(extra)
-        self._host_root = host_root
+        self._host = host
         self._lock = threading.Lock()
         self._unreadable: list[str] = []
+        self._borrowed: set[str] = set()
+
+    def notes(self) -> tuple[str, ...]:
+        """Say which keys weren't the image's."""
+        files = ", ".join(f"/{path}" for path in sorted(self._borrowed))
+        return (f"the image lacks keys for its repositories; this machine's are trusted: {files}",) if files else ()
 
     def verify(
         self, source: AptSource, data: bytes, signature: bytes | None, *, now: datetime, allow_expired: bool = False
@@ -66,7 +78,8 @@ class Keyring:
         """
         from pysequoia import Sig, verify
 
-        certs = self._trusted(source)
+        given = [cert for path in self._extra for cert in self._user_file(path)]
+        certs = given + self._trusted(source)
         wanted: list[str] = []
 
         def store(key_ids: Any) -> list[Any]:
@@ -87,12 +100,16 @@ class Keyring:
             raise SignatureError(f"{where} carries no valid signature")
         refusals = []
         for valid in result.valid_sigs:
-            copies = [cert for cert in certs if str(cert.fingerprint) == str(valid.certificate)]
+            if not _is_named(source, valid) and not any(_same(cert, valid) for cert in given):
+                refusals.append(("unnamed", f"Signed-By does not name the key {str(valid.certificate).upper()}"))
+                continue
+            copies = [cert for cert in certs if _same(cert, valid)]
             problems = [_objection(cert, str(valid.signing_key), now) for cert in copies]
             if None in problems or (allow_expired and _OUTDATED in {kind for kind, _ in filter(None, problems)}):
-                return Signed(signed, str(valid.certificate).upper())
-            refusals += problems
-        kind, words = refusals[0] or ("", "")
+                outdated = "" if None in problems else f"{where}: its key has expired: {_ALLOWED}"
+                return Signed(signed, str(valid.certificate).upper(), outdated)
+            refusals += filter(None, problems)
+        kind, words = refusals[0]
         raise (ExpiredRepositoryError if kind == _OUTDATED else SignatureError)(f"{where}: {words}")
 
     def _refusal(
@@ -112,44 +129,55 @@ class Keyring:
         )
 
     def _trusted(self, source: AptSource) -> list[Any]:
-        certs = [cert for path in self._extra for cert in self._host_file(path)]
-        fingerprints = {word.rstrip("!").upper() for word in source.signed_by if _FINGERPRINT.fullmatch(word)}
+        """Return what the image has of the keys that may sign for a source; fingerprints then restrict who may."""
         files = [word for word in source.signed_by if word.startswith("/")]
         blocks = [word for word in source.signed_by if "BEGIN PGP" in word]
+        if not files and not blocks:
+            return self._default()
+        certs = [cert for path in files for cert in self._named_file(path)]
         for block in blocks:
             certs += self._read(block.encode(), f"{source.defined_in} (Signed-By)")
-        for path in files:
-            certs += self._image_file(path.lstrip("/"))
-        if not files and not blocks:
-            default = self._default()
-            certs += [c for c in default if not fingerprints or _has(c, fingerprints)]
         return certs
 
     def _default(self) -> list[Any]:
         names = [n for n in self._fs.iterdir(_DEFAULT_FOLDER) if _TRUSTED_NAME.fullmatch(n)]
         paths = ["etc/apt/trusted.gpg", *(f"{_DEFAULT_FOLDER}/{name}" for name in names)]
-        certs = [cert for path in paths for cert in self._image_file(path)]
-        if not certs and self._host_root is not None:
-            folder = self._host_root / _DEFAULT_FOLDER
-            for path in sorted(folder.glob("*")) if folder.is_dir() else ():
-                if _TRUSTED_NAME.fullmatch(path.name):
-                    certs += self._host_file(path)
+        certs = [cert for path in paths for cert in self._file(self._fs, path)]
+        if not certs and self._host is not None:
+            names = [n for n in self._host.iterdir(_DEFAULT_FOLDER) if _TRUSTED_NAME.fullmatch(n)]
+            certs = [cert for name in names for cert in self._host_file(f"{_DEFAULT_FOLDER}/{name}")]
         return certs
 
-    def _image_file(self, path: str) -> list[Any]:
+    def _named_file(self, path: str) -> list[Any]:
+        """A file is looked for in the image; this machine has it where distributions keep keys, or not at all."""
         try:
             return self._read(self._fs.read(path, limit=KEYRING_LIMIT), path)
         except FileNotFoundError:
-            if self._host_root is not None:
-                host = self._host_root / path
-                return self._host_file(host) if host.is_file() else []
+            return self._host_file(path.lstrip("/"))
+
+    def _host_file(self, path: str) -> list[Any]:
+        if self._host is None or not _is_host_key(path) or not _is_host_key(self._host.resolve(path)):
+            return []
+        certs = self._file(self._host, path)
+        if certs:
+            with self._lock:
+                self._borrowed.add(path)
+        return certs
+
+    def _file(self, fs: ImageFilesystem, path: str) -> list[Any]:
+        try:
+            return self._read(fs.read(path, limit=KEYRING_LIMIT), path)
+        except FileNotFoundError:
             return []
 
-    def _host_file(self, path: Path) -> list[Any]:
+    def _user_file(self, path: Path) -> list[Any]:
         try:
-            data = path.read_bytes()
+            with path.open("rb") as file:
+                data = file.read(KEYRING_LIMIT + 1)
         except OSError as error:
             raise RepositoryError(f"can't read the keyring {path}: {error.strerror}", hint="check --keyring") from error
+        if len(data) > KEYRING_LIMIT:
+            raise RepositoryError(f"the keyring {path} has more than {KEYRING_LIMIT} bytes", hint="check --keyring")
         return self._read(data, str(path))
 
     def _read(self, data: bytes, where: str) -> list[Any]:
@@ -206,6 +234,17 @@ def _subkey_expiration(cert: Any, key_id: str) -> datetime | None:
     return expiration
 
 
-def _has(cert: Any, fingerprints: Iterable[str]) -> bool:
-    own = str(cert.fingerprint).upper()
-    return any(own.endswith(fingerprint) for fingerprint in fingerprints)
+def _is_named(source: AptSource, valid: Any) -> bool:
+    """Tell whether a signature is by a key that a definition names, where it names any; with `!` no other subkey is."""
+    signing, certificate = str(valid.signing_key).upper(), str(valid.certificate).upper()
+    named = [word.upper() for word in source.signed_by if not word.startswith("/") and "BEGIN PGP" not in word]
+    return not named or any(w in {signing, f"{signing}!", certificate} for w in named)
+
+
+def _same(cert: Any, valid: Any) -> bool:
+    return str(cert.fingerprint) == str(valid.certificate)
+
+
+def _is_host_key(path: str) -> bool:
+    folder, _, name = path.rpartition("/")
+    return folder in HOST_FOLDERS and _HOST_NAME.fullmatch(name) is not None

@@ -33,6 +33,7 @@ FILE_LIMIT = 1024 * 1024
 _MAX_QUANTIFIERS = 3
 _NAME = re.compile(r"[A-Za-z0-9._-]+")
 _DEFAULT_RELEASE = re.compile(r"^\s*APT::Default-Release\s+\"?([^\";]+)\"?\s*;", re.MULTILINE)
+_UNCHECKED = re.compile(r"\bCheck-Valid-Until\s+\"?(?:no|false|without|off|disable|0)\"?\s*;", re.IGNORECASE)
 _RELEASE_FIELDS = {"a": "Suite", "n": "Codename", "o": "Origin", "l": "Label", "v": "Version"}
 
 Place: TypeAlias = PackagesIndex | None
@@ -168,8 +169,8 @@ class Preferences:
         """Read the image's files. Raises `RepositoryError` for a stanza that can't be understood."""
         pins: list[Pin] = []
         default = ""
-        for path in (*_files(fs, "etc/apt/apt.conf.d", ".conf"), "etc/apt/apt.conf"):
-            match = _DEFAULT_RELEASE.search(_text(fs, path))
+        for text in _configuration(fs):
+            match = _DEFAULT_RELEASE.search(text)
             default = match[1] if match else default
         if default:
             pins.append(Pin("", "release", default, DEFAULT_RELEASE))
@@ -196,6 +197,16 @@ class Preferences:
         if place.release.not_automatic:
             return INSTALLED if place.release.but_automatic_upgrades else 1
         return NORMAL
+
+
+def checks_valid_until(fs: ImageFilesystem) -> bool:
+    """Tell whether apt.conf leaves it at that: Release files past their date are refused."""
+    return not any(_UNCHECKED.search(text) for text in _configuration(fs))
+
+
+def _configuration(fs: ImageFilesystem) -> list[str]:
+    """The files of apt.conf(5) in apt's order."""
+    return [_text(fs, path) for path in (*_files(fs, "etc/apt/apt.conf.d", ".conf"), "etc/apt/apt.conf")]
 
 
 def _files(fs: ImageFilesystem, folder: str, ending: str) -> list[str]:

@@ -17,11 +17,13 @@ from copacetic.cache import Bucket
 from copacetic.deb822 import Deb822Error, Stanza, parse_stanza
 from copacetic.errors import ExpiredRepositoryError, RepositoryError, SignatureError
 from copacetic.http import HttpClient
-from copacetic.repository.apt.keys import Keyring
+from copacetic.repository.apt.keys import Keyring, Signed
 from copacetic.repository.apt.sources import AptSource
 from copacetic.repository.conditional import fetch_conditionally
 
 RELEASE_LIMIT = 32 * 1024 * 1024
+_UNSIGNED = "--allow-unsigned-repository"
+_EXPIRED = "--allow-expired-repository"
 _CLOCK_SKEW = timedelta(hours=24)
 _ROW = re.compile(r"([0-9a-f]{64}) +(\d{1,15}) +(\S{1,500})")
 
@@ -44,7 +46,9 @@ class Release:
     files: Mapping[str, IndexFile]
     by_hash: bool
     signed_by: str
-    """Empty when no signature was required."""
+    """Empty when no signature by a trusted key was found, and somebody allowed that."""
+    not_verified: str = ""
+    """What is wrong with it all the same, and who allowed that."""
 
     def field(self, name: str) -> str:
         return self.stanza.find(name)
@@ -71,23 +75,46 @@ def fetch_release(
     source: AptSource, http: HttpClient, bucket: Bucket, keyring: Keyring, policy: ReleasePolicy
 ) -> Release:
     """Fetch and verify a suite's Release. Raises `RepositoryError` or one of its kinds."""
-    unsigned_is_fine = source.trusted or policy.allow_unsigned
+    signature = None
     body = fetch_conditionally(f"{source.release_url}/InRelease", http, bucket, limit=RELEASE_LIMIT)
-    if body is not None and not unsigned_is_fine:
-        signed = keyring.verify(source, body, None, now=policy.now, allow_expired=policy.allow_expired)
-        return _parse(source, signed.data, signed.fingerprint, policy)
-    if body is not None:
-        return _parse(source, _without_signature(body), "", policy)
-    body = fetch_conditionally(f"{source.release_url}/Release", http, bucket, limit=RELEASE_LIMIT)
+    inline = body is not None
     if body is None:
-        raise RepositoryError(f"{source.shown_uri} {source.suite} has no Release file ({source.defined_in})")
-    if unsigned_is_fine:
-        return _parse(source, body, "", policy)
-    signature = fetch_conditionally(f"{source.release_url}/Release.gpg", http, bucket, limit=RELEASE_LIMIT)
-    if signature is None:
-        raise SignatureError(f"{source.shown_uri} {source.suite} is not signed ({source.defined_in})")
-    signed = keyring.verify(source, body, signature, now=policy.now, allow_expired=policy.allow_expired)
-    return _parse(source, signed.data, signed.fingerprint, policy)
+        body = fetch_conditionally(f"{source.release_url}/Release", http, bucket, limit=RELEASE_LIMIT)
+        if body is None:
+            raise RepositoryError(f"{source.shown_uri} {source.suite} has no Release file ({source.defined_in})")
+        signature = fetch_conditionally(f"{source.release_url}/Release.gpg", http, bucket, limit=RELEASE_LIMIT)
+    signed = _verify(source, body, signature, keyring, policy, inline=inline)
+    return _parse(source, signed, policy)
+
+
+def _verify(
+    source: AptSource, body: bytes, signature: bytes | None, keyring: Keyring, policy: ReleasePolicy, *, inline: bool
+) -> Signed:
+    """Return what a trusted key has signed; what none has only where the user allows that, and with the reason."""
+    try:
+        _refuse_unsigned(source, signed=inline or signature is not None)
+        return keyring.verify(source, body, signature, now=policy.now, allow_expired=policy.allow_expired)
+    except (SignatureError, ExpiredRepositoryError) as error:
+        leave = _leave(policy.allow_unsigned, _UNSIGNED, by_user=source.by_user and bool(source.trusted))
+        if leave:
+            return Signed(_without_signature(body) if inline else body, "", f"{error}: {leave}")
+        if source.trusted and isinstance(error, SignatureError):
+            hint = f"{error.hint}; {_UNSIGNED} uses it as it is (trusted=yes in an image is not enough)"
+            raise SignatureError(str(error), hint=hint) from error
+        raise
+
+
+def _refuse_unsigned(source: AptSource, *, signed: bool) -> None:
+    where = f"{source.shown_uri} {source.suite}"
+    if source.trusted is False:
+        raise SignatureError(f"{where} is not to be trusted, says {source.defined_in} (trusted=no)")
+    if not signed:
+        raise SignatureError(f"{where} is not signed ({source.defined_in})")
+
+
+def _leave(flag: bool, name: str, *, by_user: bool) -> str:
+    """Say who allows something; empty: nobody."""
+    return f"allowed by {name}" if flag else "allowed by what --repository says" if by_user else ""
 
 
 def _without_signature(body: bytes) -> bytes:
@@ -99,13 +126,13 @@ def _without_signature(body: bytes) -> bytes:
     return b"\n".join(line.removeprefix(b"- ") for line in inner.split(b"\n"))
 
 
-def _parse(source: AptSource, data: bytes, fingerprint: str, policy: ReleasePolicy) -> Release:
+def _parse(source: AptSource, signed: Signed, policy: ReleasePolicy) -> Release:
     where = f"{source.shown_uri} {source.suite}"
     try:
-        stanza = parse_stanza(data.decode("utf-8", "replace"))
+        stanza = parse_stanza(signed.data.decode("utf-8", "replace"))
     except Deb822Error as error:
         raise RepositoryError(f"{where}: a broken Release file: {error}") from error
-    _check_dates(source, stanza, where, policy)
+    expired = _check_dates(source, stanza, where, policy)
     files = {}
     for line in stanza.find("SHA256").split("\n"):
         match = _ROW.fullmatch(line.strip())
@@ -114,16 +141,29 @@ def _parse(source: AptSource, data: bytes, fingerprint: str, policy: ReleasePoli
     if not files:
         raise RepositoryError(f"{where}: the Release file lists nothing with SHA-256")
     by_hash = stanza.find("Acquire-By-Hash") == "yes" if source.by_hash is None else source.by_hash
-    return Release(source=source, stanza=stanza, files=files, by_hash=by_hash, signed_by=fingerprint)
+    return Release(
+        source=source,
+        stanza=stanza,
+        files=files,
+        by_hash=by_hash,
+        signed_by=signed.fingerprint,
+        not_verified="; ".join(filter(None, (signed.not_verified, expired))),
+    )
 
 
-def _check_dates(source: AptSource, stanza: Stanza, where: str, policy: ReleasePolicy) -> None:
+def _check_dates(source: AptSource, stanza: Stanza, where: str, policy: ReleasePolicy) -> str:
+    """Return that it has expired, and who allows that, or nothing."""
     date, until = _date(stanza.find("Date")), _date(stanza.find("Valid-Until"))
     if date is not None and date > policy.now + _CLOCK_SKEW:
         raise RepositoryError(f"{where} is from the future ({date:%Y-%m-%d %H:%M}): check this machine's clock")
-    expired = until is not None and until < policy.now
-    if expired and source.check_valid_until and not policy.allow_expired:
-        raise ExpiredRepositoryError(f"{where} has expired on {until:%Y-%m-%d}")
+    if until is None or until >= policy.now:
+        return ""
+    message = f"{where} has expired on {until:%Y-%m-%d}"
+    leave = _leave(policy.allow_expired, _EXPIRED, by_user=source.by_user and not source.check_valid_until)
+    if not leave:
+        told = " (Check-Valid-Until in an image is not enough)" if not source.check_valid_until else ""
+        raise ExpiredRepositoryError(message, hint=f"{ExpiredRepositoryError.hint}{told}")
+    return f"{message}: {leave}"
 
 
 def _date(text: str) -> datetime | None:

@@ -11,17 +11,17 @@ from pathlib import Path
 
 from copacetic.distro import Distro
 from copacetic.errors import RepositoryError
-from copacetic.oci.directory import DirectoryFilesystem
 from copacetic.relation import Relation, provides
 from copacetic.repository import Repository, RepositoryContext
 from copacetic.repository.address import open_client
 from copacetic.repository.apt.authconf import read_logins
 from copacetic.repository.apt.index import IndexStore, PackagesIndex
 from copacetic.repository.apt.keys import Keyring
-from copacetic.repository.apt.preferences import DOWNGRADES, Preferences, Subject
+from copacetic.repository.apt.preferences import DOWNGRADES, Preferences, Subject, checks_valid_until
 from copacetic.repository.apt.release import Release, ReleasePolicy, fetch_release
 from copacetic.repository.apt.resolver import Offers, Resolver, sort_candidates
 from copacetic.repository.apt.sources import AptSource, parse_sources, read_sources, substitute
+from copacetic.repository.host import open_host
 from copacetic.repository.packages import PackageStore
 from copacetic.updates import Candidate, InstalledPackage, Resolution, SkipReason, Wanted
 from copacetic.version import compare_versions
@@ -29,7 +29,6 @@ from copacetic.version import compare_versions
 RELEASES_VERSION = 1
 _JOBS = 8
 _WIDENING = frozenset({SkipReason.NO_CANDIDATE, SkipReason.DEPENDENCY})
-_OS_RELEASE_LIMIT = 64 * 1024
 
 
 class AptRepository:
@@ -38,7 +37,8 @@ class AptRepository:
     def __init__(self, context: RepositoryContext, sources: Sequence[AptSource]) -> None:
         self._context = context
         self._sources = tuple(sources)
-        self._keyring = Keyring(context.fs, extra=context.settings.keyrings, host_root=context.settings.host_root)
+        host = open_host(context.settings.host_root, context.distro)
+        self._keyring = Keyring(context.fs, extra=context.settings.keyrings, host=host and host[0])
         self._preferences = Preferences.read(context.fs, context.architecture)
         self._releases = context.cache.bucket("releases", version=RELEASES_VERSION)
         self._store = IndexStore(context.cache, context.http, context.progress)
@@ -73,7 +73,7 @@ class AptRepository:
             if number == len(tiers) or not any(s.reason in _WIDENING for s in skipped):
                 break
         origins = tuple(dict.fromkeys(index.origin for index in loaded))
-        return Resolution(updates=updates, skipped=skipped, origins=origins)
+        return Resolution(updates=updates, skipped=skipped, origins=origins, notes=self._keyring.notes())
 
     def state(self) -> str:
         digest = hashlib.sha256()
@@ -201,12 +201,14 @@ def _find_sources(context: RepositoryContext) -> list[AptSource]:
         notes: list[str] = []
         for text in settings.definitions:
             found, skipped = parse_sources(text, "--repository", deb822=not text.lstrip().startswith("deb "))
-            sources += [replace(source, named=True) for source in found]
+            sources += [replace(source, named=True, by_user=True) for source in found]
             notes += skipped
     else:
         sources, notes = read_sources(context.fs)
         if not sources:
             sources += _host_sources(settings.host_root, context.distro)
+        if not checks_valid_until(context.fs):
+            sources = [replace(source, check_valid_until=False) for source in sources]
     for note in notes:
         context.progress.note(note)
     if not sources:
@@ -219,15 +221,10 @@ def _find_sources(context: RepositoryContext) -> list[AptSource]:
 
 def _host_sources(root: Path | None, distro: Distro) -> list[AptSource]:
     """Return this machine's own sources for the image's release, when both are of one distribution."""
-    if root is None or not distro.codename:
+    found = open_host(root, distro)
+    if root is None or found is None or not distro.codename or not found[1].codename:
         return []
-    host = DirectoryFilesystem(root)
-    try:
-        own = Distro.parse(host.read("etc/os-release", limit=_OS_RELEASE_LIMIT))
-    except FileNotFoundError:
-        return []
-    if own.id != distro.id or not own.codename:
-        return []
+    host, own = found
     sources, _ = read_sources(host)
     matching = [
         s for s in sources if s.suite == own.codename or s.suite.startswith((f"{own.codename}-", f"{own.codename}/"))

@@ -30,6 +30,10 @@ _WORD = re.compile(r"[A-Za-z0-9][A-Za-z0-9._/+~-]{0,200}/?|\.?/")
 _OPTION_NAMES = {"arch+": "more-architectures", "signed-by+": "signed-by"}
 """What is added to the image's own architectures is of no use to an image that doesn't have them."""
 _YES = frozenset({"yes", "true", "with", "on", "enable", "1"})
+_NO = frozenset({"no", "false", "without", "off", "disable", "0"})
+_INSECURE = ("allow-insecure", "allow-downgrade-to-insecure", "allow-weak")
+_FINGERPRINT = re.compile(r"[0-9A-Fa-f]{40,64}!?")
+_KEY_BLOCK = "-----BEGIN PGP PUBLIC KEY BLOCK-----"
 _SUPPORTED = ("http", "https")
 
 
@@ -48,10 +52,14 @@ class AptSource:
     """Left out of the image's own."""
     signed_by: tuple[str, ...] = ()
     """Paths, fingerprints, or one armored key; empty: all keys that the image trusts."""
-    trusted: bool = False
-    """No signature is needed."""
+    trusted: bool | None = None
+    """What the definition says of it, whatever the signature: yes, no, or nothing."""
+    insecure: bool = False
+    """Whether it says that apt may use it unsigned, or with weak digests. Nothing here goes by that."""
     check_valid_until: bool = True
     by_hash: bool | None = None
+    by_user: bool = False
+    """Whether the user names it: an image's word about how it is to be verified doesn't count, the user's does."""
     defined_in: str
     login: Login | None = None
     """What the address held besides."""
@@ -174,19 +182,28 @@ def _source(
         components=tuple(components),
         architectures=tuple(options.get("arch", "").split()),
         without_architectures=tuple(options.get("arch-", "").split()),
-        signed_by=_signed_by(options.get("signed-by", "")),
-        trusted=options.get("trusted", "").lower() in _YES,
-        check_valid_until=options.get("check-valid-until", "yes").lower() in _YES,
+        signed_by=_signed_by(options.get("signed-by", ""), place),
+        trusted={**dict.fromkeys(_YES, True), **dict.fromkeys(_NO, False)}.get(options.get("trusted", "").lower()),
+        insecure=any(options.get(name, "").lower() in _YES for name in _INSECURE),
+        check_valid_until=options.get("check-valid-until", "").lower() not in _NO,
         by_hash={"": None, "force": True}.get(by_hash, by_hash in _YES),
         defined_in=place,
     )
 
 
-def _signed_by(value: str) -> tuple[str, ...]:
-    if "BEGIN PGP PUBLIC KEY BLOCK" in value:
+def _signed_by(value: str, place: str) -> tuple[str, ...]:
+    """Read `Signed-By`. Raises `RepositoryError`: what isn't understood can't be held to, and restricts nothing."""
+    if value.strip().startswith(_KEY_BLOCK):
         # In deb822 a lone dot stands for an empty line.
         return ("\n".join("" if line.strip() == "." else line for line in value.strip().split("\n")) + "\n",)
-    return tuple(value.split())
+    words = value.replace(",", " ").split()
+    odd = next((word for word in words if not (word.startswith("/") or _FINGERPRINT.fullmatch(word))), None)
+    if odd is not None or (value and not words):
+        raise RepositoryError(
+            f"{place}: Signed-By has {odd or 'nothing':.80}, which is no fingerprint and no absolute path",
+            hint="write whole fingerprints or absolute paths there, or name the repository with --repository",
+        )
+    return tuple(words)
 
 
 def substitute(
