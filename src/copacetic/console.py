@@ -17,7 +17,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Self
 
 from copacetic.progress import Progress, Task
-from copacetic.tables import format_size, outcome_lines, printable
+from copacetic.tables import doubt_lines, format_size, outcome_lines, printable
 
 if TYPE_CHECKING:
     from copacetic.patch.outcome import Outcome
@@ -112,9 +112,14 @@ class Console:
         self.reference = reference
 
     def show_outcome(self, outcome: Outcome) -> None:
-        """Show the summary: before and after, what stays open, where it went."""
+        """Show the summary: before and after, what stays open, where it went. What wasn't verified is always said."""
         if self._mode in {"plain", "tty"}:
             for line in outcome_lines(outcome):
+                self._line(line)
+            return
+        for line in doubt_lines(outcome):
+            self._event("warning", line)
+            if self._mode != "rawjson":
                 self._line(line)
 
     def _event(self, kind: str, label: str, **values: Any) -> None:

@@ -149,6 +149,12 @@ def outcome_lines(outcome: Outcome) -> Iterator[str]:
         yield f"nothing to do; no image was written ({outcome.seconds:.2f} s)"
 
 
+def doubt_lines(outcome: Outcome) -> Iterator[str]:
+    """Yield only what has to be said in any case: which repositories weren't verified."""
+    plans = [platform.plan for platform in outcome.platforms if platform.plan is not None]
+    yield from dict.fromkeys(line for plan in plans for line in _doubts(plan))
+
+
 def _platform_lines(platform: PlatformOutcome) -> Iterator[str]:
     plan = platform.plan
     distro = f"  {printable(plan.distro)}" if plan else ""

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from copacetic import llb
-from copacetic.errors import InventoryError, NeedsExecutionError, UnsupportedImageError
+from copacetic.errors import InventoryError, NeedsExecutionError, SignatureError, UnsupportedImageError
 from copacetic.inventory import detect_database
 from copacetic.llb.graph import Bind, ExecOp, FileOp, MakeFile, Network, ProxyEnv, Tmpfs
 from copacetic.oci import Digest, Platform
@@ -277,3 +277,15 @@ def test_an_apk_that_only_knows_all_packages_is_not_asked_for_some() -> None:
 def test_no_builder_can_plan_for_an_image_without_apk() -> None:
     with pytest.raises(UnsupportedImageError, match="no apk"):
         opened(programs=[]).upgrade(BASE, Upgrade(names=None, repository_state="x"))
+
+
+@pytest.mark.parametrize("path", ["etc__apk__config", "lib__apk__config"])
+def test_no_builder_goes_by_an_image_that_takes_anything_for_signed(path: str) -> None:
+    said: dict[str, Any] = {path: "# options\nno-cache\nallow-untrusted\n"}
+    not_said: dict[str, Any] = {path: "# allow-untrusted\n"}
+    manager = opened(**said)
+
+    with pytest.raises(SignatureError, match="without a valid signature, as .*/apk/config has it"):
+        manager.upgrade(BASE, Upgrade(names=None, repository_state="x"))
+    manager.upgrade(BASE, Upgrade(names=None, repository_state="x", allow_unsigned=True))
+    opened(**not_said).upgrade(BASE, Upgrade(names=None, repository_state="x"))

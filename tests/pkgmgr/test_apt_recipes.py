@@ -13,7 +13,13 @@ from pathlib import Path
 import pytest
 
 from copacetic import llb
-from copacetic.errors import ImageError, UnsupportedImageError
+from copacetic.errors import (
+    ExpiredRepositoryError,
+    ImageError,
+    RepositoryError,
+    SignatureError,
+    UnsupportedImageError,
+)
 from copacetic.inventory import detect_database
 from copacetic.llb.definition import Definition
 from copacetic.llb.graph import Bind, ExecOp, Network, ProxyEnv, Tmpfs
@@ -202,6 +208,38 @@ def test_an_upgrade_by_the_builder_gets_names_as_arguments_and_the_proxy_aside()
     assert run.proxy == proxy
     script = next(op for op in marshal(recipe).operations if b"exec apt-get" in op)
     assert b"foo" not in script, "a name is an argument, never text"
+
+
+def test_an_upgrade_by_the_builder_has_to_be_signed_and_in_date_unless_the_user_says_otherwise() -> None:
+    def options(*, allow_unsigned: bool = False, allow_expired: bool = False) -> bytes:
+        asked = Upgrade(names=None, repository_state="s", allow_unsigned=allow_unsigned, allow_expired=allow_expired)
+        recipe = opened(image()).upgrade(BASE, asked)
+        return next(op for op in marshal(recipe).operations if b"exec apt-get" in op)
+
+    assert b"APT::Get::AllowUnauthenticated=false" in options()
+    assert b"Acquire::Check-Valid-Until=true" in options()
+    assert b"APT::Get::AllowUnauthenticated=false" not in options(allow_unsigned=True)
+    assert b"Acquire::Check-Valid-Until=true" not in options(allow_expired=True)
+
+
+@pytest.mark.parametrize(
+    ("line", "kind", "flag"),
+    [
+        ("deb [trusted=yes] http://h.example/d s main", SignatureError, "allow_unsigned"),
+        ("deb [trusted=yes] mirror+http://h.example/d s main", SignatureError, "allow_unsigned"),
+        ("deb [allow-insecure=yes] http://h.example/d s main", SignatureError, "allow_unsigned"),
+        ("deb [check-valid-until=no] http://h.example/d s main", ExpiredRepositoryError, "allow_expired"),
+    ],
+)
+def test_no_builder_goes_by_what_an_image_says_of_its_own_repositories(
+    line: str, kind: type[RepositoryError], flag: str
+) -> None:
+    manager = opened(image(tar_file("etc/apt/sources.list", f"{line}\n")))
+
+    with pytest.raises(kind, match=r"the builder would take .* as the image has it"):
+        manager.upgrade(BASE, Upgrade(names=None, repository_state="s"))
+    allowed = replace(Upgrade(names=None, repository_state="s"), **{flag: True})  # type: ignore[arg-type]
+    manager.upgrade(BASE, allowed)
 
 
 @pytest.mark.parametrize("path", ["usr/bin/dpkg", "bin/sh"])

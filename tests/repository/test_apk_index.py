@@ -113,6 +113,14 @@ def test_an_unsigned_index_is_used_only_when_the_user_says_so(served: ApkReposit
         found(image(served), tmp_path / "1")
     (candidate,) = found(image(served), tmp_path / "2", allow_unsigned=True)
     assert candidate.origin.signed_by == ""
+    assert "is not signed" in candidate.origin.doubt
+    assert candidate.origin.doubt.endswith("allowed by --allow-unsigned-repository")
+
+
+def test_what_is_signed_is_verified_although_the_user_allows_less(served: ApkRepository, tmp_path: Path) -> None:
+    (candidate,) = found(image(served), tmp_path, allow_unsigned=True)
+
+    assert (candidate.origin.signed_by, candidate.origin.doubt) == (KEY_NAME, "")
 
 
 def test_a_changed_index_is_refused(served: ApkRepository, tmp_path: Path) -> None:
@@ -383,8 +391,8 @@ def test_a_mirror_takes_the_place_of_what_it_mirrors(served: ApkRepository, tmp_
     assert len(found(files, tmp_path, mirrors=(("https://dl.invalid", served.address),))) == 1
 
 
-def from_host(served: ApkRepository, folder: Path, os_release: str, path: str) -> Origin:
-    """Update an image without repositories from a machine of its distribution; returns where the update is from."""
+def from_host(served: ApkRepository, folder: Path, os_release: str, path: str) -> Resolution:
+    """Update an image without repositories from a machine of its distribution."""
     host = folder / "host"
     (host / "etc/apk/keys").mkdir(parents=True)
     (host / "etc/os-release").write_text(os_release)
@@ -394,15 +402,16 @@ def from_host(served: ApkRepository, folder: Path, os_release: str, path: str) -
     here = context(files, folder / "cache")
     there = replace(here, settings=replace(here.settings, host_root=host))
     wanted = [Wanted(package=package) for package in here.installed]
-    (update,) = open_repository(there).resolve(wanted, exhaustive=True).updates
-    return update.candidate.origin
+    return open_repository(there).resolve(wanted, exhaustive=True)
 
 
 def test_this_machine_s_repositories_serve_an_image_of_the_same_distribution(
     served: ApkRepository, tmp_path: Path
 ) -> None:
-    origin = from_host(served, tmp_path, OS_RELEASE.replace("3.19.1", "3.22.0"), "alpine/v3.22/main")
+    resolution = from_host(served, tmp_path, OS_RELEASE.replace("3.19.1", "3.22.0"), "alpine/v3.22/main")
 
+    origin = resolution.updates[0].candidate.origin
+    assert resolution.notes == (f"the image lacks keys for its repositories; this machine's are trusted: {KEY_NAME}",)
     assert origin.defined_in == f"this machine's {tmp_path / 'host'}/etc/apk/repositories:1"
     assert origin.suite == "v3.19"
 
@@ -413,7 +422,9 @@ def test_only_the_part_of_an_address_that_is_the_branch_follows_the_image(
     served.folder = "edge-mirror/v3.19/main"
     served.publish([NEW])
 
-    assert from_host(served, tmp_path, OS_RELEASE, "edge-mirror/edge/main").uri == served.url
+    (update,) = from_host(served, tmp_path, OS_RELEASE, "edge-mirror/edge/main").updates
+
+    assert update.candidate.origin.uri == served.url
 
 
 def test_repositories_of_another_branch_are_pointed_out(served: ApkRepository, tmp_path: Path) -> None:

@@ -298,7 +298,10 @@ def test_a_key_of_this_machine_is_a_file_in_such_a_folder(tmp_path: Path, reposi
 
 def test_a_machine_of_another_distribution_lends_no_key(tmp_path: Path, repository: Repository) -> None:
     place = "usr/share/keyrings/k.gpg"
-    files = {place: repository.certificate, "etc/os-release": OS_RELEASE.replace("ID=debian", "ID=ubuntu")}
+    files: dict[str, str | bytes] = {
+        place: repository.certificate,
+        "etc/os-release": OS_RELEASE.replace("ID=debian", "ID=ubuntu"),
+    }
 
     with pytest.raises(SignatureError, match="the image trusts no key for it"):
         with_host(tmp_path, repository, f"/{place}", files)

@@ -117,8 +117,12 @@ REPOSITORY = (
     option("--repository-mirror", type=Replacement(), multiple=True, help="Replace the beginning of addresses."),
     option("--allow-network", type=Networks(), multiple=True, help="Networks where an image's repositories may be."),
     option("--public-only", is_flag=True, help="Refuse private networks for an image's repositories."),
-    option("--allow-expired-repository", is_flag=True, help="Accept a Release file, or its key, past its date."),
-    option("--allow-unsigned-repository", is_flag=True, help="Accept repositories without a valid signature."),
+    option(
+        "--allow-expired-repository", is_flag=True, help="Use a Release file, or its key, past its date; it is named."
+    ),
+    option(
+        "--allow-unsigned-repository", is_flag=True, help="Use repositories without a valid signature; they are named."
+    ),
     option("--experimental-apk-v3", is_flag=True, help="Use indexes and packages of apk-tools 3's own format."),
     option("--no-host-repositories", is_flag=True, help="Never use this machine's repositories and keys."),
 )

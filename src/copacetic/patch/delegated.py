@@ -96,7 +96,14 @@ def upgrade_in_builder(
         if not names:
             return Delegated(plan=plan)
     state = repository_state(opened, environment)
-    make = _upgrade(opened, Upgrade(names=names, repository_state=state, proxy=_proxy(execution)))
+    upgrade = Upgrade(
+        names=names,
+        repository_state=state,
+        proxy=_proxy(execution),
+        allow_unsigned=environment.repository.allow_unsigned,
+        allow_expired=environment.repository.allow_expired,
+    )
+    make = _upgrade(opened, upgrade)
     environment.progress.note(f"the builder upgrades by itself: {reason}")
     recipe, layers = run_recipe(make, image, opened, environment, execution, scratch)
     started = int((environment.now - _FRESH).timestamp())

@@ -109,6 +109,9 @@ class Upgrade:
     repository_state: str
     """What the repositories hold, as a digest, or something unique: another value is never served from a cache."""
     proxy: ProxyEnv | None = None
+    allow_unsigned: bool = False
+    """The user's word: without it an image that tells its package manager to take unsigned repositories is refused."""
+    allow_expired: bool = False
 
 
 class PackageManager(Protocol):

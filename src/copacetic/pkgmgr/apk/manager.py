@@ -9,11 +9,12 @@ one, and the image keeps its own. Nothing is passed through a shell, but where t
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from copacetic import llb
-from copacetic.errors import NeedsExecutionError, UnsupportedImageError
+from copacetic.errors import NeedsExecutionError, SignatureError, UnsupportedImageError
 from copacetic.inventory import PackageDatabase
 from copacetic.inventory.apk import ApkDatabase
 from copacetic.inventory.apk.scripts import format_world
@@ -58,6 +59,9 @@ _ENVIRONMENT = {
     "HOME": "/root",
     "LC_ALL": "C.UTF-8",
 }
+CONFIGURATION = ("etc/apk/config", "lib/apk/config", "usr/lib/apk/config")
+_CONFIGURATION_LIMIT = 1024 * 1024
+_UNTRUSTED = re.compile(r"^[^#\n]*\ballow-untrusted\b", re.MULTILINE)
 _OFFLINE = (
     "--no-network",
     "--no-cache",
@@ -145,6 +149,8 @@ class ApkPackageManager:
         """See `PackageManager.upgrade`; another `repository_state` is another environment, and so another run."""
         if self.needs_tooling:
             raise UnsupportedImageError("the image has no apk, so no builder can plan its upgrade", hint=HINT)
+        if not upgrade.allow_unsigned:
+            self._refuse_lenient()
         names: list[str] = []
         if upgrade.names is not None:
             release = self._database.tools.release
@@ -183,6 +189,17 @@ class ApkPackageManager:
             return replace(recipe, leftovers=(*recipe.leftovers, *made), records={WORLD: None})
         world = format_world(self._database.world) if self._database.tools.installed else self._database.world
         return replace(recipe, records={WORLD: world.encode("utf-8", "surrogateescape")})
+
+    def _refuse_lenient(self) -> None:
+        """From version 3 on apk takes its flags from a file, too, and would go by this one without a word."""
+        for path in CONFIGURATION:
+            try:
+                text = self._fs.read(path, limit=_CONFIGURATION_LIMIT).decode("utf-8", "replace")
+            except FileNotFoundError:
+                continue
+            if _UNTRUSTED.search(text):
+                message = f"the builder would take repositories without a valid signature, as {path} has it"
+                raise SignatureError(message, hint="--allow-unsigned-repository allows that")
 
     def _run(
         self,

@@ -14,11 +14,13 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from copacetic import llb
+from copacetic.errors import ExpiredRepositoryError, SignatureError
 from copacetic.llb.graph import MakeFile, Mount, Network, State
 from copacetic.oci.filesystem import FileType, ImageFilesystem
 from copacetic.pkgmgr import MOUNTED_FILES, Content, Recipe, Upgrade, count_packages, shared_key
 from copacetic.pkgmgr.apt.leftovers import GENERATED, LEFTOVERS
 from copacetic.pkgmgr.apt.order import group_by_predependencies
+from copacetic.repository.apt.sources import ONLINE_SCHEMES, read_sources
 from copacetic.updates import FetchedPackage, InstalledPackage
 
 __all__ = ["APT_GET", "MOUNTED", "PROGRAMS", "WORK", "RegularImage", "package_files"]
@@ -70,15 +72,22 @@ _OPTIONS = (
     *(f"Dpkg::Options::={option}" for option in _DPKG),
 )
 _ONLINE = ("Acquire::Languages=none", "Acquire::Retries=3", "APT::Update::Error-Mode=any")
+_SIGNED = (
+    "Acquire::AllowInsecureRepositories=false",
+    "Acquire::AllowDowngradeToInsecureRepositories=false",
+    "Acquire::AllowWeakRepositories=false",
+    "APT::Get::AllowUnauthenticated=false",
+)
+_DATED = ("Acquire::Check-Valid-Until=true",)
 _FLAGS = ("--yes", "--quiet", "--no-remove")
 
 _POLICY_SCRIPT = b"#!/bin/sh\n# No service is started while packages are installed.\nexit 101\n"
-_UPGRADE_SCRIPT = (
-    "set -eu\n"
-    f"options='{' '.join(f'-o {option}' for option in (*_OPTIONS, *_ONLINE))}'\n"
-    "apt-get $options --quiet update\n"
-    'exec apt-get $options "$@"\n'
-).encode()
+_UPGRADE_SCRIPT = """\
+set -eu
+options='{options}'
+apt-get $options --quiet update
+exec apt-get $options "$@"
+"""
 
 
 _GROUPS_SCRIPT = (
@@ -121,10 +130,18 @@ class RegularImage:
 
     def upgrade(self, base: State, upgrade: Upgrade) -> Recipe:
         """Refresh and upgrade; `repository_state` is in the environment, so that another one is another run."""
+        self._refuse_lenient(upgrade)
+        options = [
+            *_OPTIONS,
+            *_ONLINE,
+            *(_SIGNED * (not upgrade.allow_unsigned)),
+            *(_DATED * (not upgrade.allow_expired)),
+        ]
+        text = _UPGRADE_SCRIPT.format(options=" ".join(f"-o {option}" for option in options))
         verb: tuple[str, ...] = ("upgrade", "--with-new-pkgs")
         if upgrade.names is not None:
             verb = ("install", "--only-upgrade", "--", *upgrade.names)
-        script = llb.scratch().file(MakeFile(path="/upgrade", data=_UPGRADE_SCRIPT, mode=0o755))
+        script = llb.scratch().file(MakeFile(path="/upgrade", data=text.encode(), mode=0o755))
         run = base.run(
             ("/bin/sh", SCRIPT, *_FLAGS, *verb),
             env={**_ENVIRONMENT, "COPACETIC_REPOSITORY_STATE": upgrade.repository_state},
@@ -137,6 +154,17 @@ class RegularImage:
             name="apt-get update and upgrade",
         )
         return self._recipe(base, run.root)
+
+    def _refuse_lenient(self, upgrade: Upgrade) -> None:
+        """No option outweighs what a definition says of its own repository, and apt would go by it without a word."""
+        for source in read_sources(self._fs, schemes=ONLINE_SCHEMES)[0]:
+            where = f"{source.shown_uri} {source.suite} ({source.defined_in})"
+            if (source.trusted or source.insecure) and not upgrade.allow_unsigned:
+                message = f"the builder would take {where} without a valid signature, as the image has it"
+                raise SignatureError(message, hint="--allow-unsigned-repository allows that")
+            if not source.check_valid_until and not upgrade.allow_expired:
+                message = f"the builder would take {where} past its date, as the image has it"
+                raise ExpiredRepositoryError(message, hint="--allow-expired-repository allows that")
 
     def _offline(
         self, base: State, arguments: Sequence[str], packages: Sequence[FetchedPackage], name: str, *more: Mount

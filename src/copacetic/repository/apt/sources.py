@@ -34,7 +34,9 @@ _NO = frozenset({"no", "false", "without", "off", "disable", "0"})
 _INSECURE = ("allow-insecure", "allow-downgrade-to-insecure", "allow-weak")
 _FINGERPRINT = re.compile(r"[0-9A-Fa-f]{40,64}!?")
 _KEY_BLOCK = "-----BEGIN PGP PUBLIC KEY BLOCK-----"
-_SUPPORTED = ("http", "https")
+_SUPPORTED = re.compile(r"https?")
+ONLINE_SCHEMES = re.compile(r"(?!(?:file|copy|cdrom)$).*")
+"""All that lead out of the image; apt may know more of them than we."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,9 +87,11 @@ class AptSource:
         return f"{self.uri}/dists/{suite}"
 
 
-def read_sources(fs: ImageFilesystem, root: str = "etc/apt") -> tuple[list[AptSource], list[str]]:
+def read_sources(
+    fs: ImageFilesystem, root: str = "etc/apt", *, schemes: re.Pattern[str] = _SUPPORTED
+) -> tuple[list[AptSource], list[str]]:
     """
-    Return an image's sources and notes about those that can't be used.
+    Return an image's sources and notes about those that can't be used, for other schemes.
 
     Raises `RepositoryError` for a broken line, naming file and line.
     """
@@ -100,7 +104,7 @@ def read_sources(fs: ImageFilesystem, root: str = "etc/apt") -> tuple[list[AptSo
             text = fs.read(path, limit=SOURCE_LIMIT).decode("utf-8", "replace")
         except FileNotFoundError:
             continue
-        found, skipped = parse_sources(text, path, deb822=path.endswith(".sources"))
+        found, skipped = parse_sources(text, path, deb822=path.endswith(".sources"), schemes=schemes)
         sources += found
         notes += skipped
     if len(sources) > _MAX_SOURCES:
@@ -108,14 +112,16 @@ def read_sources(fs: ImageFilesystem, root: str = "etc/apt") -> tuple[list[AptSo
     return sources, notes
 
 
-def parse_sources(text: str, where: str, *, deb822: bool) -> tuple[list[AptSource], list[str]]:
+def parse_sources(
+    text: str, where: str, *, deb822: bool, schemes: re.Pattern[str] = _SUPPORTED
+) -> tuple[list[AptSource], list[str]]:
     """Read one file or one definition of the user's."""
     rows = _deb822_rows(text, where) if deb822 else _one_line_rows(text, where)
     sources: list[AptSource] = []
     notes: list[str] = []
     for source in rows:
         scheme = source.uri.partition(":")[0]
-        if scheme in _SUPPORTED:
+        if schemes.fullmatch(scheme) and len(scheme) < len(source.uri):
             sources.append(source)
         else:
             scheme = scheme if len(scheme) < len(source.uri) else ""
