@@ -15,7 +15,7 @@ from copacetic.distro import Distro
 from copacetic.errors import CopaError, PackageUnavailableError, RepositoryError, SignatureError
 from copacetic.repository import open_repository
 from copacetic.repository.apk import ApkRepository as ApkRepositories
-from copacetic.updates import Origin, Wanted
+from copacetic.updates import Resolution, Wanted
 from support.apkcontext import context, found, opened
 from support.apkrepo import KEY_NAME, OS_RELEASE, ApkRepository, apk_image, make_key, public_pem, serve_apks, sign
 from support.apks import Apk, member
@@ -391,13 +391,14 @@ def test_a_mirror_takes_the_place_of_what_it_mirrors(served: ApkRepository, tmp_
     assert len(found(files, tmp_path, mirrors=(("https://dl.invalid", served.address),))) == 1
 
 
-def from_host(served: ApkRepository, folder: Path, os_release: str, path: str) -> Resolution:
+def from_host(served: ApkRepository, folder: Path, os_release: str, path: str, *, write_key: bool = True) -> Resolution:
     """Update an image without repositories from a machine of its distribution."""
     host = folder / "host"
-    (host / "etc/apk/keys").mkdir(parents=True)
+    (host / "etc/apk/keys").mkdir(parents=True, exist_ok=True)
     (host / "etc/os-release").write_text(os_release)
     (host / "etc/apk/repositories").write_text(f"{served.address}/{path}\n")
-    (host / f"etc/apk/keys/{KEY_NAME}").write_bytes(public_pem(served.key))
+    if write_key:
+        (host / f"etc/apk/keys/{KEY_NAME}").write_bytes(public_pem(served.key))
     files = {path: data for path, data in image(served).items() if "/keys/" not in path and "repositories" not in path}
     here = context(files, folder / "cache")
     there = replace(here, settings=replace(here.settings, host_root=host))
@@ -414,6 +415,17 @@ def test_this_machine_s_repositories_serve_an_image_of_the_same_distribution(
     assert resolution.notes == (f"the image lacks keys for its repositories; this machine's are trusted: {KEY_NAME}",)
     assert origin.defined_in == f"this machine's {tmp_path / 'host'}/etc/apk/repositories:1"
     assert origin.suite == "v3.19"
+
+
+def test_a_key_of_this_machine_is_a_file_in_a_folder_of_keys(served: ApkRepository, tmp_path: Path) -> None:
+    keys = tmp_path / "host/etc/apk/keys"
+    (tmp_path / "host/home").mkdir(parents=True)
+    (tmp_path / "host/home/k.pub").write_bytes(public_pem(served.key))
+    keys.mkdir(parents=True)
+    (keys / KEY_NAME).symlink_to("/home/k.pub")
+
+    with pytest.raises(SignatureError, match="the image has no keys"):
+        from_host(served, tmp_path, OS_RELEASE, "alpine/v3.19/main", write_key=False)
 
 
 def test_only_the_part_of_an_address_that_is_the_branch_follows_the_image(

@@ -24,6 +24,7 @@ __all__ = ["Key", "Keyring", "load_public_key"]
 
 KEY_LIMIT = 64 * 1024
 KEY_FOLDERS = ("etc/apk/keys", "lib/apk/keys", "usr/lib/apk/keys")
+_KEY_TREES = tuple(f"{folder}/" for folder in (*KEY_FOLDERS, "usr/share/apk/keys"))
 MIN_KEY_BITS = 2048
 _KEY_NAME = re.compile(r"[A-Za-z0-9@._+-]{1,200}")
 _MAX_KEYS = 500
@@ -171,10 +172,13 @@ def load_public_key(key: Key) -> object:
 
 
 def _image_keys(fs: ImageFilesystem, prefix: str) -> Iterator[Key]:
+    """Yield the keys of an image, or (with a prefix) of this machine: of these no link may lead elsewhere."""
     seen: set[str] = set()
     for folder in KEY_FOLDERS:
         for name in fs.iterdir(folder)[:_MAX_KEYS]:
             if name in seen or not _KEY_NAME.fullmatch(name):
+                continue
+            if not fs.resolve(f"{folder}/{name}").startswith(_KEY_TREES) and prefix:
                 continue
             try:
                 data = fs.read(f"{folder}/{name}", limit=KEY_LIMIT)
