@@ -23,11 +23,11 @@ def test_an_entry_appears_whole_when_it_is_finished(tmp_path: Path) -> None:
 
     with bucket.create("key") as file:
         file.write(b"half")
-        assert bucket.read("key") is None
+        assert bucket.path("key") is None
         file.write(b" and half")
 
-    assert bucket.read("key") == b"half and half"
     assert bucket.path("key") == tmp_path / "things.v1" / "key"
+    assert (tmp_path / "things.v1" / "key").read_bytes() == b"half and half"
 
 
 def test_a_failed_entry_leaves_nothing(tmp_path: Path) -> None:
@@ -94,15 +94,19 @@ def test_killed_while_writing_there_is_never_half_an_entry(tmp_path: Path) -> No
         "import sys; from pathlib import Path; from copacetic.cache import Cache\n"
         "b = Cache(Path(sys.argv[1])).bucket('things', version=1)\n"
         "n = 0\n"
-        "while True:\n n += 1\n b.write(f'k{n % 5}', bytes([n % 256]) * 3_000_000)"
+        "while True:\n n += 1\n b.write(f'k{n % 5}', bytes([n % 256]) * 3_000_000)\n n == 1 and print('in', flush=True)"
     )
     for round_ in range(6):
-        process = subprocess.Popen([sys.executable, "-c", code, tmp_path])
-        time.sleep(0.25 + 0.03 * round_)
+        process = subprocess.Popen([sys.executable, "-c", code, tmp_path], stdout=subprocess.PIPE)
+        assert process.stdout is not None
+        process.stdout.readline()
+        time.sleep(0.05 + 0.03 * round_)
         process.send_signal(signal.SIGKILL)
+        process.stdout.close()
         process.wait()
     bucket = Cache(tmp_path).bucket("things", version=1)
-    found = [data for n in range(5) if (data := bucket.read(f"k{n}")) is not None]
+    entries = [path for n in range(5) if (path := bucket.path(f"k{n}")) is not None]
+    found = [bucket.read(path.name) or b"" for path in entries]
 
     assert found
     assert all(len(data) == 3_000_000 and len(set(data)) == 1 for data in found)
@@ -116,11 +120,12 @@ def test_pruning_removes_what_was_used_longest_ago(tmp_path: Path) -> None:
         os.utime(tmp_path / "things.v1" / key, (number, number))
     bucket.read("a")
 
-    assert cache.prune(keep_bytes=200) == 100
+    size = (tmp_path / "things.v1" / "a").stat().st_size
+    assert cache.prune(keep_bytes=2 * size) == size
     assert sorted(p.name for p in (tmp_path / "things.v1").iterdir()) == ["a", "c"]
-    assert cache.prune(unused_for=3600) == 100
+    assert cache.prune(unused_for=3600) == size
     assert bucket.read("a") is not None
-    assert [(u.name, u.entries, u.size) for u in cache.usage()] == [("things.v1", 1, 100)]
+    assert [(u.name, u.entries, u.size) for u in cache.usage()] == [("things.v1", 1, size)]
 
 
 def test_pruning_removes_what_dead_runs_left(tmp_path: Path) -> None:
@@ -159,3 +164,106 @@ def test_a_full_disk_is_named_and_leaves_nothing(tmp_path: Path) -> None:
             bucket.write("key", os.urandom(2_000_000))
 
         assert [p for p in disk.rglob("*") if p.is_file()] == []
+
+
+# -- whose it is ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("umask", [0o022, 0o000])
+def test_a_new_cache_is_its_owner_s_alone_with_all_that_had_to_be_made(tmp_path: Path, umask: int) -> None:
+    before = os.umask(umask)
+    try:
+        bucket = Cache(tmp_path / "new" / "cache").bucket("things", version=1)
+        bucket.write("key", b"data")
+        with bucket.lock("key"):
+            pass
+    finally:
+        os.umask(before)
+
+    modes = {str(path.relative_to(tmp_path)): path.stat().st_mode & 0o777 for path in tmp_path.rglob("*")}
+    assert {modes[path] for path in ("new", "new/cache", "new/cache/things.v1", "new/cache/things.v1/.locks")} == {
+        0o700
+    }
+    assert modes["new/cache/things.v1/key"] == 0o600
+
+
+@pytest.mark.parametrize("mode", [0o777, 0o1777, 0o757, 0o775])
+def test_a_cache_that_others_may_write_to_is_refused(tmp_path: Path, mode: int) -> None:
+    folder = tmp_path / "cache"
+    folder.mkdir()
+    os.chown(folder, -1, 7) if os.geteuid() == 0 else None
+    folder.chmod(mode)
+
+    with pytest.raises(StorageError, match=rf"may be written to by others \(mode {mode:04o}\)") as caught:
+        Cache(folder)
+
+    assert "--cache-dir" in str(caught.value.hint)
+    assert "--no-cache" in str(caught.value.hint)
+
+
+def test_so_is_one_below_a_folder_that_others_may_write_to(tmp_path: Path) -> None:
+    shared = tmp_path / "shared"
+    (shared / "mine" / "cache").mkdir(parents=True)
+    shared.chmod(0o777)
+
+    with pytest.raises(StorageError, match=r"shared, above the cache folder .*, may be written to by others"):
+        Cache(shared / "mine" / "cache")
+    shared.chmod(0o1777)
+    Cache(shared / "mine" / "cache")
+
+
+def test_so_is_one_that_a_link_in_such_a_folder_leads_to(tmp_path: Path) -> None:
+    shared, own = tmp_path / "shared", tmp_path / "own"
+    (own / "cache").mkdir(parents=True)
+    shared.mkdir()
+    (shared / "link").symlink_to(own)
+    shared.chmod(0o777)
+
+    with pytest.raises(StorageError, match="shared, above the cache folder"):
+        Cache(shared / "link" / "cache")
+    shared.chmod(0o700)
+    Cache(shared / "link" / "cache")
+    own.chmod(0o777)
+    with pytest.raises(StorageError, match="own, above the cache folder"):
+        Cache(shared / "link" / "cache")
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root gives things away")
+@pytest.mark.parametrize("whose", ["cache", "above", "link"])
+def test_one_that_belongs_to_somebody_else_is_refused(tmp_path: Path, whose: str) -> None:
+    folder = tmp_path / "above" / "cache"
+    folder.mkdir(parents=True)
+    (tmp_path / "link").symlink_to(folder)
+    os.chown(
+        {"cache": folder, "above": folder.parent, "link": tmp_path / "link"}[whose], 4242, -1, follow_symlinks=False
+    )
+
+    with pytest.raises(StorageError, match=r"belongs to somebody else \(user 4242\)"):
+        Cache(tmp_path / "link" if whose == "link" else folder)
+
+
+def test_a_temporary_one_is_not_asked_for_its_surroundings(tmp_path: Path) -> None:
+    (tmp_path / "cache").mkdir()
+    tmp_path.chmod(0o777)
+
+    Cache(tmp_path / "cache", temporary=True)
+
+
+@pytest.mark.parametrize("change", ["bytes", "end", "empty", "link", "mode", "fifo"])
+def test_an_entry_that_is_not_what_was_written_counts_as_absent_and_is_made_anew(tmp_path: Path, change: str) -> None:
+    bucket = Cache(tmp_path / "cache").bucket("things", version=1)
+    bucket.write("key", b"what was found right")
+    file = tmp_path / "cache/things.v1/key"
+    stored = file.read_bytes()
+    if change in {"link", "fifo"}:
+        file.unlink()
+        (tmp_path / "elsewhere").write_bytes(stored)
+        os.mkfifo(file) if change == "fifo" else file.symlink_to(tmp_path / "elsewhere")
+    elif change == "mode":
+        file.chmod(0o602)
+    else:
+        file.write_bytes({"bytes": stored.replace(b"right", b"wrong"), "end": stored[:-1], "empty": b""}[change])
+
+    assert bucket.read("key") is None
+    bucket.write("key", b"anew")
+    assert bucket.read("key") == b"anew"

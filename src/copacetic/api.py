@@ -255,7 +255,7 @@ def _means(settings: Settings, progress: Progress) -> Iterator[_Means]:
         folder = settings.cache_dir
         if folder is None:
             folder = stack.enter_context(temporary_folder("copacetic-"))
-        means = _Means(settings, Cache(folder), progress)
+        means = _Means(settings, Cache(folder, temporary=settings.cache_dir is None), progress)
         stack.callback(means.close)
         yield means
 

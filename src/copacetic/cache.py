@@ -5,12 +5,17 @@ A folder of derived data that may vanish at any time.
 Entries appear whole or not at all (written beside their place, then renamed), under the name of their bucket and
 its format version: another version of the program sees nothing of them. Runs side by side are safe; `lock` keeps
 them from doing the same work twice. What a killed run leaves behind is a temporary file that `prune` removes.
+
+What is in it is believed, for signatures were checked before it was written. So nobody else may write there: the
+folder is made for its owner alone, one that others could have filled or could exchange is refused, and an entry that
+isn't a file of the owner's, or has other bytes than were written, counts as absent.
 """
 
 from __future__ import annotations
 
 import contextlib
 import fcntl
+import hashlib
 import os
 import re
 import shutil
@@ -22,10 +27,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, cast
 
+from copacetic.cachefolder import check_folder, is_own_file, make_folder
 from copacetic.errors import StorageError
 
 _KEY = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,199}")
 _TEMPORARY = ".tmp-"
+_SUM = 16
+"""Bytes at the end of an entry that was written at once: of the SHA-256 of those before."""
 _STALE = 24 * 3600.0
 """After how many seconds a temporary file can't belong to a living run any more."""
 
@@ -79,32 +87,36 @@ class Bucket:
         self._folder = folder
 
     def read(self, key: str) -> bytes | None:
-        """Return an entry's bytes and mark it as used, or None."""
+        """Return an entry that was written at once and mark it as used, or None when it isn't there, or another one."""
         path = self.path(key)
         if path is None:
             return None
         try:
-            return path.read_bytes()
+            stored = path.read_bytes()
         except FileNotFoundError:
             return None
         except OSError as error:
             raise StorageError(f"can't read the cache entry {path}: {error.strerror}") from error
+        data = stored[:-_SUM]
+        return data if _sum(data) == stored[-_SUM:] else None
 
     def write(self, key: str, data: bytes) -> None:
         """Write an entry at once."""
         with self.create(key) as file:
             file.write(data)
+            file.write(_sum(data))
 
     def path(self, key: str) -> Path | None:
         """Return the entry's file, marked as used, or None. It stays readable once opened, whatever happens."""
         path = self._folder / _checked(key)
         try:
+            if not is_own_file(path):
+                return None
             os.utime(path)
         except FileNotFoundError:
             return None
         except OSError:
-            # A cache that only others may write is still good for reading.
-            return path if path.exists() else None
+            pass  # a cache that only others may write is still good for reading
         return path
 
     @contextlib.contextmanager
@@ -112,7 +124,7 @@ class Bucket:
         """Write an entry as a stream; it appears when the context ends without an exception."""
         target = self._folder / _checked(key)
         with _storage(f"can't write the cache entry {target}"):
-            self._folder.mkdir(parents=True, exist_ok=True)
+            make_folder(self._folder)
             handle, name = tempfile.mkstemp(prefix=_TEMPORARY, dir=self._folder)
         try:
             with os.fdopen(handle, "wb") as file:
@@ -134,7 +146,7 @@ class Bucket:
             thread_lock = _THREAD_LOCKS.setdefault(str(path), threading.Lock())
         with thread_lock:
             with _storage(f"can't lock the cache entry {path}"):
-                path.parent.mkdir(parents=True, exist_ok=True)
+                make_folder(path.parent)
                 handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
             try:
                 with _storage(f"can't lock the cache entry {path}"):
@@ -164,6 +176,10 @@ class _Guarded:
             self._file.flush()
 
 
+def _sum(data: bytes) -> bytes:
+    return hashlib.sha256(data).digest()[:_SUM]
+
+
 def _checked(key: str) -> str:
     if not _KEY.fullmatch(key):
         raise ValueError(f"not a cache key: {key!r}")
@@ -171,12 +187,15 @@ def _checked(key: str) -> str:
 
 
 class Cache:
-    """The folder. A folder that can't be made or written raises `StorageError`, with the reason."""
+    """The folder. One that can't be used, or isn't the user's own, raises `StorageError`, with the reason."""
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, *, temporary: bool = False) -> None:
+        """Of a `temporary` folder, which this process has just made, the surroundings don't matter."""
         self.root = root
         with _storage(f"can't use the cache folder {root}"):
-            root.mkdir(parents=True, exist_ok=True)
+            make_folder(root)
+            if not temporary:
+                check_folder(root)
 
     def bucket(self, name: str, *, version: int) -> Bucket:
         """Return one kind of entries; another version of their format starts empty."""

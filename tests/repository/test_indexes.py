@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from copacetic.errors import IntegrityError
 from support.aptimage import Image, changes, deb
 from support.aptrepo import Repository, serve_repository
 from support.debian import need
@@ -157,3 +158,16 @@ def test_a_key_in_the_definition_itself_is_the_only_one_trusted(tmp_path: Path, 
     more = {"etc/apt/sources.list": "", "etc/apt/sources.list.d/x.sources": text, "etc/apt/trusted.gpg.d/tests.gpg": ""}
 
     assert changes(Image(tmp_path, repository, deb("a", "1"), more=more).resolve()) == {"a": "2"}
+
+
+def test_an_index_that_was_changed_in_the_cache_is_not_believed(tmp_path: Path, repository: Repository) -> None:
+    repository.publish([deb(name, "2", Tag="x" * 40_000) for name in "abcdef"])
+    Image(tmp_path, repository, deb("f", "1")).resolve()
+    (kept,) = [path for path in tmp_path.glob("cache/packages-indexes.v*/*") if path.is_file()]
+    text = kept.read_bytes()
+    at = text.index(b"SHA256: ", text.index(b"Package: f")) + 8
+    kept.write_bytes(text[:at] + b"0" * 64 + text[at + 64 :])
+
+    with pytest.raises(IntegrityError, match="is not what was written there"):
+        Image(tmp_path, repository, deb("f", "1")).resolve()
+    assert changes(Image(tmp_path, repository, deb("a", "1")).resolve()) == {"a": "2"}

@@ -67,7 +67,7 @@ def _probe_worker(origin: str) -> Probe:
 
     probe = Probe(address=WORKER, origin=origin, place="a sandbox of this machine", state=ProbeState.FAILED)
     with tempfile.TemporaryDirectory(prefix="copacetic-") as folder:
-        worker = WorkerSolver(WorkerSettings(cache=Cache(Path(folder))))
+        worker = WorkerSolver(WorkerSettings(cache=Cache(Path(folder), temporary=True)))
         try:
             capabilities = worker.capabilities()
         except SolverError as error:

@@ -2,7 +2,8 @@
 """
 Packages indexes: fetched by hash, checked, and searched without being parsed.
 
-The plain text stays in the cache under its digest, beside a table of where each package stands in it.
+The plain text stays in the cache under its digest, beside a table of where each package stands in it, and digests of
+its pieces: what is read of it is checked again.
 """
 
 from __future__ import annotations
@@ -16,6 +17,8 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from urllib.parse import quote
 
+import msgspec
+
 from copacetic.cache import Cache
 from copacetic.compression import DecompressedReader, DecompressionError
 from copacetic.deb822 import Deb822Error, PackagesIndexer, Stanza, find_package, parse_stanza
@@ -23,9 +26,10 @@ from copacetic.errors import IntegrityError, RepositoryError
 from copacetic.http import HttpClient, RefusedError, ResumedBody
 from copacetic.progress import Progress
 from copacetic.repository.apt.release import IndexFile, Release
+from copacetic.repository.sums import PieceSums, SumsMaker
 from copacetic.updates import Candidate, Origin
 
-INDEX_VERSION = 1
+INDEX_VERSION = 2
 PLAIN_LIMIT = 1024 * 1024 * 1024
 _AHEAD = 8
 """How many MiB of plain text may wait to be indexed."""
@@ -37,13 +41,23 @@ _SHA256 = re.compile(r"[0-9a-f]{64}")
 _SOURCE = re.compile(r"(\S+)(?:\s+\((\S+)\))?")
 
 
+class _Table(msgspec.Struct, frozen=True, array_like=True):
+    """What is kept about an index's text."""
+
+    rows: bytes
+    """Of `PackagesIndexer`."""
+    sums: bytes
+    """Of `SumsMaker`."""
+
+
 class PackagesIndex:
     """The packages that one component of a suite offers for one architecture."""
 
-    def __init__(self, release: Release, component: str, path: Path, table: bytes) -> None:
+    def __init__(self, release: Release, component: str, path: Path, table: _Table) -> None:
         self.release = release
         self.component = component
-        self._table = table
+        self._table = table.rows
+        self._sums = PieceSums(table.sums)
         self._path = path
         self._data: mmap.mmap | bytes | None = None
         source = release.source
@@ -60,7 +74,7 @@ class PackagesIndex:
     def find(self, name: str) -> Iterator[Candidate]:
         """Yield what is offered under a name. Raises `RepositoryError` for a row that can't be used."""
         for start, end in find_package(self._table, name):
-            text = bytes(self._text()[start:end]).decode("utf-8", "replace").rstrip("\n")
+            text = bytes(self._text(start, end)[start:end]).decode("utf-8", "replace").rstrip("\n")
             try:
                 stanza = parse_stanza(text)
             except Deb822Error as error:
@@ -72,17 +86,23 @@ class PackagesIndex:
         pattern = re.compile(
             rb"^Provides: .*?(?<![a-z0-9+.-])" + re.escape(name.encode()) + rb"(?![a-z0-9+.-]).*$", re.MULTILINE
         )
-        data = self._text()
+        data = self._text(0, None)
         for match in pattern.finditer(data):
             start = data.rfind(b"\n\n", 0, match.start())
             start = 0 if start < 0 else start + 2
             line = bytes(data[start : data.find(b"\n", start)])
             yield from self.find(line.removeprefix(b"Package:").strip().decode("ascii", "replace"))
 
-    def _text(self) -> mmap.mmap | bytes:
+    def _text(self, start: int, end: int | None) -> mmap.mmap | bytes:
+        """Return the whole text, checked from `start` to `end`."""
         if self._data is None:
             with self._path.open("rb") as file:
                 self._data = mmap.mmap(file.fileno(), 0, prot=mmap.PROT_READ) if self._path.stat().st_size else b""
+        if not self._sums.holds(self._data, start, len(self._data) if end is None else end):
+            message = f"{self.origin.uri} {self.origin.suite}: the index that is kept is not what was written there"
+            raise IntegrityError(
+                message, hint="empty the cache with `copa cache prune`, and find out who has changed it"
+            )
         return self._data
 
 
@@ -134,13 +154,20 @@ class IndexStore:
             return None
         with self._plain.lock(listed.sha256):
             path = self._plain.path(listed.sha256)
-            table = self._tables.read(listed.sha256)
+            table = self._table(listed.sha256)
             if path is None or table is None:
                 self._fetch(release, listed)
-                path, table = self._plain.path(listed.sha256), self._tables.read(listed.sha256)
+                path, table = self._plain.path(listed.sha256), self._table(listed.sha256)
         if path is None or table is None:
             raise RepositoryError(f"the index {listed.path} of {release.source.shown_uri} vanished from the cache")
         return PackagesIndex(release, component, path, table)
+
+    def _table(self, key: str) -> _Table | None:
+        packed = self._tables.read(key)
+        try:
+            return msgspec.msgpack.decode(packed, type=_Table) if packed is not None else None
+        except msgspec.DecodeError:
+            return None
 
     def _fetch(self, release: Release, listed: IndexFile) -> None:
         """Fetch one index under the digest that the signed Release gives for it."""
@@ -166,13 +193,14 @@ class IndexStore:
 
     def _keep(self, stream: _Checked, listed: IndexFile, where: str) -> None:
         """Unpack in this thread, index and write in another; nothing stays unless the digest is right."""
-        indexer = PackagesIndexer()
+        indexer, sums = PackagesIndexer(), SumsMaker()
         try:
             with self._plain.create(listed.sha256) as file, ThreadPoolExecutor(1) as other:
 
                 def take(part: bytes) -> None:
                     file.write(part)
                     indexer.feed(part)
+                    sums.feed(part)
 
                 pending: deque[Future[None]] = deque()
                 reader = DecompressedReader(stream, limit=PLAIN_LIMIT)
@@ -183,7 +211,8 @@ class IndexStore:
                 for future in pending:
                     future.result()
                 stream.check(listed.sha256, where)
-                self._tables.write(listed.sha256, indexer.finish())
+                table = _Table(indexer.finish(), sums.finish())
+                self._tables.write(listed.sha256, msgspec.msgpack.encode(table))
         except (DecompressionError, Deb822Error) as error:
             stream.check(listed.sha256, where)  # other bytes than the promised ones explain it better
             raise RepositoryError(f"{where} can't be read: {error}") from error
