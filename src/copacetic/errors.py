@@ -25,6 +25,7 @@ Every error that copacetic raises on purpose.
     ├── RepositoryError              1   a distribution's repository failed
     │   ├── SignatureError           1
     │   ├── ExpiredRepositoryError   1
+    │   ├── RolledBackRepositoryError  1
     │   └── PackageUnavailableError  1
     ├── PackageError                 1   a package file is broken or hostile
     ├── FixesMissingError            4   requested fixes can't be delivered
@@ -206,6 +207,15 @@ class ExpiredRepositoryError(RepositoryError):
     """A repository's Release file, or the key that signed it, is past its date."""
 
     hint = "name a living mirror with --repository, or accept its age with --allow-expired-repository"
+
+
+class RolledBackRepositoryError(RepositoryError):
+    """A repository shows an older state than it did before, although a valid one."""
+
+    hint = (
+        "a mirror is behind, or somebody replays what was published before: try again, name another mirror, "
+        "or accept it with --allow-repository-rollback"
+    )
 
 
 class PackageUnavailableError(RepositoryError):

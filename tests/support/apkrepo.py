@@ -19,7 +19,7 @@ from cryptography.hazmat.primitives.asymmetric.padding import PKCS1v15
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey, generate_private_key
 
 from support.apks import ARCHITECTURE, Apk, Item, member, q1
-from support.debs import Member
+from support.debs import MTIME, Member
 from support.served import Served, serve
 
 OS_RELEASE = 'NAME="Alpine Linux"\nID=alpine\nVERSION_ID=3.19.1\nPRETTY_NAME="Alpine Linux v3.19"\n'
@@ -77,6 +77,7 @@ class ApkRepository(Served):
         signed: bool = True,
         alter: Callable[[bytes], bytes] = lambda data: data,
         text: bytes | None = None,
+        built: int = MTIME,
     ) -> None:
         """Write the index anew, with further `rows` or another `text`; `alter` changes it after it was signed."""
         for apk in apks:
@@ -84,7 +85,7 @@ class ApkRepository(Served):
         body = format_rows([*(apk.row() for apk in apks), *rows]) if text is None else text
         items: list[Item] = [
             ("DESCRIPTION", Member(content=b"v3.19.1-99-gabcdef"), {}),
-            ("APKINDEX", Member(content=body), {}),
+            ("APKINDEX", Member(content=body, mtime=built), {}),
         ]
         index = member(items, last=True)
         signature = sign(index, self.key, algorithm=algorithm, name=self.key_name) if signed else b""

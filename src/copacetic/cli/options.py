@@ -123,6 +123,7 @@ REPOSITORY = (
     option(
         "--allow-unsigned-repository", is_flag=True, help="Use repositories without a valid signature; they are named."
     ),
+    option("--allow-repository-rollback", is_flag=True, help="Use a repository older than it was; it is named."),
     option("--experimental-apk-v3", is_flag=True, help="Use indexes and packages of apk-tools 3's own format."),
     option("--no-host-repositories", is_flag=True, help="Never use this machine's repositories and keys."),
 )
@@ -186,6 +187,7 @@ def make_settings(values: Mapping[str, Any]) -> Settings:
             host_root=None if values.get("no_host_repositories") else Path("/"),
             allow_expired=values.get("allow_expired_repository", False),
             allow_unsigned=values.get("allow_unsigned_repository", False),
+            allow_rollback=values.get("allow_repository_rollback", False),
             reach=Reach(
                 networks=tuple(network for given in values.get("allow_network", ()) for network in given),
                 public_only=values.get("public_only", False),

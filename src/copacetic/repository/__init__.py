@@ -40,6 +40,8 @@ class RepositorySettings:
     """Where this machine's own definitions and keys are, for images that carry none; None forbids that."""
     allow_expired: bool = False
     allow_unsigned: bool = False
+    allow_rollback: bool = False
+    """Accept a state of a repository that is older than one that was seen before."""
     reach: Reach = field(default_factory=Reach)
     """Where repositories may be that the image names."""
     experimental_apk_v3: bool = False

@@ -13,6 +13,7 @@ import re
 from bisect import bisect_right
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping
+from datetime import UTC, datetime
 from functools import partial
 from urllib.parse import quote
 
@@ -30,11 +31,12 @@ from copacetic.repository.apk.package import SIGNATURE_NAME, ApkSignature
 from copacetic.repository.apk.signature import Key, Keyring
 from copacetic.repository.apk.sources import ApkSource
 from copacetic.repository.conditional import fetch_conditionally
+from copacetic.repository.seen import SeenDates
 from copacetic.updates import Candidate, Origin
 
 __all__ = ["ApkIndex", "IndexStore", "make_candidate"]
 
-INDEX_VERSION = 1
+INDEX_VERSION = 2
 FILE_LIMIT = 256 * 1024 * 1024
 PLAIN_LIMIT = 1024 * 1024 * 1024
 _SIGNATURE_LIMIT = 1024 * 1024
@@ -44,6 +46,7 @@ _INSTALLED_SIZE = re.compile(r"[0-9]{1,15}")
 _LINE = re.compile(rb"^([Ppi]):(.+)$", re.MULTILINE)
 _VARIABLE = re.compile(r"\$\{([a-z]+)\}")
 _PATH = re.compile(r"[A-Za-z0-9_.][A-Za-z0-9_./+~-]{0,500}")
+_YEAR_9000 = 221_845_392_000
 _NAME_END = re.compile(rb"[<>=~@]")
 
 
@@ -59,6 +62,8 @@ class _Table(msgspec.Struct, frozen=True, array_like=True):
     """Rows by the names in their install_if."""
     name_pattern: str = ""
     """How the path of a package is made from `${name}`, `${version}` and `${arch}`; "" is the usual way."""
+    built: int = 0
+    """When it was made, in seconds, as the signed archive has it; 0 for none."""
 
 
 _Verifier = Callable[[], Key]
@@ -152,7 +157,8 @@ def make_candidate(index: ApkIndex, row: Mapping[str, str]) -> Candidate:
 class IndexStore:
     """Fetches indexes, and keeps them across images."""
 
-    def __init__(self, cache: Cache, http: HttpClient, progress: Progress) -> None:
+    def __init__(self, cache: Cache, http: HttpClient, progress: Progress, seen: SeenDates) -> None:
+        self._seen = seen
         self._answers = cache.bucket("apk-indexes", version=INDEX_VERSION)
         self._texts = cache.bucket("apk-texts", version=INDEX_VERSION)
         self._tables = cache.bucket("apk-tables", version=INDEX_VERSION)
@@ -176,21 +182,27 @@ class IndexStore:
             verify, read = self._open_v3(body, where, keyring)
         else:
             verify, read = self._open_v2(body, where, keyring)
-        signed_by, not_verified = "", ""
+        key, not_verified = None, ""
         try:
-            signed_by = verify().name
+            key = verify()
         except SignatureError as error:
             if not allow_unsigned:
                 raise
             not_verified = f"{error}: allowed by --allow-unsigned-repository"
         table, text = self._kept(digest, read)
+        if key is not None:
+            date = datetime.fromtimestamp(table.built, UTC) if 0 < table.built < _YEAR_9000 else None
+            trusted = {one.fingerprint for one in keyring.keys}
+            not_verified = self._seen.hold(
+                f"{source.shown_url} {architecture}", date, key=key.fingerprint, trusted=trusted
+            )
         origin = Origin(
             uri=source.url,
             suite=source.branch,
             component=source.component,
             label=table.description,
             defined_in=source.defined_in,
-            signed_by=signed_by,
+            signed_by=key.name if key is not None else "",
             tag=source.tag,
             not_verified=not_verified,
         )
@@ -261,17 +273,20 @@ def _signatures(body: bytes, where: str) -> tuple[list[ApkSignature], int]:
 def _read(body: bytes, where: str) -> tuple[_Table, bytes]:
     """Unpack a verified index."""
     files: dict[str, bytes] = {}
+    built = 0
     try:
         for member in iter_members(BytesReader(body), limit=PLAIN_LIMIT):
             for entry, data in read_entries(member.read_all()):
                 if entry.path in {"APKINDEX", "DESCRIPTION"}:
                     files[entry.path] = data
+                    built = int(entry.mtime) if entry.path == "APKINDEX" else built
     except (DecompressionError, TarError) as error:
         raise RepositoryError(f"{where}: the index can't be read: {error}") from error
     if "APKINDEX" not in files:
         raise RepositoryError(f"{where}: the index has no APKINDEX")
     description = files.get("DESCRIPTION", b"").decode("utf-8", "replace").strip()
-    return _index(files["APKINDEX"], _printable(description)), files["APKINDEX"]
+    table = _index(files["APKINDEX"], _printable(description))
+    return msgspec.structs.replace(table, built=max(built, 0)), files["APKINDEX"]
 
 
 def _printable(text: str) -> str:

@@ -32,6 +32,7 @@ from copacetic.repository.apk.sources import (
 )
 from copacetic.repository.host import open_host
 from copacetic.repository.packages import PackageStore
+from copacetic.repository.seen import SeenDates
 from copacetic.updates import Candidate, InstalledPackage, PlannedUpdate, Resolution, Wanted
 
 WORLD = "etc/apk/world"
@@ -48,7 +49,8 @@ class ApkRepository:
         self._sources = _needed(sources, self._world)
         host = open_host(context.settings.host_root, context.distro)
         self._keyring = Keyring(context.fs, extra=context.settings.keyrings, host=host and host[0])
-        self._store = IndexStore(context.cache, context.http, context.progress)
+        seen = SeenDates(context.cache, now=context.now, allow=context.settings.allow_rollback)
+        self._store = IndexStore(context.cache, context.http, context.progress, seen)
         self._packages = PackageStore(
             context.cache,
             context.http,

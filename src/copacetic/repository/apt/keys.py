@@ -40,6 +40,8 @@ class Signed:
     """Upper case, of the certificate (not of the subkey); empty for what nobody trusted has signed."""
     not_verified: str = ""
     """What is wrong with it all the same, and who allowed that."""
+    trusted: frozenset[str] = frozenset()
+    """All keys whose signature would have counted."""
 
 
 @lru_cache(maxsize=256)
@@ -107,7 +109,8 @@ class Keyring:
             problems = [_objection(cert, str(valid.signing_key), now) for cert in copies]
             if None in problems or (allow_expired and _OUTDATED in {kind for kind, _ in filter(None, problems)}):
                 outdated = "" if None in problems else f"{where}: its key has expired: {_ALLOWED}"
-                return Signed(signed, str(valid.certificate).upper(), outdated)
+                trusted = frozenset(str(cert.fingerprint).upper() for cert in certs)
+                return Signed(signed, str(valid.certificate).upper(), outdated, trusted)
             refusals += filter(None, problems)
         kind, words = refusals[0]
         raise (ExpiredRepositoryError if kind == _OUTDATED else SignatureError)(f"{where}: {words}")

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 
 from copacetic.cache import Bucket
@@ -20,11 +20,11 @@ from copacetic.http import HttpClient
 from copacetic.repository.apt.keys import Keyring, Signed
 from copacetic.repository.apt.sources import AptSource
 from copacetic.repository.conditional import fetch_conditionally
+from copacetic.repository.seen import CLOCK_SKEW, SeenDates
 
 RELEASE_LIMIT = 32 * 1024 * 1024
 _UNSIGNED = "--allow-unsigned-repository"
 _EXPIRED = "--allow-expired-repository"
-_CLOCK_SKEW = timedelta(hours=24)
 _ROW = re.compile(r"([0-9a-f]{64}) +(\d{1,15}) +(\S{1,500})")
 
 
@@ -72,7 +72,7 @@ class ReleasePolicy:
 
 
 def fetch_release(
-    source: AptSource, http: HttpClient, bucket: Bucket, keyring: Keyring, policy: ReleasePolicy
+    source: AptSource, http: HttpClient, bucket: Bucket, keyring: Keyring, policy: ReleasePolicy, seen: SeenDates
 ) -> Release:
     """Fetch and verify a suite's Release. Raises `RepositoryError` or one of its kinds."""
     signature = None
@@ -84,7 +84,12 @@ def fetch_release(
             raise RepositoryError(f"{source.shown_uri} {source.suite} has no Release file ({source.defined_in})")
         signature = fetch_conditionally(f"{source.release_url}/Release.gpg", http, bucket, limit=RELEASE_LIMIT)
     signed = _verify(source, body, signature, keyring, policy, inline=inline)
-    return _parse(source, signed, policy)
+    release = _parse(source, signed, policy)
+    if not signed.fingerprint:
+        return release  # nobody vouches for its date
+    date = _date(release.field("Date"))
+    back = seen.hold(f"{source.shown_uri} {source.suite}", date, key=signed.fingerprint, trusted=signed.trusted)
+    return replace(release, not_verified="; ".join(filter(None, (release.not_verified, back))))
 
 
 def _verify(
@@ -154,7 +159,7 @@ def _parse(source: AptSource, signed: Signed, policy: ReleasePolicy) -> Release:
 def _check_dates(source: AptSource, stanza: Stanza, where: str, policy: ReleasePolicy) -> str:
     """Return that it has expired, and who allows that, or nothing."""
     date, until = _date(stanza.find("Date")), _date(stanza.find("Valid-Until"))
-    if date is not None and date > policy.now + _CLOCK_SKEW:
+    if date is not None and date > policy.now + CLOCK_SKEW:
         raise RepositoryError(f"{where} is from the future ({date:%Y-%m-%d %H:%M}): check this machine's clock")
     if until is None or until >= policy.now:
         return ""

@@ -23,6 +23,7 @@ from copacetic.repository.apt.resolver import Offers, Resolver, sort_candidates
 from copacetic.repository.apt.sources import AptSource, parse_sources, read_sources, substitute
 from copacetic.repository.host import open_host
 from copacetic.repository.packages import PackageStore
+from copacetic.repository.seen import SeenDates
 from copacetic.updates import Candidate, InstalledPackage, Resolution, SkipReason, Wanted
 from copacetic.version import compare_versions
 
@@ -39,6 +40,7 @@ class AptRepository:
         self._sources = tuple(sources)
         host = open_host(context.settings.host_root, context.distro)
         self._keyring = Keyring(context.fs, extra=context.settings.keyrings, host=host and host[0])
+        self._seen = SeenDates(context.cache, now=context.now, allow=context.settings.allow_rollback)
         self._preferences = Preferences.read(context.fs, context.architecture)
         self._releases = context.cache.bucket("releases", version=RELEASES_VERSION)
         self._store = IndexStore(context.cache, context.http, context.progress)
@@ -115,7 +117,7 @@ class AptRepository:
             allow_expired=context.settings.allow_expired,
             allow_unsigned=context.settings.allow_unsigned,
         )
-        return fetch_release(source, context.http, self._releases, self._keyring, policy)
+        return fetch_release(source, context.http, self._releases, self._keyring, policy, self._seen)
 
     def _offered(self, name: str, architecture: str) -> list[tuple[Candidate, list[PackagesIndex]]]:
         """Return every version that is offered, the oldest first, with the indexes that have it."""
