@@ -97,6 +97,8 @@ class Origin:
     """The key that vouched for it, by its fingerprint or (apk) its file's name; empty when nothing was verified."""
     tag: str = ""
     """apk's, without its @; of a repository that only serves who asks for it."""
+    sha256: str = ""
+    """Of the signed file that vouches for what it offers, as it came (InRelease, Release, apk's index)."""
     not_verified: str = ""
     """What wasn't verified, or didn't hold, and who allowed that; `doubt` is what to show."""
 
@@ -122,6 +124,12 @@ class Candidate:
     """Of the file; empty as long as only something else in the metadata proves it (apk), until it is fetched."""
     origin: Origin
     fields: Mapping[str, str] = field(default_factory=dict, compare=False, repr=False)
+
+    def is_same(self, other: Candidate) -> bool:
+        """Tell whether both are the same package file, wherever it is; where one lacks a digest the rest decides."""
+        return (self.name, self.version, self.architecture, self.size) == (
+            other.name, other.version, other.architecture, other.size,
+        ) and self.sha256 in {"", other.sha256}  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

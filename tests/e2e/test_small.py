@@ -179,7 +179,7 @@ def test_a_plan_is_a_lock_file(tmp_path: Path, repository: Repository, copa: Any
     newer = Deb(name="foo", version="1.0-1+deb12u2", architecture="amd64")
     repository.publish([newer, BAR2])
 
-    run = copa("patch", "-i", image, "--plan", plan, "--to", f"oci:{layout}:patched", cache="other")
+    run = copa("patch", "-i", image, "--plan", plan, "--to", f"oci:{layout}:patched")
 
     assert run.code == 0
     assert "Version: 1.0-1+deb12u1" in read(layout, "patched", "var/lib/dpkg/status").decode()
@@ -216,7 +216,7 @@ def test_a_plan_can_t_smuggle_in_a_script_that_would_have_to_run(tmp_path: Path,
             "sha256": hashlib.sha256(data).hexdigest(), "scripts": [],
         }  # fmt: skip
         plan.write_text(json.dumps(document))
-        run = copa("patch", "-i", image, "--plan", plan, "--to", f"oci:{tmp_path / 'out'}:1")
+        run = copa("patch", "-i", image, "--plan", plan, "--trust-plan", "--to", f"oci:{tmp_path / 'out'}:1")
 
     assert (run.code, run.out, (tmp_path / "out").exists()) == (4, "", False)
     assert "postinst would have to be run" in run.err

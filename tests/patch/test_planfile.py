@@ -102,6 +102,19 @@ def _set(path: str, value: object) -> Callable[[Any], None]:
         (_set("plans.0.updates.0.version", "1.0\n"), "not valid in the update"),
         (_set("plans.0.updates.0.sha256", "0"), "not valid in the update"),
         (_set("plans.0.updates.0.url", "file:///etc/shadow"), "no usable address"),
+        *(
+            (_set("plans.0.updates.0.url", url), "no usable address")
+            for url in (
+                "http://[x/",
+                "http://a\0b/",
+                "http://h/ b",
+                "http://h/\u202e",
+                "http:///x",
+                "FILE:///etc/passwd",
+                "",
+            )
+        ),
+        *((_set("plans.0.updates.0.size", size), "has no usable size") for size in (-1, 0, 10**18, 10**40)),
         (_set("plans.0.repositories.0.tag", "edge\nP:x"), "not a repository's tag"),
         (_set("plans.0.updates.0.repository", 9), "no usable address or repository"),
         (_set("plans.0.updates.0.size", "big"), "size"),
@@ -119,7 +132,19 @@ def test_a_plan_that_is_not_one_is_refused_with_the_place(change: Callable[[Any]
     assert "\n" not in str(error.value)
 
 
-@pytest.mark.parametrize("data", [b"", b"{", b"[]", b"null", b"\xff"])
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"",
+        b"{",
+        b"[]",
+        b"null",
+        b"\xff",
+        b'{"kind":"copacetic.plan\xd9","plans":[]}',
+        b"[" * 100_000,
+        b'{"schemaVersion":' + b"9" * 5_000 + b"}",
+    ],
+)
 def test_what_is_not_json_of_the_right_shape_is_refused(data: bytes) -> None:
     with pytest.raises(PlanFileError, match=r"plan\.json is not a plan"):
         read_plans(data, where="plan.json")

@@ -28,6 +28,7 @@ FORMATS = ("json", "openvex")
         option("--push", is_flag=True, help="Push to the image's repository, or to --tag."),
         option("--to", "destination", metavar="DEST", default="", help="Write the result there, in --image's forms."),
         option("--plan", "plan_file", type=click.Path(path_type=Path), help="Apply exactly this plan."),
+        option("--trust-plan", is_flag=True, help="Take the plan's word for its packages; they are named."),
         option("-o", "--output", multiple=True, metavar="[FORMAT=]FILE", help="Write the outcome; - is stdout."),
         option("--format", "format_", type=click.Choice(FORMATS), default="json", help="Of --output.  [json]"),
         option(

@@ -34,6 +34,7 @@ def make_request(values: Mapping[str, Any], console: Console) -> PatchRequest:
         destination=values.get("destination", ""),
         push=values.get("push", False),
         plan_file=values.get("plan_file"),
+        trust_plan=values.get("trust_plan", False),
         ignore_errors=values["ignore_errors"],
         package_types=types,
         strategy=Strategy(values["strategy"]),

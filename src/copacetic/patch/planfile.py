@@ -2,9 +2,9 @@
 """
 Plans as documents: what `copa plan --format json` writes is what `copa patch --plan` applies.
 
-The schema is `docs/reference/json.md`. A plan carries addresses and digests of every package, so applying it needs
-no index and gives the same layer wherever and whenever that happens. Unknown fields are ignored, so that a plan of
-a later minor version can be read; another `schemaVersion` is refused.
+The schema is `docs/reference/json.md`. A plan carries addresses and digests of every package, so applying it gives the
+same layer wherever and whenever that happens; `patch.vouch` looks who answers for them. Unknown fields are ignored, so
+that a plan of a later minor version can be read; another `schemaVersion` is refused.
 """
 
 from __future__ import annotations
@@ -42,6 +42,8 @@ _VERSION = re.compile(r"[A-Za-z0-9][A-Za-z0-9+._:~^-]{0,254}")
 _TAG = re.compile(r"(?:[A-Za-z0-9][A-Za-z0-9._+-]{0,63})?")
 _STRATEGIES = frozenset({"unpack", "exec"})
 _SHA256 = re.compile(r"[0-9a-f]{64}")
+_MAX_SIZE = 16 * 1024**3
+_ADDRESS = re.compile(r"https?://[!-~]{1,4000}")
 
 _Known: TypeAlias = Mapping[tuple[str, str], Finding]
 """The plan's findings by vulnerability and by `name:architecture` of a package they concern."""
@@ -104,6 +106,7 @@ class _Repository(_Camel, frozen=True):
     defined_in: str = ""
     signed_by: str = ""
     tag: str = ""
+    sha256: str = ""
     not_verified: str = ""
 
 
@@ -223,7 +226,7 @@ def read_plans(data: bytes, *, where: str) -> tuple[Plan, ...]:
     """
     try:
         document = msgspec.json.decode(data, type=_Document)
-    except msgspec.DecodeError as error:
+    except (msgspec.DecodeError, ValueError, RecursionError) as error:
         raise PlanFileError(f"{where} is not a plan: {error}") from error
     if document.kind != "copacetic.plan" or document.schema_version != PLAN_SCHEMA_VERSION:
         kind, version = document.kind, document.schema_version
@@ -280,6 +283,8 @@ def _read_update(update: _Update, origins: tuple[Origin, ...], known: _Known, wh
             raise PlanFileError(f"{where}: {text[:80]!r} is not valid in the update of {update.name[:80]!r}")
     if not is_plain_address(update.url) or not 0 <= update.repository < len(origins):
         raise PlanFileError(f"{where}: the update of {update.name} has no usable address or repository")
+    if not 0 < update.size <= _MAX_SIZE:
+        raise PlanFileError(f"{where}: the update of {update.name} has no usable size")
     candidate = Candidate(
         **{name: getattr(update, name) for name in Candidate.__slots__ if hasattr(update, name)},
         origin=origins[update.repository],

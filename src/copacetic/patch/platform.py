@@ -32,6 +32,7 @@ from copacetic.patch.sources import repository_context
 from copacetic.patch.stale import stale_descriptions
 from copacetic.patch.unpacking import Unpacking
 from copacetic.patch.verify import ReadBack, verify_checksums, verify_result
+from copacetic.patch.vouch import take_plans_word, vouch_for_plan
 from copacetic.repository import open_repository
 from copacetic.updates import Finding, MatchedFinding, Plan
 
@@ -114,9 +115,10 @@ def _choice(opened: OpenedImage, request: PatchRequest, environment: Environment
 def _prepare_stored(
     plan: Plan, opened: OpenedImage, request: PatchRequest, environment: Environment, unpacking: Unpacking
 ) -> PreparedPlan:
-    """Fetch exactly what a stored plan names, and judge its scripts anew: the plan is not trusted for that."""
+    """Fetch exactly what a stored plan names, and judge its scripts anew: the plan is trusted for neither."""
     checked = check_plan(plan, opened)
     repository = open_repository(repository_context(opened, environment))
+    checked = take_plans_word(checked) if request.trust_plan else vouch_for_plan(checked, repository)
     fetched = fetch_packages(repository, checked.updates, environment.progress)
     judged = ScriptJudge(opened.fs, environment.cache, unpacking).judge(fetched)
     choice = _choice(opened, request, environment)

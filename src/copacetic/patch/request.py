@@ -46,6 +46,8 @@ class PatchRequest:
     """Push to the image's own repository (or to `tag`, when that is a full reference)."""
     plan_file: Path | None = None
     """Apply exactly this plan."""
+    trust_plan: bool = False
+    """Install what the plan names although no signed index says so; the outcome says that nothing was verified."""
     ignore_errors: bool = False
     """Go on with what can be fixed."""
     package_types: frozenset[str] = frozenset({"os"})

@@ -89,6 +89,14 @@ class Repository(Protocol):
         """
         ...
 
+    def vouch(self, candidates: Sequence[Candidate]) -> Mapping[Candidate, Candidate]:
+        """
+        Return what verified indexes say of these very packages (name, version, architecture, size and digest), for
+        those that one of them has: first an index that is kept and that the candidate's origin names by its digest,
+        whatever its age, then those of today.
+        """
+        ...
+
     def state(self) -> str:
         """Return a digest of what the repositories say they hold now; it changes whenever they publish anything."""
         ...

@@ -1,9 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Small files that repositories change in place: what is known already isn't sent again."""
+"""
+Small files that repositories change in place: what is known already isn't sent again.
+
+Every answer also stays under its own digest, so that a plan which names it can be held against it later, when the
+repository has moved on or can't be reached.
+"""
 
 from __future__ import annotations
 
 import hashlib
+from dataclasses import dataclass
 
 import msgspec
 
@@ -11,7 +17,7 @@ from copacetic.cache import Bucket
 from copacetic.errors import RepositoryError
 from copacetic.http import HttpClient
 
-__all__ = ["fetch_conditionally"]
+__all__ = ["Answer", "fetch_conditionally", "recall_answer"]
 
 _ABSENT = frozenset({403, 404, 410})
 
@@ -19,10 +25,18 @@ _ABSENT = frozenset({403, 404, 410})
 class _Kept(msgspec.Struct, array_like=True):
     etag: str
     last_modified: str
+    sha256: str
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """A file as it came."""
+
     body: bytes
+    sha256: str
 
 
-def fetch_conditionally(url: str, http: HttpClient, bucket: Bucket, *, limit: int) -> bytes | None:
+def fetch_conditionally(url: str, http: HttpClient, bucket: Bucket, *, limit: int) -> Answer | None:
     """
     Return a file as it came, or None when there is none (403, 404, 410); proxies are asked to look again.
 
@@ -31,22 +45,39 @@ def fetch_conditionally(url: str, http: HttpClient, bucket: Bucket, *, limit: in
     """
     key = hashlib.sha256(url.encode()).hexdigest()
     kept = _kept(bucket, key)
+    known = recall_answer(bucket, kept.sha256) if kept is not None else None
     headers = {"Cache-Control": "max-age=0"}
-    if kept is not None:
+    if kept is not None and known is not None:
         headers |= {"If-None-Match": kept.etag} if kept.etag else {}
         headers |= {"If-Modified-Since": kept.last_modified} if kept.last_modified else {}
     with http.open("GET", url, headers=headers) as response:
-        if response.status == 304 and kept is not None:
-            return kept.body
+        if response.status == 304 and known is not None:
+            return known
         if response.status in _ABSENT:
             return None
         if response.status != 200:
             raise RepositoryError(f"{response.url} answers {response.status}")
         body = response.read_all(limit)
         etag, last_modified = response.headers.get("ETag", ""), response.headers.get("Last-Modified", "")
+    answer = Answer(body, hashlib.sha256(body).hexdigest())
+    if bucket.path(_content_key(answer.sha256)) is None:
+        bucket.write(_content_key(answer.sha256), body)
     if etag or last_modified:
-        bucket.write(key, msgspec.msgpack.encode(_Kept(etag, last_modified, body)))
-    return body
+        bucket.write(key, msgspec.msgpack.encode(_Kept(etag, last_modified, answer.sha256)))
+    return answer
+
+
+def recall_answer(bucket: Bucket, sha256: str) -> Answer | None:
+    """Return the answer that has a digest, if it is still there."""
+    try:
+        body = bucket.read(_content_key(sha256))
+    except ValueError:
+        return None
+    return Answer(body, sha256) if body is not None else None
+
+
+def _content_key(sha256: str) -> str:
+    return f"{sha256}.content"
 
 
 def _kept(bucket: Bucket, key: str) -> _Kept | None:

@@ -90,12 +90,16 @@ class PackageStore:
             return None
         if path is None or file_digest(path) != digest:
             return None
-        if not candidate.sha256:
-            try:
-                self._required().check(candidate, path)
-            except CopaError:
-                return None
+        try:
+            self._prove(candidate, path)
+        except CopaError:
+            return None
         return path
+
+    def _prove(self, candidate: Candidate, path: Path) -> None:
+        """Ask what else proves a file than its digest; of what a plan alone vouches for nothing else is known."""
+        if not candidate.sha256 or (self._check is not None and candidate.fields):
+            self._required().check(candidate, path)
 
     def _download(self, candidate: Candidate, task: Task) -> str:
         what = f"{candidate.name} {candidate.version}"
@@ -106,11 +110,10 @@ class PackageStore:
             if status != 200:
                 raise PackageUnavailableError(f"{what}: {host} answers {status} for {urlsplit(candidate.url).path}")
             digest = file_digest(file)
-            if not candidate.sha256:
-                self._required().check(candidate, file)
-            elif digest != candidate.sha256:
+            if candidate.sha256 and digest != candidate.sha256:
                 message = f"{what} from {host}: expected the SHA-256 {candidate.sha256}, got {digest}"
                 raise IntegrityError(message)
+            self._prove(candidate, file)
             with self._bucket.create(digest) as target, file.open("rb") as source:
                 while part := source.read(1 << 20):
                     target.write(part)

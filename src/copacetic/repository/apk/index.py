@@ -8,7 +8,6 @@ which name. Of a whole distribution's rows only those are parsed that an image c
 
 from __future__ import annotations
 
-import hashlib
 import re
 from bisect import bisect_right
 from collections import defaultdict
@@ -30,7 +29,7 @@ from copacetic.repository.apk.container import BytesReader, iter_members, read_e
 from copacetic.repository.apk.package import SIGNATURE_NAME, ApkSignature
 from copacetic.repository.apk.signature import Key, Keyring
 from copacetic.repository.apk.sources import ApkSource
-from copacetic.repository.conditional import fetch_conditionally
+from copacetic.repository.conditional import Answer, fetch_conditionally, recall_answer
 from copacetic.repository.seen import SeenDates
 from copacetic.updates import Candidate, Origin
 
@@ -171,17 +170,41 @@ class IndexStore:
         url = source.index_url(architecture)
         where = f"{source.url} ({source.defined_in})"
         with self._progress.task(" ".join(filter(None, ("read", source.branch, source.component, "index")))):
-            body = fetch_conditionally(url, self._http, self._answers, limit=FILE_LIMIT)
-        if body is None:
+            found = fetch_conditionally(url, self._http, self._answers, limit=FILE_LIMIT)
+        if found is None:
             raise RepositoryError(
                 f"{where} has no index for {architecture}",
                 hint="a branch past its end may have moved to an archive: name a mirror with --repository-mirror",
             )
-        digest = hashlib.sha256(body).hexdigest()
-        if source.is_v3:
-            verify, read = self._open_v3(body, where, keyring)
-        else:
-            verify, read = self._open_v2(body, where, keyring)
+        return self._open(found, source, architecture, keyring, allow_unsigned=allow_unsigned, dated=True)
+
+    def recall(
+        self, sha256: str, source: ApkSource, architecture: str, keyring: Keyring, *, allow_unsigned: bool
+    ) -> ApkIndex | None:
+        """
+        Return an index that was fetched before, by the digest of its file, when it is still there and a key that is
+        trusted now has signed it; its age doesn't matter.
+        """
+        found = recall_answer(self._answers, sha256)
+        if found is None:
+            return None
+        try:
+            return self._open(found, source, architecture, keyring, allow_unsigned=allow_unsigned, dated=False)
+        except RepositoryError:
+            return None
+
+    def _open(
+        self,
+        found: Answer,
+        source: ApkSource,
+        architecture: str,
+        keyring: Keyring,
+        *,
+        allow_unsigned: bool,
+        dated: bool,
+    ) -> ApkIndex:
+        where = f"{source.shown_url} ({source.defined_in})"
+        verify, read = (self._open_v3 if source.is_v3 else self._open_v2)(found.body, where, keyring)
         key, not_verified = None, ""
         try:
             key = verify()
@@ -189,13 +212,12 @@ class IndexStore:
             if not allow_unsigned:
                 raise
             not_verified = f"{error}: allowed by --allow-unsigned-repository"
-        table, text = self._kept(digest, read)
-        if key is not None:
+        table, text = self._kept(found.sha256, read)
+        if key is not None and dated:
             date = datetime.fromtimestamp(table.built, UTC) if 0 < table.built < _YEAR_9000 else None
             trusted = {one.fingerprint for one in keyring.keys}
-            not_verified = self._seen.hold(
-                f"{source.shown_url} {architecture}", date, key=key.fingerprint, trusted=trusted
-            )
+            place = f"{source.shown_url} {architecture}"
+            not_verified = self._seen.hold(place, date, key=key.fingerprint, trusted=trusted)
         origin = Origin(
             uri=source.url,
             suite=source.branch,
@@ -204,9 +226,10 @@ class IndexStore:
             defined_in=source.defined_in,
             signed_by=key.name if key is not None else "",
             tag=source.tag,
+            sha256=found.sha256,
             not_verified=not_verified,
         )
-        return ApkIndex(source, origin, architecture, table, text, digest)
+        return ApkIndex(source, origin, architecture, table, text, found.sha256)
 
     def _open_v2(self, body: bytes, where: str, keyring: Keyring) -> tuple[_Verifier, _Reader]:
         """Return how to find out who signed an index, and how to read it."""

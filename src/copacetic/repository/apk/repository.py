@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -33,7 +33,7 @@ from copacetic.repository.apk.sources import (
 from copacetic.repository.host import open_host
 from copacetic.repository.packages import PackageStore
 from copacetic.repository.seen import SeenDates
-from copacetic.updates import Candidate, InstalledPackage, PlannedUpdate, Resolution, Wanted
+from copacetic.updates import Candidate, InstalledPackage, Origin, PlannedUpdate, Resolution, Wanted
 
 WORLD = "etc/apk/world"
 WORLD_LIMIT = 1024 * 1024
@@ -97,6 +97,38 @@ class ApkRepository:
             origins=tuple(index.origin for index in indexes),
             notes=(*self._notes(), *self._keyring.notes(), *resolved.notes),
         )
+
+    def vouch(self, candidates: Sequence[Candidate]) -> Mapping[Candidate, Candidate]:
+        missing = dict.fromkeys(candidates)
+        found: dict[Candidate, Candidate] = {}
+
+        def search(indexes: Iterable[ApkIndex]) -> None:
+            for index in indexes:
+                for candidate in list(missing):
+                    for row in index.rows(candidate.name):
+                        offered = make_candidate(index, row)
+                        if offered.is_same(candidate) and candidate not in found:
+                            # Which file it is the index's identity proves, the digest which one the plan has seen.
+                            found[candidate] = replace(offered, sha256=candidate.sha256)
+                            del missing[candidate]
+
+        search(self._recall(dict.fromkeys(candidate.origin for candidate in candidates)))
+        if missing:
+            search(self._load())
+        return found
+
+    def _recall(self, origins: Iterable[Origin]) -> Iterator[ApkIndex]:
+        """Yield the kept indexes that a plan was made from, as far as this image's own definitions lead to them."""
+        context = self._context
+        for origin in origins:
+            for source in self._sources:
+                if (source.shown_url, source.tag) == (origin.uri, origin.tag):
+                    allowed = context.settings.allow_unsigned
+                    index = self._store.recall(
+                        origin.sha256, source, context.architecture, self._keyring, allow_unsigned=allowed
+                    )
+                    if index is not None:
+                        yield index
 
     def state(self) -> str:
         """Return a digest of all indexes."""

@@ -69,6 +69,7 @@ class PackagesIndex:
             defined_in=source.defined_in,
             signed_by=release.signed_by,
             not_verified=release.not_verified,
+            sha256=release.sha256,
         )
 
     def find(self, name: str) -> Iterator[Candidate]:
@@ -148,8 +149,7 @@ class IndexStore:
 
         Raises `RepositoryError` or `IntegrityError`.
         """
-        stem = "Packages" if release.source.flat else f"{component}/binary-{architecture}/Packages"
-        listed = next((release.files[stem + end] for end in _FORMATS if stem + end in release.files), None)
+        listed = _listed(release, component, architecture)
         if listed is None:
             return None
         with self._plain.lock(listed.sha256):
@@ -161,6 +161,14 @@ class IndexStore:
         if path is None or table is None:
             raise RepositoryError(f"the index {listed.path} of {release.source.shown_uri} vanished from the cache")
         return PackagesIndex(release, component, path, table)
+
+    def recall(self, release: Release, component: str, architecture: str) -> PackagesIndex | None:
+        """Return an index that was opened before, or None when it isn't there any more."""
+        listed = _listed(release, component, architecture)
+        if listed is None:
+            return None
+        path, table = self._plain.path(listed.sha256), self._table(listed.sha256)
+        return PackagesIndex(release, component, path, table) if path is not None and table is not None else None
 
     def _table(self, key: str) -> _Table | None:
         packed = self._tables.read(key)
@@ -216,6 +224,11 @@ class IndexStore:
         except (DecompressionError, Deb822Error) as error:
             stream.check(listed.sha256, where)  # other bytes than the promised ones explain it better
             raise RepositoryError(f"{where} can't be read: {error}") from error
+
+
+def _listed(release: Release, component: str, architecture: str) -> IndexFile | None:
+    stem = "Packages" if release.source.flat else f"{component}/binary-{architecture}/Packages"
+    return next((release.files[stem + end] for end in _FORMATS if stem + end in release.files), None)
 
 
 class _Checked:

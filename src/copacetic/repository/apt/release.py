@@ -19,7 +19,7 @@ from copacetic.errors import ExpiredRepositoryError, RepositoryError, SignatureE
 from copacetic.http import HttpClient
 from copacetic.repository.apt.keys import Keyring, Signed
 from copacetic.repository.apt.sources import AptSource
-from copacetic.repository.conditional import fetch_conditionally
+from copacetic.repository.conditional import fetch_conditionally, recall_answer
 from copacetic.repository.seen import CLOCK_SKEW, SeenDates
 
 RELEASE_LIMIT = 32 * 1024 * 1024
@@ -47,6 +47,8 @@ class Release:
     by_hash: bool
     signed_by: str
     """Empty when no signature by a trusted key was found, and somebody allowed that."""
+    sha256: str
+    """Of the file as it came."""
     not_verified: str = ""
     """What is wrong with it all the same, and who allowed that."""
 
@@ -75,34 +77,61 @@ def fetch_release(
     source: AptSource, http: HttpClient, bucket: Bucket, keyring: Keyring, policy: ReleasePolicy, seen: SeenDates
 ) -> Release:
     """Fetch and verify a suite's Release. Raises `RepositoryError` or one of its kinds."""
+    found = fetch_conditionally(f"{source.release_url}/InRelease", http, bucket, limit=RELEASE_LIMIT)
     signature = None
-    body = fetch_conditionally(f"{source.release_url}/InRelease", http, bucket, limit=RELEASE_LIMIT)
-    inline = body is not None
-    if body is None:
-        body = fetch_conditionally(f"{source.release_url}/Release", http, bucket, limit=RELEASE_LIMIT)
-        if body is None:
+    if found is None:
+        found = fetch_conditionally(f"{source.release_url}/Release", http, bucket, limit=RELEASE_LIMIT)
+        if found is None:
             raise RepositoryError(f"{source.shown_uri} {source.suite} has no Release file ({source.defined_in})")
-        signature = fetch_conditionally(f"{source.release_url}/Release.gpg", http, bucket, limit=RELEASE_LIMIT)
-    signed = _verify(source, body, signature, keyring, policy, inline=inline)
-    release = _parse(source, signed, policy)
-    if not signed.fingerprint:
-        return release  # nobody vouches for its date
-    date = _date(release.field("Date"))
-    back = seen.hold(f"{source.shown_uri} {source.suite}", date, key=signed.fingerprint, trusted=signed.trusted)
-    return replace(release, not_verified="; ".join(filter(None, (release.not_verified, back))))
+        detached = fetch_conditionally(f"{source.release_url}/Release.gpg", http, bucket, limit=RELEASE_LIMIT)
+        signature = detached.body if detached is not None else b""
+        if bucket.read(_signature_key(found.sha256)) != signature:
+            bucket.write(_signature_key(found.sha256), signature)
+    signed = _verify(source, found.body, signature, keyring, policy)
+    release = _parse(source, signed, found.sha256)
+    doubts = [signed.not_verified, _check_dates(release, policy)]
+    if signed.fingerprint:  # otherwise nobody vouches for its date
+        date, where = _date(release.field("Date")), f"{source.shown_uri} {source.suite}"
+        doubts.append(seen.hold(where, date, key=signed.fingerprint, trusted=signed.trusted))
+    return replace(release, not_verified="; ".join(filter(None, doubts)))
 
 
-def _verify(
-    source: AptSource, body: bytes, signature: bytes | None, keyring: Keyring, policy: ReleasePolicy, *, inline: bool
-) -> Signed:
-    """Return what a trusted key has signed; what none has only where the user allows that, and with the reason."""
+def recall_release(
+    source: AptSource, sha256: str, bucket: Bucket, keyring: Keyring, policy: ReleasePolicy
+) -> Release | None:
+    """
+    Return a Release that was fetched before, by the digest of its file, when it is still there and a key that is
+    trusted now has signed it. That it has expired since then is said, and refuses nothing: a plan asks for it.
+    """
+    found = recall_answer(bucket, sha256)
+    if found is None:
+        return None
     try:
-        _refuse_unsigned(source, signed=inline or signature is not None)
+        signed = _verify(source, found.body, bucket.read(_signature_key(sha256)), keyring, policy)
+        release = _parse(source, signed, sha256)
+        doubts = [signed.not_verified, _check_dates(release, policy, otherwise="allowed by --plan, which names it")]
+        return replace(release, not_verified="; ".join(filter(None, doubts)))
+    except RepositoryError:
+        return None
+
+
+def _signature_key(sha256: str) -> str:
+    return f"{sha256}.signature"
+
+
+def _verify(source: AptSource, body: bytes, signature: bytes | None, keyring: Keyring, policy: ReleasePolicy) -> Signed:
+    """
+    Return what a trusted key has signed; what none has only where the user allows that, and with the reason.
+
+    `signature` is None for an InRelease, and empty for a Release without one.
+    """
+    try:
+        _refuse_unsigned(source, signed=signature != b"")
         return keyring.verify(source, body, signature, now=policy.now, allow_expired=policy.allow_expired)
     except (SignatureError, ExpiredRepositoryError) as error:
         leave = _leave(policy.allow_unsigned, _UNSIGNED, by_user=source.by_user and bool(source.trusted))
         if leave:
-            return Signed(_without_signature(body) if inline else body, "", f"{error}: {leave}")
+            return Signed(_without_signature(body) if signature is None else body, "", f"{error}: {leave}")
         if source.trusted and isinstance(error, SignatureError):
             hint = f"{error.hint}; {_UNSIGNED} uses it as it is (trusted=yes in an image is not enough)"
             raise SignatureError(str(error), hint=hint) from error
@@ -131,13 +160,12 @@ def _without_signature(body: bytes) -> bytes:
     return b"\n".join(line.removeprefix(b"- ") for line in inner.split(b"\n"))
 
 
-def _parse(source: AptSource, signed: Signed, policy: ReleasePolicy) -> Release:
+def _parse(source: AptSource, signed: Signed, sha256: str) -> Release:
     where = f"{source.shown_uri} {source.suite}"
     try:
         stanza = parse_stanza(signed.data.decode("utf-8", "replace"))
     except Deb822Error as error:
         raise RepositoryError(f"{where}: a broken Release file: {error}") from error
-    expired = _check_dates(source, stanza, where, policy)
     files = {}
     for line in stanza.find("SHA256").split("\n"):
         match = _ROW.fullmatch(line.strip())
@@ -152,19 +180,22 @@ def _parse(source: AptSource, signed: Signed, policy: ReleasePolicy) -> Release:
         files=files,
         by_hash=by_hash,
         signed_by=signed.fingerprint,
-        not_verified="; ".join(filter(None, (signed.not_verified, expired))),
+        sha256=sha256,
     )
 
 
-def _check_dates(source: AptSource, stanza: Stanza, where: str, policy: ReleasePolicy) -> str:
-    """Return that it has expired, and who allows that, or nothing."""
-    date, until = _date(stanza.find("Date")), _date(stanza.find("Valid-Until"))
+def _check_dates(release: Release, policy: ReleasePolicy, *, otherwise: str = "") -> str:
+    """Return that it has expired, and who allows that (`otherwise`, when nobody else does), or nothing."""
+    source = release.source
+    where = f"{source.shown_uri} {source.suite}"
+    date, until = _date(release.field("Date")), _date(release.field("Valid-Until"))
     if date is not None and date > policy.now + CLOCK_SKEW:
         raise RepositoryError(f"{where} is from the future ({date:%Y-%m-%d %H:%M}): check this machine's clock")
     if until is None or until >= policy.now:
         return ""
     message = f"{where} has expired on {until:%Y-%m-%d}"
     leave = _leave(policy.allow_expired, _EXPIRED, by_user=source.by_user and not source.check_valid_until)
+    leave = leave or otherwise
     if not leave:
         told = " (Check-Valid-Until in an image is not enough)" if not source.check_valid_until else ""
         raise ExpiredRepositoryError(message, hint=f"{ExpiredRepositoryError.hint}{told}")

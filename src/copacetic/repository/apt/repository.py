@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -18,16 +18,16 @@ from copacetic.repository.apt.authconf import read_logins
 from copacetic.repository.apt.index import IndexStore, PackagesIndex
 from copacetic.repository.apt.keys import Keyring
 from copacetic.repository.apt.preferences import DOWNGRADES, Preferences, Subject, checks_valid_until
-from copacetic.repository.apt.release import Release, ReleasePolicy, fetch_release
+from copacetic.repository.apt.release import Release, ReleasePolicy, fetch_release, recall_release
 from copacetic.repository.apt.resolver import Offers, Resolver, sort_candidates
 from copacetic.repository.apt.sources import AptSource, parse_sources, read_sources, substitute
 from copacetic.repository.host import open_host
 from copacetic.repository.packages import PackageStore
 from copacetic.repository.seen import SeenDates
-from copacetic.updates import Candidate, InstalledPackage, Resolution, SkipReason, Wanted
+from copacetic.updates import Candidate, InstalledPackage, Origin, Resolution, SkipReason, Wanted
 from copacetic.version import compare_versions
 
-RELEASES_VERSION = 1
+RELEASES_VERSION = 2
 _JOBS = 8
 _WIDENING = frozenset({SkipReason.NO_CANDIDATE, SkipReason.DEPENDENCY})
 
@@ -77,6 +77,41 @@ class AptRepository:
         origins = tuple(dict.fromkeys(index.origin for index in loaded))
         return Resolution(updates=updates, skipped=skipped, origins=origins, notes=self._keyring.notes())
 
+    def vouch(self, candidates: Sequence[Candidate]) -> Mapping[Candidate, Candidate]:
+        missing = dict.fromkeys(candidates)
+        found: dict[Candidate, Candidate] = {}
+
+        def search(indexes: Iterable[PackagesIndex]) -> None:
+            for index in indexes:
+                for candidate in list(missing):
+                    same = next((offered for offered in index.find(candidate.name) if offered.is_same(candidate)), None)
+                    if same is not None:
+                        found[candidate] = same
+                        del missing[candidate]
+
+        search(self._recall(dict.fromkeys(candidate.origin for candidate in candidates)))
+        named = {(candidate.origin.uri, candidate.origin.suite) for candidate in missing}
+        first = [source for source in self._sources if (source.shown_uri, source.suite) in named]
+        for tier in (first, [source for source in self._sources if source not in first]):
+            if missing and tier:
+                search(self._load(tier))
+        return found
+
+    def _recall(self, origins: Iterable[Origin]) -> Iterator[PackagesIndex]:
+        """Yield the kept indexes that a plan was made from, as far as this image's own definitions lead to them."""
+        for origin in origins:
+            for source in self._sources:
+                if (source.shown_uri, source.suite) != (origin.uri, origin.suite):
+                    continue
+                if origin.component not in (source.components or ("",)):
+                    continue
+                release = recall_release(source, origin.sha256, self._releases, self._keyring, self._policy())
+                if release is not None:
+                    for architecture in self._architectures_of(source):
+                        index = self._store.recall(release, origin.component, architecture)
+                        if index is not None:
+                            yield index
+
     def state(self) -> str:
         digest = hashlib.sha256()
         for source in {(s.uri, s.suite): s for s in self._sources}.values():
@@ -111,13 +146,13 @@ class AptRepository:
         ]
 
     def _release(self, source: AptSource) -> Release:
-        context = self._context
-        policy = ReleasePolicy(
-            now=context.now,
-            allow_expired=context.settings.allow_expired,
-            allow_unsigned=context.settings.allow_unsigned,
+        return fetch_release(source, self._context.http, self._releases, self._keyring, self._policy(), self._seen)
+
+    def _policy(self) -> ReleasePolicy:
+        settings = self._context.settings
+        return ReleasePolicy(
+            now=self._context.now, allow_expired=settings.allow_expired, allow_unsigned=settings.allow_unsigned
         )
-        return fetch_release(source, context.http, self._releases, self._keyring, policy, self._seen)
 
     def _offered(self, name: str, architecture: str) -> list[tuple[Candidate, list[PackagesIndex]]]:
         """Return every version that is offered, the oldest first, with the indexes that have it."""
