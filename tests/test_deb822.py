@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -59,6 +61,26 @@ def test_comments_count_only_where_the_format_has_them() -> None:
     assert len(list(parse_stanzas("# no\nA: 1\n# no\nB: 2", comments=True))) == 1
     with pytest.raises(Deb822Error):
         list(parse_stanzas("# no\nA: 1"))
+
+
+def test_a_field_of_very_many_lines_costs_no_more_than_its_lines() -> None:
+    lines = 400_000
+    started = time.process_time()
+
+    (stanza,) = parse_stanzas("A: x" + "\n y" * lines + "\nB: z\n w")
+
+    assert time.process_time() - started < 2
+    assert stanza.fields["A"] == "x" + "\ny" * lines
+    assert stanza.fields["B"] == "z\nw"
+
+
+@pytest.mark.parametrize("name", ["a 1 2", "a\0b", "A", "-a", "a" * 200, ""])
+def test_a_stanza_without_a_packages_name_is_not_found_and_misleads_nobody(name: str) -> None:
+    table = _index(f"Package: {name}\nVersion: 1\n\nPackage: a\nVersion: 2\n".encode(), 100)
+
+    assert len(list(find_package(table, "a"))) == 1
+    for word in ("1", "a" * 200, "", "A", name):
+        assert not list(find_package(table, word))
 
 
 def test_one_stanza_is_one() -> None:

@@ -44,6 +44,8 @@ can do about it is the class's `hint`, or the instance's where only that one kno
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import ClassVar
 
 _USERINFO = re.compile(r"(https?://)[^/\s]*@", re.IGNORECASE)
@@ -70,6 +72,22 @@ def _one_line(text: str, limit: int = 2_000) -> str:
     """Make text from anywhere safe for a terminal: control characters are shown, not sent."""
     shown = "".join(c if c.isprintable() else f"\\x{ord(c):02x}" for c in hide_credentials(text[:limit]))
     return shown if len(text) <= limit else shown + "…"
+
+
+@contextmanager
+def blame_input(kind: type[CopaError], what: str) -> Iterator[None]:
+    """
+    The boundary of a parser: whatever else is raised over a hostile input becomes an error of this kind about it.
+
+    A parser refuses by itself what it knows to be wrong. This is for the rest: what a library raises for text that
+    nobody has thought of is no defect for the user to report. Errors of the disk are left alone.
+    """
+    try:
+        yield
+    except (CopaError, OSError, MemoryError):
+        raise
+    except Exception as error:
+        raise kind(f"{what} can't be read: {error}") from error
 
 
 class UsageError(CopaError):

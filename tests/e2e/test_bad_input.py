@@ -473,7 +473,7 @@ def test_a_package_that_is_not_what_the_signed_index_says_it_is(
 def test_a_package_that_is_a_bomb(
     tmp_path: Path, refuse: Callable[..., str], monkeypatch: pytest.MonkeyPatch, compression: str
 ) -> None:
-    monkeypatch.setattr("copacetic.unpack.deb.payload.SIZE_FLOOR", 1 << 20)
+    monkeypatch.setattr("copacetic.repository.limits.SIZE_FLOOR", 1 << 20)
     bomb = replace(FOO2, files={"usr/bin/foo": file(bytes(40_000_000))}, compression=compression)
     with serve_repository([bomb]) as repository:
         error = refuse(1, "-i", write_image(tmp_path / "layout", debian_image(repository, [FOO])))

@@ -16,7 +16,6 @@ from hypothesis import strategies as st
 from copacetic.errors import CopaError, PackageError
 from copacetic.inventory.dpkg.archive import DebArchive
 from copacetic.oci.filesystem import FileType
-from copacetic.unpack.deb import payload as payload_module
 from copacetic.unpack.deb.payload import PayloadEntry, read_checksums, spool_payload
 from support.debian import need
 from support.debs import Deb, Member, ar, archive, directory, file, hardlink, symlink, tar
@@ -187,12 +186,51 @@ def test_extended_attributes_are_refused_as_by_dpkg(tmp_path: Path) -> None:
 
 
 def test_a_bomb_ends_early(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(payload_module, "SIZE_FLOOR", 1 << 20)
+    monkeypatch.setattr("copacetic.repository.limits.SIZE_FLOOR", 1 << 20)
     path = Deb(files={"usr/bomb": file(bytes(8 << 20))}).write(tmp_path)
 
     assert path.stat().st_size < 10_000
     with pytest.raises(PackageError, match=r"demo.*more than 1056768 bytes"):
         spool(path, installed_size=4_096)
+
+
+def test_what_a_package_says_of_itself_is_no_limit(tmp_path: Path) -> None:
+    path = Deb(files={"usr/bomb": file(bytes(96 << 20))}, compression="zstd").write(tmp_path)
+
+    with pytest.raises(PackageError, match=r"demo.*more than \d+ bytes"):
+        spool(path, installed_size=10**15)
+    assert sum(found.stat().st_size for found in tmp_path.rglob("*")) < 80 << 20
+
+
+TWICE = {
+    "a directory after a link": [("./l", symlink("/opt")), ("./l/", directory())],
+    "a link after a directory": [("./l/", directory()), ("./l", symlink("/opt"))],
+    "a directory after a file": [("./l", file("x")), ("./l/", directory())],
+    "a file after what is in it": [("./l/x", file("x")), ("./l", file("y"))],
+    "a link after what is in it": [("./l/x/y", file("x")), ("./l", symlink("/opt"))],
+    "two files": [("./l", file("x")), ("./l", file("y"))],
+}
+
+
+@pytest.mark.parametrize("members", TWICE.values(), ids=TWICE)
+def test_a_path_that_is_there_twice_is_refused_whatever_comes_first(
+    members: list[tuple[str, Member]], tmp_path: Path
+) -> None:
+    """dpkg takes the first, the last or the directory, or fails half-way, by the order: no honest writer asks it."""
+    path = tmp_path / "bad.deb"
+    path.write_bytes(archive([("./control", file("Package: x\n"))], members))
+
+    with pytest.raises(PackageError, match="'l' is there twice"):
+        spool(path)
+
+
+def test_a_directory_may_be_there_twice_as_for_dpkg(tmp_path: Path) -> None:
+    path = tmp_path / "odd.deb"
+    path.write_bytes(
+        archive([("./control", file("Package: x\n"))], [("./l/", directory()), ("./l/", directory(0o700))])
+    )
+
+    assert [(entry.path, entry.mode) for entry in spool(path)] == [("l", 0o700)]
 
 
 @given(data=st.data())

@@ -23,9 +23,9 @@ def test_a_job_begins_at_once_and_is_done_only_once(tmp_path: Path) -> None:
         return ("an entry",)
 
     spooler: Spooler[str] = Spooler()
-    spooler.start({"a": job}, tmp_path)
+    spooler.start({"a": job}, tmp_path, limit=1000)
     assert begun.wait(10), "nothing begins before it is waited for"
-    spooler.start({"a": job, "b": job}, tmp_path)
+    spooler.start({"a": job, "b": job}, tmp_path, limit=1000)
 
     assert spooler.wait("a") == spooler.wait("b") == ("an entry",)
     assert len(runs) == len(set(runs)) == 2
@@ -42,7 +42,7 @@ def test_nothing_is_written_after_it_was_closed(tmp_path: Path) -> None:
         return ()
 
     spooler: Spooler[str] = Spooler()
-    spooler.start({str(number): job for number in range(50)}, tmp_path)
+    spooler.start({str(number): job for number in range(50)}, tmp_path, limit=1000)
     threading.Timer(0.2, gate.set).start()
     spooler.close()
 
@@ -57,7 +57,21 @@ def test_an_error_comes_where_the_payload_is_needed(tmp_path: Path) -> None:
         raise PackageError("it is broken")
 
     spooler: Spooler[str] = Spooler()
-    spooler.start({"a": job}, tmp_path)
+    spooler.start({"a": job}, tmp_path, limit=1000)
     with pytest.raises(PackageError, match="it is broken"):
         spooler.wait("a")
     spooler.close()
+
+
+def test_what_all_jobs_write_together_has_a_limit(tmp_path: Path) -> None:
+    def job(path: Path) -> tuple[str, ...]:
+        path.write_bytes(bytes(400))
+        return ()
+
+    spooler: Spooler[str] = Spooler()
+    spooler.start({str(number): job for number in range(50)}, tmp_path, limit=1000)
+    with pytest.raises(PackageError, match="more than 1000 bytes together"):
+        for number in range(50):
+            spooler.wait(str(number))
+    spooler.close()
+    assert sum(path.stat().st_size for path in tmp_path.iterdir()) <= 1000

@@ -6,7 +6,10 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
+from threading import Lock
 from typing import Generic, TypeVar
+
+from copacetic.errors import PackageError
 
 __all__ = ["Spooler"]
 
@@ -24,13 +27,20 @@ class Spooler(Generic[_Entry]):
     def __init__(self) -> None:
         self._pool: ThreadPoolExecutor | None = None
         self._work: dict[str, Future[tuple[_Entry, ...]]] = {}
+        self._lock = Lock()
+        self._written = 0
 
-    def start(self, jobs: Mapping[str, Callable[[Path], tuple[_Entry, ...]]], scratch: Path) -> None:
-        """Begin what was not begun before, in the order given: the largest first leaves no worker alone with it."""
+    def start(self, jobs: Mapping[str, Callable[[Path], tuple[_Entry, ...]]], scratch: Path, *, limit: int) -> None:
+        """
+        Begin what was not begun before, in the order given: the largest first leaves no worker alone with it.
+
+        `limit` is for all files together, in bytes: the job that goes beyond it fails with a `PackageError`.
+        """
         self._pool = self._pool or ThreadPoolExecutor(_WORKERS, thread_name_prefix="spool")
         for key, job in jobs.items():
             if key not in self._work:
-                self._work[key] = self._pool.submit(job, scratch / f"{len(self._work)}.payload")
+                path = scratch / f"{len(self._work)}.payload"
+                self._work[key] = self._pool.submit(self._run, job, path, limit)
 
     def wait(self, key: str) -> tuple[_Entry, ...]:
         """Return what a job found, or raise what it raised."""
@@ -42,3 +52,14 @@ class Spooler(Generic[_Entry]):
             self._pool.shutdown(cancel_futures=True)
             self._pool = None
         self._work.clear()
+
+    def _run(self, job: Callable[[Path], tuple[_Entry, ...]], path: Path, limit: int) -> tuple[_Entry, ...]:
+        if self._written > limit:
+            raise PackageError(f"the packages unpack to more than {limit} bytes together")
+        entries = job(path)
+        with self._lock:
+            self._written += path.stat().st_size if path.exists() else 0
+        if self._written > limit:
+            path.unlink()
+            raise PackageError(f"the packages unpack to more than {limit} bytes together")
+        return entries

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -21,6 +22,7 @@ from copacetic.compression import DecompressionError
 from copacetic.errors import PackageError
 from copacetic.oci.tarstream import TarEntry, TarError, TarLimits
 from copacetic.repository.apk.container import GzipMember, StrictTarReader, iter_members, read_entries
+from copacetic.repository.limits import MAX_ENTRIES, payload_limit
 
 __all__ = ["SCRIPTS", "SIGNATURE_NAME", "ApkEntry", "ApkFile", "ApkSignature", "PackageInfo", "is_adb", "open_package"]
 
@@ -35,8 +37,6 @@ SCRIPTS = (
 )
 """In the order in which the database keeps them."""
 CONTROL_LIMIT = 16 * 1024 * 1024
-DATA_LIMIT = 16 * 1024**3
-MAX_ENTRIES = 1_000_000
 LARGEST_ID = 2**32 - 2
 """Of users and groups; the number after it stands for none."""
 _CHECKSUM = "APK-TOOLS.checksum.SHA1"
@@ -81,12 +81,12 @@ class PackageInfo:
 
     @classmethod
     def parse(cls, data: bytes) -> PackageInfo:
-        values: dict[str, tuple[str, ...]] = {}
+        values: dict[str, list[str]] = defaultdict(list)
         for line in data.decode("utf-8", "surrogateescape").split("\n"):
             key, separator, value = line.partition(" = ")
             if separator and not line.startswith("#"):
-                values[key] = (*values.get(key, ()), value)
-        return cls(values)
+                values[key].append(value)
+        return cls({key: tuple(found) for key, found in values.items()})
 
     def find(self, key: str) -> str:
         """Return the last value, as apk does, or ""."""
@@ -246,7 +246,7 @@ class _Package:
         with _guard(self._what), self._path.open("rb") as stream:
             stream.seek(self._data_offset)
             digest = ""
-            for member in iter_members(stream, limit=DATA_LIMIT, digests=checked):
+            for member in iter_members(stream, limit=payload_limit(self.size), digests=checked):
                 if digest:
                     raise PackageError(f"{self._what}: several data parts, an obsolete form that is not supported")
                 yield from self._entries(member, checked=checked)
@@ -257,7 +257,7 @@ class _Package:
                 self._check(digest)
 
     def _entries(self, member: GzipMember, *, checked: bool) -> Iterator[tuple[ApkEntry, Iterator[memoryview]]]:
-        reader = StrictTarReader(member, limits=TarLimits(entries=MAX_ENTRIES, file_size=DATA_LIMIT))
+        reader = StrictTarReader(member, limits=TarLimits(entries=MAX_ENTRIES, file_size=payload_limit(self.size)))
         for found in reader:
             if found.path.startswith(".") or not found.path:
                 continue

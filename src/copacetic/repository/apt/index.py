@@ -20,7 +20,7 @@ from urllib.parse import quote
 import msgspec
 
 from copacetic.cache import Cache
-from copacetic.compression import DecompressedReader, DecompressionError
+from copacetic.compression import DecompressedReader, DecompressionError, DecompressionLimitError
 from copacetic.deb822 import Deb822Error, PackagesIndexer, Stanza, find_package, parse_stanza
 from copacetic.errors import IntegrityError, RepositoryError
 from copacetic.http import HttpClient, RefusedError, ResumedBody
@@ -30,7 +30,17 @@ from copacetic.repository.sums import PieceSums, SumsMaker
 from copacetic.updates import Candidate, Origin
 
 INDEX_VERSION = 2
+FILE_LIMIT = 256 * 1024 * 1024
 PLAIN_LIMIT = 1024 * 1024 * 1024
+RATIO = 16
+SIZE_FLOOR = 64 * 1024 * 1024
+"""An index unpacks to at most this much more than RATIO times its size; Debian's to 6 times."""
+BYTES_OF_ROW = 32
+"""Each package has a digest of its own, which nothing makes smaller: of no more packages can an index tell."""
+ROWS_FLOOR = 1_000
+MAX_VERSIONS = 5_000
+"""Of one package in one index."""
+MAX_VERSIONS_SIZE = 32 * 1024 * 1024
 _AHEAD = 8
 """How many MiB of plain text may wait to be indexed."""
 _FORMATS = (".gz", ".xz", ".zst", ".bz2", "")
@@ -74,7 +84,11 @@ class PackagesIndex:
 
     def find(self, name: str) -> Iterator[Candidate]:
         """Yield what is offered under a name. Raises `RepositoryError` for a row that can't be used."""
+        count = size = 0
         for start, end in find_package(self._table, name):
+            count, size = count + 1, size + end - start
+            if count > MAX_VERSIONS or size > MAX_VERSIONS_SIZE:
+                raise RepositoryError(f"{self.origin.uri} {self.origin.suite} offers too many versions of {name}")
             text = bytes(self._text(start, end)[start:end]).decode("utf-8", "replace").rstrip("\n")
             try:
                 stanza = parse_stanza(text)
@@ -88,11 +102,17 @@ class PackagesIndex:
             rb"^Provides: .*?(?<![a-z0-9+.-])" + re.escape(name.encode()) + rb"(?![a-z0-9+.-]).*$", re.MULTILINE
         )
         data = self._text(0, None)
-        for match in pattern.finditer(data):
+        names: dict[str, None] = {}
+        at = 0
+        while (match := pattern.search(data, at)) is not None:
             start = data.rfind(b"\n\n", 0, match.start())
             start = 0 if start < 0 else start + 2
             line = bytes(data[start : data.find(b"\n", start)])
-            yield from self.find(line.removeprefix(b"Package:").strip().decode("ascii", "replace"))
+            names[line.removeprefix(b"Package:").strip().decode("ascii", "replace")] = None
+            # A stanza answers once: looking back to its start for each of its lines would take for ever.
+            at = max(data.find(b"\n\n", match.end()), match.end())
+        for one in names:
+            yield from self.find(one)
 
     def _text(self, start: int, end: int | None) -> mmap.mmap | bytes:
         """Return the whole text, checked from `start` to `end`."""
@@ -183,6 +203,8 @@ class IndexStore:
         folder = listed.path.rpartition("/")[0]
         by_hash = f"{folder}/by-hash/SHA256/{listed.sha256}".lstrip("/")
         where = f"{release.source.shown_uri} {release.source.suite}"
+        if listed.size > FILE_LIMIT:
+            raise RepositoryError(f"{where}: {listed.path} has {listed.size} bytes, the limit is {FILE_LIMIT}")
         label = f"read {release.source.suite} {listed.path.partition('/')[0]} index"
         with self._progress.task(label, total=listed.size) as task:
             try:
@@ -202,6 +224,7 @@ class IndexStore:
     def _keep(self, stream: _Checked, listed: IndexFile, where: str) -> None:
         """Unpack in this thread, index and write in another; nothing stays unless the digest is right."""
         indexer, sums = PackagesIndexer(), SumsMaker()
+        size = 0
         try:
             with self._plain.create(listed.sha256) as file, ThreadPoolExecutor(1) as other:
 
@@ -213,12 +236,17 @@ class IndexStore:
                 pending: deque[Future[None]] = deque()
                 reader = DecompressedReader(stream, limit=PLAIN_LIMIT)
                 while part := reader.read(1 << 20):
+                    size += len(part)
+                    if size > RATIO * stream.size + SIZE_FLOOR:
+                        raise DecompressionLimitError(f"{stream.size} bytes stand for more than {size}")
                     pending.append(other.submit(take, part))
                     if len(pending) > _AHEAD:
                         pending.popleft().result()
+                        _check_count(indexer, stream)
                 for future in pending:
                     future.result()
                 stream.check(listed.sha256, where)
+                _check_count(indexer, stream)
                 table = _Table(indexer.finish(), sums.finish())
                 self._tables.write(listed.sha256, msgspec.msgpack.encode(table))
         except (DecompressionError, Deb822Error) as error:
@@ -231,17 +259,24 @@ def _listed(release: Release, component: str, architecture: str) -> IndexFile | 
     return next((release.files[stem + end] for end in _FORMATS if stem + end in release.files), None)
 
 
+def _check_count(indexer: PackagesIndexer, stream: _Checked) -> None:
+    if indexer.count > stream.size // BYTES_OF_ROW + ROWS_FLOOR:
+        raise DecompressionLimitError(f"{stream.size} bytes stand for {indexer.count} packages")
+
+
 class _Checked:
-    """A stream that knows the digest of what went through."""
+    """A stream that knows the size and the digest of what went through."""
 
     def __init__(self, body: ResumedBody, advance: Callable[[int], None]) -> None:
         self._body = body
         self._advance = advance
         self._digest = hashlib.sha256()
+        self.size = 0
 
     def read(self, size: int, /) -> bytes:
         part = self._body.read(size)
         self._digest.update(part)
+        self.size += len(part)
         self._advance(len(part))
         return part
 

@@ -19,12 +19,11 @@ from copacetic.errors import PackageError, StorageError
 from copacetic.oci.change import Spooled
 from copacetic.oci.filesystem import FileType
 from copacetic.repository.apk.package import ApkEntry
+from copacetic.repository.limits import payload_limit
 from copacetic.unpack.apk.package import ApkPackage
 
 __all__ = ["PayloadEntry", "Payloads", "list_payloads", "spool_payload"]
 
-SIZE_FLOOR = 64 * 1024**2
-"""A payload may have this much more than twice what the package says is installed."""
 MAX_KEPT = 4 * 1024**2
 _KEPT = ("etc/", "bin/busybox", "usr/bin/busybox")
 _KEEP = ".keep_"
@@ -79,7 +78,7 @@ def spool_payload(package: ApkPackage, spool: Path) -> tuple[PayloadEntry, ...]:
     """
     Inflate a payload into `spool`, which must not exist, and describe what is in it.
 
-    Raises `PackageError` for a payload that is broken, hostile, or much larger than the package says.
+    Raises `PackageError` for a payload that is broken, hostile, or much larger than the package is or says.
     """
     if package.is_virtual:
         return ()
@@ -102,8 +101,9 @@ def list_payloads(packages: Sequence[ApkPackage], *, workers: int = 2) -> Payloa
 
 
 def _read(package: ApkPackage, spool: Path, out: BinaryIO | None) -> tuple[PayloadEntry, ...]:
-    left = 2 * package.installed_size + SIZE_FLOOR
+    left = limit = payload_limit(package.size, package.installed_size)
     found: dict[str, PayloadEntry] = {}
+    directories: set[str] = set()
     offset = 0
     for raw, content in package.file.entries(checked=out is not None):
         name = raw.path.rpartition("/")[2]
@@ -113,14 +113,14 @@ def _read(package: ApkPackage, spool: Path, out: BinaryIO | None) -> tuple[Paylo
         if raw.type == "0":
             left -= raw.size
             if left < 0:
-                raise PackageError(f"{package.label}: much larger than the {package.installed_size} bytes it says")
+                raise PackageError(f"{package.label}: more than {limit} bytes, much larger than it is or says")
             if out is not None:
                 entry = PayloadEntry(raw, Spooled(spool, offset, raw.size), _copy(content, out))
             elif raw.size <= MAX_KEPT and raw.path.startswith(_KEPT):
                 kept = b"".join(map(bytes, content))
                 entry = PayloadEntry(raw, kept, hashlib.sha256(kept).hexdigest())
             offset += raw.size
-        _check_path(entry, found, package.label)
+        _check_path(entry, found, directories, package.label)
         found[raw.path] = entry
     return tuple(found.values())
 
@@ -134,18 +134,23 @@ def _copy(content: Iterator[memoryview], out: BinaryIO) -> str:
     return digest.hexdigest()
 
 
-def _check_path(entry: PayloadEntry, found: Mapping[str, PayloadEntry], label: str) -> None:
+def _check_path(entry: PayloadEntry, found: Mapping[str, PayloadEntry], directories: set[str], label: str) -> None:
+    """`directories` are the paths that have turned out to be ones, by an entry of their own or by one below them."""
     present = found.get(entry.path)
-    if present is not None and not (entry.type is present.type is FileType.DIRECTORY):
+    if entry.type is FileType.DIRECTORY:
+        twice = present is not None and present.type is not FileType.DIRECTORY
+        directories.add(entry.path)
+    else:
+        twice = present is not None or entry.path in directories
+        if not twice and entry.directory and entry.directory not in found:
+            raise PackageError(f"{label}: {entry.path!r} has no directory in the package")
+    if twice:
         raise PackageError(f"{label}: {entry.path!r} is there twice")
-    above = found.get(entry.directory)
-    if entry.type is not FileType.DIRECTORY and entry.directory and above is None:
-        raise PackageError(f"{label}: {entry.path!r} has no directory in the package")
     parent = entry.directory
-    while parent:
-        above = found.get(parent)
-        if above is not None and above.type is not FileType.DIRECTORY:
+    while parent and parent not in directories:
+        if parent in found:
             raise PackageError(f"{label}: {entry.path!r} lies behind {parent!r}, which is not a directory")
+        directories.add(parent)
         parent = parent.rpartition("/")[0]
     if entry.hardlink:
         target = found.get(entry.hardlink)

@@ -16,6 +16,7 @@ from copacetic.errors import NeedsExecutionError, PackageError, UnsupportedImage
 from copacetic.inventory import PackageDatabase
 from copacetic.inventory.apk import ApkChange, ApkDatabase
 from copacetic.oci.filesystem import Entry, FileType, ImageFilesystem
+from copacetic.repository.limits import total_limit
 from copacetic.unpack import Composition, FetchedPackage
 from copacetic.unpack.apk.package import ApkPackage, load_package
 from copacetic.unpack.apk.payload import PayloadEntry, list_payloads, spool_payload
@@ -59,7 +60,8 @@ class ApkUnpacker:
     def spool(self, packages: Sequence[FetchedPackage], scratch: Path) -> None:
         """See `Unpacker.spool`."""
         ordered = sorted(self._load(packages), key=lambda package: -package.size)
-        self._spooler.start({_identity(package): partial(spool_payload, package) for package in ordered}, scratch)
+        jobs = {_identity(package): partial(spool_payload, package) for package in ordered}
+        self._spooler.start(jobs, scratch, limit=total_limit(sum(package.size for package in ordered)))
 
     def close(self) -> None:
         """See `Unpacker.close`."""

@@ -20,13 +20,11 @@ from copacetic.inventory.dpkg.archive import DebArchive, guard_package
 from copacetic.oci.change import Spooled
 from copacetic.oci.filesystem import FileType
 from copacetic.oci.tarstream import TarEntry, TarLimits, TarReader
+from copacetic.repository.limits import MAX_ENTRIES, payload_limit
 
 __all__ = ["PayloadEntry", "read_checksums", "spool_payload"]
 
-MAX_ENTRIES = 1_000_000
 MAX_FILE = 8 * 1024**3
-SIZE_FLOOR = 64 * 1024**2
-"""A payload may have this much more than twice what the control file says is installed."""
 _TYPES: Mapping[str, FileType] = {"0": FileType.FILE, "2": FileType.SYMLINK, "5": FileType.DIRECTORY}
 
 
@@ -52,10 +50,11 @@ def spool_payload(archive: DebArchive, spool: Path, *, installed_size: int) -> t
     """
     Decompress a payload into `spool`, which must not exist, and describe what is in it.
 
-    Raises `PackageError` for a payload that is broken, hostile, or much larger than the package says.
+    Raises `PackageError` for a payload that is broken, hostile, or much larger than the package is or says.
     """
-    limit = 2 * installed_size + SIZE_FLOOR
+    limit = payload_limit(archive.data.size, installed_size)
     entries: dict[str, PayloadEntry] = {}
+    directories: set[str] = set()
     with (
         guard_package(archive.path, archive.label),
         archive.open_part(archive.data, limit=limit) as stream,
@@ -64,7 +63,7 @@ def spool_payload(archive: DebArchive, spool: Path, *, installed_size: int) -> t
         reader = TarReader(_Tee(stream, out), limits=TarLimits(entries=MAX_ENTRIES, file_size=MAX_FILE))
         for entry in reader:
             described = _describe(entry, reader, spool, archive.label)
-            _check_path(described, entries, archive.label)
+            _check_path(described, entries, directories, archive.label)
             entries[described.path] = described
     return tuple(entries.values())
 
@@ -73,7 +72,7 @@ def read_checksums(archive: DebArchive, paths: Collection[str], *, installed_siz
     """Return the MD5 of some files of a payload, reading no further than to the last of them."""
     missing = set(paths)
     found: dict[str, str] = {}
-    limit = 2 * installed_size + SIZE_FLOOR
+    limit = payload_limit(archive.data.size, installed_size)
     with guard_package(archive.path, archive.label), archive.open_part(archive.data, limit=limit) as stream:
         reader = TarReader(stream, limits=TarLimits(entries=MAX_ENTRIES, file_size=MAX_FILE), chunk=1 << 16)
         for entry in reader if missing else ():
@@ -130,15 +129,24 @@ def _describe(entry: TarEntry, reader: TarReader, spool: Path, package: str) -> 
     )
 
 
-def _check_path(entry: PayloadEntry, entries: Mapping[str, PayloadEntry], package: str) -> None:
-    """Refuse what no honest package contains: a path twice, or one behind a link of the same package."""
-    if entry.path in entries and entry.type is not FileType.DIRECTORY:
+def _check_path(entry: PayloadEntry, entries: Mapping[str, PayloadEntry], directories: set[str], package: str) -> None:
+    """
+    Refuse what no honest package contains: a path twice, or one behind a link of the same package.
+
+    `directories` are the paths that have turned out to be ones, by an entry of their own or by one below them.
+    """
+    present = entries.get(entry.path)
+    if entry.type is FileType.DIRECTORY:
+        if present is not None and present.type is not FileType.DIRECTORY:
+            raise PackageError(f"{package}: {entry.path!r} is there twice, first as no directory")
+        directories.add(entry.path)
+    elif present is not None or entry.path in directories:
         raise PackageError(f"{package}: {entry.path!r} is there twice")
     parent = entry.path.rpartition("/")[0]
-    while parent:
-        above = entries.get(parent)
-        if above is not None and above.type is not FileType.DIRECTORY:
+    while parent and parent not in directories:
+        if parent in entries:
             raise PackageError(f"{package}: {entry.path!r} lies behind {parent!r}, which is not a directory")
+        directories.add(parent)
         parent = parent.rpartition("/")[0]
     if entry.hardlink:
         target = entries.get(entry.hardlink)

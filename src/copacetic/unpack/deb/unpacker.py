@@ -18,6 +18,7 @@ from copacetic.errors import NeedsExecutionError, PackageError, UnsupportedImage
 from copacetic.inventory import PackageDatabase
 from copacetic.inventory.dpkg import DebRecord, DpkgDatabase
 from copacetic.oci.filesystem import Entry, FileType, ImageFilesystem
+from copacetic.repository.limits import total_limit
 from copacetic.unpack import Composition, FetchedPackage
 from copacetic.unpack.accounts import Accounts
 from copacetic.unpack.deb.assess import Assessment, assess_packages
@@ -67,7 +68,7 @@ class DebUnpacker:
             _identity(package): partial(spool_payload, package.archive, installed_size=package.installed_size)
             for package in ordered
         }
-        self._spooler.start(jobs, scratch)
+        self._spooler.start(jobs, scratch, limit=total_limit(sum(package.archive.data.size for package in ordered)))
 
     def close(self) -> None:
         """See `Unpacker.close`."""
