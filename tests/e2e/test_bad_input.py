@@ -58,6 +58,8 @@ TRIVY: dict[str, Any] = {"SchemaVersion": 2, "Results": [{"Class": "os-pkgs", "T
             "no list in",
         ),
         (b"[" * 100_000, "is not JSON"),
+        (b'{"SchemaVersion": 2, "ArtifactName": "\xff"}', "is not JSON"),
+        (b'{"SchemaVersion": [2], "Results": []}', "has Trivy's schema version [2]"),
         (b"null", "is no object"),
     ],
 )
@@ -423,8 +425,11 @@ def test_a_key_that_is_revoked(tmp_path: Path, repository: Repository, refuse: C
     assert repository.address in refuse(1, "-i", write_image(tmp_path / "layout", image))
 
 
-def test_a_sources_list_with_a_broken_line(tmp_path: Path, repository: Repository, refuse: Callable[..., str]) -> None:
-    image = debian_image(repository, [FOO], more={"etc/apt/sources.list": "# fine\ndeb nonsense\n"})
+@pytest.mark.parametrize("line", ["deb nonsense", "deb http://[x/ stable main", "deb http://a:b/ stable main"])
+def test_a_sources_list_with_a_broken_line(
+    tmp_path: Path, repository: Repository, refuse: Callable[..., str], line: str
+) -> None:
+    image = debian_image(repository, [FOO], more={"etc/apt/sources.list": f"# fine\n{line}\n"})
 
     assert "etc/apt/sources.list:2" in refuse(1, "-i", write_image(tmp_path / "layout", image))
 

@@ -194,7 +194,9 @@ def test_dpkg_alone_installs_first_what_others_need_before_they_are_unpacked(
 ) -> None:
     """`dpkg --install` of all at once is refused."""
     base = Deb(name="zbase", version="1.0", architecture="amd64")
-    newer_base = replace(base, version="1.1", scripts={"postinst": "#!/bin/sh\nset -e\nexpr 1 + 1 > /usr/share/zbase\n"})
+    newer_base = replace(
+        base, version="1.1", scripts={"postinst": "#!/bin/sh\nset -e\nexpr 1 + 1 > /usr/share/zbase\n"}
+    )
     first = replace(upgrade(), fields={**upgrade().fields, "Pre-Depends": "zbase (>= 1.1)"})
     repository.publish([first, newer_base])
     image = image_on(

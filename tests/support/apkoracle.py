@@ -20,7 +20,7 @@ from copacetic.oci.manifest import OCI_LAYER
 from support.apkrepo import ApkRepository, installed_text, public_pem
 from support.apks import Apk
 from support.debian import need
-from support.images import Layer, describe, fixture, make_image, make_layer, write_layout
+from support.images import Layer, describe, fixture, make_image, make_layer, tar_file, write_layout
 from support.oracle import Node, extract, read_tree
 
 ROOTS = {
@@ -92,8 +92,12 @@ def alpine_image_on(
     apks: Sequence[Apk],
     *,
     more: Mapping[str, bytes] | None = None,
+    without: Sequence[str] = (),
 ) -> str:
-    """Write a real root with packages of a test in its database, and their repository as its only one."""
+    """
+    Write a real root with packages of a test in its database, and their repository as its only one. `without` are
+    paths that a last layer removes.
+    """
     folder = layout.parent / f"{layout.name}.root"
     extract(fixture(ROOTS[release]), folder)
     database = (folder / "lib/apk/db/installed").read_text()
@@ -108,7 +112,10 @@ def alpine_image_on(
     files[f"etc/apk/keys/{repository.key_name}"] = public_pem(repository.key)
     source = fixture(ROOTS[release]).read_bytes()
     base = Layer(describe(source, f"{OCI_LAYER}+gzip"), source, gzip.decompress(source))
-    write_layout(layout, {"base": make_image([base, make_layer({**files, **(more or {})})])})
+    layers = [base, make_layer({**files, **(more or {})})]
+    if without:
+        layers.append(make_layer([tar_file("/.wh.".join(path.rsplit("/", 1))) for path in without]))
+    write_layout(layout, {"base": make_image(layers)})
     return f"oci:{layout}:base"
 
 

@@ -290,7 +290,7 @@ def _streams() -> None:
                 return pack(plain) + unit * count, plain + content * count
 
             _STREAMS[f"{name}-{'empty' if item or not content else 'tiny'}-members"] = stream
-    zeros = {"gzip": gzip.compress, "xz": lzma.compress, "bzip2": bz2.compress}
+    zeros: dict[str, Any] = {"gzip": gzip.compress, "xz": lzma.compress, "bzip2": bz2.compress}
     for name, pack in zeros.items():
 
         def bomb(size: int, pack: Any = pack) -> tuple[bytes, bytes]:

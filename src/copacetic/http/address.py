@@ -12,6 +12,7 @@ from typing import NamedTuple
 from urllib.parse import SplitResult, unquote, urljoin, urlsplit
 
 from copacetic.errors import UnreachableError
+from copacetic.strict import split_address
 
 _PORTS = {"http": 80, "https": 443}
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
@@ -27,14 +28,9 @@ class Origin(NamedTuple):
 
 def parse_address(url: str) -> SplitResult:
     """Split an address; raises `UnreachableError` when it isn't one of http or https with a host."""
-    message = f"{show_address(url)!r} is not an http or https address"
-    try:
-        parts = urlsplit(url)
-        parts.port  # noqa: B018 - reading it checks it
-    except ValueError as error:
-        raise UnreachableError(message) from error
-    if parts.scheme not in _PORTS or not parts.hostname or _CONTROL.search(url):
-        raise UnreachableError(message)
+    parts = split_address(url)
+    if parts is None or parts.scheme not in _PORTS or not parts.hostname or _CONTROL.search(url):
+        raise UnreachableError(f"{show_address(url)!r} is not an http or https address")
     return parts
 
 

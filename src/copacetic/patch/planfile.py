@@ -15,7 +15,7 @@ from typing import Any, TypeAlias
 
 import msgspec
 
-from copacetic.errors import CopaError, PlanFileError
+from copacetic.errors import CopaError, PlanFileError, blame_input
 from copacetic.oci import Digest, Platform
 from copacetic.repository.address import is_plain_address
 from copacetic.updates import (
@@ -35,6 +35,7 @@ from copacetic.updates import (
 
 PLAN_SCHEMA_VERSION = 1
 PLAN_LIMIT = 64 * 1024 * 1024
+_MAX_SIZE = 1 << 40
 
 # What a package manager's database, a file name and a terminal all accept; the format's own grammar is stricter.
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9+._-]{0,254}")
@@ -233,7 +234,8 @@ def read_plans(data: bytes, *, where: str) -> tuple[Plan, ...]:
         message = f"{where} is a {kind} of schema version {version}, not a copacetic.plan of {PLAN_SCHEMA_VERSION}"
         raise PlanFileError(message)
     try:
-        return tuple(_read_plan(plan, where) for plan in document.plans)
+        with blame_input(PlanFileError, where):
+            return tuple(_read_plan(plan, where) for plan in document.plans)
     except PlanFileError:
         raise
     except CopaError as error:

@@ -15,13 +15,15 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any, Protocol
 
-from copacetic.errors import ReportError, UnsupportedReportError
+from copacetic.errors import ReportError, UnsupportedReportError, blame_input
 from copacetic.updates import Report
 
 __all__ = ["PARSERS", "REPORT_LIMIT", "ReportParser", "load_reports", "parse_report"]
 
 REPORT_LIMIT = 128 * 1024 * 1024
 MAX_FILES = 1_000
+MAX_VALUES = 2_500_000
+"""Each has a comma, a colon or a bracket of its own; those in texts count, too."""
 
 PARSERS: tuple[tuple[str, str], ...] = (("Trivy JSON", "copacetic.report.trivy"),)
 
@@ -52,14 +54,18 @@ def parse_report(data: bytes, path: str, *, package_types: frozenset[str]) -> Re
     data = _plain(data, path).removeprefix(b"\xef\xbb\xbf")
     if not data.strip():
         raise ReportError(f"the report {path} is empty")
+    # Three bytes may become an object of a hundred.
+    if sum(map(data.count, (b",", b"[", b"{", b":"))) > MAX_VALUES:
+        raise ReportError(f"the report {path} has more than {MAX_VALUES} values", hint="split it")
     try:
         document = msgspec.json.decode(data)
-    except (msgspec.DecodeError, RecursionError) as error:
+    except (msgspec.DecodeError, ValueError, RecursionError) as error:
         raise ReportError(f"the report {path} is not JSON: {error}") from error
     for _name, module in PARSERS:
         parser: ReportParser = import_module(module)
-        if parser.detect(document):
-            return parser.parse(document, path, package_types)
+        with blame_input(ReportError, f"the report {path}"):
+            if parser.detect(document):
+                return parser.parse(document, path, package_types)
     known = ", ".join(name for name, _ in PARSERS)
     found = f"an object with {', '.join(sorted(document)[:6])}" if isinstance(document, dict) else "no object"
     raise UnsupportedReportError(f"the report {path} is {found}; supported: {known}")

@@ -12,10 +12,11 @@ import re
 from collections import Counter
 from collections.abc import Iterator
 from typing import Any
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import parse_qs
 
 from copacetic.errors import CopaError, ReportError
 from copacetic.oci import Digest
+from copacetic.strict import split_address
 from copacetic.updates import Finding, Report
 
 _PACKAGE_TYPES = {
@@ -62,7 +63,7 @@ def parse(document: Any, path: str, package_types: frozenset[str]) -> Report:
     name = ""
     if not isinstance(document, list):
         version = document["SchemaVersion"]
-        if version not in {1, 2}:
+        if version not in (1, 2):  # a list can be compared with, and can't be in a set
             raise ReportError(f"the report {path} has Trivy's schema version {str(version)[:20]}, not 1 or 2")
         results, metadata = document.get("Results") or [], document.get("Metadata") or {}
         name = str(document.get("ArtifactName") or "")[:512]
@@ -147,7 +148,7 @@ def _finding(row: dict[str, Any], package_type: str, ignored: Counter[str]) -> F
         package=package,
         installed_version=installed,
         fixed_versions=versions,
-        severity=severity if severity in _SEVERITIES else "UNKNOWN",
+        severity=severity if isinstance(severity, str) and severity in _SEVERITIES else "UNKNOWN",
         package_type=package_type,
         architecture=_architecture(row),
         fixed_is_source_version=package_type == "deb",
@@ -160,5 +161,6 @@ def _architecture(row: dict[str, Any]) -> str | None:
     purl = identifier.get("PURL") if isinstance(identifier, dict) else None
     if not isinstance(purl, str) or len(purl) > 2_000:
         return None
-    values = parse_qs(urlsplit(purl).query).get("arch", [])
+    parts = split_address(purl)
+    values = parse_qs(parts.query).get("arch", []) if parts is not None else []
     return values[0] if len(values) == 1 and _NAME.fullmatch(values[0]) else None

@@ -12,6 +12,7 @@ from collections.abc import Mapping
 
 from copacetic.errors import InventoryError
 from copacetic.lines import split_lines
+from copacetic.strict import read_digits
 from copacetic.unpack.tree import TreeBuilder
 
 __all__ = ["Accounts"]
@@ -38,7 +39,7 @@ class Accounts:
 
 
 def _number(name: str, known: Mapping[str, int], what: str) -> int:
-    if name.startswith("#") and name[1:].isdecimal() and len(name) < 12:
+    if name.startswith("#") and read_digits(name[1:], most=10) is not None:
         return int(name[1:])
     if name not in known:
         raise InventoryError(f"{what} {name[:100]!r}, which the image lacks")

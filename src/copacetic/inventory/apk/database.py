@@ -139,7 +139,7 @@ class ApkDatabase:
     def triggers(self, package: InstalledPackage) -> tuple[str, ...]:
         """Return the patterns of directories for which the package's trigger is called."""
         identity = self.record(package).identity_bytes
-        return tuple(word for found, line in self._triggers if found == identity for word in line.split()[1:])
+        return tuple(word for line in self._triggers_by_identity.get(identity, ()) for word in line.split()[1:])
 
     @property
     def _has_world(self) -> bool:
@@ -271,6 +271,13 @@ class ApkDatabase:
     @cached_property
     def _triggers(self) -> list[tuple[bytes | None, str]]:
         return parse_triggers((self._read(f"{self.folder}/triggers") or b"").decode("utf-8", "surrogateescape"))
+
+    @cached_property
+    def _triggers_by_identity(self) -> Mapping[bytes | None, list[str]]:
+        found: dict[bytes | None, list[str]] = {}
+        for identity, line in self._triggers:
+            found.setdefault(identity, []).append(line)
+        return found
 
     def _read(self, path: str) -> bytes | None:
         entry = self._fs.lookup(path)

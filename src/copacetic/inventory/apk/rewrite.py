@@ -22,6 +22,7 @@ from copacetic.inventory.apk.scripts import (
     format_scripts,
     splice_rows,
 )
+from copacetic.strict import read_digits
 from copacetic.updates import InstalledPackage
 
 __all__ = ["ApkChange", "Rewrite"]
@@ -126,12 +127,11 @@ class Rewrite:
         scripts = self._old.scripts.scripts.get(identity, {}) if change is None else change.scripts
         if not scripts:
             return None
-        built = record.fields.get("t", "")
         return ScriptRow(
             name=record.name,
             version=record.version,
             identity=identity,
-            built=int(built) if built.isdecimal() and len(built) < 12 else 0,
+            built=read_digits(record.fields.get("t", ""), most=11) or 0,
             scripts=scripts,
         )
 

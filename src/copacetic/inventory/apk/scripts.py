@@ -47,7 +47,7 @@ SCRIPT_NAMES = (
     "post-upgrade",
     "trigger",
 )
-PLAIN_LIMIT = 256 * 1024 * 1024
+PLAIN_LIMIT = 64 * 1024 * 1024
 _BLOCK = 512
 _END = bytes(2 * _BLOCK)
 _LATEST = 8**11 - 1
@@ -84,7 +84,7 @@ def read_scripts(data: bytes, path: str) -> ScriptFile:
     except DecompressionError as error:
         raise InventoryError(f"{path}: {error}") from error
     scripts: dict[bytes, dict[str, bytes]] = {}
-    raw: dict[bytes, bytes] = {}
+    raw: dict[bytes, list[bytes]] = {}
     at = 0
     while at + _BLOCK <= len(plain) and any(header := plain[at : at + _BLOCK]):
         size = _size(header)
@@ -95,9 +95,9 @@ def read_scripts(data: bytes, path: str) -> ScriptFile:
         identity = checksum_bytes(words[1]) if len(words) == 3 else None
         if identity is not None and words[2] in SCRIPT_NAMES:
             scripts.setdefault(identity, {})[words[2]] = plain[at + _BLOCK : at + _BLOCK + size]
-            raw[identity] = raw.get(identity, b"") + plain[at:end]
+            raw.setdefault(identity, []).append(plain[at:end])
         at = end
-    return ScriptFile(scripts, raw)
+    return ScriptFile(scripts, {identity: b"".join(parts) for identity, parts in raw.items()})
 
 
 def _size(header: bytes) -> int:

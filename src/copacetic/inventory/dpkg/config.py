@@ -12,7 +12,9 @@ from copacetic.glob import matches_glob
 from copacetic.lines import split_lines
 
 _MD5 = re.compile(r"[0-9a-f]{32}|newconffile")
-_OPTION = re.compile(r"\s*(path-(?:include|exclude))\s*[=\s]\s*(.*?)\s*")
+_OPTION = re.compile(r"(path-(?:include|exclude))\s*[=\s](.*)")
+_MAX_RULES = 1_000
+_MAX_GLOB = 4_096
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,9 +39,9 @@ def parse_conffiles(value: str, where: str) -> tuple[Conffile, ...]:
     for line in filter(None, (line.strip() for line in value.split("\n"))):
         words = line.split(" ")
         flags = set()
-        while words[-1] in {"obsolete", "remove-on-upgrade"}:
+        while words and words[-1] in {"obsolete", "remove-on-upgrade"}:
             flags.add(words.pop())
-        path, md5 = " ".join(words[:-1]), words[-1]
+        path, md5 = " ".join(words[:-1]), words[-1] if words else ""
         if not path.startswith("/") or not _MD5.fullmatch(md5) or ".." in path.split("/"):
             raise InventoryError(f"{where}: not a configuration file: {line[:200]!r}")
         conffiles.append(Conffile(path.lstrip("/"), md5, "obsolete" in flags, "remove-on-upgrade" in flags))
@@ -105,9 +107,11 @@ class PathFilters:
         rules = []
         for text in texts:
             for line in split_lines(text):
-                match = _OPTION.fullmatch(line.partition("#")[0])
+                match = _OPTION.fullmatch(line.partition("#")[0].strip())
                 if match is not None:
-                    rules.append((match[1] == "path-include", match[2].strip("\"'")))
+                    rules.append((match[1] == "path-include", match[2].strip().strip("\"'")))
+        if len(rules) > _MAX_RULES or any(len(glob) > _MAX_GLOB for _, glob in rules):
+            raise InventoryError("etc/dpkg/dpkg.cfg: too many path-exclude and path-include, or too long ones")
         return cls(tuple(rules))
 
     def excludes(self, path: str, *, directory_or_link: bool) -> bool:

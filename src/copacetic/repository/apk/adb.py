@@ -23,10 +23,14 @@ __all__ = ["INDEX_SCHEMA", "PACKAGE_SCHEMA", "Adb", "AdbError", "AdbSignature", 
 PACKAGE_SCHEMA = int.from_bytes(b"pckg", "little")
 INDEX_SCHEMA = int.from_bytes(b"indx", "little")
 PLAIN_LIMIT = 1024 * 1024 * 1024
+RATIO = 16
+SIZE_FLOOR = 64 * 1024 * 1024
+"""All of a container is held: it unpacks to at most this much more than RATIO times its size."""
 MAX_BLOCKS = 2_000_000
 MAX_SLOTS = 1_000_000
-MAX_READ = 50_000_000
-"""Slots read altogether: lists may be shared, so that few bytes stand for many."""
+MAX_READ = 8_000_000
+"""Slots read altogether, 16 bytes counting as one: lists and texts may be shared, so that few bytes stand for many."""
+_BYTES_OF_SLOT = 16
 _ADB, _SIG, _DATA, _EXTENDED = range(4)
 _HEAD = 8
 _HASHES = {3: "sha256", 4: "sha512"}
@@ -76,6 +80,7 @@ class Value:
         if size is None:
             raise AdbError(f"a value of the type {kind} where bytes should be")
         length = int.from_bytes(self.adb.slice(rest, size), "little")
+        self.adb.spend(length // _BYTES_OF_SLOT)
         return self.adb.slice(rest + size, length)
 
     def text(self) -> str:
@@ -106,14 +111,14 @@ class Adb:
     """A container, its blocks told apart. Raises `AdbError`."""
 
     def __init__(self, data: bytes, *, schema: int, limit: int = PLAIN_LIMIT) -> None:
-        plain = _plain(data, limit)
+        plain = _plain(data, min(limit, RATIO * len(data) + SIZE_FLOOR))
         if plain[:4] != b"ADB.":
             raise AdbError("no container of apk 3")
         if int.from_bytes(plain[4:8], "little") != schema:
             raise AdbError(f"a container of the schema {plain[4:8]!r}")
         self._schema = plain[4:8]
         self._left = MAX_READ
-        self.payload = b""
+        self.payload: bytes | memoryview = b""
         """The ADB block."""
         self.data: list[tuple[int, int, memoryview]] = []
         """Contents of files by the numbers of directory and file, both from 1, in the container's order."""
@@ -122,7 +127,7 @@ class Adb:
             if (kind == _ADB) != (number == 0) or (kind == _SIG and self.data):
                 raise AdbError("blocks in a wrong order")
             if kind == _ADB:
-                self.payload = bytes(body)
+                self.payload = body
             elif kind == _SIG:
                 signatures.append(bytes(body))
             elif kind == _DATA and len(body) >= _HEAD:
@@ -149,7 +154,7 @@ class Adb:
     def slice(self, offset: int, size: int) -> bytes:
         if offset + size > len(self.payload):
             raise AdbError(f"an offset beyond the end: {offset}")
-        return self.payload[offset : offset + size]
+        return bytes(self.payload[offset : offset + size])
 
     def _signature(self, body: bytes) -> AdbSignature:
         name = _HASHES.get(body[1] if len(body) > 18 else -1)

@@ -20,17 +20,18 @@ import msgspec
 
 from copacetic.apk.stanza import checksum_bytes, parse_fields
 from copacetic.cache import Cache
-from copacetic.compression import DecompressionError
-from copacetic.errors import RepositoryError, SignatureError
+from copacetic.errors import RepositoryError, SignatureError, blame_input
 from copacetic.http import HttpClient
-from copacetic.oci.tarstream import TarError
+from copacetic.oci.tarstream import TarLimits
 from copacetic.progress import Progress
-from copacetic.repository.apk.container import BytesReader, iter_members, read_entries
+from copacetic.repository.apk.adb import Adb
+from copacetic.repository.apk.container import BytesReader, StrictTarReader, iter_members, read_entries
 from copacetic.repository.apk.package import SIGNATURE_NAME, ApkSignature
 from copacetic.repository.apk.signature import Key, Keyring
 from copacetic.repository.apk.sources import ApkSource
 from copacetic.repository.conditional import Answer, fetch_conditionally, recall_answer
 from copacetic.repository.seen import SeenDates
+from copacetic.strict import read_digits
 from copacetic.updates import Candidate, Origin
 
 __all__ = ["ApkIndex", "IndexStore", "make_candidate"]
@@ -38,6 +39,13 @@ __all__ = ["ApkIndex", "IndexStore", "make_candidate"]
 INDEX_VERSION = 2
 FILE_LIMIT = 256 * 1024 * 1024
 PLAIN_LIMIT = 1024 * 1024 * 1024
+RATIO = 12
+SIZE_FLOOR = 16 * 1024 * 1024
+"""An index unpacks to at most this much more than RATIO times its size; Alpine's to 5 times."""
+BYTES_OF_ROW, ROWS_FLOOR = 32, 10_000
+"""Each row has an identity of its own, which nothing makes smaller: no index has more rows than that."""
+BYTES_OF_NAME, NAMES_FLOOR = 12, 10_000
+"""Of the names that rows have or ask for, each costs some 250 bytes; Alpine's indexes have one for 28 bytes."""
 _SIGNATURE_LIMIT = 1024 * 1024
 _NAME = re.compile(r"[A-Za-z0-9_.][A-Za-z0-9._+-]{0,199}")
 _VERSION = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+~-]{0,199}")
@@ -125,11 +133,11 @@ class ApkIndex:
         return self._parsed[number]
 
     def _check(self, row: Mapping[str, str]) -> None:
-        name, version, size = row.get("P", ""), row.get("V", ""), row.get("S", "")
+        name, version, size = row.get("P", ""), row.get("V", ""), read_digits(row.get("S", ""), most=15)
         where = self.origin.uri
         if not (_NAME.fullmatch(name) and _VERSION.fullmatch(version) and _NAME.fullmatch(row.get("A", "noarch"))):
             raise RepositoryError(f"{where} offers {name[:80]!r} {version[:80]!r} for {row.get('A', '')[:80]!r}")
-        if checksum_bytes(row.get("C", "")) is None or not size.isdecimal() or len(size) > 15:
+        if checksum_bytes(row.get("C", "")) is None or size is None:
             raise RepositoryError(f"{where}: {name} {version} has no usable identity and size")
         installed = row.get("I", "0" if self.source.is_v3 else "")  # apk 3 leaves out a zero
         if not _INSTALLED_SIZE.fullmatch(installed):
@@ -203,7 +211,7 @@ class IndexStore:
         allow_unsigned: bool,
         dated: bool,
     ) -> ApkIndex:
-        where = f"{source.shown_url} ({source.defined_in})"
+        where = f"{source.url} ({source.defined_in})"
         verify, read = (self._open_v3 if source.is_v3 else self._open_v2)(found.body, where, keyring)
         key, not_verified = None, ""
         try:
@@ -216,7 +224,7 @@ class IndexStore:
         if key is not None and dated:
             date = datetime.fromtimestamp(table.built, UTC) if 0 < table.built < _YEAR_9000 else None
             trusted = {one.fingerprint for one in keyring.keys}
-            place = f"{source.shown_url} {architecture}"
+            place = f"{source.url} {architecture}"
             not_verified = self._seen.hold(place, date, key=key.fingerprint, trusted=trusted)
         origin = Origin(
             uri=source.url,
@@ -235,27 +243,14 @@ class IndexStore:
         """Return how to find out who signed an index, and how to read it."""
         signatures, start = _signatures(body, where)
         verify = partial(keyring.verify, signatures, body[start:], where, verdicts=self._verdicts)
-        return verify, lambda: _read(body, where)
+        return verify, lambda: read_v2(body, where)
 
     def _open_v3(self, body: bytes, where: str, keyring: Keyring) -> tuple[_Verifier, _Reader]:
-        from copacetic.repository.apk.adb import AdbError
-        from copacetic.repository.apk.v3 import open_index, read_index
+        from copacetic.repository.apk.v3 import open_index
 
-        def read() -> tuple[_Table, bytes]:
-            try:
-                index = read_index(adb)
-            except AdbError as error:
-                raise RepositoryError(f"{where}: the index can't be read: {error}") from error
-            if not (index.name_pattern.isascii() and index.name_pattern.isprintable()):
-                raise RepositoryError(f"{where} names packages by {index.name_pattern[:80]!r}")
-            table = _index(index.text, _printable(index.description))
-            return msgspec.structs.replace(table, name_pattern=index.name_pattern), index.text
-
-        try:
+        with blame_input(RepositoryError, f"{where}: the index"):
             adb = open_index(body)
-        except AdbError as error:
-            raise RepositoryError(f"{where}: the index can't be read: {error}") from error
-        return partial(keyring.verify_v3, adb.signatures, where), read
+        return partial(keyring.verify_v3, adb.signatures, where), lambda: read_v3(adb, len(body), where)
 
     def _kept(self, key: str, read: _Reader) -> tuple[_Table, bytes]:
         with self._tables.lock(key):
@@ -274,8 +269,8 @@ class IndexStore:
 def _signatures(body: bytes, where: str) -> tuple[list[ApkSignature], int]:
     """Return the signatures in front of an index, and where what they cover begins."""
     found: list[ApkSignature] = []
-    try:
-        for member in iter_members(BytesReader(body), limit=PLAIN_LIMIT):
+    with blame_input(RepositoryError, f"{where}: the index"):
+        for member in iter_members(BytesReader(body), limit=_plain_limit(body)):
             head = member.read(_SIGNATURE_LIMIT)
             if not head.startswith(b".SIGN."):
                 return found, member.offset
@@ -288,43 +283,64 @@ def _signatures(body: bytes, where: str) -> tuple[list[ApkSignature], int]:
                 if match is None:
                     raise RepositoryError(f"{where}: the index has {entry.path[:80]!r} among its signatures")
                 found.append(ApkSignature(match[1], match[2], data))
-    except (DecompressionError, TarError) as error:
-        raise RepositoryError(f"{where}: the index can't be read: {error}") from error
     raise RepositoryError(f"{where}: the index has no content")
 
 
-def _read(body: bytes, where: str) -> tuple[_Table, bytes]:
-    """Unpack a verified index."""
+def read_v2(body: bytes, where: str) -> tuple[_Table, bytes]:
+    """Unpack a verified index. Raises `RepositoryError`."""
     files: dict[str, bytes] = {}
     built = 0
-    try:
-        for member in iter_members(BytesReader(body), limit=PLAIN_LIMIT):
-            for entry, data in read_entries(member.read_all()):
+    limits = TarLimits(entries=1_000, file_size=_plain_limit(body))
+    with blame_input(RepositoryError, f"{where}: the index"):
+        for member in iter_members(BytesReader(body), limit=_plain_limit(body)):
+            reader = StrictTarReader(member, limits=limits)
+            for entry in reader:
                 if entry.path in {"APKINDEX", "DESCRIPTION"}:
-                    files[entry.path] = data
+                    files[entry.path] = b"".join(map(bytes, reader.content()))
                     built = int(entry.mtime) if entry.path == "APKINDEX" else built
-    except (DecompressionError, TarError) as error:
-        raise RepositoryError(f"{where}: the index can't be read: {error}") from error
-    if "APKINDEX" not in files:
-        raise RepositoryError(f"{where}: the index has no APKINDEX")
-    description = files.get("DESCRIPTION", b"").decode("utf-8", "replace").strip()
-    table = _index(files["APKINDEX"], _printable(description))
-    return msgspec.structs.replace(table, built=max(built, 0)), files["APKINDEX"]
+        if "APKINDEX" not in files:
+            raise RepositoryError(f"{where}: the index has no APKINDEX")
+        description = files.get("DESCRIPTION", b"")[:1_000].decode("utf-8", "replace").strip()
+        table = _index(files["APKINDEX"], _printable(description), len(body), where)
+        return msgspec.structs.replace(table, built=max(built, 0)), files["APKINDEX"]
+
+
+def read_v3(adb: Adb, size: int, where: str) -> tuple[_Table, bytes]:
+    """Read a verified index of apk 3, whose file has `size` bytes. Raises `RepositoryError`."""
+    from copacetic.repository.apk.v3 import read_index
+
+    with blame_input(RepositoryError, f"{where}: the index"):
+        index = read_index(adb)
+        if not (index.name_pattern.isascii() and index.name_pattern.isprintable()):
+            raise RepositoryError(f"{where} names packages by {index.name_pattern[:80]!r}")
+        table = _index(index.text, _printable(index.description), size, where)
+        return msgspec.structs.replace(table, name_pattern=index.name_pattern), index.text
+
+
+def _plain_limit(body: bytes) -> int:
+    return min(PLAIN_LIMIT, RATIO * len(body) + SIZE_FLOOR)
 
 
 def _printable(text: str) -> str:
     return "".join(char for char in text[:200] if char.isprintable())
 
 
-def _index(text: bytes, description: str) -> _Table:
-    """Note which row answers to which name."""
+def _index(text: bytes, description: str, size: int, where: str) -> _Table:
+    """Note which row answers to which name. Raises `RepositoryError` when there are more than `size` bytes can hold."""
+    if text.count(b"\n\n") > size // BYTES_OF_ROW + ROWS_FLOOR:
+        raise RepositoryError(f"{where}: the index's {size} bytes stand for too many rows")
     starts = [0, *(match.end() for match in re.finditer(rb"\n\n", text))]
+    left = size // BYTES_OF_NAME + NAMES_FLOOR
     names: dict[str, list[int]] = defaultdict(list)
     install_if: dict[str, list[int]] = defaultdict(list)
     for match in _LINE.finditer(text):
         number = bisect_right(starts, match.start()) - 1
         target = install_if if match[1] == b"i" else names
-        for word in match[2].split() if match[1] != b"P" else (match[2],):
+        words = match[2].split(None, left + 1) if match[1] != b"P" else [match[2]]
+        left -= len(words)
+        if left < 0:
+            raise RepositoryError(f"{where}: the index's {size} bytes stand for too many names")
+        for word in words:
             end = _NAME_END.search(word)
             name = (word[: end.start()] if end else word).decode("utf-8", "surrogateescape")
             rows = target[name]

@@ -15,6 +15,7 @@ from typing import Protocol
 
 from copacetic.apk.dependency import Dependency, DependencyError, dependencies_of, provided_names
 from copacetic.errors import RepositoryError
+from copacetic.strict import read_digits
 
 __all__ = ["Offer", "OfferSource", "Universe"]
 
@@ -144,7 +145,6 @@ class Universe:
         offer = self._offers.get(identity)
         if offer is None:
             row = _Row(name, version, fields)
-            priority = fields.get("k", "")
             try:
                 offer = Offer(
                     name=name,
@@ -154,7 +154,7 @@ class Universe:
                     depends=dependencies_of(row, "D"),
                     provides=provided_names(row),
                     install_if=dependencies_of(row, "i"),
-                    priority=int(priority) if priority.isdecimal() and len(priority) < 10 else 0,
+                    priority=read_digits(fields.get("k", ""), most=9) or 0,
                 )
             except DependencyError as error:
                 raise RepositoryError(f"can't read what {name} {version} depends on: {error}") from error

@@ -122,7 +122,7 @@ class ApkRepository:
         context = self._context
         for origin in origins:
             for source in self._sources:
-                if (source.shown_url, source.tag) == (origin.uri, origin.tag):
+                if (source.url, source.tag) == (origin.uri, origin.tag):
                     allowed = context.settings.allow_unsigned
                     index = self._store.recall(
                         origin.sha256, source, context.architecture, self._keyring, allow_unsigned=allowed

@@ -18,7 +18,7 @@ from dataclasses import dataclass, replace
 from urllib.parse import urlsplit
 
 from copacetic.distro import Distro
-from copacetic.errors import RepositoryError
+from copacetic.errors import RepositoryError, blame_input
 from copacetic.http.login import Login
 from copacetic.lines import split_lines
 from copacetic.oci.filesystem import ImageFilesystem
@@ -30,6 +30,10 @@ SOURCE_LIMIT = 1024 * 1024
 FOLDERS = ("etc/apk/repositories.d", "lib/apk/repositories.d")
 MAIN = "etc/apk/repositories"
 _MAX_SOURCES = 200
+_MAX_ROWS = 1_000
+"""With those that are not used."""
+_MAX_VALUE = 2_000
+_MAX_VARIABLES = 100
 _LIST_NAME = re.compile(r"[A-Za-z0-9._-]+\.list")
 _KEY = re.compile(r"[A-Za-z][A-Za-z0-9_]*")
 _VARIABLE = re.compile(r"\$\{([^}]*)\}")
@@ -137,21 +141,24 @@ def parse_sources(text: str, where: str, variables: dict[str, str]) -> tuple[lis
     """Read one file or one definition of the user's; `set` adds to the variables."""
     sources: list[ApkSource] = []
     notes: list[str] = []
-    for number, raw in enumerate(split_lines(text), start=1):
-        words = raw.partition(" #")[0].split()
-        if not words or words[0].startswith("#"):
-            continue
-        place = f"{where}:{number}" if "\n" in text.rstrip("\n") or where.startswith(("etc/", "lib/")) else where
-        if words[0] == "set":
-            _set(words[1:], place, variables)
-            continue
-        for source in _sources(words, place, variables):
-            scheme, colon, _ = source.url.partition(":")
-            if scheme in _SUPPORTED and colon:
-                sources.append(source)
-            else:
-                what = f"{scheme}:" if colon and "/" not in scheme else "local"
-                notes.append(f"{place}: {what} repositories are not used")
+    with blame_input(RepositoryError, where):
+        for number, raw in enumerate(split_lines(text), start=1):
+            words = raw.partition(" #")[0].split()
+            if not words or words[0].startswith("#"):
+                continue
+            place = f"{where}:{number}" if "\n" in text.rstrip("\n") or where.startswith(("etc/", "lib/")) else where
+            if words[0] == "set":
+                _set(words[1:], place, variables)
+                continue
+            for source in _sources(words, place, variables):
+                scheme, colon, _ = source.url.partition(":")
+                if scheme in _SUPPORTED and colon:
+                    sources.append(source)
+                else:
+                    what = f"{scheme}:" if colon and "/" not in scheme else "local"
+                    notes.append(f"{place}: {what} repositories are not used")
+                if len(sources) + len(notes) > _MAX_ROWS:
+                    raise RepositoryError(f"{where} defines more than {_MAX_ROWS} repositories")
     return sources, notes
 
 
@@ -170,7 +177,11 @@ def _expand(text: str, place: str, variables: Mapping[str, str]) -> str:
             raise RepositoryError(f"{place}: the variable {match[1][:80]!r} is not set")
         return variables[match[1]]
 
-    return _VARIABLE.sub(value, text)
+    # A variable may be made of others, and each step may double it.
+    expanded = _VARIABLE.sub(value, text) if text.count("$") <= _MAX_VARIABLES else text
+    if len(expanded) > _MAX_VALUE:
+        raise RepositoryError(f"{place}: a value of more than {_MAX_VALUE} characters")
+    return expanded
 
 
 def _sources(words: list[str], place: str, variables: Mapping[str, str]) -> Iterator[ApkSource]:

@@ -22,11 +22,12 @@ import msgspec
 from copacetic.cache import Cache
 from copacetic.compression import DecompressedReader, DecompressionError, DecompressionLimitError
 from copacetic.deb822 import Deb822Error, PackagesIndexer, Stanza, find_package, parse_stanza
-from copacetic.errors import IntegrityError, RepositoryError
+from copacetic.errors import IntegrityError, RepositoryError, blame_input
 from copacetic.http import HttpClient, RefusedError, ResumedBody
 from copacetic.progress import Progress
 from copacetic.repository.apt.release import IndexFile, Release
 from copacetic.repository.sums import PieceSums, SumsMaker
+from copacetic.strict import read_digits
 from copacetic.updates import Candidate, Origin
 
 INDEX_VERSION = 2
@@ -36,8 +37,8 @@ RATIO = 16
 SIZE_FLOOR = 64 * 1024 * 1024
 """An index unpacks to at most this much more than RATIO times its size; Debian's to 6 times."""
 BYTES_OF_ROW = 32
-"""Each package has a digest of its own, which nothing makes smaller: of no more packages can an index tell."""
-ROWS_FLOOR = 1_000
+"""Each package has a digest of its own, which nothing makes smaller: no index has more packages than that."""
+ROWS_FLOOR = 10_000
 MAX_VERSIONS = 5_000
 """Of one package in one index."""
 MAX_VERSIONS_SIZE = 32 * 1024 * 1024
@@ -51,7 +52,7 @@ _SHA256 = re.compile(r"[0-9a-f]{64}")
 _SOURCE = re.compile(r"(\S+)(?:\s+\((\S+)\))?")
 
 
-class _Table(msgspec.Struct, frozen=True, array_like=True):
+class IndexTable(msgspec.Struct, frozen=True, array_like=True):
     """What is kept about an index's text."""
 
     rows: bytes
@@ -63,7 +64,7 @@ class _Table(msgspec.Struct, frozen=True, array_like=True):
 class PackagesIndex:
     """The packages that one component of a suite offers for one architecture."""
 
-    def __init__(self, release: Release, component: str, path: Path, table: _Table) -> None:
+    def __init__(self, release: Release, component: str, path: Path, table: IndexTable) -> None:
         self.release = release
         self.component = component
         self._table = table.rows
@@ -90,11 +91,9 @@ class PackagesIndex:
             if count > MAX_VERSIONS or size > MAX_VERSIONS_SIZE:
                 raise RepositoryError(f"{self.origin.uri} {self.origin.suite} offers too many versions of {name}")
             text = bytes(self._text(start, end)[start:end]).decode("utf-8", "replace").rstrip("\n")
-            try:
-                stanza = parse_stanza(text)
-            except Deb822Error as error:
-                raise RepositoryError(f"{self.origin.uri} {self.origin.suite}: {name}: {error}") from error
-            yield _candidate(stanza, self.origin, self.release.source.uri)
+            with blame_input(RepositoryError, f"{self.origin.uri} {self.origin.suite}: {name}"):
+                candidate = _candidate(parse_stanza(text), self.origin, self.release.source.uri)
+            yield candidate
 
     def providers(self, name: str) -> Iterator[Candidate]:
         """Yield packages that provide a name without having it."""
@@ -129,11 +128,11 @@ class PackagesIndex:
 
 def _candidate(stanza: Stanza, origin: Origin, uri: str) -> Candidate:
     name, version, architecture = stanza.find("Package"), stanza.find("Version"), stanza.find("Architecture")
-    size, sha256, filename = stanza.find("Size"), stanza.find("SHA256"), stanza.find("Filename")
+    sha256, filename, size = stanza.find("SHA256"), stanza.find("Filename"), read_digits(stanza.find("Size"), most=15)
     where = f"{origin.uri} {origin.suite}"
     if not (_NAME.fullmatch(name) and _VERSION.fullmatch(version) and _NAME.fullmatch(architecture)):
         raise RepositoryError(f"{where} offers {name[:80]!r} {version[:80]!r} for {architecture[:80]!r}")
-    if not (_SHA256.fullmatch(sha256) and size.isdecimal() and len(size) < 16):
+    if size is None or not _SHA256.fullmatch(sha256):
         raise RepositoryError(f"{where}: {name} {version} has no usable SHA256 and Size")
     parts = filename.split("/")
     if not filename.isascii() or ":" in parts[0] or filename.startswith("/") or ".." in parts or not filename:
@@ -147,7 +146,7 @@ def _candidate(stanza: Stanza, origin: Origin, uri: str) -> Candidate:
         source_version=(source[2] if source else None) or version,
         # Not "+", which storages like S3 take for a blank; apt escapes it, too.
         url=f"{uri}/{quote(filename.removeprefix('./'), safe='/~:=@,')}",
-        size=int(size),
+        size=size,
         sha256=sha256,
         origin=origin,
         fields=stanza.fields,
@@ -190,10 +189,10 @@ class IndexStore:
         path, table = self._plain.path(listed.sha256), self._table(listed.sha256)
         return PackagesIndex(release, component, path, table) if path is not None and table is not None else None
 
-    def _table(self, key: str) -> _Table | None:
+    def _table(self, key: str) -> IndexTable | None:
         packed = self._tables.read(key)
         try:
-            return msgspec.msgpack.decode(packed, type=_Table) if packed is not None else None
+            return msgspec.msgpack.decode(packed, type=IndexTable) if packed is not None else None
         except msgspec.DecodeError:
             return None
 
@@ -247,7 +246,7 @@ class IndexStore:
                     future.result()
                 stream.check(listed.sha256, where)
                 _check_count(indexer, stream)
-                table = _Table(indexer.finish(), sums.finish())
+                table = IndexTable(indexer.finish(), sums.finish())
                 self._tables.write(listed.sha256, msgspec.msgpack.encode(table))
         except (DecompressionError, Deb822Error) as error:
             stream.check(listed.sha256, where)  # other bytes than the promised ones explain it better

@@ -17,7 +17,7 @@ from typing import TypeAlias
 from urllib.parse import urlsplit
 
 from copacetic.deb822 import Deb822Error, parse_stanzas
-from copacetic.errors import RepositoryError
+from copacetic.errors import RepositoryError, blame_input
 from copacetic.glob import matches_glob
 from copacetic.oci.filesystem import ImageFilesystem
 from copacetic.repository.apt.index import PackagesIndex
@@ -31,8 +31,10 @@ DOWNGRADES = 1000
 NEVER = -32768
 FILE_LIMIT = 1024 * 1024
 _MAX_QUANTIFIERS = 3
+_MAX_PINS = 1_000
+_MAX_PATTERN = 1_000
 _NAME = re.compile(r"[A-Za-z0-9._-]+")
-_DEFAULT_RELEASE = re.compile(r"^\s*APT::Default-Release\s+\"?([^\";]+)\"?\s*;", re.MULTILINE)
+_DEFAULT_RELEASE = re.compile(r"^[ \t]*APT::Default-Release\s+\"?([^\";]+)\"?\s*;", re.MULTILINE)
 _UNCHECKED = re.compile(r"\bCheck-Valid-Until\s+\"?(?:no|false|without|off|disable|0)\"?\s*;", re.IGNORECASE)
 _RELEASE_FIELDS = {"a": "Suite", "n": "Codename", "o": "Origin", "l": "Label", "v": "Version"}
 
@@ -153,7 +155,7 @@ def _compile(text: str) -> re.Pattern[str] | None:
         raise RepositoryError(f"etc/apt/preferences: the pattern /{text[:80]}/ is too complex")
     try:
         return re.compile(text, re.IGNORECASE)
-    except re.error:
+    except (re.error, OverflowError, RecursionError):
         return None
 
 
@@ -175,7 +177,13 @@ class Preferences:
         if default:
             pins.append(Pin("", "release", default, DEFAULT_RELEASE))
         for path in ("etc/apt/preferences", *_files(fs, "etc/apt/preferences.d", ".pref")):
-            pins += _parse(_text(fs, path), path)
+            with blame_input(RepositoryError, path):
+                pins += _parse(_text(fs, path), path)
+            # Each is asked about each version that is offered.
+            if len(pins) > _MAX_PINS or any(len(pin.package) + len(pin.value) > _MAX_PATTERN for pin in pins):
+                raise RepositoryError(
+                    f"{path}: more than {_MAX_PINS} pins, or one of more than {_MAX_PATTERN} characters"
+                )
         return cls(tuple(pins), native)
 
     def priority(self, subject: Subject) -> int:
@@ -222,7 +230,7 @@ def _text(fs: ImageFilesystem, path: str) -> str:
 
 
 def _parse(text: str, where: str) -> list[Pin]:
-    pins = []
+    pins: list[Pin] = []
     try:
         for stanza in parse_stanzas(text, comments=True):
             kind, _, value = stanza.find("Pin").strip().partition(" ")

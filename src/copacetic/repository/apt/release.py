@@ -25,7 +25,7 @@ from copacetic.repository.seen import CLOCK_SKEW, SeenDates
 RELEASE_LIMIT = 32 * 1024 * 1024
 _UNSIGNED = "--allow-unsigned-repository"
 _EXPIRED = "--allow-expired-repository"
-_ROW = re.compile(r"([0-9a-f]{64}) +(\d{1,15}) +(\S{1,500})")
+_ROW = re.compile(r"([0-9a-f]{64}) +([0-9]{1,15}) +(\S{1,500})")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,7 +88,7 @@ def fetch_release(
         if bucket.read(_signature_key(found.sha256)) != signature:
             bucket.write(_signature_key(found.sha256), signature)
     signed = _verify(source, found.body, signature, keyring, policy)
-    release = _parse(source, signed, found.sha256)
+    release = parse_release(source, signed, found.sha256)
     doubts = [signed.not_verified, _check_dates(release, policy)]
     if signed.fingerprint:  # otherwise nobody vouches for its date
         date, where = _date(release.field("Date")), f"{source.shown_uri} {source.suite}"
@@ -108,7 +108,7 @@ def recall_release(
         return None
     try:
         signed = _verify(source, found.body, bucket.read(_signature_key(sha256)), keyring, policy)
-        release = _parse(source, signed, sha256)
+        release = parse_release(source, signed, sha256)
         doubts = [signed.not_verified, _check_dates(release, policy, otherwise="allowed by --plan, which names it")]
         return replace(release, not_verified="; ".join(filter(None, doubts)))
     except RepositoryError:
@@ -160,7 +160,8 @@ def _without_signature(body: bytes) -> bytes:
     return b"\n".join(line.removeprefix(b"- ") for line in inner.split(b"\n"))
 
 
-def _parse(source: AptSource, signed: Signed, sha256: str) -> Release:
+def parse_release(source: AptSource, signed: Signed, sha256: str) -> Release:
+    """Read the text of a Release. Raises `RepositoryError`."""
     where = f"{source.shown_uri} {source.suite}"
     try:
         stanza = parse_stanza(signed.data.decode("utf-8", "replace"))
@@ -207,6 +208,6 @@ def _date(text: str) -> datetime | None:
         return None
     try:
         date = parsedate_to_datetime(text)
-    except ValueError:
+    except (ValueError, OverflowError, TypeError, IndexError):
         return None
     return date if date.tzinfo is not None else date.replace(tzinfo=UTC)

@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from urllib.parse import quote
 
 from copacetic.deb822 import Deb822Error, parse_stanzas
-from copacetic.errors import RepositoryError, hide_credentials
+from copacetic.errors import RepositoryError, blame_input, hide_credentials
 from copacetic.http.login import Login
 from copacetic.lines import split_lines
 from copacetic.oci.filesystem import ImageFilesystem
@@ -24,6 +24,9 @@ __all__ = ["AptSource", "parse_sources", "read_sources", "substitute"]
 
 SOURCE_LIMIT = 1024 * 1024
 _MAX_SOURCES = 200
+_MAX_ROWS = 1_000
+"""With those that are not used."""
+_MAX_KEYS = 100
 _LIST_NAME = re.compile(r"[A-Za-z0-9._-]+\.(?:list|sources)")
 _OPTIONS = re.compile(r"(?<=^deb)\s+\[([^\]]*)\]")
 _WORD = re.compile(r"[A-Za-z0-9][A-Za-z0-9._/+~-]{0,200}/?|\.?/")
@@ -119,13 +122,17 @@ def parse_sources(
     rows = _deb822_rows(text, where) if deb822 else _one_line_rows(text, where)
     sources: list[AptSource] = []
     notes: list[str] = []
-    for source in rows:
-        scheme = source.uri.partition(":")[0]
-        if schemes.fullmatch(scheme) and len(scheme) < len(source.uri):
-            sources.append(source)
-        else:
-            scheme = scheme if len(scheme) < len(source.uri) else ""
-            notes.append(f"{source.defined_in}: {scheme or 'no scheme'}: repositories are not used")
+    with blame_input(RepositoryError, where):
+        for number, source in enumerate(rows):
+            # Two lists of a deb822 entry are multiplied, so few bytes define very many.
+            if number == _MAX_ROWS:
+                raise RepositoryError(f"{where} defines more than {_MAX_ROWS} repositories")
+            scheme = source.uri.partition(":")[0]
+            if schemes.fullmatch(scheme) and len(scheme) < len(source.uri):
+                sources.append(source)
+            else:
+                scheme = scheme if len(scheme) < len(source.uri) else ""
+                notes.append(f"{source.defined_in}: {scheme or 'no scheme'}: repositories are not used")
     return sources, notes
 
 
@@ -203,6 +210,8 @@ def _signed_by(value: str, place: str) -> tuple[str, ...]:
         # In deb822 a lone dot stands for an empty line.
         return ("\n".join("" if line.strip() == "." else line for line in value.strip().split("\n")) + "\n",)
     words = value.replace(",", " ").split()
+    if len(words) > _MAX_KEYS:
+        raise RepositoryError(f"{place}: more than {_MAX_KEYS} keys")
     odd = next((word for word in words if not (word.startswith("/") or _FINGERPRINT.fullmatch(word))), None)
     if odd is not None or (value and not words):
         raise RepositoryError(

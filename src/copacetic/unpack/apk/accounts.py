@@ -13,6 +13,7 @@ from dataclasses import replace
 
 from copacetic.lines import split_lines
 from copacetic.oci.filesystem import Entry, FileType
+from copacetic.strict import read_digits
 from copacetic.unpack.apk.effects import Effect
 from copacetic.unpack.tree import TreeBuilder
 from copacetic.version import compare_versions
@@ -90,10 +91,11 @@ def _add_user(tree: TreeBuilder, name: str, options: Mapping[str, str], busybox:
     uid = wanted or _free(taken)
     if any(row[0] == name for row in rows) or group is None or uid is None or wanted in taken:
         return Effect(succeeds=False)
-    if len(group) != 4 or not group[2].isdecimal():
+    uid_number, gid_number = read_digits(uid, most=10), read_digits(group[2], most=10) if len(group) == 4 else None
+    if uid_number is None or gid_number is None:
         return None
     home = options.get("h", f"/home/{name}")
-    if "H" not in options and not _make_home(tree, home, int(uid), int(group[2]), mtime):
+    if "H" not in options and not _make_home(tree, home, uid_number, gid_number, mtime):
         return None
     unnamed = "" if compare_versions("apk", busybox, NO_FINGER) >= 0 else "Linux User,,,"
     gecos = options.get("g", unnamed)

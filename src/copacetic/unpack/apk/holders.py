@@ -15,6 +15,7 @@ from copacetic.apk.dependency import DependencyError, parse_dependencies
 from copacetic.apk.tools import ApkTools
 from copacetic.errors import PackageError
 from copacetic.inventory.apk import ApkDirectory, ApkFile, ApkRecord, Owner
+from copacetic.strict import read_digits
 from copacetic.updates import InstalledPackage
 
 __all__ = ["Holder", "Holders"]
@@ -60,8 +61,7 @@ class Holder:
     @property
     def priority(self) -> int:
         """`replaces_priority`."""
-        text = self.fields.get("q", "")
-        return int(text) if text.isdecimal() and len(text) < 12 else 0
+        return read_digits(self.fields.get("q", ""), most=11) or 0
 
     @property
     def cut_sha256(self) -> bool:

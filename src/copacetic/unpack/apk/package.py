@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 from copacetic.errors import PackageError
 from copacetic.repository.apk.package import ApkFile, open_package
+from copacetic.strict import read_digits
 from copacetic.unpack import FetchedPackage
 from copacetic.updates import InstalledPackage
 
@@ -49,8 +50,7 @@ class ApkPackage:
     @property
     def installed_size(self) -> int:
         """In bytes, as the index says."""
-        text = self.fields.get("I", "")
-        return int(text) if text.isdecimal() and len(text) < 15 else 0
+        return read_digits(self.fields.get("I", ""), most=14) or 0
 
     @property
     def is_virtual(self) -> bool:
@@ -70,8 +70,7 @@ class ApkPackage:
     @property
     def built(self) -> int:
         """When, in seconds since the epoch."""
-        text = self.fields.get("t", "")
-        return int(text) if text.isdecimal() and len(text) < 12 else 0
+        return read_digits(self.fields.get("t", ""), most=11) or 0
 
 
 def load_package(fetched: FetchedPackage) -> ApkPackage:

@@ -15,6 +15,7 @@ from copacetic.deb822 import Deb822Error, Stanza, parse_stanza
 from copacetic.errors import PackageError
 from copacetic.inventory.dpkg.archive import ControlPart, DebArchive
 from copacetic.lines import split_lines
+from copacetic.strict import read_digits
 from copacetic.unpack import FetchedPackage
 from copacetic.unpack.deb.conffile import parse_conffile_list
 from copacetic.updates import InstalledPackage
@@ -51,8 +52,7 @@ class DebPackage:
     @property
     def installed_size(self) -> int:
         """In bytes, as the package itself says; 0 when it doesn't."""
-        text = self.stanza.find("Installed-Size").strip()
-        return int(text) * 1024 if text.isdecimal() and len(text) < 12 else 0
+        return (read_digits(self.stanza.find("Installed-Size").strip(), most=11) or 0) * 1024
 
     @property
     def is_shared(self) -> bool:
