@@ -48,6 +48,7 @@ from copacetic.unpack.scripts.shell.parser import parse_shell
 from copacetic.unpack.scripts.shell.syntax import ShellSyntaxError
 from copacetic.updates import Origin
 from support.memoryfs import MemoryFilesystem
+from support.trees import stack
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 Parser = Callable[[bytes], None]
@@ -245,6 +246,13 @@ def _read_package(data: bytes) -> None:
 
 
 PARSERS["apk"] = PARSERS["apk v3"] = _read_package
+
+
+@_parser("layer")
+def _read_layer(data: bytes) -> None:
+    fs = stack(data, data)
+    for path, _ in fs.walk():
+        fs.resolve(path)
 
 
 # -- documents -------------------------------------------------------------------------------------------------------

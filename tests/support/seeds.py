@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+import tarfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import cache
@@ -20,7 +21,7 @@ from copacetic.updates import (
 )
 from support import adbs, mutations
 from support.apks import Apk, Item, member
-from support.debs import Deb, Member, directory, file, hardlink, symlink
+from support.debs import Deb, Member, directory, file, hardlink, symlink, tar
 from support.mutations import Mutate
 from support.parsers import DPKG, INSTALLED, STATUS
 from support.values import candidate, finding, installed, plan
@@ -197,6 +198,11 @@ _APK = Apk(
 )  # fmt: skip
 
 
+def _tar() -> bytes:
+    members = [*Deb(files=_FILES_OF_DEB).data_members(), ("./etc/.wh.x", file("")), ("./usr/.wh..wh..opq", file(""))]
+    return tar([*members, ("./dev/null", Member(type=tarfile.CHRTYPE, device=(1, 3)))])
+
+
 def _index() -> bytes:
     items: list[Item] = [
         ("DESCRIPTION", file("v3.19.1"), {}),
@@ -246,7 +252,8 @@ _SEEDS: Mapping[str, Callable[[], Seed]] = {
     "deb": lambda: Seed((Deb(name="foo", files=_FILES_OF_DEB, compression="none").to_bytes(),), mutations.change_deb, 0.1),
     "apk": lambda: Seed((_APK.to_bytes(),), mutations.change_apk, 0.1),
     "apk v3": lambda: Seed((adbs.package(_APK),), mutations.change_adb, 0.1),
-    "plan": lambda: _json(0.1, _plan()),
+    "layer": lambda: Seed((_tar(),), mutations.change_tar, 0.1),
+    "plan": lambda: _json(0.05, _plan()),
     "report": lambda: _json(0.2, _report(), [_report_result()]),
     "manifest": lambda: _json(0.1, *_documents()),
     "reference": lambda: _lines(
