@@ -15,7 +15,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from copacetic.cache import Cache
-from copacetic.errors import CorruptLayerError, HostileLayerError, ImageError
+from copacetic.errors import CorruptLayerError, HostileLayerError, ImageError, VerificationError
 from copacetic.oci import Descriptor, Digest
 from copacetic.oci.change import Change, Spooled
 from copacetic.oci.directory import DirectoryFilesystem
@@ -432,6 +432,17 @@ def test_the_same_changes_give_the_same_bytes(tmp_path: Path) -> None:
 
     assert first == second
     assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
+
+
+@pytest.mark.parametrize("path", [".wh.etc", "usr/bin/.wh.passwd", "usr/.wh..wh..opq", "usr/.wh.bin/tool"])
+@pytest.mark.parametrize("kind", [FileType.FILE, FileType.DIRECTORY, FileType.SYMLINK, None])
+def test_no_layer_is_written_with_a_name_that_would_take_something_away(
+    tmp_path: Path, path: str, kind: FileType | None
+) -> None:
+    entry = None if kind is None else Entry(type=kind, mode=0o644)
+
+    with pytest.raises(VerificationError, match="names with .wh. take files away"):
+        write_layer([Change(path=path, entry=entry)], tmp_path / "layer", compression="none")
 
 
 @pytest.mark.system

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from copacetic import llb
-from copacetic.errors import SolverError
+from copacetic.errors import SolverError, VerificationError
 from copacetic.inventory import detect_database
 from copacetic.llb.solver import ExportedLayer
 from copacetic.oci import Digest
@@ -256,6 +256,26 @@ def test_records_are_written_and_removed_beside_what_the_run_did(tmp_path: Path)
 def test_a_layer_that_cant_be_one_is_refused(tmp_path: Path, items: list[TarItem], message: str) -> None:
     with pytest.raises(SolverError, match=message):
         capture(tmp_path, *items)
+
+
+@pytest.mark.parametrize(
+    "item",
+    [
+        tar_file("usr/bin/.wh.tool", "content"),
+        folder("usr/bin/.wh.tool"),
+        tar_file("usr/bin/.wh.tool", type=tarfile.SYMTYPE, linkname="x"),
+        folder("usr/.wh..wh..opq"),
+        tar_file("usr/.wh.bin/tool", "x"),
+        tar_file("usr/.wh.bin/.wh.tool"),
+        tar_file("usr/bin/.wh."),
+        tar_file("usr/bin/.wh..."),
+        tar_file("usr/bin/.wh..wh.tool"),
+    ],
+    ids=lambda item: str(item[0].name),
+)
+def test_a_reserved_name_that_is_no_whiteout_is_refused(tmp_path: Path, item: TarItem) -> None:
+    with pytest.raises(VerificationError, match="a name that image layers keep for whiteouts"):
+        capture(tmp_path, item)
 
 
 def test_a_layer_that_is_cut_short_is_refused(tmp_path: Path) -> None:

@@ -143,6 +143,9 @@ def test_a_package_that_installs_nothing_is_recorded_without_its_scripts(tmp_pat
             {},
             "'usr/bin/foo' is there twice",
         ),
+        (replace(NEW, files={"usr/bin/.wh.cat": file("")}), {}, "a name that image layers keep for whiteouts"),
+        (replace(NEW, files={"usr/bin/.wh.cat/x": file("x")}), {}, "a name that image layers keep for whiteouts"),
+        (replace(NEW, files={"usr/bin/.wh..wh..opq": symlink("x")}), {}, "a name that image layers keep for whiteouts"),
         (replace(NEW, files={"usr/bin/cat": file("x")}), {}, r"foo 2-r0 would overwrite usr/bin/cat of other 1-r0"),
         (
             replace(NEW, alter=lambda e: e.insert(0, ("../etc/passwd", file("x"), {}))),

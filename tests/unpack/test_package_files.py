@@ -155,6 +155,10 @@ def test_a_control_part_holds_plain_files(members: list[tuple[str, Member]], mes
         ([("./usr/a", hardlink("./etc/shadow"))], "no file of it"),
         ([("./usr/b", symlink("c")), ("./usr/a", hardlink("./usr/b"))], "no file of it"),
         ([("./usr/a", hardlink("../../etc/shadow"))], "climbs"),
+        ([("./usr/bin/.wh.passwd", file(""))], r"usr/bin/\.wh\.passwd' is a name that image layers keep for whiteouts"),
+        ([("./usr/.wh..wh..opq", directory())], "keep for whiteouts"),
+        ([("./usr/.wh.bin/x", file("x"))], "keep for whiteouts"),
+        ([("./.wh.etc", symlink("x"))], "keep for whiteouts"),
     ],
 )
 def test_a_hostile_payload_is_refused(members: list[tuple[str, Member]], message: str, tmp_path: Path) -> None:

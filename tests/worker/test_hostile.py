@@ -16,7 +16,7 @@ from demo.roots import CACHE
 
 from contract.solving import AMD64, PATH, Recorder, exported, read, shell
 from copacetic import llb
-from copacetic.errors import ExecutionError, SolverError
+from copacetic.errors import ExecutionError, SolverError, VerificationError
 from copacetic.llb.graph import Copy, MakeDirectory, MakeFile, Remove
 from copacetic.llb.solver import Inputs
 from copacetic.worker import WorkerSolver
@@ -283,6 +283,15 @@ def test_file_operations_stay_inside(solver: WorkerSolver, tmp_path: Path) -> No
         assert copied is not None
         assert copied.target == str(outside)
     assert [(path.name, path.read_text()) for path in outside.iterdir()] == [("victim", "unharmed")]
+
+
+@pytest.mark.parametrize("made", ["touch /bin/.wh.sh", "mkdir -p /usr/.wh..wh..opq", "mkdir /.wh.x && touch /.wh.x/y"])
+def test_a_program_cant_take_files_away_by_a_name(solver: WorkerSolver, tmp_path: Path, made: str) -> None:
+    state, inputs = image_with()
+    graph = llb.diff(state, shell(made, on=state).root).marshal(AMD64)
+
+    with pytest.raises(VerificationError, match=r"\.wh\."):
+        solver.export(graph, inputs, Recorder(), folder=tmp_path)
 
 
 def test_a_bomb_is_stopped(solver: WorkerSolver, monkeypatch: pytest.MonkeyPatch) -> None:

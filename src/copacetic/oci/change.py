@@ -8,6 +8,10 @@ from pathlib import Path
 
 from copacetic.oci.filesystem import Entry
 
+__all__ = ["RESERVED_PREFIX", "Change", "Spooled", "is_reserved"]
+
+RESERVED_PREFIX = ".wh."
+
 
 @dataclass(frozen=True, slots=True)
 class Spooled:
@@ -30,3 +34,8 @@ class Change:
     """A regular file's bytes; None for other types, and for a further name of a file (see `hardlink`)."""
     hardlink: str = ""
     """The path, earlier in the layer, of which this is another name; empty for a first name."""
+
+
+def is_reserved(path: str) -> bool:
+    """Tell whether a component of a path has a name that a layer keeps for what it takes away (a whiteout's)."""
+    return RESERVED_PREFIX in path and (path.startswith(RESERVED_PREFIX) or f"/{RESERVED_PREFIX}" in path)

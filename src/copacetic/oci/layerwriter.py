@@ -18,8 +18,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, Protocol
 
-from copacetic.errors import StorageError
-from copacetic.oci.change import Change, Spooled
+from copacetic.errors import StorageError, VerificationError
+from copacetic.oci.change import RESERVED_PREFIX, Change, Spooled, is_reserved
 from copacetic.oci.descriptor import Digest
 from copacetic.oci.filesystem import FileType
 
@@ -59,7 +59,8 @@ def write_layer(changes: Iterable[Change], path: Path, *, compression: str) -> W
     """
     Write a layer file; `changes` come sorted. `compression` is none, gzip or zstd.
 
-    Raises `StorageError` when the disk is full or a spooled payload is gone.
+    Raises `StorageError` when the disk is full or a spooled payload is gone, and `VerificationError` for a name that
+    whoever unpacks the layer would take for a whiteout.
     """
     try:
         with path.open("wb") as file, ThreadPoolExecutor(3) as pool:
@@ -189,9 +190,11 @@ def _compressor(name: str, out: _HashedFile, pool: ThreadPoolExecutor) -> _Compr
 def _member(change: Change) -> Iterator[bytes]:
     """Yield a change's header, content and padding."""
     entry = change.entry
+    if is_reserved(change.path):
+        raise VerificationError(f"{change.path!r} can't be in a layer: names with {RESERVED_PREFIX} take files away")
     if entry is None:
         folder, _, name = change.path.rpartition("/")
-        path = f"{folder}/.wh.{name}" if folder else f".wh.{name}"
+        path = f"{folder}/{RESERVED_PREFIX}{name}" if folder else f"{RESERVED_PREFIX}{name}"
         yield _header(path, b"0", mode=0, size=0, mtime=0)
         return
     kind = b"1" if change.hardlink else _KINDS[entry.type]

@@ -16,9 +16,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from copacetic.errors import CopaError, SolverError, StorageError
+from copacetic.errors import CopaError, SolverError, StorageError, VerificationError
 from copacetic.llb.solver import ExportedLayer
-from copacetic.oci.change import Spooled
+from copacetic.oci.change import RESERVED_PREFIX, Spooled, is_reserved
 from copacetic.oci.filesystem import Entry, FileType, ImageFilesystem
 from copacetic.oci.tarstream import TarEntry, TarError, TarReader
 from copacetic.patch.shipped import Concealed, Owned, Shipped
@@ -35,8 +35,7 @@ _RUNTIME: tuple[Leftover, ...] = (
 )
 """What every sandbox leaves behind, whatever runs in it."""
 
-_WHITEOUT = ".wh."
-_OPAQUE = ".wh..wh..opq"
+_OPAQUE = f"{RESERVED_PREFIX}{RESERVED_PREFIX}.opq"
 _ATTRIBUTES_OF_THE_MACHINE = ("trusted.overlay.", "user.overlay.", "security.selinux")
 _TYPES = {
     "0": FileType.FILE,
@@ -103,10 +102,12 @@ def _read(path: Path) -> _Layer:
             reader = TarReader(file)
             for entry in reader:
                 folder, _, name = entry.path.rpartition("/")
+                if is_reserved(entry.path) and not _takes_away(entry):
+                    raise VerificationError(f"the run left {entry.path!r}, a name that image layers keep for whiteouts")
                 if name == _OPAQUE:
                     layer.opaques.append(folder)
-                elif name.startswith(_WHITEOUT):
-                    hidden = name.removeprefix(_WHITEOUT)
+                elif name.startswith(RESERVED_PREFIX):
+                    hidden = name.removeprefix(RESERVED_PREFIX)
                     layer.whiteouts.append(f"{folder}/{hidden}" if folder else hidden)
                 elif entry.path:
                     member = known[entry.path] = _member(entry, reader, path, known)
@@ -116,6 +117,18 @@ def _read(path: Path) -> _Layer:
     except OSError as error:
         raise StorageError(f"can't read the builder's layer {path}: {error.strerror or error}") from error
     return layer
+
+
+def _takes_away(entry: TarEntry) -> bool:
+    """
+    Tell whether an entry with a reserved name is what a builder writes for something that is gone: an empty file.
+
+    A script can make that, too, when a builder (BuildKit does) writes names as they are. Then it has removed something.
+    """
+    folder, _, name = entry.path.rpartition("/")
+    hidden = name.removeprefix(RESERVED_PREFIX)
+    is_name = name == _OPAQUE or not (hidden in {"", ".", ".."} or is_reserved(hidden))
+    return entry.type == "0" and entry.size == 0 and is_name and not is_reserved(folder)
 
 
 def _member(entry: TarEntry, reader: TarReader, path: Path, known: Mapping[str, _Member]) -> _Member:

@@ -14,7 +14,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
 from copacetic.errors import ImageError, PackageError, StorageError
-from copacetic.oci.change import Change, Spooled
+from copacetic.oci.change import Change, Spooled, is_reserved
 from copacetic.oci.filesystem import Entry, FileType, ImageFilesystem
 
 __all__ = ["Changes", "TreeBuilder"]
@@ -296,6 +296,8 @@ class TreeBuilder:
     def _place(self, path: str, entry: Entry) -> str:
         """Make room for an entry: its parents are there, and nothing in its way."""
         canonical = self.resolve(path, follow=False)
+        if is_reserved(canonical):
+            raise PackageError(f"{canonical!r} is a name that image layers keep for whiteouts")
         self._require_parents(canonical, entry.mtime)
         present = self._at(canonical)
         if present is not None and present.type is _DIRECTORY and entry.type is not _DIRECTORY:

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from copacetic._version import __version__
 from copacetic.cache import Cache
-from copacetic.errors import CopaError, SolverError, StorageError, UnsupportedBuilderError
+from copacetic.errors import CopaError, SolverError, StorageError, UnsupportedBuilderError, VerificationError
 from copacetic.http import HttpClient
 from copacetic.llb.definition import Definition
 from copacetic.llb.solver import Capabilities, Events, ExportedLayer, Inputs, Solver
@@ -177,6 +177,8 @@ def _pack(shop: Workshop, layer: str, path: Path) -> Message:
         message = f"can't write the layer {path}: {error.strerror or error}"
         raise SolverError(message, hint=StorageError.hint) from error
     except JobRefusedError as error:
+        if error.kind == "result":
+            raise VerificationError(f"the run left what no layer can hold: {error}") from error
         hint = StorageError.hint if error.kind == "storage" else None
         raise SolverError(f"can't write the layer {path}: {error}", hint=hint) from error
 

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from copacetic.errors import PackageError, StorageError
-from copacetic.oci.change import Spooled
+from copacetic.oci.change import Spooled, is_reserved
 from copacetic.oci.filesystem import FileType
 from copacetic.repository.apk.package import ApkEntry
 from copacetic.repository.limits import payload_limit
@@ -136,6 +136,8 @@ def _copy(content: Iterator[memoryview], out: BinaryIO) -> str:
 
 def _check_path(entry: PayloadEntry, found: Mapping[str, PayloadEntry], directories: set[str], label: str) -> None:
     """`directories` are the paths that have turned out to be ones, by an entry of their own or by one below them."""
+    if is_reserved(entry.path):
+        raise PackageError(f"{label}: {entry.path!r} is a name that image layers keep for whiteouts")
     present = found.get(entry.path)
     if entry.type is FileType.DIRECTORY:
         twice = present is not None and present.type is not FileType.DIRECTORY

@@ -17,7 +17,7 @@ from typing import BinaryIO
 from copacetic.compression import DecompressedReader
 from copacetic.errors import PackageError
 from copacetic.inventory.dpkg.archive import DebArchive, guard_package
-from copacetic.oci.change import Spooled
+from copacetic.oci.change import Spooled, is_reserved
 from copacetic.oci.filesystem import FileType
 from copacetic.oci.tarstream import TarEntry, TarLimits, TarReader
 from copacetic.repository.limits import MAX_ENTRIES, payload_limit
@@ -131,10 +131,12 @@ def _describe(entry: TarEntry, reader: TarReader, spool: Path, package: str) -> 
 
 def _check_path(entry: PayloadEntry, entries: Mapping[str, PayloadEntry], directories: set[str], package: str) -> None:
     """
-    Refuse what no honest package contains: a path twice, or one behind a link of the same package.
+    Refuse what no honest package contains: a path twice, one behind a link of the same package, a whiteout.
 
     `directories` are the paths that have turned out to be ones, by an entry of their own or by one below them.
     """
+    if is_reserved(entry.path):
+        raise PackageError(f"{package}: {entry.path!r} is a name that image layers keep for whiteouts")
     present = entries.get(entry.path)
     if entry.type is FileType.DIRECTORY:
         if present is not None and present.type is not FileType.DIRECTORY:

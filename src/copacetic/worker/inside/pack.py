@@ -16,7 +16,7 @@ import threading
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
-from copacetic.errors import StorageError
+from copacetic.errors import StorageError, VerificationError
 from copacetic.oci.change import Change, Spooled
 from copacetic.oci.filesystem import Entry, FileType
 from copacetic.oci.layerwriter import plain_parts
@@ -46,6 +46,8 @@ def run(_channel: Channel, request: Message, fds: Sequence[int]) -> Message:
                 break
     except StorageError as error:
         raise RefusalError("storage", str(error)) from error
+    except VerificationError as error:
+        raise RefusalError("result", str(error)) from error
     finally:
         writer.pieces.put(b"")
         writer.join()

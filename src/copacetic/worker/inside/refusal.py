@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-Kind = Literal["hostile", "corrupt", "image", "missing", "storage", "process", "unsupported"]
+Kind = Literal["hostile", "corrupt", "image", "missing", "storage", "process", "unsupported", "result"]
 
 
 class RefusalError(Exception):
@@ -13,7 +13,8 @@ class RefusalError(Exception):
     Ends a job with a reason for the user.
 
     `hostile` and `corrupt` speak of a layer, `image` of what is in the image, `missing` of a path in the graph,
-    `storage` of this machine's disk, `process` of a program that ran, `unsupported` of this machine.
+    `storage` of this machine's disk, `process` of a program that ran, `unsupported` of this machine, `result` of
+    what can't be said in a layer.
     """
 
     def __init__(self, kind: Kind, message: str) -> None:
