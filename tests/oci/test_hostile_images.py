@@ -26,9 +26,10 @@ def test_a_hostile_image_is_done_or_refused_in_time(child: BoundedChild, name: s
 
 
 @pytest.mark.soak
+@pytest.mark.parametrize("size", [hostileimages.MEDIUM, hostileimages.LARGE])
 @pytest.mark.parametrize("name", hostileimages.names())
-def test_a_hostile_image_of_ten_megabytes_is_done_or_refused_in_time(child: BoundedChild, name: str) -> None:
-    outcome = child.run("support.hostileimages", name, hostileimages.LARGE)
+def test_a_hostile_image_of_megabytes_is_done_or_refused_in_time(child: BoundedChild, name: str, size: int) -> None:
+    outcome = child.run("support.hostileimages", name, size)
 
     assert outcome.how in {"done", "refused"}, outcome
     assert outcome.seconds < CPU_LIMIT, outcome

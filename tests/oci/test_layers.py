@@ -29,7 +29,7 @@ from copacetic.oci.recording import RecordingFilesystem, state_of
 from copacetic.oci.tarstream import HostileTarError, TarError, TarReader
 from copacetic.progress import Silent
 from support.debian import need
-from support.images import fixture, make_image, make_layer, tar_file, umoci, write_layout
+from support.images import fixture, make_image, make_layer, make_tar, tar_file, umoci, write_layout
 from support.trees import directory, scan_tar, stack, symlink, tree
 
 # -- tar -------------------------------------------------------------------------------------------------------------
@@ -157,6 +157,17 @@ def test_whiteouts_hide_what_is_below_and_nothing_of_their_own_layer() -> None:
     assert fs.lookup("f") is None
     assert [path for path, _ in fs.walk()] == ["d", "d/b", "e", "e/y"]
     assert (fs.layer_of("d/b"), fs.layer_of("e/y")) == (0, 1)
+
+
+def test_a_whiteout_in_a_directory_that_replaced_a_link_hides_nothing_behind_that_link() -> None:
+    lower = make_tar({"b/": "", "b/x": "1", "a@": "b"})
+    folder, hidden = tar_file("a", type=tarfile.DIRTYPE, mode=0o755), tar_file("a/.wh.x")
+    opaque = tar_file("a/.wh..wh..opq")
+
+    for whiteout in (hidden, opaque):
+        assert stack(lower, make_tar([folder, whiteout])).lookup("b/x") is not None
+        assert stack(lower, make_tar([whiteout, folder])).lookup("b/x") is None, "the link was still there"
+        assert stack(lower, make_tar([whiteout])).lookup("b/x") is None
 
 
 def test_a_file_replaces_a_directory_and_the_other_way_round() -> None:

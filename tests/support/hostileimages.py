@@ -13,6 +13,7 @@ import gzip
 import hashlib
 import json
 import lzma
+import random
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -29,7 +30,8 @@ from copacetic.progress import Silent
 from support.images import Image, Layer, describe, make_image, make_layer, write_layout
 from support.rawtar import END, header, long_name, member, padded, pax, record
 
-SMALL, LARGE = 1, 10
+SMALL, MEDIUM, LARGE = 1, 4, 10
+"""Documents of the medium size are as large as documents may be."""
 STORED_LIMIT = 10_000_000
 _LAYER = "application/vnd.oci.image.layer.v1.tar"
 _LAYOUT, _ARCHIVE = "layout", "archive.tar"
@@ -243,6 +245,31 @@ def _(size: int) -> Tar:
     yield END
 
 
+@_tar("entries-that-compress-badly")
+def _(size: int) -> Tar:
+    random_ = random.Random(1)
+    yield from (header(random_.randbytes(20).hex(), mtime=random_.getrandbits(31)) for _ in range(25_000 * size))
+    yield END
+
+
+@_tar("times-that-compress-badly")
+def _(size: int) -> Tar:
+    random_ = random.Random(1)
+    for _ in range(15_000 * size):
+        times = {key: f"{random_.getrandbits(31)}.{random_.getrandbits(30)}" for key in ("mtime", "atime", "ctime")}
+        yield pax(times) + header(f"{random_.getrandbits(60):x}")
+    yield END
+
+
+@_tar("paths-that-compress-badly")
+def _(size: int) -> Tar:
+    random_ = random.Random(1)
+    for _ in range(1_500 * size):
+        folders = random_.randbytes(240).hex("/")
+        yield pax({"path": folders, "linkpath": random_.randbytes(10).hex() * 100}) + header("x", b"2")
+    yield END
+
+
 @_tar("zeros")
 def _(size: int) -> Tar:
     yield header("a", size=size << 30)
@@ -291,9 +318,9 @@ def _streams() -> None:
 
             _STREAMS[f"{name}-{'empty' if item or not content else 'tiny'}-members"] = stream
     zeros: dict[str, Any] = {"gzip": gzip.compress, "xz": lzma.compress, "bzip2": bz2.compress}
-    for name, pack in zeros.items():
+    for name, squeeze in zeros.items():
 
-        def bomb(size: int, pack: Any = pack) -> tuple[bytes, bytes]:
+        def bomb(size: int, pack: Any = squeeze) -> tuple[bytes, bytes]:
             part = pack(b"abcdefg\n" * (1 << 19))
             return pack(header("a", size=(64 * size) << 22)) + part * (64 * size), b""
 

@@ -20,6 +20,10 @@ from copacetic.oci.manifest import CONFIG_LIMIT, MANIFEST_TYPES, ImageConfig, In
 from copacetic.oci.transport import ByteStream, Source
 
 MAX_INDEX_DEPTH = 3
+MAX_ENTRIES = 2_000
+"""Of all indexes together: one may name another a thousand times."""
+DOCUMENTS_LIMIT = 8 * 1024 * 1024
+"""Bytes of the manifests, indexes and configs that are read for one image."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,10 +40,10 @@ def find_images(source: Source, index: Index, chosen: Callable[[Platform], bool]
     List the images of an index, each once, and read the manifests of those whose platform is chosen.
 
     What isn't chosen and has a platform isn't read: a sparse index doesn't have it. Raises `NotFoundError` for a chosen
-    one that isn't there, and `ImageError` for indexes that are nested too deeply.
+    one that isn't there, and `ImageError` for indexes that are nested too deeply or name too much.
     """
     found: dict[tuple[Platform, object], IndexedImage] = {}
-    for image in _walk(source, index, chosen, 0):
+    for image in _Walk(source, chosen).images(index, 0):
         found.setdefault((image.platform, image.descriptor.digest), image)
     return list(found.values())
 
@@ -55,33 +59,54 @@ def read_config(source: Source, descriptor: Descriptor) -> ImageConfig:
     return ImageConfig.parse(raw)
 
 
-def _walk(source: Source, index: Index, chosen: Callable[[Platform], bool], depth: int) -> Iterator[IndexedImage]:
-    if depth > MAX_INDEX_DEPTH:
-        raise ImageError(f"{source.name}: indexes are nested more than {MAX_INDEX_DEPTH} deep")
-    for entry in index.manifests:
-        if Index.is_attestation(entry):
-            continue
-        if Index.is_index(entry.media_type):
-            nested = Index.parse(source.manifest(entry), entry.media_type)
-            yield from _walk(source, nested, chosen, depth + 1)
-        elif entry.media_type in {*MANIFEST_TYPES, ""}:
-            yield from _image(source, entry, chosen)
+class _Walk:
+    """One way through an index and those in it; counts what it costs."""
 
+    def __init__(self, source: Source, chosen: Callable[[Platform], bool]) -> None:
+        self._source = source
+        self._chosen = chosen
+        self._entries = self._bytes = 0
 
-def _image(source: Source, entry: Descriptor, chosen: Callable[[Platform], bool]) -> Iterator[IndexedImage]:
-    named = entry.platform
-    if named and not chosen(named):
-        yield IndexedImage(platform=named, descriptor=entry)
-        return
-    try:
-        manifest = Manifest.parse(source.manifest(entry), entry.media_type)
-    except NotFoundError as error:
-        message = f"{error}, which the index lists{f' as {named}' if named else ''}"
-        raise type(error)(message, hint="choose what is there with --platform") from error
-    if not is_image_config(manifest.config.media_type):
-        return
-    platform = named or read_config(source, manifest.config).platform
-    yield IndexedImage(platform=platform, descriptor=entry, manifest=manifest if chosen(platform) else None)
+    def images(self, index: Index, depth: int) -> Iterator[IndexedImage]:
+        name = self._source.name
+        if depth > MAX_INDEX_DEPTH:
+            raise ImageError(f"{name}: indexes are nested more than {MAX_INDEX_DEPTH} deep")
+        for entry in index.manifests:
+            self._entries += 1
+            if self._entries > MAX_ENTRIES:
+                raise ImageError(f"{name}: its indexes have more than {MAX_ENTRIES} entries")
+            if Index.is_attestation(entry):
+                continue
+            if Index.is_index(entry.media_type):
+                yield from self.images(Index.parse(self._read(entry), entry.media_type), depth + 1)
+            elif entry.media_type in {*MANIFEST_TYPES, ""}:
+                yield from self._image(entry)
+
+    def _image(self, entry: Descriptor) -> Iterator[IndexedImage]:
+        named = entry.platform
+        if named and not self._chosen(named):
+            yield IndexedImage(platform=named, descriptor=entry)
+            return
+        try:
+            manifest = Manifest.parse(self._read(entry), entry.media_type)
+        except NotFoundError as error:
+            message = f"{error}, which the index lists{f' as {named}' if named else ''}"
+            raise type(error)(message, hint="choose what is there with --platform") from error
+        if not is_image_config(manifest.config.media_type):
+            return
+        self._count(manifest.config)
+        platform = named or read_config(self._source, manifest.config).platform
+        yield IndexedImage(platform=platform, descriptor=entry, manifest=manifest if self._chosen(platform) else None)
+
+    def _read(self, entry: Descriptor) -> bytes:
+        self._count(entry)
+        return self._source.manifest(entry)
+
+    def _count(self, descriptor: Descriptor) -> None:
+        self._bytes += descriptor.size
+        if self._bytes > DOCUMENTS_LIMIT:
+            message = f"the manifests and configs of its platforms have more than {DOCUMENTS_LIMIT} bytes"
+            raise ImageError(f"{self._source.name}: {message}")
 
 
 def choose(wanted: Sequence[Platform]) -> Callable[[Platform], bool]:

@@ -51,6 +51,21 @@ def octal(data: bytes) -> int:
     raise TarError(f"not an octal number: {data!r}")
 
 
+def name_prefix(block: bytes, magic: bytes, prefix: bytes) -> bytes:
+    """Return what stands before the name in a header's field for it, empty where the field is something else."""
+    if magic == b"ustar\0":
+        return cut(prefix[:131] if block.endswith(b"tar\0") else prefix)  # star has times behind a shorter one
+    if magic != b"ustar " or not cut(prefix).isascii():
+        return b""
+    try:  # GNU has two times there; a Go before 1.8 wrote names all the same
+        octal(prefix[:12])
+        if prefix[12]:
+            octal(prefix[12:24])
+    except TarError:
+        return cut(prefix)
+    return b""
+
+
 def decimal(data: bytes) -> int:
     """Read a number of a pax record."""
     if not _DECIMAL.fullmatch(data):

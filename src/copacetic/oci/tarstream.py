@@ -18,7 +18,17 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import NoReturn, Protocol
 
-from copacetic.oci.tarfields import HostileTarError, TarError, cut, decimal, octal, pax_records, pax_seconds, text
+from copacetic.oci.tarfields import (
+    HostileTarError,
+    TarError,
+    cut,
+    decimal,
+    name_prefix,
+    octal,
+    pax_records,
+    pax_seconds,
+    text,
+)
 
 __all__ = ["BLOCK", "Allowance", "HostileTarError", "TarEntry", "TarError", "TarLimits", "TarReader", "normalise"]
 
@@ -30,6 +40,7 @@ _HEADER_ONLY = frozenset("123456")
 _KNOWN = frozenset("0123456")
 _MAX_ID = (1 << 32) - 2
 """Linux takes the number after it for "as it is"."""
+_INSTALMENT = 256 * 1024
 _XATTR_NAME, _XATTR_VALUE = 255, 64 * 1024
 """Linux' own limits."""
 _ENTRY_COST, _HEADER_COST, _RECORD_COST = 512, 256, 32
@@ -109,6 +120,7 @@ class TarReader:
         self._allowance = allowance
         self.metadata = 0
         """How much of it was there so far."""
+        self._settled = self._due = 0
 
     def __iter__(self) -> Iterator[TarEntry]:
         records: dict[str, bytes] = {}
@@ -173,10 +185,17 @@ class TarReader:
 
     def _spend(self, amount: int) -> None:
         self.metadata += amount
-        if self._allowance is not None:
-            self._allowance.spend(amount)
+        if self.metadata > self._due:
+            self._settle()
+
+    def _settle(self) -> None:
+        """Say what was spent, from time to time: that every entry does would be felt."""
         if self.metadata > self._limits.metadata:
             raise HostileTarError(f"entries, names and headers of more than {self._limits.metadata} bytes")
+        if self._allowance is not None:
+            self._allowance.spend(self.metadata - self._settled)
+        self._settled = self.metadata
+        self._due = min(self.metadata + _INSTALMENT, self._limits.metadata)
 
     def _skip_rest(self) -> None:
         rest = self._left + self._padding
@@ -236,9 +255,8 @@ class TarReader:
         if octal(checksum) != _sum(block) - sum(checksum) + 8 * 32:
             _check_signed_sum(block, checksum, self._offset - BLOCK)
         path = cut(name)
-        if prefix[0] and magic == b"ustar\0":
-            # star keeps times behind a shorter prefix.
-            path = cut(prefix[:131] if block.endswith(b"tar\0") else prefix) + b"/" + path
+        if prefix[0] and (folder := name_prefix(block, magic, prefix)):
+            path = folder + b"/" + path
         type_ = kind.decode("latin-1")
         entry = TarEntry(
             path=text(path),
@@ -257,6 +275,8 @@ class TarReader:
         return type_, entry
 
     def _apply(self, records: Mapping[str, bytes], entry: TarEntry) -> None:
+        if entry.size < 0:
+            _refuse_negative(entry)
         xattrs: dict[str, bytes] = {}
         others: dict[str, bytes] = {}
         for key, value in records.items():
@@ -279,6 +299,8 @@ class TarReader:
         entry.records = others
 
     def _finish(self, entry: TarEntry) -> None:
+        if entry.size < 0:
+            _refuse_negative(entry)
         if entry.type == "\0":
             entry.type = "5" if entry.path.endswith("/") else "0"
         elif entry.type == "7":
@@ -288,7 +310,7 @@ class TarReader:
         if entry.type in _HEADER_ONLY:
             # As in Go's archive/tar: a size in such a header is not followed by content.
             entry.size = 0
-        if entry.size < 0 or entry.size > self._limits.file_size:
+        if entry.size > self._limits.file_size:
             raise HostileTarError(f"{entry.path[:100]!r} says that it has {entry.size} bytes")
         if not (0 <= entry.uid <= _MAX_ID and 0 <= entry.gid <= _MAX_ID and abs(entry.mtime) < 1 << 62):
             raise HostileTarError(f"{entry.path[:100]!r} has an impossible owner or time")
@@ -305,6 +327,12 @@ class TarReader:
     def _set_content(self, size: int) -> None:
         self._left = size
         self._padding = -size % BLOCK
+
+
+def _refuse_negative(entry: TarEntry) -> None:
+    """Also where a pax header has another size."""
+    if entry.size < 0 and entry.type not in _HEADER_ONLY:
+        raise HostileTarError(f"{entry.path[:100]!r} says that it has {entry.size} bytes")
 
 
 def _refuse_type(entry: TarEntry) -> NoReturn:
