@@ -96,7 +96,7 @@ LAYERS = {
     "an opaque link": ([link("out", "{outside}"), tar_file("out/.wh..wh..opq", "")], ""),
     "a loop of links": ([link("l1", "l2"), link("l2", "l1"), tar_file("l1/x", "x")], "symbolic links"),
     "the root is a file": ([tar_file("./", "x", type=tarfile.SYMTYPE, linkname="{outside}")], "not a directory"),
-    "a name that is too long": ([tar_file("n" * 300, "x")], "a name of 300 bytes"),
+    "a name that is too long": ([tar_file("n" * 300, "x")], "a name of more than 255 bytes"),
     "a directory that is a hard link": ([directory("d"), hard_link("h", "d")], "directory"),
     "a device that is a whiteout": ([tar_file("bin/sh", type=tarfile.CHRTYPE)], ""),
     "a disk": ([tar_file("disk", type=tarfile.BLKTYPE, mode=0o666)], ""),
