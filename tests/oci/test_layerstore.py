@@ -17,7 +17,7 @@ from copacetic.oci.layerstore import LayerStore
 from copacetic.oci.layout import LayoutSource
 from copacetic.progress import Silent
 from support.images import Layer, describe, make_image, make_layer, write_layout
-from support.rawtar import END, header
+from support.rawtar import END, header, pax
 
 
 @pytest.fixture
@@ -84,3 +84,29 @@ def test_a_repeated_layer_is_read_once(tmp_path: Path) -> None:
 def test_a_whiteout_that_leaves_its_folder_is_hostile(tmp_path: Path, name: str) -> None:
     with pytest.raises(HostileLayerError, match="whiteout of no name"):
         look(tmp_path, [make_layer(header(name) + END)])
+
+
+COSTLY = pax({"path": ("n" * 200 + "/") * 20}) + header("x")
+"""Each of these counts about 9,000 bytes."""
+
+
+def test_a_few_kilobytes_may_not_hold_any_number_of_names(tmp_path: Path) -> None:
+    with pytest.raises(HostileLayerError, match="too many entries, names and headers for its size"):
+        look(tmp_path, [make_layer(COSTLY * 9_000 + END, compression="zstd")])
+
+
+def test_what_layers_hold_is_counted_together_whatever_the_cache_holds(tmp_path: Path) -> None:
+    layers = [make_layer(COSTLY * 4_000 + header(name) + END, compression="zstd") for name in ("a", "b")]
+    for layer in layers:
+        look(tmp_path, [layer])
+
+    for cache in (tmp_path / "empty", tmp_path):
+        with pytest.raises(HostileLayerError, match="hold too much for their"):
+            look(cache, layers)
+
+
+def test_a_layer_that_is_there_again_and_again_costs_again(tmp_path: Path) -> None:
+    layer = make_layer(COSTLY * 50 + END)
+
+    with pytest.raises(HostileLayerError, match="hold too much for their"):
+        look(tmp_path, [layer] * 150)
