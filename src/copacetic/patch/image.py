@@ -24,8 +24,7 @@ from copacetic.oci.transport import Source
 from copacetic.progress import Progress
 
 OS_RELEASE_LIMIT = 64 * 1024
-_DOCUMENTS_LIMIT = 8 * 1024 * 1024
-"""Bytes of the manifests and configs of all platforms together; those of twenty have a few hundred thousand."""
+
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
