@@ -27,7 +27,7 @@ def test_without_a_usable_id_it_is_refused(text: bytes) -> None:
 
 
 def test_a_name_can_t_steer_the_terminal() -> None:
-    assert Distro.parse(b'ID=x\nPRETTY_NAME="a\x1b[2Jb"\n').pretty_name == "a?[2Jb"
+    assert Distro.parse(b'ID=x\nPRETTY_NAME="a\x1b[2Jb"\n').pretty_name == r"a\x1b[2Jb"
 
 
 @given(st.binary(max_size=300))

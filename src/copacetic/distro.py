@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from copacetic.errors import UnsupportedImageError
 from copacetic.lines import split_lines
+from copacetic.printable import printable
 
 _ASSIGNMENT = re.compile(r"([A-Z][A-Z0-9_]*)=(.*)")
 _WORD = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
@@ -42,7 +43,7 @@ class Distro:
             id_like=tuple(word for word in values.get("ID_LIKE", "").split() if _WORD.fullmatch(word)),
             version_id=_word(values.get("VERSION_ID", "")),
             codename=_word(values.get("VERSION_CODENAME", "")),
-            pretty_name="".join(c if c.isprintable() else "?" for c in values.get("PRETTY_NAME", "") or identity),
+            pretty_name=printable(values.get("PRETTY_NAME", "") or identity),
         )
 
 

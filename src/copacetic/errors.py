@@ -48,6 +48,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import ClassVar
 
+from copacetic.printable import printable
+
 _USERINFO = re.compile(r"(https?://)[^/\s]*@", re.IGNORECASE)
 
 
@@ -70,7 +72,7 @@ def hide_credentials(text: str) -> str:
 
 def _one_line(text: str, limit: int = 2_000) -> str:
     """Make text from anywhere safe for a terminal: control characters are shown, not sent."""
-    shown = "".join(c if c.isprintable() else f"\\x{ord(c):02x}" for c in hide_credentials(text[:limit]))
+    shown = printable(hide_credentials(text[:limit]))
     return shown if len(text) <= limit else shown + "…"
 
 

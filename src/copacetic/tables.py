@@ -8,6 +8,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from copacetic.printable import printable
+
 if TYPE_CHECKING:
     from copacetic.buildkit.probe import BuilderReport, Probe
     from copacetic.patch.inspect import InspectedPlatform, Inspection
@@ -24,11 +26,6 @@ _STATUS_WORDS = {
     "already-fixed": "already fixed",
     "unknown": "unknown",
 }
-
-
-def printable(text: str) -> str:
-    """Make control characters visible, so that no input can steer the terminal."""
-    return "".join(c if c.isprintable() else f"\\x{ord(c):02x}" for c in text)
 
 
 def format_size(size: int) -> str:

@@ -10,6 +10,8 @@ from pathlib import Path
 import pytest
 
 from copacetic.cli import main
+from copacetic.patch.planfile import write_document
+from copacetic.printable import printable
 from support.aptrepo import Deb, Repository, debian_image, file, serve_repository, write_image
 
 FOO = Deb(name="foo", version="1.0-1", architecture="amd64", files={"usr/bin/foo": file("old", 0o755)})
@@ -115,3 +117,41 @@ def test_a_run_with_nothing_to_do_names_it_too(tmp_path: Path, runs: Runs, flag:
     assert code == 0
     assert "nothing to do" in text
     assert "NOT VERIFIED: " in text
+
+
+# -- what is said by others ----------------------------------------------------------------------------------
+
+STEERING = "\x1b]0;owned\x07\x9b31m\u202e\u2066\u200b\x7f"
+"""Control characters of both kinds, and some that turn the direction or can't be seen."""
+
+
+def test_no_document_and_no_page_has_a_control_character_of_a_repository_s_or_an_image_s(
+    tmp_path: Path, repository: Repository, capsys: pytest.CaptureFixture[str]
+) -> None:
+    repository.publish(release={"Label": f"Label{STEERING}"})
+    os_release = f'PRETTY_NAME="Name{STEERING}"\nID=debian\nVERSION_ID="12"\nVERSION_CODENAME=bookworm\n'
+    image = write_image(tmp_path / "layout", debian_image(repository, [FOO], more={"etc/os-release": os_release}))
+    cache = ["--cache-dir", str(tmp_path / "cache")]
+    outcome = tmp_path / "outcome.json"
+
+    assert main(["plan", "-i", image, "--format", "json", *cache]) == 0
+    assert main(["inspect", image, "--format", "json", *cache]) == 0
+    assert main(["plan", "-i", image, *cache]) == 0
+    assert main(["patch", "-i", image, "--to", f"oci:{tmp_path / 'out'}:1", "-o", str(outcome), *cache]) == 0
+
+    captured = capsys.readouterr()
+    for text in (captured.out, captured.err, outcome.read_text()):
+        assert text.replace("\n", "").isprintable()
+    plan = json.loads(outcome.read_text())["platforms"][0]["plan"]
+    assert plan["distro"].startswith("Name\\x1b")
+    assert plan["repositories"][0]["label"] == printable(f"Label{STEERING}")
+
+
+def test_a_document_keeps_what_it_has_to_escape() -> None:
+    text = f"é{STEERING}\U000e0001\n"
+
+    data = write_document({"a": text})
+
+    assert data.decode().replace("\n", "").isprintable()
+    assert "é" in data.decode()
+    assert json.loads(data) == {"a": text}

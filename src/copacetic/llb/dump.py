@@ -44,6 +44,7 @@ from copacetic.llb.graph import (
     Vertex,
 )
 from copacetic.llb.walk import sorted_mounts, walk
+from copacetic.printable import printable
 
 __all__ = ["dump"]
 
@@ -57,15 +58,11 @@ def dump(definition: Definition) -> str:
     for vertex in walk(definition.state):
         numbers[vertex] = f"#{len(numbers) + 1}"
         digest = definition.vertices.get(vertex)
-        title = _show(f"{numbers[vertex]} {_title(vertex, numbers)}")
+        title = printable(f"{numbers[vertex]} {_title(vertex, numbers)}")
         lines.append(f"{title:<{_WIDTH}} {str(digest)[:19]}" if digest else title)
-        lines.extend(f"     {_show(f'{what:<8} {value}')}" for what, value in _details(vertex, numbers))
+        lines.extend(f"     {printable(f'{what:<8} {value}')}" for what, value in _details(vertex, numbers))
     lines.append(f"result: {_name(definition.state, numbers)}")
     return "\n".join(lines) + "\n"
-
-
-def _show(text: str) -> str:
-    return "".join(c if c.isprintable() else f"\\x{ord(c):02x}" for c in text)
 
 
 def _name(state: State, numbers: Mapping[Vertex, str]) -> str:

@@ -10,6 +10,7 @@ from typing import Any, Self
 
 from copacetic.errors import hide_credentials
 from copacetic.llb.solver import Event, EventKind
+from copacetic.printable import printable
 from copacetic.progress import Progress
 
 __all__ = ["KNOWN", "SolveLog"]
@@ -41,7 +42,7 @@ class SolveLog:
         elif event.kind == EventKind.LOG:
             if _logger.isEnabledFor(logging.DEBUG):  # a process may say millions of lines
                 for line in event.text.splitlines():
-                    _logger.debug("%s: %s", _printable(event.name), _printable(line))
+                    _logger.debug("%s: %s", printable(event.name), printable(line))
         else:
             if event.kind == EventKind.CACHED:
                 self._tell_known(event)
@@ -66,8 +67,4 @@ class SolveLog:
 
 
 def _label(event: Event) -> str:
-    return _printable(event.name)[:_MAX_LABEL]
-
-
-def _printable(text: str) -> str:
-    return "".join(c if c.isprintable() else " " for c in hide_credentials(text))
+    return printable(hide_credentials(event.name))[:_MAX_LABEL]

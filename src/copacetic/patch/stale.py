@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from copacetic.patch.image import OpenedImage, SourceImage
+from copacetic.printable import printable
 
 __all__ = ["stale_descriptions"]
 
@@ -38,7 +39,7 @@ def _documents(opened: OpenedImage) -> Iterator[str]:
     database = opened.database
     present = (*database.packages(), *database.assumed())
     owned = {path for package in present for path in database.own_files(package)}
-    loose = ["".join(c if c.isprintable() else "?" for c in path) for path in found if path not in owned]
+    loose = [printable(path) for path in found if path not in owned]
     if loose:
         shown = ", ".join(loose[:MAX_NAMED]) + (" …" if len(loose) > MAX_NAMED else "")
         doesnt = "doesn't" if len(loose) == 1 else "don't"

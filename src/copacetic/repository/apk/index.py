@@ -23,6 +23,7 @@ from copacetic.cache import Cache
 from copacetic.errors import RepositoryError, SignatureError, blame_input
 from copacetic.http import HttpClient
 from copacetic.oci.tarstream import TarLimits
+from copacetic.printable import printable
 from copacetic.progress import Progress
 from copacetic.repository.apk.adb import Adb
 from copacetic.repository.apk.container import BytesReader, StrictTarReader, iter_members, read_entries
@@ -301,7 +302,7 @@ def read_v2(body: bytes, where: str) -> tuple[_Table, bytes]:
         if "APKINDEX" not in files:
             raise RepositoryError(f"{where}: the index has no APKINDEX")
         description = files.get("DESCRIPTION", b"")[:1_000].decode("utf-8", "replace").strip()
-        table = _index(files["APKINDEX"], _printable(description), len(body), where)
+        table = _index(files["APKINDEX"], printable(description[:200]), len(body), where)
         return msgspec.structs.replace(table, built=max(built, 0)), files["APKINDEX"]
 
 
@@ -313,16 +314,12 @@ def read_v3(adb: Adb, size: int, where: str) -> tuple[_Table, bytes]:
         index = read_index(adb)
         if not (index.name_pattern.isascii() and index.name_pattern.isprintable()):
             raise RepositoryError(f"{where} names packages by {index.name_pattern[:80]!r}")
-        table = _index(index.text, _printable(index.description), size, where)
+        table = _index(index.text, printable(index.description[:200]), size, where)
         return msgspec.structs.replace(table, name_pattern=index.name_pattern), index.text
 
 
 def _plain_limit(body: bytes) -> int:
     return min(PLAIN_LIMIT, RATIO * len(body) + SIZE_FLOOR)
-
-
-def _printable(text: str) -> str:
-    return "".join(char for char in text[:200] if char.isprintable())
 
 
 def _index(text: bytes, description: str, size: int, where: str) -> _Table:

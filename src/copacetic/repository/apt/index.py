@@ -24,6 +24,7 @@ from copacetic.compression import DecompressedReader, DecompressionError, Decomp
 from copacetic.deb822 import Deb822Error, PackagesIndexer, Stanza, find_package, parse_stanza
 from copacetic.errors import IntegrityError, RepositoryError, blame_input
 from copacetic.http import HttpClient, RefusedError, ResumedBody
+from copacetic.printable import printable
 from copacetic.progress import Progress
 from copacetic.repository.apt.release import IndexFile, Release
 from copacetic.repository.sums import PieceSums, SumsMaker
@@ -76,7 +77,7 @@ class PackagesIndex:
             uri=source.shown_uri,
             suite=source.suite,
             component=component,
-            label=release.field("Label"),
+            label=printable(release.field("Label")[:200]),
             defined_in=source.defined_in,
             signed_by=release.signed_by,
             not_verified=release.not_verified,
