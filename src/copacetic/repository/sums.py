@@ -13,7 +13,7 @@ import mmap
 
 __all__ = ["PieceSums", "SumsMaker"]
 
-PIECE = 64 * 1024
+PIECE = 16 * 1024
 _LENGTH = 16
 
 
