@@ -16,8 +16,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Self
 
+from copacetic.printable import printable
 from copacetic.progress import Progress, Task
-from copacetic.tables import doubt_lines, format_size, outcome_lines, printable
+from copacetic.tables import doubt_lines, format_size, outcome_lines
 
 if TYPE_CHECKING:
     from copacetic.patch.outcome import Outcome
