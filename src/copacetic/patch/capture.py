@@ -10,7 +10,6 @@ of the rest, times after the epoch are set to it.
 
 from __future__ import annotations
 
-import fnmatch
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -21,7 +20,7 @@ from copacetic.llb.solver import ExportedLayer
 from copacetic.oci.change import RESERVED_PREFIX, Spooled, is_reserved
 from copacetic.oci.filesystem import Entry, FileType, ImageFilesystem
 from copacetic.oci.tarstream import TarEntry, TarError, TarReader
-from copacetic.patch.shipped import Concealed, Owned, Shipped
+from copacetic.patch.shipped import Owned, Patterns, Shipped, concealed_by
 from copacetic.pkgmgr import Leftover, Recipe, is_leftover
 from copacetic.unpack.tree import Changes, TreeBuilder
 
@@ -170,10 +169,12 @@ class _Capture:
         self._epoch = epoch
         rules = (*_RUNTIME, *recipe.leftovers)
         self._rules = [rule for rule in rules if not rule.unless or not self._is_changed(rule.unless)]
-        self.concealed = Concealed(recipe.mounted)
+        self.concealed = concealed_by(recipe.mounted)
         self.beside = {m.path: m.entry.sha256 for layer in layers for m in layer.members if m.path in self.concealed}
         self.left: set[str] = set()
         """What counts for something that the run left behind."""
+        self._suspects = Patterns(rule.pattern for rule in self._rules)
+        self._generated = Patterns(recipe.generated)
         self._undated: set[str] = set()
         """Canonical paths of what has the time of the run."""
 
@@ -220,15 +221,17 @@ class _Capture:
             if first != member.path:
                 tree.link(member.path, first)
                 continue
-            time = self._time(tree, member)
-            path = tree.put(member.path, replace(member.entry, mtime=min(time, self._epoch)), member.content)
+            entry, time = member.entry, self._time(tree, member)
+            if time != entry.mtime or time > self._epoch:
+                entry = replace(entry, mtime=min(time, self._epoch))
+            path = tree.put(member.path, entry, member.content)
             if time > self._epoch:
                 self._undated.add(path)
 
     def _is_left_behind(self, path: str, type_: FileType | None, owned: Owned) -> bool:
         if path in self.concealed:
             return True
-        left = path not in owned and is_leftover(self._rules, path, type_)
+        left = path in self._suspects and path not in owned and is_leftover(self._rules, path, type_)
         if left:
             self.left.add(path)
         return left
@@ -238,7 +241,7 @@ class _Capture:
         present = tree.lookup(member.path, follow=False) if member.entry.type is FileType.DIRECTORY else None
         if present is not None and present.type is FileType.DIRECTORY and not present.implicit:
             return present.mtime
-        if any(fnmatch.fnmatchcase(member.path, pattern) for pattern in self._recipe.generated):
+        if member.path in self._generated:
             return self._epoch + 1
         return member.entry.mtime
 

@@ -9,6 +9,7 @@ time of the last file that came into it. What belongs to a package is then as th
 from __future__ import annotations
 
 import fnmatch
+import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -23,7 +24,7 @@ from copacetic.unpack import open_unpacker
 from copacetic.unpack.tree import TreeBuilder
 from copacetic.updates import FetchedPackage
 
-__all__ = ["Concealed", "Owned", "Shipped"]
+__all__ = ["Owned", "Patterns", "Shipped", "concealed_by"]
 
 _FOLDERS = ("dev", "proc", "sys")
 _NEW = ".apk-new"
@@ -31,15 +32,20 @@ _BESIDE = ("", _NEW, ".dpkg-*")
 """A package manager that can't replace a file puts the new one beside it."""
 
 
-class Concealed:
-    """Which paths a run can't change, as something is mounted there; `mounted` are a recipe's own patterns."""
+class Patterns:
+    """Canonical paths by patterns as in `fnmatch`, all looked for at once."""
 
-    def __init__(self, mounted: Iterable[str]) -> None:
-        files = (*MOUNTED_FILES, *mounted)
-        self._patterns = (*(f"{folder}/*" for folder in _FOLDERS), *(f + more for f in files for more in _BESIDE))
+    def __init__(self, patterns: Iterable[str]) -> None:
+        self._match = re.compile("|".join(map(fnmatch.translate, patterns)) or r"(?!)").match
 
     def __contains__(self, path: str) -> bool:
-        return any(fnmatch.fnmatchcase(path, pattern) for pattern in self._patterns)
+        return self._match(path) is not None
+
+
+def concealed_by(mounted: Iterable[str]) -> Patterns:
+    """Return the paths that a run can't change, as something is mounted there; `mounted` are a recipe's own."""
+    files = (*MOUNTED_FILES, *mounted)
+    return Patterns((*(f"{folder}/*" for folder in _FOLDERS), *(f + more for f in files for more in _BESIDE)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +87,7 @@ class Shipped:
         self._scratch.mkdir()
         return open_unpacker(self._fs, self._database).place(self._packages, scratch=self._scratch)
 
-    def reveal(self, tree: TreeBuilder, owned: Owned, concealed: Concealed, beside: Mapping[str, str]) -> None:
+    def reveal(self, tree: TreeBuilder, owned: Owned, concealed: Patterns, beside: Mapping[str, str]) -> None:
         """
         Put what packages own, and a run can't show, into the result.
 
