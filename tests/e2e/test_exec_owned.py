@@ -5,6 +5,8 @@ What packages own where a run has something of its own, on real roots: it is in 
 
 from __future__ import annotations
 
+import hashlib
+import itertools
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
@@ -82,3 +84,21 @@ def _assert_same(case: Patching, image: str, files: Sequence[str]) -> None:
     changed = case.changed("exec")
     assert {path: changed.get(path) for path in files} == dict.fromkeys(files, "2")
     assert digests["exec"] == digests["unpack"]
+
+
+def test_a_configuration_file_at_such_a_place_is_kept_as_any_other(case: Patching) -> None:
+    deb = Deb(name="zz-own", version="1", files={"etc/hosts": file("1")}, conffiles=["/etc/hosts"])
+    recorded = replace(deb, fields={"Conffiles": f"\n /etc/hosts {hashlib.md5(b'1').hexdigest()}"})
+    with serve_repository([replace(deb, version="2", files={"etc/hosts": file("2")})]) as repository:
+        digests = {}
+        for kept, strategy in itertools.product(("1", "changed"), ("exec", "unpack")):
+            layout = case.folder / f"layout-{kept}"
+            image = image_on(build_root("bookworm"), layout, repository, [recorded], more={"etc/hosts": kept})
+            run = case.patch(image, "--strategy", strategy, tag=f"{strategy}-{kept}")
+            assert run.code == 0, run.error
+            digests[strategy, kept] = case.outcome["layer"]["digest"]
+
+    for kept, path in (("1", "etc/hosts"), ("changed", "etc/hosts.dpkg-dist")):
+        hosts = {p: text for p, text in case.changed(f"exec-{kept}").items() if p.startswith("etc/hosts")}
+        assert hosts == {path: "2"}
+        assert digests["exec", kept] == digests["unpack", kept]

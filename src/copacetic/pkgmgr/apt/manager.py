@@ -60,7 +60,8 @@ class AptPackageManager:
             if tooling is None:
                 raise UnsupportedImageError("the image has no package manager", hint="name one with --tooling-image")
             return install_distroless(self._fs, base, tooling, self._database, packages)
-        image = RegularImage(self._fs)
+        installed = [package.update.installed for package in packages if package.update.installed is not None]
+        image = RegularImage(self._fs, {path for one in installed for path in self._database.conffiles(one)})
         if not self._has_apt:
             return image.install_with_dpkg(base, packages, self._database.packages())
         broken = sorted(self._database.broken_dependencies())

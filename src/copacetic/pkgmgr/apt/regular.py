@@ -10,7 +10,7 @@ as arguments.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from dataclasses import replace
 
 from copacetic import llb
@@ -48,17 +48,8 @@ _ENVIRONMENT = {
     "DEBIAN_FRONTEND": "noninteractive",
     "DEBCONF_NONINTERACTIVE_SEEN": "true",
 }
-_DPKG = (
-    "--force-confdef",
-    "--force-confold",
-    "--force-unsafe-io",
-    "--log=/dev/null",
-    *(f"--path-exclude=/{path}" for path in (*MOUNTED_FILES, POLICY)),
-)
-"""
-Changed configuration files stay; nothing is synchronised to a disk that is thrown away on failure anyway. What
-something is mounted on can't be replaced, and dpkg would give up; the package's own gets there afterwards.
-"""
+_DPKG = ("--force-confdef", "--force-confold", "--force-unsafe-io", "--log=/dev/null")
+"""Changed configuration files stay; nothing is synchronised to a disk that is thrown away on failure anyway."""
 _OPTIONS = (
     "APT::Sandbox::User=root",
     "APT::Install-Recommends=false",
@@ -69,7 +60,6 @@ _OPTIONS = (
     # Installing a file marks its package as wanted by somebody; the image's own marks stay as they are.
     f"Dir::State::extended_states={WORK}/extended_states",
     "Dpkg::Use-Pty=false",
-    *(f"Dpkg::Options::={option}" for option in _DPKG),
 )
 _ONLINE = ("Acquire::Languages=none", "Acquire::Retries=3", "APT::Update::Error-Mode=any")
 _SIGNED = (
@@ -88,27 +78,31 @@ options='{options}'
 apt-get $options --quiet update
 exec apt-get $options "$@"
 """
-
-
-_GROUPS_SCRIPT = (
-    "set -eu\n"
-    "for group; do\n"
-    # A group is names of files, each a digest, with blanks between them.
-    f"  dpkg {' '.join(_DPKG)} --auto-deconfigure --install $group\n"
-    "done\n"
-).encode()
+_GROUPS_SCRIPT = """\
+set -eu
+for group; do
+  # A group is names of files, each a digest, with blanks between them.
+  dpkg {options} --auto-deconfigure --install $group
+done
+"""
 
 
 class RegularImage:
     """One image, as far as its own package manager goes."""
 
-    def __init__(self, fs: ImageFilesystem) -> None:
+    def __init__(self, fs: ImageFilesystem, conffiles: Container[str] = ()) -> None:
+        """`conffiles` are paths of configuration files that packages have which may change."""
         self._fs = fs
+        # What something is mounted on can't be replaced, and dpkg would give up: the package's own gets there
+        # afterwards. A configuration file that looks changed is put beside it, and dpkg has to see it for its records.
+        hidden = (path for path in (*MOUNTED_FILES, POLICY) if path not in conffiles)
+        self._dpkg = (*_DPKG, *(f"--path-exclude=/{path}" for path in hidden))
+        self._apt = (*_OPTIONS, *(f"Dpkg::Options::={option}" for option in self._dpkg))
 
     def install(self, base: State, packages: Sequence[FetchedPackage]) -> Recipe:
         """Let apt-get install the files: it knows in which order, and what has to be configured in between."""
         files = package_files(packages)
-        options = (part for option in _OPTIONS for part in ("-o", option))
+        options = (part for option in self._apt for part in ("-o", option))
         arguments = (f"/{APT_GET}", *_FLAGS, *options, "install", *(f"{PACKAGES}/{name}" for name in files))
         return self._offline(base, arguments, packages, f"apt-get install {count_packages(packages)}")
 
@@ -121,9 +115,16 @@ class RegularImage:
         names = [[*package_files([by_candidate[id(one)] for one in group])] for group in groups]
         what = f"dpkg --install {count_packages(packages)}"
         if len(names) == 1:
-            arguments = (f"/{DPKG}", *_DPKG, "--auto-deconfigure", "--install", *(f"{PACKAGES}/{n}" for n in names[0]))
+            arguments = (
+                f"/{DPKG}",
+                *self._dpkg,
+                "--auto-deconfigure",
+                "--install",
+                *(f"{PACKAGES}/{n}" for n in names[0]),
+            )
             return self._offline(base, arguments, packages, what)
-        script = llb.scratch().file(MakeFile(path="/install", data=_GROUPS_SCRIPT, mode=0o755))
+        text = _GROUPS_SCRIPT.format(options=" ".join(self._dpkg))
+        script = llb.scratch().file(MakeFile(path="/install", data=text.encode(), mode=0o755))
         bind = llb.Bind(dest=SCRIPT, source=script, selector="/install")
         words = (" ".join(f"{PACKAGES}/{name}" for name in group) for group in names)
         return self._offline(base, ("/bin/sh", SCRIPT, *words), packages, f"{what} in {len(names)} groups", bind)
@@ -132,7 +133,7 @@ class RegularImage:
         """Refresh and upgrade; `repository_state` is in the environment, so that another one is another run."""
         self._refuse_lenient(upgrade)
         options = [
-            *_OPTIONS,
+            *self._apt,
             *_ONLINE,
             *(_SIGNED * (not upgrade.allow_unsigned)),
             *(_DATED * (not upgrade.allow_expired)),
