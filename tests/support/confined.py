@@ -41,7 +41,9 @@ sys.path.insert(0, sys.argv[1])
 from copacetic.worker.inside import linux, seccomp
 linux.limit_capabilities({int(number) for number in sys.argv[2].split(",")})
 linux.forbid_new_privileges()
-linux.filter_system_calls(seccomp.build_filter(seccomp.machine(), owners="change", only_local_sockets=False))
+for call in ("mknod", "mknodat"):
+    seccomp._LOOKED_AT[call] = (None,) * 6  # engines let their containers make nodes
+linux.filter_system_calls(seccomp.build_filter(seccomp.machine(), owners="change", sockets="old ways"))
 os.execv(sys.argv[3], sys.argv[3:])
 """
 DOCKER_CAPABILITIES = (0, 1, 3, 4, 5, 6, 7, 8, 10, 13, 18, 27, 29, 31)

@@ -7,6 +7,7 @@ import pytest
 
 from support.confined import run_as_user, run_in_pod
 
+DEVICES = ("-m", "pytest", "-q", "-n", "0", "-p", "no:cacheprovider", "tests/worker/test_devices.py")
 CONTRACT = ("-m", "pytest", "-q", "-n", "0", "-p", "no:cacheprovider", "-k", "worker]", "tests/contract")
 pytestmark = pytest.mark.system
 
@@ -27,6 +28,13 @@ def test_the_contract_holds_for_root_in_a_pod() -> None:
     result = run_in_pod(CONTRACT)
 
     _assert_held(result.stdout, result.returncode, exceptions=6)
+
+
+@pytest.mark.parametrize("subordinate_ids", [True, False])
+def test_a_user_s_sandbox_has_no_devices_but_the_six(subordinate_ids: bool) -> None:
+    result = run_as_user(DEVICES, subordinate_ids=subordinate_ids)
+
+    _assert_held(result.stdout, result.returncode, exceptions=0)
 
 
 def _assert_held(output: str, code: int, *, exceptions: int) -> None:

@@ -60,6 +60,7 @@ class Execution:
 
     op: ExecOp
     title: str
+    architecture: str
     agent: Agent
     store: Store
     run: Run
@@ -114,6 +115,7 @@ class Execution:
             "xattr": self.agent.facts["xattr"],
             "isolated": self.agent.mode.isolated,
             "single": self.agent.mode.single,
+            "architecture": self.architecture,
             "root": {"layers": root, "upper": upper},
             "mounts": [one for mount in sorted_mounts(self.op) for one in self._mount(mount, uppers)],
             "process": {

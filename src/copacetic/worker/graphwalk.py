@@ -177,6 +177,7 @@ class GraphSolve:
         return Execution(
             op=vertex,
             title=_title(vertex),
+            architecture=self.definition.platform.architecture,
             agent=self.shop.agent,
             store=self.shop.store,
             run=self.shop.run,

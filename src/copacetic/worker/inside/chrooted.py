@@ -11,12 +11,12 @@ from __future__ import annotations
 
 import os
 import signal
-import stat
 from collections.abc import Mapping, Sequence
 from typing import NoReturn
 
 from copacetic.worker.inside import linux
 from copacetic.worker.inside.confine import forbid_imports
+from copacetic.worker.inside.nodes import NODES, make_node
 from copacetic.worker.inside.plan import Attachment, Plan
 from copacetic.worker.inside.process import execute, find_identity, make_working_directory
 from copacetic.worker.inside.processes import kill_descendants
@@ -27,8 +27,7 @@ from copacetic.worker.inside.stack import Stack
 
 __all__ = ["ChrootSandbox"]
 
-_NODES = {"null": (1, 3), "zero": (1, 5), "full": (1, 7), "random": (1, 8), "urandom": (1, 9), "tty": (5, 0)}
-_CAPABILITIES = linux.DOCKER_CAPABILITIES - {linux.CAP_SYS_CHROOT, linux.CAP_MKNOD}
+_CAPABILITIES = linux.CAPABILITIES - {linux.CAP_SYS_CHROOT}
 
 
 class ChrootSandbox:
@@ -98,10 +97,9 @@ class ChrootSandbox:
 
     def _make_nodes(self, folder: str) -> None:
         handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=self._root)
-        for name, (major, minor) in _NODES.items():
+        for name in NODES:
             remove_at(handle, name)
-            os.mknod(name, stat.S_IFCHR | 0o666, os.makedev(major, minor), dir_fd=handle)
-            os.chmod(name, 0o666, dir_fd=handle)  # noqa: S103 - as everywhere
+            make_node(handle, name)
         os.close(handle)
 
 

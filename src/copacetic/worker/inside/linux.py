@@ -27,7 +27,6 @@ MS_NOEXEC = 8
 MS_REMOUNT = 32
 MS_BIND = 4096
 MS_REC = 16384
-MS_PRIVATE = 1 << 18
 MS_SLAVE = 1 << 19
 _MNT_DETACH = 2
 
@@ -46,11 +45,11 @@ _SECCOMP = {"x86_64": 317, "aarch64": 277, "riscv64": 277, "ppc64le": 358, "s390
 _CAPABILITY_VERSION_3 = 0x20080522
 
 CAP_SYS_CHROOT = 18
-CAP_MKNOD = 27
-DOCKER_CAPABILITIES = frozenset({0, 1, 3, 4, 5, 6, 7, 8, 10, 13, 18, 27, 29, 31})
+CAPABILITIES = frozenset({0, 1, 3, 4, 5, 6, 7, 8, 10, 18, 29, 31})
 """
-chown, dac_override, fowner, fsetid, kill, setgid, setuid, setpcap, net_bind_service, net_raw, sys_chroot, mknod,
-audit_write, setfcap.
+Docker's without two: chown, dac_override, fowner, fsetid, kill, setgid, setuid, setpcap, net_bind_service, sys_chroot,
+audit_write, setfcap. With mknod a program makes a way to any of this machine's disks, with net_raw it listens to
+whatever passes on a network that is this machine's.
 """
 FILE_CAPABILITIES = frozenset({0, 1, 3, 4, 27, 31})
 """chown, dac_override, fowner, fsetid, mknod, setfcap: to write and read files of any owner."""
@@ -110,6 +109,14 @@ def adopt_orphans() -> None:
 def forbid_tracing() -> None:
     """Make this process unreadable for others of its user."""
     _prctl(_PR_SET_DUMPABLE, 0)
+
+
+def forget_arguments() -> None:
+    """Overwrite the command line of this process where it is kept, for whoever looks into /proc: it holds paths."""
+    with open("/proc/self/stat", "rb") as file:
+        fields = file.read(4096).rpartition(b")")[2].split()
+    start, end = int(fields[45]), int(fields[46])  # arg_start and arg_end of proc(5), counted behind the name
+    ctypes.memset(start, 0, end - start)
 
 
 def forbid_new_privileges() -> None:

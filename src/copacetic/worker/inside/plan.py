@@ -12,12 +12,14 @@ from typing import Any
 
 from copacetic.worker.inside.channel import Message
 from copacetic.worker.inside.refusal import RefusalError
-from copacetic.worker.inside.seccomp import OwnerRule, build_filter, machine
+from copacetic.worker.inside.seccomp import OwnerRule, Sockets, build_filter, machine
 from copacetic.worker.inside.stack import join
 from copacetic.worker.inside.views import View, open_view
 
 __all__ = ["Attachment", "Plan", "make_plan"]
 
+_OLD_SOCKETS = frozenset({"386", "s390x"})
+"""Architectures whose C library may make sockets through `socketcall` only."""
 _HOSTS = "127.0.0.1\tlocalhost {host}\n::1\tlocalhost ip6-localhost ip6-loopback\n"
 
 
@@ -72,11 +74,7 @@ def make_plan(request: Message, output: int) -> Plan:
         views=[root],
         process=request["process"],
         network=request["network"],
-        system_calls=build_filter(
-            machine(),
-            owners=owners,
-            only_local_sockets=not request["network"] and not request["isolated"],
-        ),
+        system_calls=build_filter(machine(), owners=owners, sockets=_sockets(request)),
         set_groups=not request["single"],
         listens=owners == "ask",
         output=output,
@@ -85,6 +83,12 @@ def make_plan(request: Message, output: int) -> Plan:
         _make_stub(plan, one)
         plan.attachments.append(one)
     return plan
+
+
+def _sockets(request: Message) -> Sockets:
+    if not request["network"]:
+        return "internet" if request["isolated"] else "local"
+    return "old ways" if request["architecture"] in _OLD_SOCKETS else "internet"
 
 
 def _own_attachments(request: Message) -> list[Attachment]:

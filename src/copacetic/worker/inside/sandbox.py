@@ -22,6 +22,7 @@ from typing import NoReturn
 from copacetic.worker.inside import linux
 from copacetic.worker.inside.channel import receive_files
 from copacetic.worker.inside.confine import forbid_imports
+from copacetic.worker.inside.nodes import NODES, make_node
 from copacetic.worker.inside.ownership import OwnerKeeper
 from copacetic.worker.inside.plan import Attachment, Plan
 from copacetic.worker.inside.process import execute, find_identity, make_working_directory
@@ -31,11 +32,11 @@ from copacetic.worker.inside.report import report_failure, report_status
 __all__ = ["NamespaceSandbox"]
 
 _QUIET = linux.MS_NOSUID | linux.MS_NODEV
-_NODES = ("null", "zero", "full", "random", "urandom", "tty")
 _LINKS = {"fd": "/proc/self/fd", "stdin": "/proc/self/fd/0", "stdout": "/proc/self/fd/1", "stderr": "/proc/self/fd/2",
           "ptmx": "pts/ptmx"}  # fmt: skip
-_READONLY = ("/proc/sys", "/proc/sysrq-trigger", "/proc/irq", "/proc/bus", "/proc/fs", "/proc/acpi")
-_HIDDEN = ("/proc/kcore", "/proc/keys", "/proc/latency_stats", "/proc/timer_list", "/proc/sched_debug", "/proc/kmsg")
+_HIDDEN = frozenset({"keys", "latency_stats", "sched_debug", "timer_stats"})
+"""Of the kernel's files in /proc that anybody may read; those that only root may are hidden by that."""
+_DEV = 1024 * 1024
 _SHM = 64 * 1024 * 1024
 _SIOCSIFFLAGS = 0x8914
 _IFF_UP = 1
@@ -65,6 +66,7 @@ class NamespaceSandbox:
 def _first_process(plan: Plan, status: int) -> NoReturn:
     try:
         linux.die_with_parent(signal.SIGKILL)
+        linux.forget_arguments()
         extra = 0 if plan.network else linux.CLONE_NEWNET
         linux.unshare(linux.CLONE_NEWNS | linux.CLONE_NEWIPC | linux.CLONE_NEWUTS | extra)
         linux.set_hostname(plan.process["hostname"])
@@ -81,7 +83,7 @@ def _first_process(plan: Plan, status: int) -> NoReturn:
                 plan.process,
                 identity,
                 output=plan.output,
-                keep=linux.DOCKER_CAPABILITIES,
+                keep=linux.CAPABILITIES,
                 install_filter=lambda: _install_filter(plan, theirs),
                 set_groups=plan.set_groups,
             )
@@ -153,14 +155,29 @@ def _gather(place: str, one: Attachment) -> None:
         os.chmod(handle, one.mode)
         os.close(handle)
     elif one.kind == "dev":
-        os.mkdir(place)
-        for name in _NODES:
-            node = os.path.join("/dev", name)
-            if os.path.exists(node) and stat.S_ISCHR(os.lstat(node).st_mode):
-                _bind(node, os.path.join(place, name), directory=False)
+        _gather_nodes(place)
     else:
         source = one.source if one.view is None else os.path.join(one.view.path, one.selector).rstrip("/")
         _bind(source, place, directory=one.directory)
+
+
+def _gather_nodes(place: str) -> None:
+    """
+    Make the device nodes in a filesystem of their own, the only one in which any could be opened.
+
+    Nothing but the nodes themselves is ever mounted into the root. In a user namespace they have to be this machine's.
+    """
+    os.mkdir(place)
+    linux.mount("tmpfs", place, "tmpfs", linux.MS_NOSUID | linux.MS_NOEXEC, "mode=0700,size=64k")
+    folder = os.open(place, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    for name in NODES:
+        try:
+            make_node(folder, name)
+        except PermissionError:
+            node = os.path.join("/dev", name)
+            if os.path.exists(node) and stat.S_ISCHR(os.lstat(node).st_mode):
+                _bind(node, os.path.join(place, name), directory=False)
+    os.close(folder)
 
 
 def _bind(source: str, place: str, *, directory: bool) -> None:
@@ -195,13 +212,21 @@ def _attach(source: str, one: Attachment) -> None:
             linux.mount("tmpfs", one.dest, "tmpfs", _QUIET, f"size={one.size}" if one.size else None)
         else:
             linux.mount(source, one.dest, None, linux.MS_BIND)
-            flags = os.statvfs(one.dest).f_flag
-            # What the disk itself forbids can't be taken back in a user namespace, and has to be said again.
-            kept = (flags & os.ST_NOEXEC and linux.MS_NOEXEC) | (flags & os.ST_RDONLY and linux.MS_RDONLY)
-            readonly = linux.MS_RDONLY if one.readonly else 0
-            linux.mount(None, one.dest, None, linux.MS_REMOUNT | linux.MS_BIND | _QUIET | kept | readonly)
+            _restrict(one.dest, _QUIET | (linux.MS_RDONLY if one.readonly else 0))
     except OSError as error:
         raise RefusalError("image", f"can't mount at {one.dest}: {error.strerror}") from error
+
+
+def _restrict(path: str, flags: int) -> None:
+    """What is forbidden already can't be taken back in a user namespace, and has to be said again."""
+    present = os.statvfs(path).f_flag & (linux.MS_RDONLY | linux.MS_NOSUID | linux.MS_NODEV | linux.MS_NOEXEC)
+    linux.mount(None, path, None, linux.MS_REMOUNT | linux.MS_BIND | present | flags)
+
+
+def _show(source: str, path: str, flags: int) -> None:
+    """Mount something that can be read but not changed: not even its mode."""
+    linux.mount(source, path, None, linux.MS_BIND)
+    _restrict(path, linux.MS_RDONLY | linux.MS_NOSUID | linux.MS_NOEXEC | flags)
 
 
 def _make_place(one: Attachment) -> None:
@@ -214,15 +239,18 @@ def _make_place(one: Attachment) -> None:
 
 
 def _mount_dev(nodes: str) -> None:
-    linux.mount("tmpfs", "/dev", "tmpfs", linux.MS_NOSUID | linux.MS_NOEXEC, "mode=0755,size=65536k")
+    linux.mount("tmpfs", "/dev", "tmpfs", _QUIET | linux.MS_NOEXEC, f"mode=0755,size={_DEV}")
     for name in os.listdir(nodes):
-        _bind(f"{nodes}/{name}", f"/dev/{name}", directory=False)
+        os.close(os.open(f"/dev/{name}", os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600))
+        # A device is written to nevertheless: only its inode is on a filesystem.
+        _show(f"{nodes}/{name}", f"/dev/{name}", 0)
     for name, target in _LINKS.items():
         os.symlink(target, f"/dev/{name}")
     for name in ("pts", "shm"):
         os.mkdir(f"/dev/{name}")
     linux.mount("tmpfs", "/dev/shm", "tmpfs", _QUIET | linux.MS_NOEXEC, f"mode=1777,size={_SHM}")
     try:
+        # Terminals are devices, which nobody but the kernel makes here.
         options = "newinstance,ptmxmode=0666,mode=0620"
         linux.mount("devpts", "/dev/pts", "devpts", linux.MS_NOSUID | linux.MS_NOEXEC, options)
     except OSError as error:
@@ -238,11 +266,21 @@ def _mount_proc() -> None:
     linux.mount("/dev/processes", "/proc", None, linux.MS_BIND | linux.MS_REC)
     linux.unmount("/dev/processes")
     os.rmdir("/dev/processes")
-    for path in _READONLY:
-        if os.path.exists(path):
-            linux.mount(path, path, None, linux.MS_BIND | linux.MS_REC)
-            flags = linux.MS_RDONLY | _QUIET | linux.MS_NOEXEC
-            linux.mount(None, path, None, linux.MS_REMOUNT | linux.MS_BIND | flags)
-    for path in _HIDDEN:
-        if os.path.exists(path):
-            linux.mount("/dev/null", path, None, linux.MS_BIND)
+    _confine_proc()
+
+
+def _confine_proc() -> None:
+    """
+    Let /proc be read only, and nothing at all be read that only root may read outside.
+
+    Even the mode of a file in /proc is the same one for the whole machine.
+    """
+    nothing = "/dev/nothing"
+    os.close(os.open(nothing, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o400))
+    for name in os.listdir("/proc"):
+        path = f"/proc/{name}"
+        mode = os.lstat(path).st_mode
+        if stat.S_ISREG(mode) and (name in _HIDDEN or not mode & stat.S_IROTH):
+            _show(nothing, path, linux.MS_NODEV)
+    os.unlink(nothing)
+    _restrict("/proc", linux.MS_RDONLY | _QUIET | linux.MS_NOEXEC)

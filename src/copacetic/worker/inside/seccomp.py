@@ -3,8 +3,9 @@
 The system calls that a program in the sandbox can't make, as a BPF program.
 
 Refused is what an installation of packages has no use for and what has let programs out of containers: namespaces,
-mounts, the kernel's keys, modules, tracing, io_uring. What would write files to the disk at once does nothing: the
-result is read back by this machine or thrown away. 64- and 32-bit calls are filtered; those of other kinds don't exist.
+mounts, device nodes, the kernel's keys, modules, tracing, io_uring, sockets that are neither local nor the internet's,
+and calls that nobody has judged yet. What would write files to the disk at once does nothing: the result is read back
+by this machine or thrown away. 64- and 32-bit calls are filtered; those of other kinds don't exist.
 """
 
 from __future__ import annotations
@@ -13,12 +14,13 @@ import errno
 import os
 import struct
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Literal
 
-__all__ = ["NUMBERS", "OwnerRule", "build_filter", "machine", "owner_calls"]
+__all__ = ["NUMBERS", "OwnerRule", "Sockets", "build_filter", "machine", "owner_calls"]
 
 OwnerRule = Literal["change", "ask", "ignore"]
+Sockets = Literal["local", "internet", "old ways"]
 
 _COLUMNS = ("x86_64", "i386", "aarch64", "arm", "ppc64le", "s390x")
 _AUDIT = {
@@ -75,6 +77,7 @@ _REFUSED = {
     "delete_module": (176, 129, 106, 129, 129, 129),
     "kexec_load": (246, 283, 104, 347, 268, 277),
     "kexec_file_load": (320, None, 294, 401, 382, 381),
+    "name_to_handle_at": (303, 341, 264, 370, 345, 335),
     "open_by_handle_at": (304, 342, 265, 371, 346, 336),
     "perf_event_open": (298, 336, 241, 364, 319, 331),
     "userfaultfd": (323, 374, 282, 388, 364, 355),
@@ -94,6 +97,7 @@ _REFUSED = {
     "syslog": (103, 103, 116, 103, 103, 103),
     "vhangup": (153, 111, 58, 111, 111, 111),
     "uselib": (134, 86, None, 86, 86, 86),
+    "modify_ldt": (154, 123, None, None, 123, None),
     "vm86": (None, 166, None, None, 113, None),
     "vm86old": (None, 113, None, None, None, None),
     "nfsservctl": (180, 169, 42, 169, 168, 169),
@@ -123,18 +127,31 @@ _GROUPS = {
     "setgroups": (116, 81, 159, 81, 81, 206),
     "setgroups32": (None, 206, None, 206, None, None),
 }
-_CLONE = {"clone": (56, 120, 220, 120, 120, 120)}
-_IOCTL = {"ioctl": (16, 54, 29, 54, 54, 54)}
-_SOCKET = {"socket": (41, 359, 198, 281, 326, 359)}
-_SOCKET_CALL = {"socketcall": (None, 102, None, None, 102, 102)}
-"""The old way on some machines, whose arguments no filter sees."""
-_AF_UNIX = 1
+_LOOKED_AT = {
+    "clone": (56, 120, 220, 120, 120, 120),
+    "ioctl": (16, 54, 29, 54, 54, 54),
+    "personality": (135, 136, 92, 136, 136, 136),
+    "mknod": (133, 14, None, 14, 14, 14),
+    "mknodat": (259, 297, 33, 324, 288, 290),
+    "socket": (41, 359, 198, 281, 326, 359),
+    "socketpair": (53, 360, 199, 288, 333, 360),
+    "socketcall": (None, 102, None, None, 102, 102),
+}
+"""What an argument decides. The last is the old way to the two before it, whose own arguments no filter sees."""
+_UNIX, _INET, _INET6, _NETLINK = 1, 2, 10, 16
+_OLD_SOCKET = (1, 8)
+"""What socketcall is asked for: socket, socketpair."""
+_PERSONALITIES = (0, 0x8, 0x20000, 0x20008, 0xFFFFFFFF)
+"""None, a 32-bit machine's, an older kernel's name, both, and a question. Others take protections away."""
+_DEVICE = 0x2000
+"""A bit that character and block devices have, and no other file that can be made so."""
 _CLONE3 = 435
 _NEW_NAMESPACES = 0x7E020080
 """All CLONE_NEW* flags: mount, cgroup, uts, ipc, user, pid, net and time namespaces."""
 _TERMINAL_INPUT = (0x5412, 0x541C)
 """TIOCSTI and TIOCLINUX put words into a terminal's mouth."""
-_X32 = 0x40000000
+_UNKNOWN = 467
+"""Calls from here on are newer than this list, or x32's; a newer one makes mounts again."""
 
 _LOAD, _EQUAL, _AT_LEAST, _ANY_BIT, _RETURN = 0x20, 0x15, 0x35, 0x45, 0x06
 _ALLOW = 0x7FFF0000
@@ -142,68 +159,56 @@ _ASK = 0x7FC00000
 _ERROR = 0x00050000
 _NUMBER, _ARCHITECTURE, _ARGUMENTS = 0, 4, 16
 
-NUMBERS = {**_REFUSED, **_IDLE, **_OWNERS, **_GROUPS, **_CLONE, **_IOCTL, **_SOCKET, **_SOCKET_CALL}
+NUMBERS = {**_REFUSED, **_IDLE, **_OWNERS, **_GROUPS, **_LOOKED_AT}
+_Condition = tuple[int, Literal["has a bit of", "is", "is not"], tuple[int, ...]]
+"""Of an argument, by its position."""
 
 
-def build_filter(machine: str, *, owners: OwnerRule, only_local_sockets: bool) -> bytes | None:
+def build_filter(machine: str, *, owners: OwnerRule, sockets: Sockets) -> bytes | None:
     """
     Return the program for a kind of machine (`os.uname().machine`), None for one that isn't known.
 
     `owners` says what becomes of a change of a file's owner: it is made (`change`), whoever listens is asked (`ask`),
-    or nothing happens (`ignore`); the last two for a namespace with a single user. With `only_local_sockets` there is
-    no network: for a sandbox without a network namespace.
+    or nothing happens (`ignore`); the last two for a namespace with a single user. `sockets` are `local` only, where no
+    network namespace would hold others; or the internet's too (`internet`), and in any way (`old ways`), for machines
+    whose C library knows only that through which kinds can't be told apart.
     """
     kinds = _RUNS.get(machine)
     if kinds is None:
         return None
     program = [_instruction(_LOAD, _ARCHITECTURE)]
     for kind in kinds:
-        section = _section(kind, owners, only_local_sockets)
+        section = _section(kind, owners, sockets)
         program += [_instruction(_EQUAL, _AUDIT[kind], 0, len(section)), *section]
     program.append(_instruction(_RETURN, _ERROR | errno.ENOSYS))
     return b"".join(program)
 
 
-def _section(kind: str, owners: OwnerRule, only_local_sockets: bool) -> list[bytes]:
+def _section(kind: str, owners: OwnerRule, sockets: Sockets) -> list[bytes]:
     """What is decided about the calls of one kind of program; its last instructions are the verdicts."""
-    plan = _decisions(kind, owners, only_local_sockets)
-    looks = _looks(kind, only_local_sockets)
+    plan = _decisions(kind, owners)
+    rules = [*_rules(kind, sockets), _instruction(_RETURN, _ALLOW)]
     verdicts = {
         "refuse": _ERROR | errno.EPERM,
         "succeed": _ERROR,
         "absent": _ERROR | errno.ENOSYS,
         "ask": _ASK,
     }
-    end = 1 + len(plan) + len(looks)
+    end = 1 + len(plan) + len(rules)
     targets = {name: end + offset for offset, name in enumerate(verdicts)}
     code = [_instruction(_LOAD, _NUMBER)]
     for operation, value, verdict in plan:
         code.append(_instruction(operation, value, targets[verdict] - len(code) - 1, 0))
-    for what, value, skip in looks:
-        here = len(code)
-        if what == "load":
-            code.append(_instruction(_LOAD, value))
-        elif what == "allow":
-            code.append(_instruction(_RETURN, _ALLOW))
-        elif what == "no such family":
-            code.append(_instruction(_RETURN, _ERROR | errno.EAFNOSUPPORT))
-        elif what == "if":
-            code.append(_instruction(_EQUAL, value, 0, skip))
-        else:
-            code.append(_instruction(_ANY_BIT if what == "bits" else _EQUAL, value, targets["refuse"] - here - 1, 0))
-    code += [_instruction(_RETURN, verdict) for verdict in verdicts.values()]
-    return code
+    return [*code, *rules, *(_instruction(_RETURN, verdict) for verdict in verdicts.values())]
 
 
-def _decisions(kind: str, owners: OwnerRule, only_local_sockets: bool) -> list[tuple[int, int, str]]:
+def _decisions(kind: str, owners: OwnerRule) -> list[tuple[int, int, str]]:
     """What the number of a call decides by itself: a comparison, what with, and the verdict."""
     refused = [*_numbers(_REFUSED, kind), *_NEW_CALLS.values()]
     idle = _numbers(_IDLE, kind) if owners == "change" else [*_numbers(_IDLE, kind), *_numbers(_GROUPS, kind)]
-    if only_local_sockets:
-        refused += _numbers(_SOCKET_CALL, kind)
     plan: list[tuple[int, int, str]] = []
-    if kind == "x86_64":
-        plan.append((_AT_LEAST, _X32, "absent"))
+    if kind != "arm":  # whose own few have the highest numbers
+        plan.append((_AT_LEAST, _UNKNOWN, "absent"))
     plan.append((_EQUAL, _CLONE3, "absent"))
     plan += [(_EQUAL, number, "refuse") for number in refused]
     plan += [(_EQUAL, number, "succeed") for number in idle]
@@ -213,30 +218,42 @@ def _decisions(kind: str, owners: OwnerRule, only_local_sockets: bool) -> list[t
     return plan
 
 
-def _looks(kind: str, only_local_sockets: bool) -> list[tuple[str, int, int]]:
-    """What needs a look at an argument; other calls jump over it, by so many instructions."""
-    (clone,), (ioctl,), (socket,) = _numbers(_CLONE, kind), _numbers(_IOCTL, kind), _numbers(_SOCKET, kind)
+def _rules(kind: str, sockets: Sockets) -> list[bytes]:
+    """What arguments decide."""
+    families = (_UNIX,) if sockets == "local" else (_UNIX, _INET, _INET6, _NETLINK)
     flags = 1 if kind == "s390x" else 0
-    looks = [
-        ("if", clone, 2),
-        ("load", _argument(flags), 0),
-        ("bits", _NEW_NAMESPACES, 0),
-        ("load", _NUMBER, 0),
-        ("if", ioctl, 3),
-        ("load", _argument(1), 0),
-        ("is", _TERMINAL_INPUT[0], 0),
-        ("is", _TERMINAL_INPUT[1], 0),
+    rules: list[tuple[str, int, list[_Condition]]] = [
+        ("clone", errno.EPERM, [(flags, "has a bit of", (_NEW_NAMESPACES,))]),
+        ("ioctl", errno.EPERM, [(1, "is", _TERMINAL_INPUT)]),
+        ("personality", errno.EPERM, [(0, "is not", _PERSONALITIES)]),
+        ("mknod", errno.EPERM, [(1, "has a bit of", (_DEVICE,))]),
+        ("mknodat", errno.EPERM, [(2, "has a bit of", (_DEVICE,))]),
+        # Answers that programs know from kernels built without, and live with.
+        ("socket", errno.EAFNOSUPPORT, [(0, "is not", families)]),
+        ("socket", errno.EPROTONOSUPPORT, [(0, "is", (_NETLINK,)), (2, "is not", (0,))]),
+        ("socketpair", errno.EAFNOSUPPORT, [(0, "is not", (_UNIX,))]),
     ]
-    if only_local_sockets:
-        looks += [
-            ("load", _NUMBER, 0),
-            ("if", socket, 4),
-            ("load", _argument(0), 0),
-            ("if", _AF_UNIX, 1),
-            ("allow", 0, 0),
-            ("no such family", 0, 0),
-        ]
-    return [*looks, ("allow", 0, 0)]
+    if sockets != "old ways":
+        rules.append(("socketcall", errno.EAFNOSUPPORT, [(0, "is", _OLD_SOCKET)]))
+    code = []
+    for call, error, conditions in rules:
+        for number in _numbers({call: _LOOKED_AT[call]}, kind):
+            code += _rule(number, conditions, _ERROR | error)
+    return code
+
+
+def _rule(number: int, conditions: Sequence[_Condition], verdict: int) -> list[bytes]:
+    """Code that gives a call this verdict where all conditions hold, and goes on behind itself everywhere else."""
+    code = [_instruction(_RETURN, verdict)]
+    for position, test, values in reversed(conditions):
+        out = len(code)
+        tests = []
+        for left in reversed(range(len(values))):
+            value = values[len(values) - 1 - left]
+            yes, no = (left + out, 0) if test == "is not" else (left, 0 if left else out)
+            tests.append(_instruction(_ANY_BIT if test == "has a bit of" else _EQUAL, value, yes, no))
+        code = [_instruction(_LOAD, _argument(position)), *tests, *code]
+    return [_instruction(_LOAD, _NUMBER), _instruction(_EQUAL, number, 0, len(code)), *code]
 
 
 def _argument(position: int) -> int:
