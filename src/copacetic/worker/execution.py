@@ -42,6 +42,14 @@ _TURN = 250
 """In milliseconds."""
 _SPACE = 16 * 1024 * 1024
 _FULL = "free space on the disk of the cache folder (`copa cache prune`), or name another folder with --cache-dir"
+_LIMITS = (
+    "the limits and how to raise them: docs/concepts/worker.md; or use --strategy unpack, which runs nothing, or a "
+    "builder with limits of its own (--addr)"
+)
+_REFUSED = (
+    "the sandbox refuses device nodes, mounts and whatever else an installation seldom needs (docs/concepts/worker.md); "
+    "a builder may allow it (--addr), and --strategy unpack runs nothing"
+)
 Layers = tuple[str, ...]
 
 
@@ -52,6 +60,13 @@ class Limits:
     seconds: float = 3_600.0
     output: int = 64 * 1024 * 1024
     """In bytes; a process that says more is ended."""
+    processes: int = 4_096
+    """With their threads."""
+    memory: int = 8 << 30
+    """In bytes, and never more than three quarters of the machine's, or of what the container around it may have."""
+    disk: int = 16 << 30
+    """In bytes, of what is written anew."""
+    files: int = 1_000_000
 
 
 @dataclass(slots=True, kw_only=True)
@@ -128,6 +143,7 @@ class Execution:
             "network": self.op.network != Network.NONE,
             "resolv": _name_servers() if self.op.network != Network.NONE else "",
             "valid": self.op.valid_exit_codes or (0,),
+            "limits": {name: getattr(self.limits, name) for name in ("processes", "memory", "disk", "files")},
         }
         writable = [mount for mount in self.op.mounts if isinstance(mount, Bind) and not mount.readonly]
         return request, ((*root, upper), *(uppers[id(mount)] for mount in writable))
@@ -222,19 +238,22 @@ class Execution:
         self._judge(result, why, output.tail())
 
     def _judge(self, result: Mapping[str, Any], why: str, tail: Sequence[str]) -> None:
+        why = why or result.get("exceeded", "")
+        full = _free_space(self.store.root) < _SPACE
         if why and result.get("killed"):
-            raise ExecutionError(f"{self.title}: {why}, and was ended{_last(tail)}")
+            hint = _FULL if full or "disk is full" in why else _LIMITS
+            raise ExecutionError(f"{self.title}: {why}, and was ended{_last(tail)}", hint=hint)
         if "signal" in result:
             reason = f"was killed by signal {result['signal']}"
         elif result["exit"] in (self.op.valid_exit_codes or (0,)):
             return
         else:
             reason = f"failed with exit code {result['exit']}"
-        full = _free_space(self.store.root) < _SPACE
         if full or any("No space left on device" in line for line in tail):
             where = "the disk is full" if full else "a disk is full"
             raise ExecutionError(f"{self.title}: {reason}: {where}{_last(tail)}", hint=_FULL)
-        raise ExecutionError(f"{self.title}: {reason}{_last(tail) or ', without a word'}")
+        hint = _REFUSED if any("Operation not permitted" in line for line in tail) else None
+        raise ExecutionError(f"{self.title}: {reason}{_last(tail) or ', without a word'}", hint=hint)
 
     def _translate(self, error: JobRefusedError) -> SolverError:
         text = f"{self.title}: {error}"

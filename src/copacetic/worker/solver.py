@@ -99,7 +99,7 @@ class WorkerSolver:
         with self._solved(definition, inputs, events) as (shop, layers):
             for position, layer in enumerate(layers):
                 path = folder / f"{position}.tar"
-                packed = _pack(shop, layer, path)
+                packed = _pack(shop, layer, path, self._settings.limits.disk)
                 if not packed["entries"]:
                     path.unlink()
                     continue
@@ -168,11 +168,12 @@ class WorkerSolver:
         shop.drop_old_results()
 
 
-def _pack(shop: Workshop, layer: str, path: Path) -> Message:
+def _pack(shop: Workshop, layer: str, path: Path, limit: int) -> Message:
     """Let the helper write into a file of ours: it may not see the folder as we do."""
     try:
         with path.open("xb") as file:
-            return shop.agent.do("pack", {"layer": layer, "single": shop.agent.mode.single}, [file.fileno()])
+            request = {"layer": layer, "single": shop.agent.mode.single, "limit": limit}
+            return shop.agent.do("pack", request, [file.fileno()])
     except OSError as error:
         message = f"can't write the layer {path}: {error.strerror or error}"
         raise SolverError(message, hint=StorageError.hint) from error

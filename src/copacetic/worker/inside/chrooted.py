@@ -121,6 +121,7 @@ def _supervise(plan: Plan, status: int) -> NoReturn:
             execute(
                 plan.process,
                 identity,
+                limits=plan.limits,
                 output=plan.output,
                 keep=_CAPABILITIES,
                 install_filter=lambda: _install_filter(plan),

@@ -13,6 +13,7 @@ Entering the namespaces of a mode, step by step, so that a refusal names the ste
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 from collections.abc import Callable, Mapping
@@ -61,6 +62,9 @@ def enter(channel: Channel, config: Mapping[str, Any]) -> Message:
         _, status = os.waitpid(child, 0)
         os._exit(0 if status == 0 else 1)
     linux.die_with_parent(signal.SIGKILL)
+    with contextlib.suppress(OSError):
+        # Of this namespace alone, there is less to look at. Where parts of /proc are hidden, there is none to have.
+        linux.mount("proc", "/proc", "proc", linux.MS_NOSUID | linux.MS_NODEV | linux.MS_NOEXEC)
     kind = "trusted" if config["mode"] == "root" and _is_initial_user_namespace() else "user"
     overlay, reason = _try_overlay(config["folder"], kind)
     emulated: list[str] = []

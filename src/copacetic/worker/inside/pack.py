@@ -32,15 +32,23 @@ _PIECE = 1 << 18
 
 
 def run(_channel: Channel, request: Message, fds: Sequence[int]) -> Message:
-    """Write the directory `layer` to the open file. Returns its `digest`, `size`, and the number of `entries`."""
+    """
+    Write the directory `layer` to the open file. Returns its `digest`, `size`, and the number of `entries`.
+
+    It may have `limit` bytes, which is also what stops the holes of a file from becoming a disk full of zeros.
+    """
     layer = os.open(request["layer"], os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     # Paths in the changes are relative to it.
     os.fchdir(layer)
     counted = _Counted(_changes(layer, Owners(single=request["single"])))
     writer = _Writer(fds[0])
     writer.start()
+    size = 0
     try:
         for part in _in_pieces(plain_parts(counted)):
+            size += len(part)
+            if size > request["limit"]:
+                raise RefusalError("image", f"it has more than {request['limit']} bytes")
             writer.pieces.put(part)
             if writer.failure is not None:
                 break

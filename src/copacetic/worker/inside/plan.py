@@ -54,6 +54,7 @@ class Plan:
     views: list[View]
     attachments: list[Attachment] = field(default_factory=list)
     process: Mapping[str, Any]
+    limits: Mapping[str, int]
     network: bool
     system_calls: bytes | None
     set_groups: bool
@@ -73,6 +74,7 @@ def make_plan(request: Message, output: int) -> Plan:
         folder=folder,
         views=[root],
         process=request["process"],
+        limits=request["limits"],
         network=request["network"],
         system_calls=build_filter(machine(), owners=owners, sockets=_sockets(request)),
         set_groups=not request["single"],
@@ -115,7 +117,7 @@ def _attachments(plan: Plan, request: Message) -> list[Attachment]:
         if kind == "bind":
             _select(plan, request, mount, one)
         elif kind == "tmpfs":
-            one.size = mount["size"]
+            one.size = mount["size"] or request["limits"]["memory"]
         elif kind == "secret":
             one.kind, one.data, one.mode, one.readonly = "file", base64.b64decode(mount["data"]), mount["mode"], True
         else:

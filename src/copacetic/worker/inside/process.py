@@ -19,13 +19,14 @@ from typing import Any, NoReturn
 from copacetic.worker.inside import linux
 from copacetic.worker.inside.refusal import RefusalError
 
-__all__ = ["Identity", "execute", "find_identity", "make_working_directory"]
+__all__ = ["SPARE_PROCESSES", "Identity", "execute", "find_identity", "make_working_directory"]
 
 _PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _ACCOUNTS_LIMIT = 4 * 1024 * 1024
 _MAX_ID = (1 << 32) - 2
 _MAX_GROUPS = 65_536
 _HIGHEST_FILE = 1024
+SPARE_PROCESSES = 256
 _FILES = (1024, 524_288)
 """Soft and hard limit: some old package managers close every descriptor there could be."""
 
@@ -105,6 +106,7 @@ def execute(
     process: Mapping[str, Any],
     identity: Identity,
     *,
+    limits: Mapping[str, int],
     output: int,
     keep: frozenset[int],
     install_filter: Callable[[], None],
@@ -122,7 +124,7 @@ def execute(
     os.dup2(output, 2)
     os.umask(0o022)
     _close_on_execution()
-    _limit_resources()
+    _limit_resources(limits)
     for number in signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP}:
         signal.signal(number, signal.SIG_DFL)
     if set_groups:
@@ -154,11 +156,20 @@ def _close_on_execution() -> None:
             os.set_inheritable(handle, False)
 
 
-def _limit_resources() -> None:
+def _limit_resources(limits: Mapping[str, int]) -> None:
+    """A little more processes than are allowed: it is when there are too many that a run is ended and says why."""
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    _lower(resource.RLIMIT_NPROC, limits["processes"] + SPARE_PROCESSES)
+    _lower(resource.RLIMIT_FSIZE, limits["disk"])
     hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     most = _FILES[1] if hard == resource.RLIM_INFINITY else min(hard, _FILES[1])
     resource.setrlimit(resource.RLIMIT_NOFILE, (min(_FILES[0], most), most))
+
+
+def _lower(what: int, most: int) -> None:
+    hard = resource.getrlimit(what)[1]
+    least = most if hard == resource.RLIM_INFINITY else min(hard, most)
+    resource.setrlimit(what, (least, least))
 
 
 def _execute(arguments: Sequence[str], environment: Mapping[str, str]) -> NoReturn:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Ending what a process has started, where no PID namespace does it."""
+"""What a process has started, and ending it where no PID namespace does."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import contextlib
 import os
 import signal
 
-__all__ = ["kill_descendants"]
+__all__ = ["find_descendants", "kill_descendants"]
 
 _ROUNDS = 1_000
 
@@ -20,14 +20,14 @@ def kill_descendants() -> None:
     """
     stopped: set[int] = set()
     for _ in range(_ROUNDS):
-        new = _descendants() - stopped
+        new = find_descendants().keys() - stopped
         if not new:
             break
         for pid in new:
             _signal(pid, signal.SIGSTOP)
         stopped |= new
     for _ in range(_ROUNDS):
-        for pid in _descendants():
+        for pid in find_descendants():
             _signal(pid, signal.SIGKILL)
         try:
             os.wait()
@@ -40,8 +40,9 @@ def _signal(pid: int, number: signal.Signals) -> None:
         os.kill(pid, number)
 
 
-def _descendants() -> set[int]:
-    children: dict[int, list[int]] = {}
+def find_descendants() -> dict[int, int]:
+    """Return the threads of each descendant that still runs, by its number in /proc."""
+    children: dict[int, list[tuple[int, int]]] = {}
     for name in os.listdir("/proc"):
         if not name.isdigit():
             continue
@@ -50,13 +51,14 @@ def _descendants() -> set[int]:
                 fields = file.read(1024).rpartition(b")")[2].split()
         except OSError:
             continue
-        if fields[0] != b"Z":
-            children.setdefault(int(fields[1]), []).append(int(name))
-    found: set[int] = set()
-    pending = [os.getpid()]
+        if fields and fields[0] != b"Z":
+            children.setdefault(int(fields[1]), []).append((int(name), int(fields[17])))
+    found: dict[int, int] = {}
+    # Which may be another number than our own namespace's.
+    pending = [int(os.readlink("/proc/self"))]
     while pending:
-        for child in children.get(pending.pop(), ()):
+        for child, threads in children.get(pending.pop(), ()):
             if child not in found:
-                found.add(child)
+                found[child] = threads
                 pending.append(child)
     return found

@@ -16,6 +16,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
 from copacetic.worker.inside.channel import Channel, Message
+from copacetic.worker.inside.guard import TURN, Guard, prefer_for_memory
 from copacetic.worker.inside.plan import make_plan
 from copacetic.worker.inside.refusal import RefusalError
 
@@ -38,10 +39,12 @@ class Sandbox(Protocol):
 
 def run(channel: Channel, request: Message, fds: Sequence[int]) -> Message:
     """
-    The request is described in `worker.execution`. Returns `exit`, or `signal`, or `killed` when told to stop.
+    The request is described in `worker.execution`. Returns `exit`, or `signal`, or `killed` when told to stop, or
+    when it `exceeded` a limit.
 
     Raises `RefusalError`: `process` when the program can't be started, `image` when the image is in the way.
     """
+    prefer_for_memory()
     plan = make_plan(request, fds[0])
     reader, writer = os.pipe()
     sandbox: Sandbox
@@ -55,13 +58,13 @@ def run(channel: Channel, request: Message, fds: Sequence[int]) -> Message:
         sandbox = ChrootSandbox(plan, writer)
     os.close(writer)
     os.close(plan.output)
-    killed = _wait(channel, reader)
-    if killed:
+    told, exceeded = _wait(channel, reader, Guard(request["limits"], [view.written for view in plan.views]))
+    if told or exceeded:
         sandbox.kill()
     said = _read_status(reader)
     left_out = sandbox.finish()
-    if killed:
-        return {"killed": True}
+    if told or exceeded:
+        return {"killed": True, "exceeded": exceeded}
     for message in said:
         if "refused" in message:
             raise RefusalError(message["refused"], message["reason"])
@@ -73,17 +76,24 @@ def run(channel: Channel, request: Message, fds: Sequence[int]) -> Message:
     return {"killed": False, **said[-1]}
 
 
-def _wait(channel: Channel, reader: int) -> bool:
-    """Wait until the sandbox says something, which is the last it does; True when it is to be killed instead."""
+def _wait(channel: Channel, reader: int, guard: Guard) -> tuple[bool, str]:
+    """
+    Wait until the sandbox says something, which is the last it does.
+
+    It is to be killed when the first of the answer is true, for somebody said so, or the second says what it exceeds.
+    """
     poll = select.poll()
     poll.register(reader, select.POLLIN)
     poll.register(channel.socket.fileno(), select.POLLIN)
     while True:
-        events = dict(poll.poll())
+        events = dict(poll.poll(TURN * 1_000))
         if reader in events:
-            return False
+            return False, ""
         if channel.socket.fileno() in events:
-            return True
+            return True, ""
+        complaint = guard.complaint()
+        if complaint:
+            return False, complaint
 
 
 def _read_status(reader: int) -> list[dict[str, Any]]:

@@ -9,9 +9,11 @@ every process in the namespace, and the mounts are gone with the last of them.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import fcntl
 import os
+import re
 import signal
 import socket
 import stat
@@ -25,7 +27,7 @@ from copacetic.worker.inside.confine import forbid_imports
 from copacetic.worker.inside.nodes import NODES, make_node
 from copacetic.worker.inside.ownership import OwnerKeeper
 from copacetic.worker.inside.plan import Attachment, Plan
-from copacetic.worker.inside.process import execute, find_identity, make_working_directory
+from copacetic.worker.inside.process import SPARE_PROCESSES, execute, find_identity, make_working_directory
 from copacetic.worker.inside.refusal import RefusalError
 from copacetic.worker.inside.report import report_failure, report_status
 
@@ -38,6 +40,10 @@ _HIDDEN = frozenset({"keys", "latency_stats", "sched_debug", "timer_stats"})
 """Of the kernel's files in /proc that anybody may read; those that only root may are hidden by that."""
 _DEV = 1024 * 1024
 _SHM = 64 * 1024 * 1024
+_OWN_PROCESSES = (6, 14)
+"""The Linux from which on this number is each namespace's own. Before, it is the machine's."""
+_RESERVED = 300
+"""The numbers below are not given out again."""
 _SIOCSIFFLAGS = 0x8914
 _IFF_UP = 1
 
@@ -69,6 +75,7 @@ def _first_process(plan: Plan, status: int) -> NoReturn:
         linux.forget_arguments()
         extra = 0 if plan.network else linux.CLONE_NEWNET
         linux.unshare(linux.CLONE_NEWNS | linux.CLONE_NEWIPC | linux.CLONE_NEWUTS | extra)
+        _bound_namespaces(plan.limits)
         linux.set_hostname(plan.process["hostname"])
         if not plan.network:
             _raise_loopback()
@@ -82,6 +89,7 @@ def _first_process(plan: Plan, status: int) -> NoReturn:
             execute(
                 plan.process,
                 identity,
+                limits=plan.limits,
                 output=plan.output,
                 keep=linux.CAPABILITIES,
                 install_filter=lambda: _install_filter(plan, theirs),
@@ -93,6 +101,17 @@ def _first_process(plan: Plan, status: int) -> NoReturn:
         report_failure(status, error)
     finally:
         os._exit(0)
+
+
+def _bound_namespaces(limits: Mapping[str, int]) -> None:
+    """Let the kernel itself bound the processes and the shared memory of these namespaces, as far as it will."""
+    bounds = {"shmall": _SHM // os.sysconf("SC_PAGE_SIZE")}
+    version = tuple(int(part) for part in re.findall(r"[0-9]+", os.uname().release)[:2])
+    if version >= _OWN_PROCESSES:
+        bounds["pid_max"] = limits["processes"] + SPARE_PROCESSES + _RESERVED
+    for name, value in bounds.items():
+        with contextlib.suppress(OSError), open(f"/proc/sys/kernel/{name}", "w", encoding="ascii") as file:
+            file.write(str(value))
 
 
 def _install_filter(plan: Plan, channel: socket.socket) -> None:

@@ -49,6 +49,11 @@ class View:
         """What writes stubs."""
         raise NotImplementedError
 
+    @property
+    def written(self) -> str:
+        """The directory in which what the run writes is found."""
+        return self.upper or self.folder
+
     def find(self, path: str) -> os.stat_result | None:
         """Look at a canonical path as the process is going to see it."""
         found = self.builder.view.find(path)
@@ -154,6 +159,10 @@ class CopiedView(View):
     @property
     def builder(self) -> LayerBuilder:
         return self._builder
+
+    @property
+    def written(self) -> str:
+        return self.path
 
     def begin(self) -> None:
         if self.upper is not None:

@@ -1,0 +1,192 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a program may take of this machine, tried by programs that take more: one clear line, and nothing is left."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from contract.solving import AMD64, Recorder, exported, read, shell
+from copacetic import llb
+from copacetic.errors import ExecutionError, SolverError
+from copacetic.llb.graph import MakeFile
+from copacetic.llb.solver import Inputs
+from copacetic.worker.execution import Limits
+from support.builder import BASE
+from support.busybox import busybox_image
+from support.worker import compile_c, open_worker
+
+pytestmark = pytest.mark.system
+MODES = ["root", "all", "chroot"] if os.geteuid() == 0 else [""]
+MIB = 1 << 20
+every_mode = pytest.mark.parametrize("mode", MODES)
+
+
+def attempt(folder: Path, mode: str, limits: Limits, script: str, program: bytes = b"") -> str:
+    """Run a script, with a program at /tool, that must not end well; return the error, and see that nothing is left."""
+    token = str(8_000_000 + os.getpid())
+    tool = llb.scratch().file(MakeFile(path="/tool", data=program, mode=0o755))
+    mounts = [llb.Bind(dest="/tool", source=tool, selector="/tool")]
+    state = shell(script.replace("TOKEN", token), name="greedy", mounts=mounts).root
+    with open_worker(folder, modes=[mode] if mode else [], images={BASE: busybox_image()}, limits=limits) as worker:
+        with pytest.raises(ExecutionError) as caught, worker.solve(state.marshal(AMD64), Inputs(), Recorder()):
+            pass
+        assert _with_argument(token) == []
+        assert read(worker, shell("echo well > /out").root, "out") == ["well\n"], "it is of no use any more"
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+def _with_argument(token: str) -> list[str]:
+    found = []
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        try:
+            if token in path.read_bytes().decode("utf-8", "replace").split("\0"):
+                found.append(path.parent.name)
+        except OSError:
+            continue
+    return found
+
+
+@every_mode
+def test_a_program_that_multiplies_is_ended(mode: str, tmp_path: Path) -> None:
+    limits = Limits(seconds=60, processes=50)
+
+    said = attempt(tmp_path, mode, limits, "while true; do setsid sleep TOKEN & done")
+
+    assert said.startswith("greedy: had more than 50 processes and threads, and was ended")
+
+
+@pytest.mark.parametrize("mode", [mode for mode in MODES if mode != "chroot"])
+def test_the_kernel_itself_stops_a_program_that_multiplies_faster_than_anybody_looks(mode: str, tmp_path: Path) -> None:
+    most = 100
+    program = compile_c("""
+        #include <stdio.h>
+        #include <sys/wait.h>
+        #include <unistd.h>
+        int main(void) {
+            int count = 0;
+            for (; count < 4000; count++) { int pid = vfork(); if (pid < 0) break; if (pid == 0) _exit(0); }
+            printf("%d\\n", count);
+        }""")
+    tool = llb.scratch().file(MakeFile(path="/tool", data=program, mode=0o755))
+    mounts = [llb.Bind(dest="/tool", source=tool, selector="/tool")]
+    release = tuple(int(part) for part in os.uname().release.split(".")[:2])
+    if release < (6, 14) and os.geteuid() == 0:
+        pytest.skip("this kernel counts root's processes for the whole machine")
+
+    with open_worker(
+        tmp_path, modes=[mode] if mode else [], images={BASE: busybox_image()}, limits=Limits(processes=most)
+    ) as worker:
+        [count] = read(worker, shell("/tool > /out", mounts=mounts).root, "out")
+
+    assert int(count) < most + 600
+
+
+TAKE = """
+    #include <stdlib.h>
+    #include <string.h>
+    #include <sys/mman.h>
+    #include <unistd.h>
+    int main(int count, char **arguments) {
+        int shared = count > 1 && arguments[1][0] == 's';
+        for (int child = 0; count > 2 && child < 6; child++) if (fork() == 0) break;
+        for (int i = 0; i < (count > 2 ? 20 : 300); i++) {
+            void *one = mmap(0, 1 << 20, PROT_READ | PROT_WRITE, MAP_ANONYMOUS | (shared ? MAP_SHARED : MAP_PRIVATE), -1, 0);
+            memset(one, 1, 1 << 20);
+        }
+        pause();
+    }"""
+
+
+@every_mode
+@pytest.mark.parametrize("how", ["private", "shared", "private many"])
+def test_a_program_that_takes_too_much_memory_is_ended(mode: str, how: str, tmp_path: Path) -> None:
+    limits = Limits(seconds=60, memory=64 * MIB)
+
+    said = attempt(tmp_path, mode, limits, f"/tool {how}", compile_c(TAKE))
+
+    assert said.startswith("greedy: took more than 64 MiB of memory, and was ended")
+
+
+@every_mode
+def test_memory_that_is_shared_counts_once(mode: str, tmp_path: Path) -> None:
+    program = compile_c("""
+        #include <string.h>
+        #include <sys/mman.h>
+        #include <sys/wait.h>
+        #include <unistd.h>
+        int main(void) {
+            memset(mmap(0, 20 << 20, PROT_READ | PROT_WRITE, MAP_ANONYMOUS | MAP_PRIVATE, -1, 0), 1, 20 << 20);
+            for (int child = 0; child < 8; child++) if (fork() == 0) { usleep(400000); return 0; }
+            while (wait(0) > 0) {}
+        }""")
+    tool = llb.scratch().file(MakeFile(path="/tool", data=program, mode=0o755))
+    mounts = [llb.Bind(dest="/tool", source=tool, selector="/tool")]
+    limits = Limits(memory=64 * MIB)
+
+    with open_worker(tmp_path, modes=[mode] if mode else [], images={BASE: busybox_image()}, limits=limits) as worker:
+        assert read(worker, shell("/tool; echo well > /out", mounts=mounts).root, "out") == ["well\n"]
+
+
+@every_mode
+def test_a_program_that_fills_the_disk_is_ended(mode: str, tmp_path: Path) -> None:
+    script = "i=0; while true; do head -c 4000000 /dev/zero > /srv/$i; i=$((i + 1)); done"
+
+    said = attempt(tmp_path, mode, Limits(seconds=60, disk=40 * MIB), script)
+
+    assert said.startswith("greedy: took more than 40 MiB of the disk, and was ended")
+
+
+@every_mode
+def test_a_program_that_makes_files_without_end_is_ended(mode: str, tmp_path: Path) -> None:
+    script = "i=0; while true; do : > /srv/$i; i=$((i + 1)); done"
+
+    said = attempt(tmp_path, mode, Limits(seconds=60, files=500), script)
+
+    assert said.startswith("greedy: made more than 500 files, and was ended")
+
+
+@every_mode
+def test_one_file_does_not_grow_over_the_limit(mode: str, tmp_path: Path) -> None:
+    said = attempt(
+        tmp_path, mode, Limits(seconds=60, disk=8 * MIB), "head -c 100000000 /dev/zero > /srv/x; sleep TOKEN"
+    )
+
+    assert "greedy: " in said
+    assert "signal 25" in said or "File too large" in said or "exit code 153" in said
+
+
+@every_mode
+def test_a_file_of_holes_does_not_become_a_disk_of_zeros(mode: str, tmp_path: Path) -> None:
+    script = "for i in 1 2 3 4 5 6; do truncate -s 7M /srv/$i; done"
+    limits = Limits(disk=8 * MIB)
+
+    with (
+        open_worker(
+            tmp_path / "w", modes=[mode] if mode else [], images={BASE: busybox_image()}, limits=limits
+        ) as worker,
+        pytest.raises(SolverError, match=f"it has more than {8 * MIB} bytes"),
+    ):
+        exported(worker, llb.diff(llb.image(BASE), shell(script).root), tmp_path / "layers")
+    assert sum(path.stat().st_size for path in (tmp_path / "layers").iterdir()) <= 9 * MIB
+
+
+@every_mode
+def test_a_program_that_listens_to_no_signal_ends_with_its_time(mode: str, tmp_path: Path) -> None:
+    script = (
+        "trap '' TERM INT HUP QUIT XCPU XFSZ; (trap '' TERM HUP; setsid sleep TOKEN &); while true; do sleep 0.1; done"
+    )
+
+    said = attempt(tmp_path, mode, Limits(seconds=1), script)
+
+    assert said.startswith("greedy: did not end within 1 seconds, and was ended")
+
+
+@every_mode
+def test_a_program_that_says_words_without_end_is_ended(mode: str, tmp_path: Path) -> None:
+    said = attempt(tmp_path, mode, Limits(seconds=60, output=100_000), "(setsid sleep TOKEN &); yes")
+
+    assert said.startswith("greedy: said more than 100000 bytes, and was ended")
