@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from copacetic.oci.credentials import Credentials, Keychain
     from copacetic.oci.registryclient import RegistryClient
     from copacetic.patch.inspect import Inspection
+    from copacetic.worker.execution import Limits
 
 PATCHED_SUFFIX = "-patched"
 
@@ -61,6 +62,8 @@ class Settings:
     """Where a builder is, or may be looked for; None looks for none."""
     worker: bool = True
     """Whether programs may run in a sandbox of this machine when there is no builder."""
+    worker_limits: Limits | None = None
+    """What a program there may take; None for the documented amounts."""
     tooling_image: str = ""
     """Whose package manager acts on images without one, when something is to be run; empty: one that fits."""
     jobs: int = 4
@@ -239,8 +242,11 @@ def open_solver(settings: Settings, cache: Cache, progress: Progress) -> Solver:
                 raise
             tried.append(str(error))
     from copacetic.worker import WorkerSettings, WorkerSolver
+    from copacetic.worker.execution import Limits
 
-    worker = WorkerSolver(WorkerSettings(cache=cache, progress=progress, keep=settings.cache_dir is not None))
+    limits = settings.worker_limits or Limits()
+    keep = settings.cache_dir is not None
+    worker = WorkerSolver(WorkerSettings(cache=cache, limits=limits, progress=progress, keep=keep))
     try:
         worker.capabilities()
     except UnsupportedBuilderError as error:

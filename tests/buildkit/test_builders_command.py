@@ -71,6 +71,12 @@ def test_this_machine_is_the_last_to_be_tried_and_can_be_named(
     [
         (["--addr", "nonsense"], "error: --addr: 'nonsense' doesn't say how to connect\nhint: write unix://PATH, "),
         (["--addr", "ssh://-oProxyCommand=x"], "is not a host's name\nhint: "),
+        (["--addr", "worker://?cpus=2"], "error: --addr: 'cpus=2' is no limit of worker://\nhint: the form is worker"),
+        (["--addr", "worker://?memory=4G&memory=5G"], "error: --addr: 'memory=5G' is no limit of worker://\n"),
+        (["--addr", "worker://?memory=much"], "error: --addr: memory: 'much' is not a size such as 500M or 2G\n"),
+        (["--addr", "worker://?memory=0"], "error: --addr: memory: '0' is out of range\n"),
+        (["--addr", "worker://?disk=99999999999999999999T"], "error: --addr: disk: "),
+        (["--addr", "worker://?processes=-1"], "error: --addr: processes: "),
         (["--cacert", "ca.pem"], "say nothing without an address\nhint: add --addr tcp://HOST:PORT\n"),
         (["--addr", "tcp://h:1", "--cert", "c"], "error: --cert and --key belong together\n"),
     ],

@@ -10,12 +10,18 @@ import pytest
 
 from contract.solving import AMD64, Recorder, exported, read, shell
 from copacetic import llb
+from copacetic.api import Settings, open_solver
+from copacetic.cache import Cache
+from copacetic.cli.sandbox import worker_limits
 from copacetic.errors import ExecutionError, SolverError
 from copacetic.llb.graph import MakeFile
 from copacetic.llb.solver import Inputs
+from copacetic.progress import Silent
 from copacetic.worker.execution import Limits
+from copacetic.worker.inside import guard
 from support.builder import BASE
 from support.busybox import busybox_image
+from support.images import MemorySource
 from support.worker import compile_c, open_worker
 
 pytestmark = pytest.mark.system
@@ -190,3 +196,58 @@ def test_a_program_that_says_words_without_end_is_ended(mode: str, tmp_path: Pat
     said = attempt(tmp_path, mode, Limits(seconds=60, output=100_000), "(setsid sleep TOKEN &); yes")
 
     assert said.startswith("greedy: said more than 100000 bytes, and was ended")
+
+
+def test_an_address_says_how_much_a_program_may_take() -> None:
+    said = worker_limits("worker://?memory=16G&disk=50M&output=1M&processes=9000&files=10&time=1h30m", "--addr")
+
+    assert said == Limits(seconds=5400, output=MIB, processes=9000, memory=16 << 30, disk=50 * MIB, files=10)
+    assert worker_limits("worker://", "--addr") == worker_limits("worker://?", "--addr") == Limits()
+
+
+def test_what_a_run_takes_is_bound_by_the_settings(tmp_path: Path) -> None:
+    image = busybox_image()
+    state = llb.oci_layout("client/image", image.descriptor.digest, store="it")
+    bomb = shell("while true; do sleep 9 & done", on=state, name="greedy").root.marshal(AMD64)
+    settings = Settings(builder=None, worker_limits=Limits(processes=20))
+
+    solver = open_solver(settings, Cache(tmp_path), Silent())
+    try:
+        with (
+            pytest.raises(ExecutionError, match="more than 20 processes") as caught,
+            solver.solve(bomb, Inputs(images={"it": MemorySource(image)}), Recorder()),
+        ):
+            pass
+    finally:
+        solver.close()
+    assert "worker://?" in (caught.value.hint or "")
+
+
+@every_mode
+def test_what_the_sandbox_refused_is_said_to_be_perhaps_the_reason(mode: str, tmp_path: Path) -> None:
+    with (
+        open_worker(tmp_path, modes=[mode] if mode else [], images={BASE: busybox_image()}) as worker,
+        pytest.raises(ExecutionError, match="mknod: /srv/disk: Operation not permitted") as caught,
+    ):
+        read(worker, shell("mknod /srv/disk b 7 0", name="greedy").root, "out")
+
+    assert "device nodes" in (caught.value.hint or "")
+
+
+def test_the_last_of_a_machine_s_memory_is_not_taken_by_what_is_in_no_process(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    left = [(8 << 30, 16 << 30)]
+    monkeypatch.setattr(guard, "_memory_left", lambda: left[-1])
+    limits = {"processes": 4096, "memory": 1 << 30, "disk": 1 << 40, "files": 1 << 20}
+    watched = guard.Guard(limits, [str(tmp_path)])
+
+    assert watched.complaint() == ""
+    left.append((600 * MIB, 16 << 30))
+    assert watched.complaint() == ""
+    left.append((500 * MIB, 16 << 30))
+    assert watched.complaint() == "took the last of this machine's memory"
+
+    little_from_the_start = guard.Guard(limits, [str(tmp_path)])
+    left.append((200 * MIB, 16 << 30))
+    assert little_from_the_start.complaint() == ""

@@ -7,7 +7,11 @@ import pytest
 
 from support.confined import run_as_user, run_in_pod
 
-DEVICES = ("-m", "pytest", "-q", "-n", "0", "-p", "no:cacheprovider", "tests/worker/test_devices.py")
+BOUNDS = (
+    "-m", "pytest", "-q", "-n", "0", "-p", "no:cacheprovider", "tests/worker/test_devices.py",
+    "tests/worker/test_limits.py::test_a_program_that_multiplies_is_ended",
+    "tests/worker/test_limits.py::test_a_program_that_takes_too_much_memory_is_ended",
+)  # fmt: skip
 CONTRACT = ("-m", "pytest", "-q", "-n", "0", "-p", "no:cacheprovider", "-k", "worker]", "tests/contract")
 pytestmark = pytest.mark.system
 
@@ -31,8 +35,8 @@ def test_the_contract_holds_for_root_in_a_pod() -> None:
 
 
 @pytest.mark.parametrize("subordinate_ids", [True, False])
-def test_a_user_s_sandbox_has_no_devices_but_the_six(subordinate_ids: bool) -> None:
-    result = run_as_user(DEVICES, subordinate_ids=subordinate_ids)
+def test_a_user_s_sandbox_has_the_same_devices_and_bounds(subordinate_ids: bool) -> None:
+    result = run_as_user(BOUNDS, subordinate_ids=subordinate_ids)
 
     _assert_held(result.stdout, result.returncode, exceptions=0)
 

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from copacetic.buildkit.address import Address
     from copacetic.buildkit.settings import BuilderSettings
     from copacetic.buildkit.tlsfiles import TlsFiles
+    from copacetic.worker.execution import Limits
 
 _PATH = click.Path(path_type=Path)
 
@@ -37,8 +38,6 @@ EXECUTION = (
         help="Whose package manager acts on an image without one.  [debian:stable-slim, alpine:latest for apk]",
     ),
 )
-WORKER = "worker://"
-"""Stands for this machine in place of a builder's address."""
 
 
 def select_tooling(values: Mapping[str, Any]) -> str:
@@ -49,9 +48,16 @@ def select_tooling(values: Mapping[str, Any]) -> str:
     return str(Location.parse(name)) if name else ""
 
 
-def names_worker(values: Mapping[str, Any]) -> bool:
-    """Tell whether --addr, else BUILDKIT_HOST, says that no builder is to be looked for: this machine is it."""
-    return bool((values["addr"] or os.environ.get("BUILDKIT_HOST")) == WORKER)
+def select_worker(values: Mapping[str, Any]) -> Limits | None:
+    """
+    Return the worker's limits where --addr, else BUILDKIT_HOST, says that this machine is the builder; else None.
+
+    Raises `InvalidAddressError`.
+    """
+    from copacetic.cli.sandbox import names_worker, worker_limits
+
+    address = values["addr"] or os.environ.get("BUILDKIT_HOST") or ""
+    return worker_limits(address, "--addr" if values["addr"] else "BUILDKIT_HOST") if names_worker(address) else None
 
 
 def make_builder_settings(values: Mapping[str, Any], environment: Mapping[str, str] | None = None) -> BuilderSettings:

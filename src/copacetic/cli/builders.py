@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from copacetic.cli.builder import BUILDER, WORKER, make_builder_settings, names_worker
+from copacetic.cli.builder import BUILDER, make_builder_settings, select_worker
 from copacetic.cli.options import apply, option
+from copacetic.cli.sandbox import WORKER
 
 if TYPE_CHECKING:
     from copacetic.buildkit.probe import BuilderReport, Probe
@@ -50,7 +51,7 @@ def _look(values: dict[str, Any]) -> BuilderReport:
     from copacetic.buildkit.detect import find_builders
     from copacetic.buildkit.probe import BuilderReport
 
-    if names_worker(values):
+    if select_worker(values):
         return BuilderReport(probes=(_probe_worker("--addr" if values["addr"] else "BUILDKIT_HOST"),))
     settings = make_builder_settings(values)
     report = find_builders(settings)

@@ -158,7 +158,7 @@ def apply(*groups: tuple[Callable[[Any], Any], ...]) -> Callable[[F], F]:
 def make_settings(values: Mapping[str, Any]) -> Settings:
     """Turn flags and environment into the library's settings."""
     from copacetic.api import Settings
-    from copacetic.cli.builder import make_builder_settings, names_worker, repository_keys, select_tooling
+    from copacetic.cli.builder import make_builder_settings, repository_keys, select_tooling, select_worker
     from copacetic.cli.environment import auth_files, cache_folder, certs_dirs, proxies, registries_conf
     from copacetic.http import HttpSettings
     from copacetic.http.reach import Reach
@@ -167,6 +167,7 @@ def make_settings(values: Mapping[str, Any]) -> Settings:
 
     environment = os.environ
     ca_files = tuple(values["ca_cert"])
+    worker = select_worker(values) if "addr" in values else None
     return Settings(
         cache_dir=None if values["no_cache"] else values["cache_dir"] or cache_folder(environment),
         http=HttpSettings(proxies=proxies(environment), ca_files=ca_files),
@@ -195,7 +196,8 @@ def make_settings(values: Mapping[str, Any]) -> Settings:
             experimental_apk_v3=values.get("experimental_apk_v3", False),
         ),
         jobs=values["jobs"],
-        builder=None if "addr" not in values or names_worker(values) else make_builder_settings(values),
+        builder=None if "addr" not in values or worker else make_builder_settings(values),
+        worker_limits=worker,
         tooling_image=select_tooling(values),
     )
 

@@ -42,13 +42,10 @@ _TURN = 250
 """In milliseconds."""
 _SPACE = 16 * 1024 * 1024
 _FULL = "free space on the disk of the cache folder (`copa cache prune`), or name another folder with --cache-dir"
-_LIMITS = (
-    "the limits and how to raise them: docs/concepts/worker.md; or use --strategy unpack, which runs nothing, or a "
-    "builder with limits of its own (--addr)"
-)
+_LIMITS = "allow it more, as in --addr 'worker://?memory=16G&disk=50G&processes=9000&time=2h', if you trust it"
 _REFUSED = (
-    "the sandbox refuses device nodes, mounts and whatever else an installation seldom needs (docs/concepts/worker.md); "
-    "a builder may allow it (--addr), and --strategy unpack runs nothing"
+    "the sandbox refuses device nodes, mounts and what else an installation seldom needs; a builder may allow it "
+    "(--addr), and --strategy unpack runs nothing"
 )
 Layers = tuple[str, ...]
 
@@ -241,8 +238,8 @@ class Execution:
         why = why or result.get("exceeded", "")
         full = _free_space(self.store.root) < _SPACE
         if why and result.get("killed"):
-            hint = _FULL if full or "disk is full" in why else _LIMITS
-            raise ExecutionError(f"{self.title}: {why}, and was ended{_last(tail)}", hint=hint)
+            more = _FULL if full or "disk is full" in why else _LIMITS
+            raise ExecutionError(f"{self.title}: {why}, and was ended{_last(tail)}", hint=more)
         if "signal" in result:
             reason = f"was killed by signal {result['signal']}"
         elif result["exit"] in (self.op.valid_exit_codes or (0,)):
