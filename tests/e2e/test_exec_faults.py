@@ -9,6 +9,7 @@ import os
 import signal
 import subprocess
 import sys
+import tarfile
 import threading
 import time
 from collections.abc import Iterator
@@ -20,6 +21,7 @@ import pytest
 from support.aptrepo import Deb, Repository, file, serve_repository
 from support.buildkitd import Buildkitd, buildkitd
 from support.debian import build_root, need
+from support.debs import Member
 from support.realimage import image_on
 from support.running import Run, copa, open_builder
 
@@ -93,6 +95,21 @@ def test_a_builder_that_isnt_there(case: Case) -> None:
 def test_an_address_that_is_none(case: Case, address: str) -> None:
     need(root=True)
     assert "--addr" in case.refused(address)
+
+
+def test_a_script_that_makes_a_way_to_a_disk_fails(case: Case) -> None:
+    need(root=True)
+    case.repository.publish([upgrade("mknod /dev/evil b 7 0", "head -c 1 /dev/evil >/usr/share/stolen")])
+
+    assert "it said: mknod: /dev/evil: Operation not permitted" in case.refused("worker://")
+
+
+def test_a_package_that_brings_a_device_is_not_installed_in_the_sandbox(case: Case) -> None:
+    need(root=True)
+    bad = upgrade()
+    case.repository.publish([replace(bad, files={**bad.files, "usr/lib/evil": Member(type=tarfile.BLKTYPE)})])
+
+    assert "error creating device './usr/lib/evil': Operation not permitted" in case.refused("worker://")
 
 
 def test_a_script_that_hangs_ends_with_the_time_that_was_given(case: Case, address: str) -> None:

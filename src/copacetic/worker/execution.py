@@ -42,6 +42,7 @@ _TURN = 250
 """In milliseconds."""
 _SPACE = 16 * 1024 * 1024
 _FULL = "free space on the disk of the cache folder (`copa cache prune`), or name another folder with --cache-dir"
+_NOT_PERMITTED = "Operation not permitted"
 _LIMITS = "allow it more, as in --addr 'worker://?memory=16G&disk=50G&processes=9000&time=2h', if you trust it"
 _REFUSED = (
     "the sandbox refuses device nodes, mounts and what else an installation seldom needs; a builder may allow it "
@@ -232,9 +233,10 @@ class Execution:
                     poll.unregister(reader)
                     listening = False
         output.finish()
-        self._judge(result, why, output.tail())
+        self._judge(result, why, output)
 
-    def _judge(self, result: Mapping[str, Any], why: str, tail: Sequence[str]) -> None:
+    def _judge(self, result: Mapping[str, Any], why: str, output: _Output) -> None:
+        tail = output.tail()
         why = why or result.get("exceeded", "")
         full = _free_space(self.store.root) < _SPACE
         if why and result.get("killed"):
@@ -249,8 +251,10 @@ class Execution:
         if full or any("No space left on device" in line for line in tail):
             where = "the disk is full" if full else "a disk is full"
             raise ExecutionError(f"{self.title}: {reason}: {where}{_last(tail)}", hint=_FULL)
-        hint = _REFUSED if any("Operation not permitted" in line for line in tail) else None
-        raise ExecutionError(f"{self.title}: {reason}{_last(tail) or ', without a word'}", hint=hint)
+        refusal = output.refusal if output.refusal and output.refusal not in tail else ""
+        said = f"{refusal and f'; it said: {refusal}'}{_last(tail)}"
+        hint = _REFUSED if output.refusal else None
+        raise ExecutionError(f"{self.title}: {reason}{said or ', without a word'}", hint=hint)
 
     def _translate(self, error: JobRefusedError) -> SolverError:
         text = f"{self.title}: {error}"
@@ -270,6 +274,8 @@ class _Output:
         self._count = 0
         self._lines: deque[str] = deque(maxlen=_SHOWN_LINES)
         self._line = ""
+        self.refusal = ""
+        """The first line in which something complains that it may not; package managers say much more after it."""
 
     def add(self, data: bytes, limit: int) -> bool:
         """False when it was too much."""
@@ -289,8 +295,12 @@ class _Output:
         if not text:
             return
         self._say(text)
-        *ended, last = (self._line + text).split("\n")
+        text = self._line + text
+        *ended, last = text.split("\n")
         self._line = last[:_LINE]
+        if not self.refusal and _NOT_PERMITTED in text:
+            found = (line.strip() for line in (*ended, last) if _NOT_PERMITTED in line)
+            self.refusal = next(found, "")[:_LINE]
         words = (line[:_LINE].strip() for line in reversed(ended))  # of millions of lines only the last count
         self._lines.extend(reversed([*islice(filter(None, words), _SHOWN_LINES)]))
 
