@@ -58,7 +58,9 @@ def run(channel: Channel, request: Message, fds: Sequence[int]) -> Message:
         sandbox = ChrootSandbox(plan, writer)
     os.close(writer)
     os.close(plan.output)
-    told, exceeded = _wait(channel, reader, Guard(request["limits"], [view.written for view in plan.views]))
+    caches = [one.source for one in plan.attachments if one.kind == "cache"]
+    guard = Guard(request["limits"], [*(view.written for view in plan.views), *caches])
+    told, exceeded = _wait(channel, reader, guard)
     if told or exceeded:
         sandbox.kill()
     said = _read_status(reader)
