@@ -111,6 +111,7 @@ def _install_filter(plan: Plan) -> None:
 def _supervise(plan: Plan, status: int) -> NoReturn:
     try:
         linux.die_with_parent(signal.SIGKILL)
+        plan.group.enter()
         forbid_imports()
         os.chroot(plan.views[0].path)
         os.chdir("/")

@@ -50,7 +50,7 @@ class Guard:
 
     def _look_at_processes(self) -> str:
         found = find_descendants()
-        if sum(found.values()) > self._processes:
+        if sum(one.threads for one in found.values()) > self._processes:
             return f"had more than {self._processes} processes and threads"
         # What is shared is counted for each first: that is quick, and mostly enough.
         if sum(_resident(pid) for pid in found) > self._memory and sum(_own(pid) for pid in found) > self._memory:

@@ -10,7 +10,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from copacetic.worker.inside.cgroup import ControlGroup
 from copacetic.worker.inside.channel import Message
+from copacetic.worker.inside.process import SPARE_PROCESSES
 from copacetic.worker.inside.refusal import RefusalError
 from copacetic.worker.inside.seccomp import OwnerRule, Sockets, build_filter, machine
 from copacetic.worker.inside.stack import join
@@ -55,6 +57,7 @@ class Plan:
     attachments: list[Attachment] = field(default_factory=list)
     process: Mapping[str, Any]
     limits: Mapping[str, int]
+    group: ControlGroup
     network: bool
     system_calls: bytes | None
     set_groups: bool
@@ -75,6 +78,7 @@ def make_plan(request: Message, output: int) -> Plan:
         views=[root],
         process=request["process"],
         limits=request["limits"],
+        group=_make_group(request["limits"]),
         network=request["network"],
         system_calls=build_filter(machine(), owners=owners, sockets=_sockets(request)),
         set_groups=not request["single"],
@@ -85,6 +89,12 @@ def make_plan(request: Message, output: int) -> Plan:
         _make_stub(plan, one)
         plan.attachments.append(one)
     return plan
+
+
+def _make_group(limits: Mapping[str, int]) -> ControlGroup:
+    """A little more than is allowed: it is when there is too much that a run is ended and says why."""
+    processes, memory = limits["processes"] + SPARE_PROCESSES, limits["memory"] * 5 // 4
+    return ControlGroup({"pids.max": processes, "memory.max": memory, "memory.oom.group": 1})
 
 
 def _sockets(request: Message) -> Sockets:

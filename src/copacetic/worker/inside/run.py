@@ -65,6 +65,7 @@ def run(channel: Channel, request: Message, fds: Sequence[int]) -> Message:
         sandbox.kill()
     said = _read_status(reader)
     left_out = sandbox.finish()
+    plan.group.remove()
     if told or exceeded:
         return {"killed": True, "exceeded": exceeded}
     for message in said:

@@ -73,6 +73,7 @@ def _first_process(plan: Plan, status: int) -> NoReturn:
     try:
         linux.die_with_parent(signal.SIGKILL)
         linux.forget_arguments()
+        plan.group.enter()
         extra = 0 if plan.network else linux.CLONE_NEWNET
         linux.unshare(linux.CLONE_NEWNS | linux.CLONE_NEWIPC | linux.CLONE_NEWUTS | extra)
         _bound_namespaces(plan.limits)
