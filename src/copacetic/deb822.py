@@ -122,6 +122,8 @@ class PackagesIndexer:
     """
 
     def __init__(self) -> None:
+        self.count = 0
+        """How many stanzas there were so far, of packages or not."""
         self._rows: list[bytes] = []
         self._parts: list[bytes] = []
         """What came of a stanza that may go on."""
@@ -131,11 +133,6 @@ class PackagesIndexer:
         """The size from which it is worth while to look into them."""
         self._at = 0
         """Where `_parts` begin in the file."""
-
-    @property
-    def count(self) -> int:
-        """How many packages were found so far."""
-        return len(self._rows)
 
     def feed(self, part: bytes) -> None:
         """Take the next piece of the file. Raises `Deb822Error` for a stanza beyond all measure."""
@@ -165,7 +162,9 @@ class PackagesIndexer:
         start = self._at
         add = self._rows.append
         find = _PACKAGE.match
-        for stanza in window.split(b"\n\n"):
+        stanzas = window.split(b"\n\n")
+        self.count += len(stanzas)
+        for stanza in stanzas:
             end = start + len(stanza) + 1
             match = find(stanza) or (_PACKAGE.search(stanza) if b"\nPackage: " in stanza else None)
             if match is not None:

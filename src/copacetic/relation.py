@@ -106,12 +106,22 @@ class _Provider:
     """Empty for an unversioned Provides, which no versioned relation accepts."""
 
 
+MAX_STEPS = 1_000_000
+"""Pairs of a relation and a package that has the name: honest packages have some thousands."""
+MAX_TEXT = 3_000_000
+"""Characters of the relations of all packages; of a whole desktop's it is one million."""
+
+
 class PackageSet:
     """A set of packages by what they provide."""
 
     def __init__(self, packages: Iterable[Package], native: str) -> None:
         self.packages = tuple(packages)
         self._native = native
+        self._left = MAX_STEPS
+        size = sum(len(p.fields.get(field, "")) for p in self.packages for field in (*POSITIVE, *NEGATIVE, "Provides"))
+        if size > MAX_TEXT:
+            raise RelationError(f"relations of {size} characters")
         self._providers: dict[str, list[_Provider]] = defaultdict(list)
         for package in self.packages:
             self._providers[package.name].append(_Provider(package, package.version))
@@ -122,6 +132,9 @@ class PackageSet:
     def satisfying(self, relation: Relation, of: Package, *, positive: bool = True) -> Iterator[Package]:
         """Yield the packages that meet one relation of another package."""
         for provider in self._providers.get(relation.name, ()):
+            self._left -= 1
+            if self._left < 0:
+                raise RelationError(f"too many packages provide what others ask for, as {relation.name}")
             if relation.operator and not provider.version:
                 continue
             if not relation.accepts(provider.version):

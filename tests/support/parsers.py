@@ -171,7 +171,7 @@ def _read_release(data: bytes) -> None:
 
 
 @cache
-def _release() -> Release:
+def a_release() -> Release:
     row = b"0" * 64 + b" 1 main/binary-amd64/Packages"
     return parse_release(SOURCE, Signed(b"Suite: stable\nLabel: x\nSHA256:\n " + row + b"\n", ""), "")
 
@@ -179,7 +179,7 @@ def _release() -> Release:
 @_parser("preferences")
 def _read_preferences(data: bytes) -> None:
     pins = Preferences.read(MemoryFilesystem({"etc/apt/preferences": data, "etc/apt/apt.conf": data}), "amd64")
-    place = PackagesIndex(_release(), "main", Path(), IndexTable(b"\n\n", b""))
+    place = PackagesIndex(a_release(), "main", Path(), IndexTable(b"\n\n", b""))
     for version in ("1.0-1", "2.0~bpo12+1"):
         subject = Subject(name="foo", source="foo", version=version, architecture="amd64", places=[None, place])
         pins.priority(subject)
@@ -195,7 +195,7 @@ def _read_packages(data: bytes) -> None:
     table = indexer.finish()
     if indexer.count > len(data) // BYTES_OF_ROW + ROWS_FLOOR:
         raise RepositoryError("too many packages")
-    index = PackagesIndex(_release(), "main", _stored(data), IndexTable(table, sums.finish()))
+    index = PackagesIndex(a_release(), "main", _stored(data), IndexTable(table, sums.finish()))
     for name in ("foo", "a", "libfoo1"):
         sort_candidates(index.find(name))
     for candidate in index.providers("virtual"):

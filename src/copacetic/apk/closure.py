@@ -6,10 +6,19 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 
-from copacetic.apk.dependency import Dependency, Package, dependencies_of, parse_dependencies, provided_names
+from copacetic.apk.dependency import (
+    Dependency,
+    DependencyError,
+    Package,
+    dependencies_of,
+    parse_dependencies,
+    provided_names,
+)
 
 __all__ = ["broken_dependencies"]
 
+MAX_STEPS = 1_000_000
+"""Pairs of a dependency and a package that has the name: honest packages have some thousands."""
 _Providers = dict[str, list[tuple[Package, str | None]]]
 
 
@@ -25,8 +34,13 @@ def broken_dependencies(
     for package in (*packages, *assumed):
         for name, version in provided_names(package).items():
             providers[name].append((package, version))
+    steps = MAX_STEPS
     for package in packages:
-        yield from _unmet(package.name, package, dependencies_of(package, "D"), providers, scheme)
+        wanted = dependencies_of(package, "D")
+        steps -= sum(len(providers.get(dependency.name, ())) for dependency in wanted)
+        if steps < 0:
+            raise DependencyError(f"too many packages provide what others ask for, as {package.name}")
+        yield from _unmet(package.name, package, wanted, providers, scheme)
     yield from _unmet("etc/apk/world", None, parse_dependencies(world), providers, scheme)
     judged = {id(package) for package in packages}
     for name, rows in providers.items():

@@ -41,6 +41,7 @@ _OPERATORS = {
 }
 """The outcomes of comparing that satisfy each."""
 _MAX_LENGTH = 512
+_MAX_LIST = 1_000_000
 
 
 class DependencyError(ValueError):
@@ -115,6 +116,8 @@ def parse_dependency(word: str) -> Dependency:
 @lru_cache(maxsize=16_384)
 def parse_dependencies(text: str) -> tuple[Dependency, ...]:
     """Read a list of words. Raises `DependencyError`."""
+    if len(text) > _MAX_LIST:
+        raise DependencyError(f"a list of {len(text)} characters")
     return tuple(parse_dependency(word) for word in text.split())
 
 

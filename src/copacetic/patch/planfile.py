@@ -159,7 +159,8 @@ def write_plans(plans: Sequence[Plan]) -> bytes:
 
 def plan_document(plan: Plan) -> dict[str, Any]:
     """Return one plan as the documented object."""
-    origins = list(dict.fromkeys((*plan.origins, *(u.candidate.origin for u in plan.updates))))
+    distinct = dict.fromkeys((*plan.origins, *(u.candidate.origin for u in plan.updates)))
+    origins = {origin: position for position, origin in enumerate(distinct)}
     document = _Plan(
         image=plan.image,
         image_digest=str(plan.image_digest),
@@ -193,7 +194,7 @@ def _finding(matched: MatchedFinding) -> _Finding:
     return _Finding(**_fields(matched.finding, _Finding), status=matched.status, packages=matched.packages)
 
 
-def _update(update: PlannedUpdate, origins: list[Origin]) -> _Update:
+def _update(update: PlannedUpdate, origins: Mapping[Origin, int]) -> _Update:
     candidate = update.candidate
     return _Update(
         name=candidate.name,
@@ -205,7 +206,7 @@ def _update(update: PlannedUpdate, origins: list[Origin]) -> _Update:
         url=candidate.url,
         size=candidate.size,
         sha256=candidate.sha256,
-        repository=origins.index(candidate.origin),
+        repository=origins[candidate.origin],
         findings=_ids(update.findings),
         required_by=update.required_by,
         scripts=tuple(_Script(script=s.script, verdict=s.verdict, reason=s.reason) for s in update.scripts),

@@ -27,6 +27,8 @@ _ARCHITECTURE = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_-]{0,63}")
 _OWNER = re.compile(r"([0-9]{1,10}):([0-9]{1,10}):([0-7]{1,6})(?::(\S+))?")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 _LARGEST_ID = 2**32 - 1
+_MAX_FILES = 500_000
+"""Of all packages, with their directories: each costs many times the bytes of its line."""
 _PERMISSIONS = 0o7777
 _DIRECTORY_START = "\nF:"
 
@@ -149,6 +151,8 @@ def parse_records(data: bytes, path: str) -> tuple[ApkRecord, ...]:
 
     Bytes that are not UTF-8 are surrogate-escaped.
     """
+    if data.count(b"\nR:") + data.count(b"\nF:") > _MAX_FILES:
+        raise InventoryError(f"{path} lists more than {_MAX_FILES} files")
     records: list[ApkRecord] = []
     seen: set[str] = set()
     for stanza in data.decode("utf-8", "surrogateescape").split("\n\n"):

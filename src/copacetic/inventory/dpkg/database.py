@@ -38,7 +38,10 @@ STATUS = f"{ROOT}/status"
 STATUS_D = f"{ROOT}/status.d"
 INFO = f"{ROOT}/info"
 TRIGGERS = f"{ROOT}/triggers"
-STATUS_LIMIT = 128 * 1024 * 1024
+STATUS_LIMIT = 32 * 1024 * 1024
+MAX_PACKAGES = 30_000
+MAX_LINES = 250_000
+"""Of a file about one package, each of which costs many times its bytes; the longest of Debian have about 100,000."""
 FILE_LIMIT = 16 * 1024 * 1024
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9+._-]{0,127}")
@@ -302,7 +305,10 @@ class DpkgDatabase:
             return None
 
     def _text(self, path: str) -> str:
-        return (self._read(path) or b"").decode("utf-8", "surrogateescape")
+        data = self._read(path) or b""
+        if data.count(b"\n") > MAX_LINES:
+            raise InventoryError(f"{path} has more than {MAX_LINES} lines")
+        return data.decode("utf-8", "surrogateescape")
 
 
 def _relative(name: str, where: str) -> str:
@@ -320,6 +326,8 @@ def _rows(data: bytes, file: str, *, needs_status: bool) -> Iterator[_Row]:
             key = (row.package.name, row.package.architecture)
             if key in seen:
                 raise InventoryError(f"{file}: {key[0]}:{key[1]} stands there twice")
+            if len(seen) == MAX_PACKAGES:
+                raise InventoryError(f"{file} has more than {MAX_PACKAGES} packages")
             seen.add(key)
             yield row
     except Deb822Error as error:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import re
 from bisect import bisect_right
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from functools import partial
 from urllib.parse import quote
@@ -46,6 +46,8 @@ SIZE_FLOOR = 16 * 1024 * 1024
 BYTES_OF_ROW, ROWS_FLOOR = 32, 10_000
 """Each row has an identity of its own, which nothing makes smaller: no index has more rows than that."""
 BYTES_OF_NAME, NAMES_FLOOR = 12, 10_000
+MAX_ROWS = 10_000
+"""That have or provide one name, in one index."""
 """Of the names that rows have or ask for, each costs some 250 bytes; Alpine's indexes have one for 28 bytes."""
 _SIGNATURE_LIMIT = 1024 * 1024
 _NAME = re.compile(r"[A-Za-z0-9_.][A-Za-z0-9._+-]{0,199}")
@@ -97,17 +99,11 @@ class ApkIndex:
 
     def rows(self, name: str) -> Iterator[Mapping[str, str]]:
         """Yield what has or provides a name. Raises `RepositoryError` for a row that can't be used."""
-        for number in self._table.names.get(name, ()):
-            row = self._row(number)
-            if row is not None:
-                yield row
+        yield from self._parse(self._table.names.get(name, ()), name)
 
     def rows_if(self, name: str) -> Iterator[Mapping[str, str]]:
         """Yield what comes in by itself when (among others) this name is installed."""
-        for number in self._table.install_if.get(name, ()):
-            row = self._row(number)
-            if row is not None:
-                yield row
+        yield from self._parse(self._table.install_if.get(name, ()), name)
 
     def package_url(self, name: str, version: str, architecture: str) -> str:
         """Raises `RepositoryError` for a pattern of names that is not understood."""
@@ -122,6 +118,14 @@ class ApkIndex:
             raise RepositoryError(f"{self.origin.uri} names packages by {self._table.name_pattern[:80]!r}")
         base = self.source.url.rpartition("/")[0] if self.source.kind == "ndx" else self.source.url
         return f"{base}/{quote(path)}"
+
+    def _parse(self, numbers: Sequence[int], name: str) -> Iterator[Mapping[str, str]]:
+        if len(numbers) > MAX_ROWS:
+            raise RepositoryError(f"{self.origin.uri} offers {name[:80]!r} more than {MAX_ROWS} times")
+        for number in numbers:
+            row = self._row(number)
+            if row is not None:
+                yield row
 
     def _row(self, number: int) -> Mapping[str, str] | None:
         """Parse a row; one for another architecture is none."""

@@ -15,6 +15,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
+from typing import Protocol
 from urllib.parse import quote
 
 import msgspec
@@ -51,6 +52,10 @@ _NAME = re.compile(r"[a-z0-9][a-z0-9+.-]{0,127}")
 _VERSION = re.compile(r"[A-Za-z0-9.+~:-]{1,256}")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _SOURCE = re.compile(r"(\S+)(?:\s+\((\S+)\))?")
+
+
+class _Readable(Protocol):
+    def read(self, size: int, /) -> bytes: ...
 
 
 class IndexTable(msgspec.Struct, frozen=True, array_like=True):
@@ -209,7 +214,7 @@ class IndexStore:
         with self._progress.task(label, total=listed.size) as task:
             try:
                 with self._open(base, [*[by_hash] * release.by_hash, listed.path], listed.size) as body:
-                    self._keep(_Checked(body, task.advance), listed, f"{where} {listed.path}")
+                    self.keep(body, listed, f"{where} {listed.path}", task.advance)
             except RefusedError as refused:
                 raise RepositoryError(f"{where}: {listed.path} answers {refused.status}") from refused
 
@@ -221,8 +226,13 @@ class IndexStore:
                 continue
         return self._http.stream(f"{base}/{quote(paths[-1])}", size=size)
 
-    def _keep(self, stream: _Checked, listed: IndexFile, where: str) -> None:
-        """Unpack in this thread, index and write in another; nothing stays unless the digest is right."""
+    def keep(self, body: _Readable, listed: IndexFile, where: str, advance: Callable[[int], None]) -> None:
+        """
+        Unpack an index in this thread, note its rows and write it in another; nothing stays unless its digest is right.
+
+        Raises `RepositoryError`, also for one that stands for much more than it weighs, or `IntegrityError`.
+        """
+        stream = _Checked(body, advance)
         indexer, sums = PackagesIndexer(), SumsMaker()
         size = 0
         try:
@@ -261,13 +271,13 @@ def _listed(release: Release, component: str, architecture: str) -> IndexFile | 
 
 def _check_count(indexer: PackagesIndexer, stream: _Checked) -> None:
     if indexer.count > stream.size // BYTES_OF_ROW + ROWS_FLOOR:
-        raise DecompressionLimitError(f"{stream.size} bytes stand for {indexer.count} packages")
+        raise DecompressionLimitError(f"{stream.size} bytes stand for {indexer.count} stanzas")
 
 
 class _Checked:
     """A stream that knows the size and the digest of what went through."""
 
-    def __init__(self, body: ResumedBody, advance: Callable[[int], None]) -> None:
+    def __init__(self, body: _Readable, advance: Callable[[int], None]) -> None:
         self._body = body
         self._advance = advance
         self._digest = hashlib.sha256()
