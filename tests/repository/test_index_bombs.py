@@ -5,12 +5,14 @@ from __future__ import annotations
 
 import lzma
 import time
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from pysequoia import SignatureMode, sign
 
-from copacetic.errors import RepositoryError
+from copacetic.errors import RepositoryError, SignatureError
 from support.aptimage import Image, changes, deb
 from support.aptrepo import Repository, serve_repository
 
@@ -51,6 +53,20 @@ def test_an_index_that_is_a_bomb_is_refused_with_its_address(tmp_path: Path, rep
 
     assert repository.address in str(caught.value)
     assert time.process_time() - started < 5
+
+
+def test_a_compressed_message_is_no_inrelease(tmp_path: Path, repository: Repository) -> None:
+    repository.publish([deb("a", "2")])
+    path = "dists/stable-security/InRelease"
+    message = sign(repository.key.signer(), bytes(64 << 20), mode=SignatureMode.INLINE, armor=False)
+    packed = b"\x02" + zlib.compress(bytes(message), 9)
+    repository.files[path] = b"\xc8\xff" + len(packed).to_bytes(4, "big") + packed
+    started = time.process_time()
+
+    with pytest.raises(SignatureError, match="InRelease is not a signed text"):
+        Image(tmp_path, repository, deb("a", "1")).resolve()
+    assert len(repository.files[path]) < 100_000
+    assert time.process_time() - started < 0.3
 
 
 def test_many_versions_of_a_package_are_no_bomb(tmp_path: Path, repository: Repository) -> None:

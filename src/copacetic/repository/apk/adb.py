@@ -26,7 +26,7 @@ PLAIN_LIMIT = 1024 * 1024 * 1024
 RATIO = 16
 SIZE_FLOOR = 64 * 1024 * 1024
 """All of a container is held: it unpacks to at most this much more than RATIO times its size."""
-MAX_BLOCKS = 2_000_000
+MAX_BLOCKS = 250_000
 MAX_SLOTS = 1_000_000
 MAX_READ = 8_000_000
 """Slots read altogether, 16 bytes counting as one: lists and texts may be shared, so that few bytes stand for many."""

@@ -21,6 +21,7 @@ from copacetic.oci.filesystem import ImageFilesystem
 from copacetic.repository.apt.sources import AptSource
 
 KEYRING_LIMIT = 16 * 1024 * 1024
+_CLEARTEXT = b"-----BEGIN PGP SIGNED MESSAGE-----"
 _TRUSTED_NAME = re.compile(r"[A-Za-z0-9._-]+\.(?:gpg|asc)")
 _DEFAULT_FOLDER = "etc/apt/trusted.gpg.d"
 HOST_FOLDERS = ("usr/share/keyrings", "etc/apt/keyrings", _DEFAULT_FOLDER)
@@ -89,6 +90,9 @@ class Keyring:
             return certs
 
         where = f"{source.shown_uri} {source.suite}"
+        if signature is None and not data.startswith(_CLEARTEXT):
+            # Other messages of OpenPGP may be compressed, without any limit, and no archive writes them.
+            raise SignatureError(f"{where}: InRelease is not a signed text")
         try:
             if signature is None:
                 result = verify(bytes=data, store=store)
