@@ -26,7 +26,6 @@ from copacetic.progress import Progress
 OS_RELEASE_LIMIT = 64 * 1024
 
 
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PlatformImage:
     """One platform's manifest and config."""
