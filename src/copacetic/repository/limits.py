@@ -10,7 +10,7 @@ from __future__ import annotations
 
 __all__ = ["MAX_ENTRIES", "SIZE_FLOOR", "payload_limit", "total_limit"]
 
-MAX_ENTRIES = 200_000
+MAX_ENTRIES = 150_000
 """Paths of one package; Debian's fullest have about 100,000."""
 SIZE_FLOOR = 64 * 1024**2
 RATIO = 256
