@@ -31,6 +31,7 @@ _RELATION = re.compile(
     r"(?:\s*\(\s*(<<|<=|=|>=|>>|<|>)?\s*([^\s()<>=]+)\s*\))?"
     r"(?:\s*\[[^\]]*\])?(?:\s*<[^>]*>)*\s*"
 )
+_MAX_FIELD = 1_000_000
 _OBSOLETE = {"<": "<=", ">": ">="}
 POSITIVE = ("Pre-Depends", "Depends")
 NEGATIVE = ("Breaks", "Conflicts")
@@ -71,6 +72,8 @@ Group = tuple[Relation, ...]
 @lru_cache(maxsize=65_536)
 def parse_relations(text: str) -> tuple[Group, ...]:
     """Read a field. Raises `RelationError`, quoting what is wrong."""
+    if len(text) > _MAX_FIELD:
+        raise RelationError(f"a list of {len(text)} characters")
     return tuple(
         tuple(_parse_relation(alternative) for alternative in item.split("|"))
         for item in text.split(",")
