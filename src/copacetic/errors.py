@@ -289,6 +289,10 @@ class VerificationError(CopaError):
     hint = "this is a defect of copacetic: please report it with the output of --debug"
 
 
+RAN_HINT = "a package's script did that, or the builder that ran it; nothing was published"
+"""Of `VerificationError` where the image's programs were run."""
+
+
 class StorageError(CopaError):
     """The local disk or cache failed: full, read-only, not ours."""
 

@@ -6,7 +6,7 @@ Packages of our own on a real root: what their scripts may do, what is kept, and
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -260,3 +260,47 @@ def test_a_builder_that_plans_itself_sees_a_repository_that_moved_on(case: Patch
         assert run.ran() == ["apt-get update and upgrade"]
         assert "the builder upgrades by itself" in str(case.plan["strategyReason"])
         assert case.changed(version)["usr/bin/foo"] == version
+
+
+@pytest.mark.parametrize(
+    ("lines", "message"),
+    [
+        (["echo EVIL >/usr/bin/passwd"], "usr/bin/passwd of passwd, which the plan leaves alone, would be changed"),
+        (["rm /usr/bin/chsh"], "usr/bin/chsh of passwd, which the plan leaves alone, would be taken away"),
+        (["cp /usr/bin/id /usr/share/evil", "chmod u+s /usr/share/evil"], "usr/share/evil is setuid now"),
+        (["touch /usr/bin/.wh.passwd"], "usr/bin/"),
+        (["mkdir /usr/share/.wh..wh..opq"], ".wh..wh..opq'"),
+        (["echo '#!/bin/true' >/var/lib/dpkg/info/bash.prerm"], "var/lib/dpkg/info/bash.prerm"),
+    ],
+)
+def test_a_script_that_lays_hands_on_what_isnt_its_package_s_is_refused_by_name(
+    case: Patching, repository: Repository, lines: Sequence[str], message: str
+) -> None:
+    repository.publish([upgrade(scripts=script(*lines))])
+    image = image_on(build_root("bookworm"), case.folder / "layout", repository, [FOO])
+
+    run = case.patch(image, "--strategy", "exec")
+
+    assert run.code == 5, run.err
+    assert message in run.err
+    assert not (case.folder / "out").exists()
+
+
+def test_what_scripts_may_do_is_done_and_named(case: Patching, repository: Repository) -> None:
+    lines = (
+        "chmod 2755 /usr/bin/foo",
+        "echo '# of foo' >>/etc/pam.conf",
+        "echo 'Defaults' >/etc/foo.local",
+        "update-alternatives --install /usr/bin/f f /usr/bin/foo 10",
+        "adduser --system --quiet foo",
+    )
+    repository.publish([upgrade(scripts=script(*lines))])
+    image = image_on(build_root("bookworm"), case.folder / "layout", repository, [FOO])
+
+    run = case.patch(image, "--strategy", "exec")
+
+    assert run.code == 0, run.err
+    left, edited = case.outcome["notes"]
+    assert left.startswith("scripts left what no package has: ")
+    assert "etc/foo.local" in left
+    assert edited == "scripts changed the configuration of other packages: etc/pam.conf"

@@ -16,7 +16,7 @@ from copacetic.unpack import Composition
 from copacetic.unpack.apk.busybox import read_applets
 from copacetic.unpack.apk.protected import ProtectedPaths
 from copacetic.unpack.apk.triggers import Interest, find_fired
-from copacetic.unpack.tree import read_spooled
+from copacetic.unpack.spooler import read_spooled
 from copacetic.updates import ScriptClass, ScriptVerdict
 from support.apkcomposed import compose, open_unpacker, plan_apks
 from support.apkrepo import apk_image

@@ -8,7 +8,7 @@ where it may be, so that only the one that an image has is imported.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from importlib import import_module
 from typing import Protocol
 
@@ -85,6 +85,25 @@ class PackageDatabase(Protocol):
         Return the paths that have to be there though `checksums` says nothing of them, because there is nothing to
         say: directories, and where the database keeps no checksums of them, links. Paths are where they really are.
         """
+        ...
+
+    def place(self, path: str, package: str) -> str:
+        """Return where a package's file really is that is listed as `path`, links of the image aside."""
+        ...
+
+    def describes(self, path: str, packages: Collection[str]) -> bool | None:
+        """
+        Tell whether a canonical path is one that the package manager itself writes when packages with these names
+        change: None for what isn't the database's, and False for what it has about other packages.
+        """
+        ...
+
+    def is_configuration(self, path: str, package: InstalledPackage) -> bool:
+        """Tell whether a package's file is one that is there to be changed."""
+        ...
+
+    def grants(self, path: str, owner: tuple[int, int, int]) -> bool:
+        """Tell whether packages' records give a directory, by its canonical path, this user, group and mode."""
         ...
 
     def assumed(self) -> tuple[InstalledPackage, ...]:

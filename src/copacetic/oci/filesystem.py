@@ -53,6 +53,21 @@ class Entry:
     """A directory that no layer describes; it exists because something in it does."""
 
 
+def is_equal(lower: Entry, entry: Entry) -> bool:
+    """Tell whether two entries are equal in all that a package decides; when they were written doesn't count."""
+    return (
+        lower.type is entry.type
+        and (lower.mode == entry.mode or entry.type is FileType.SYMLINK)
+        and lower.uid == entry.uid
+        and lower.gid == entry.gid
+        and lower.sha256 == entry.sha256
+        and lower.target == entry.target
+        and lower.device == entry.device
+        and dict(lower.xattrs) == dict(entry.xattrs)
+        and not lower.implicit
+    )
+
+
 class ImageFilesystem(Protocol):
     """A read-only view of an image's files. Methods raise `ImageError` for a broken image, never `OSError`."""
 

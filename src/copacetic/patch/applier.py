@@ -11,6 +11,7 @@ from copacetic.patch.environment import Environment
 from copacetic.patch.image import OpenedImage, SourceImage
 from copacetic.patch.layer import ComposedLayer, LayerRequest, finish_layer
 from copacetic.patch.unpacking import Unpacking
+from copacetic.unpack.shipped import Explanation
 
 __all__ = ["Applier", "UnpackApplier", "make_applier"]
 
@@ -35,6 +36,7 @@ class UnpackApplier:
             notes=composition.notes,
             reads=self._unpacking.reads(),
             unchanged=composition.changes.unchanged,
+            explanation=Explanation(packages=composition.packages, effects=composition.changes.effects),
         )
 
 

@@ -15,7 +15,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from copacetic.errors import CopaError, SolverError, StorageError, VerificationError
+from copacetic.errors import RAN_HINT, CopaError, SolverError, StorageError, VerificationError
 from copacetic.llb.solver import ExportedLayer
 from copacetic.oci.change import RESERVED_PREFIX, Spooled, is_reserved
 from copacetic.oci.filesystem import Entry, FileType, ImageFilesystem
@@ -102,7 +102,9 @@ def _read(path: Path) -> _Layer:
             for entry in reader:
                 folder, _, name = entry.path.rpartition("/")
                 if is_reserved(entry.path) and not _takes_away(entry):
-                    raise VerificationError(f"the run left {entry.path!r}, a name that image layers keep for whiteouts")
+                    raise VerificationError(
+                        f"the run left {entry.path!r}, a name that image layers keep for whiteouts", hint=RAN_HINT
+                    )
                 if name == _OPAQUE:
                     layer.opaques.append(folder)
                 elif name.startswith(RESERVED_PREFIX):

@@ -23,6 +23,7 @@ from copacetic.oci.manifest import layer_media_type
 from copacetic.patch.capture import capture_changes, newest_mtime
 from copacetic.patch.environment import Environment, Execution
 from copacetic.patch.execution import RecipeMaker, run_recipe
+from copacetic.patch.extent import Side
 from copacetic.patch.image import OpenedImage, SourceImage
 from copacetic.patch.layer import LayerRequest, NewLayer, finish_layer
 from copacetic.patch.match import match_findings
@@ -31,9 +32,10 @@ from copacetic.patch.request import PatchRequest, Strategy
 from copacetic.patch.shipped import Shipped
 from copacetic.patch.sources import repository_context
 from copacetic.patch.stale import stale_descriptions
-from copacetic.patch.verify import ReadBack, verify_checksums, verify_result
+from copacetic.patch.verify import ReadBack, verify_layer, verify_result
 from copacetic.pkgmgr import Recipe, Upgrade, open_package_manager
 from copacetic.repository import open_repository
+from copacetic.unpack.shipped import Explanation
 from copacetic.updates import (
     Candidate,
     Finding,
@@ -69,6 +71,7 @@ class Delegated:
     layer: NewLayer | None = None
     epoch: int = 0
     matched: tuple[MatchedFinding, ...] | None = None
+    notes: tuple[str, ...] = ()
 
 
 def upgrade_in_builder(
@@ -125,8 +128,15 @@ def upgrade_in_builder(
     if not updates:
         return Delegated(plan=plan)
     proven = verify_result(plan, before=opened.database, after=after)
-    verify_checksums(plan, after=after, read_back=read_back, unchanged=changes.unchanged)
-    return Delegated(plan=plan, layer=layer, epoch=epoch, matched=proven)
+    notes = verify_layer(
+        plan,
+        before=Side(opened.fs, opened.database),
+        after=after,
+        read_back=read_back,
+        unchanged=changes.unchanged,
+        explanation=Explanation(),
+    )
+    return Delegated(plan=plan, layer=layer, epoch=epoch, matched=proven, notes=notes)
 
 
 def repository_state(opened: OpenedImage, environment: Environment) -> str:

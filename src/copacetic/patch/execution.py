@@ -11,6 +11,7 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import TypeAlias
@@ -37,6 +38,8 @@ from copacetic.patch.layer import ComposedLayer, LayerRequest, finish_layer
 from copacetic.patch.shipped import Shipped
 from copacetic.patch.solvelog import SolveLog
 from copacetic.pkgmgr import Content, Recipe, open_package_manager
+from copacetic.unpack import open_unpacker
+from copacetic.unpack.shipped import Explanation
 from copacetic.updates import FetchedPackage
 
 __all__ = ["ExecApplier", "RecipeMaker", "describe_run", "image_state", "run_recipe", "stage", "why_not"]
@@ -59,11 +62,19 @@ class ExecApplier:
     def make(self, request: LayerRequest, opened: OpenedImage, scratch: Path) -> ComposedLayer:
         """Raises `SolverError`s, and `UnsupportedImageError` for an image that can't run its package manager."""
         make = _installation(opened, request.packages)
-        recipe, layers = run_recipe(make, self._image, opened, self._environment, self._execution, scratch)
+        with ThreadPoolExecutor(1) as beside:  # what the packages say is read while they are installed
+            said = beside.submit(open_unpacker(opened.fs, opened.database).shipped, request.packages)
+            recipe, layers = run_recipe(make, self._image, opened, self._environment, self._execution, scratch)
+            packages = said.result()
         shipped = Shipped(opened.fs, opened.database, request.packages, scratch / "shipped")
         changes = capture_changes(layers, opened.fs, recipe, epoch=request.epoch, shipped=shipped)
         layer = finish_layer(changes, request, scratch)
-        return ComposedLayer(layer=layer, notes=recipe.notes, unchanged=changes.unchanged)
+        return ComposedLayer(
+            layer=layer,
+            notes=recipe.notes,
+            unchanged=changes.unchanged,
+            explanation=Explanation(packages=packages, effects=None if recipe.runs_scripts else {}),
+        )
 
 
 def why_not(opened: OpenedImage, execution: Execution | None) -> str:

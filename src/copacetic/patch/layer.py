@@ -25,6 +25,7 @@ from copacetic.oci.filesystem import ImageFilesystem
 from copacetic.oci.layerwriter import write_layer
 from copacetic.patch.judge import package_key
 from copacetic.patch.memo import Memo
+from copacetic.unpack.shipped import Explanation
 from copacetic.unpack.tree import Changes
 from copacetic.updates import FetchedPackage
 
@@ -63,6 +64,8 @@ class ComposedLayer:
     """The paths of the image that went into it."""
     unchanged: Mapping[str, bytes | Spooled] = field(default_factory=dict)
     """What the packages ship and the image has already."""
+    explanation: Explanation = field(default_factory=Explanation)
+    """What may account for everything in the layer."""
     reused: bool = False
     """Made before, from the same packages on an equal base, and proven then."""
 

@@ -14,6 +14,7 @@ from copacetic.oci.manifest import layer_compression, layer_media_type
 from copacetic.patch.applier import make_applier
 from copacetic.patch.environment import Environment
 from copacetic.patch.export import PatchedImage, build_image
+from copacetic.patch.extent import Side
 from copacetic.patch.image import OpenedImage, PlatformImage, SourceImage, open_filesystem, recognise
 from copacetic.patch.judge import ScriptJudge
 from copacetic.patch.layer import ComposedLayer, KeptLayers, LayerRequest
@@ -31,7 +32,7 @@ from copacetic.patch.request import LayerCompression, PatchRequest, Strategy
 from copacetic.patch.sources import repository_context
 from copacetic.patch.stale import stale_descriptions
 from copacetic.patch.unpacking import Unpacking
-from copacetic.patch.verify import ReadBack, verify_checksums, verify_result
+from copacetic.patch.verify import ReadBack, verify_layer, verify_result
 from copacetic.patch.vouch import take_plans_word, vouch_for_plan
 from copacetic.repository import open_repository
 from copacetic.updates import Finding, MatchedFinding, Plan
@@ -230,7 +231,15 @@ def _make_layer(
             after = read_back.stacked_on(opened.fs)
             matched = verify_result(plan, before=opened.database, after=after)
             if not composed.reused:
-                verify_checksums(plan, after=after, read_back=read_back, unchanged=composed.unchanged)
+                notes = verify_layer(
+                    plan,
+                    before=Side(opened.fs, opened.database),
+                    after=after,
+                    read_back=read_back,
+                    unchanged=composed.unchanged,
+                    explanation=composed.explanation,
+                )
+                composed = replace(composed, notes=(*composed.notes, *notes))
                 layers.keep(request, opened.fs, composed)
     return composed, matched
 
@@ -276,7 +285,7 @@ def _patch_delegated(
         image=build_image(opened.image, done.plan, done.layer, epoch=done.epoch),
         plan=done.plan,
         matched=done.matched,
-        notes=(),
+        notes=done.notes,
     )
 
 

@@ -22,8 +22,10 @@ from copacetic.oci.layered import LayeredFilesystem
 from copacetic.oci.layerindex import LayerIndex, Row, scan_layer, unpack_text
 from copacetic.oci.layerstream import extract_files
 from copacetic.oci.layerwriter import read_content
+from copacetic.patch.extent import Side, verify_extent
 from copacetic.patch.layer import NewLayer
 from copacetic.patch.match import match_findings
+from copacetic.unpack.shipped import Explanation
 from copacetic.updates import FindingStatus, InstalledPackage, MatchedFinding, Plan
 
 Checksums = Mapping[str, Mapping[str, str]]
@@ -142,8 +144,34 @@ class _Expected:
     digest: str
 
 
-def verify_checksums(
-    plan: Plan, *, after: LayeredFilesystem, read_back: ReadBack, unchanged: Mapping[str, bytes | Spooled]
+def verify_layer(
+    plan: Plan,
+    *,
+    before: Side,
+    after: LayeredFilesystem,
+    read_back: ReadBack,
+    unchanged: Mapping[str, bytes | Spooled],
+    explanation: Explanation,
+) -> tuple[str, ...]:
+    """
+    Check a new layer's files, whichever way it was made; `unchanged` is what packages ship that the image has already.
+
+    Returns what a user should know of it. Raises `VerificationError`.
+    """
+    database = detect_database(after)
+    assert database is not None
+    _verify_checksums(plan, database, after=after, read_back=read_back, unchanged=unchanged)
+    side = Side(after, database)
+    return verify_extent(plan, before=before, after=side, index=read_back.index, explanation=explanation)
+
+
+def _verify_checksums(
+    plan: Plan,
+    database: PackageDatabase,
+    *,
+    after: LayeredFilesystem,
+    read_back: ReadBack,
+    unchanged: Mapping[str, bytes | Spooled],
 ) -> None:
     """
     Hold the files of every changed package against the checksums in the result's own package database; what has none,
@@ -153,8 +181,6 @@ def verify_checksums(
     already, `unchanged` gives what the package ships: it must have the checksum, and be what the result has. What
     neither explains (a builder leaves out what is the same, too) is read from the image's own layers.
     """
-    database = detect_database(after)
-    assert database is not None
     changed = {(u.candidate.name, u.candidate.architecture) for u in plan.updates}
     unexplained: list[_Expected] = []
     packages = [one for one in database.packages() if (one.name, one.architecture) in changed]

@@ -96,6 +96,8 @@ class Recipe:
     """Patterns of what is written by the run, whatever time it puts on it: such files get the epoch."""
     records: Mapping[str, bytes | None] = field(default_factory=dict)
     """Files of the package database that the run doesn't write itself; None removes one."""
+    runs_scripts: bool = True
+    """Whether packages' scripts are run, which may leave more than packages ship."""
     notes: tuple[str, ...] = ()
     """What a user should know about the run, as sentences."""
 

@@ -16,6 +16,7 @@ from typing import Protocol
 
 from copacetic.inventory import PackageDatabase
 from copacetic.oci.filesystem import ImageFilesystem
+from copacetic.unpack.shipped import ShippedPackage
 from copacetic.unpack.tree import Changes, TreeBuilder
 from copacetic.updates import FetchedPackage, ScriptVerdict
 
@@ -27,6 +28,8 @@ class Composition:
     """What the packages do to the image."""
 
     changes: Changes
+    packages: tuple[ShippedPackage, ...] = ()
+    """What the packages say of their files."""
     notes: tuple[str, ...] = ()
     """Decisions a user wants to know: `kept etc/foo.conf, which was changed in the image`."""
 
@@ -70,6 +73,10 @@ class Unpacker(Protocol):
         Put the packages' files in place and take away those of their old versions, as `compose` does, and nothing
         else: no script is followed, and the database stays as it is.
         """
+        ...
+
+    def shipped(self, packages: Sequence[FetchedPackage]) -> tuple[ShippedPackage, ...]:
+        """Return what packages say of their files, for a layer that something else makes of them."""
         ...
 
 

@@ -12,6 +12,7 @@ from collections.abc import Mapping
 
 from copacetic.errors import InventoryError
 from copacetic.lines import split_lines
+from copacetic.oci.filesystem import ImageFilesystem
 from copacetic.strict import read_digits
 from copacetic.unpack.tree import TreeBuilder
 
@@ -23,7 +24,7 @@ MAX_FILE = 16 * 1024 * 1024
 class Accounts:
     """The image's users and groups, as they are when this is made."""
 
-    def __init__(self, tree: TreeBuilder) -> None:
+    def __init__(self, tree: TreeBuilder | ImageFilesystem) -> None:
         self._users = _read_numbers(tree, "etc/passwd") or {"root": 0}
         self._groups = _read_numbers(tree, "etc/group") or {"root": 0}
 
@@ -46,7 +47,7 @@ def _number(name: str, known: Mapping[str, int], what: str) -> int:
     return known[name]
 
 
-def _read_numbers(tree: TreeBuilder, path: str) -> Mapping[str, int]:
+def _read_numbers(tree: TreeBuilder | ImageFilesystem, path: str) -> Mapping[str, int]:
     """Read the first and third column; the first line with a name counts, broken lines don't."""
     try:
         text = tree.read(path, limit=MAX_FILE).decode("utf-8", "surrogateescape")

@@ -11,11 +11,14 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 
-from copacetic.errors import ImageError, PackageError, StorageError
+from copacetic.errors import ImageError, PackageError
 from copacetic.oci.change import Change, Spooled, is_reserved
-from copacetic.oci.filesystem import Entry, FileType, ImageFilesystem
+from copacetic.oci.filesystem import Entry, FileType, ImageFilesystem, is_equal
+from copacetic.unpack.shipped import NamedEffect
+from copacetic.unpack.spooler import read_spooled
 
 __all__ = ["Changes", "TreeBuilder"]
 
@@ -32,6 +35,8 @@ class Changes:
     """Every path of the image whose state went into this result: its read set."""
     unchanged: Mapping[str, bytes | Spooled] = field(default_factory=dict)
     """Content that was asked for and left out, because the image has the same at this path already."""
+    effects: Mapping[str, NamedEffect] = field(default_factory=dict)
+    """What was done in somebody's name; see `TreeBuilder.in_name_of`."""
 
 
 @dataclass(slots=True, eq=False)
@@ -53,6 +58,8 @@ class TreeBuilder:
         self._lower: dict[str, Entry | None] = {}
         self._reads: set[str] = set()
         self._directories: dict[str, str] = {}
+        self._name = ""
+        self._effects: dict[str, str] = {}
 
     # -- looking ---------------------------------------------------------------------------------------------
 
@@ -133,6 +140,15 @@ class TreeBuilder:
 
     # -- changing --------------------------------------------------------------------------------------------
 
+    @contextmanager
+    def in_name_of(self, name: str) -> Iterator[None]:
+        """Have what is changed meanwhile bear a name: no package ships it, and the proof asks who wanted it."""
+        before, self._name = self._name, name
+        try:
+            yield
+        finally:
+            self._name = before
+
     def put(self, path: str, entry: Entry, content: bytes | Spooled | None = None) -> str:
         """
         Put an entry at a path whose last component isn't followed; returns the canonical path.
@@ -185,6 +201,8 @@ class TreeBuilder:
         inode = self._nodes.get(self.resolve(path, follow=False))
         if inode is not None:
             inode.entry = entry
+            if self._name:
+                self._effects.update(dict.fromkeys(inode.paths, self._name))
 
     def remove(self, path: str) -> bool:
         """Remove what is at a path, its last component not followed; a directory only when it is empty."""
@@ -254,7 +272,11 @@ class TreeBuilder:
             for path, inode in self._nodes.items()
             if inode is not None and inode.content is not None and path not in changed
         }
-        return Changes(entries=ordered, reads=frozenset(self._reads), unchanged=unchanged)
+        effects = {
+            path: NamedEffect(name, inode.entry if (inode := self._nodes[path]) is not None else None)
+            for path, name in self._effects.items()
+        }
+        return Changes(entries=ordered, reads=frozenset(self._reads), unchanged=unchanged, effects=effects)
 
     def _change(self, path: str, inode: _Inode | None) -> Change:
         if inode is None:
@@ -269,7 +291,7 @@ class TreeBuilder:
         groups: set[str] = set()
         for path in inode.paths:
             lower = self.below(path)
-            if lower is None or not _is_same(lower, inode.entry):
+            if lower is None or not is_equal(lower, inode.entry):
                 return False
             groups.add(lower.link_group)
         # A file that shares nothing any more is another one than the lower layers' with several names.
@@ -289,6 +311,10 @@ class TreeBuilder:
             previous.paths.discard(canonical)
         if inode is not None:
             inode.paths.add(canonical)
+        if self._name:
+            self._effects[canonical] = self._name
+        else:
+            self._effects.pop(canonical, None)
         self._nodes[canonical] = inode
         parent, _, name = canonical.rpartition("/")
         self._names.setdefault(parent, set()).add(name)
@@ -363,33 +389,8 @@ class TreeBuilder:
         return entry is not None and entry.type is _DIRECTORY
 
 
-def read_spooled(spooled: Spooled) -> bytes:
-    """Return a spooled file's bytes."""
-    try:
-        with spooled.path.open("rb") as file:
-            file.seek(spooled.offset)
-            return file.read(spooled.size)
-    except OSError as error:
-        raise StorageError(f"{spooled.path}: {error.strerror or error}") from error
-
-
 def _parents(path: str) -> Iterator[str]:
     """Yield the directories above, nearest first, and the root last."""
     while path:
         path = path.rpartition("/")[0]
         yield path
-
-
-def _is_same(lower: Entry, entry: Entry) -> bool:
-    """Tell whether two entries are equal in all that a package decides; when they were written doesn't count."""
-    return (
-        lower.type is entry.type
-        and (lower.mode == entry.mode or entry.type is FileType.SYMLINK)
-        and lower.uid == entry.uid
-        and lower.gid == entry.gid
-        and lower.sha256 == entry.sha256
-        and lower.target == entry.target
-        and lower.device == entry.device
-        and dict(lower.xattrs) == dict(entry.xattrs)
-        and not lower.implicit
-    )

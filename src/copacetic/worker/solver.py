@@ -15,7 +15,7 @@ from pathlib import Path
 
 from copacetic._version import __version__
 from copacetic.cache import Cache
-from copacetic.errors import CopaError, SolverError, StorageError, UnsupportedBuilderError, VerificationError
+from copacetic.errors import RAN_HINT, CopaError, SolverError, StorageError, UnsupportedBuilderError, VerificationError
 from copacetic.http import HttpClient
 from copacetic.llb.definition import Definition
 from copacetic.llb.solver import Capabilities, Events, ExportedLayer, Inputs, Solver
@@ -179,7 +179,7 @@ def _pack(shop: Workshop, layer: str, path: Path, limit: int) -> Message:
         raise SolverError(message, hint=StorageError.hint) from error
     except JobRefusedError as error:
         if error.kind == "result":
-            raise VerificationError(f"the run left what no layer can hold: {error}") from error
+            raise VerificationError(f"the run left what no layer can hold: {error}", hint=RAN_HINT) from error
         hint = StorageError.hint if error.kind == "storage" else None
         raise SolverError(f"can't write the layer {path}: {error}", hint=hint) from error
 

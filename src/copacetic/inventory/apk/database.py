@@ -11,9 +11,10 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
-from functools import cached_property
+from functools import cached_property, reduce
+from operator import and_
 from typing import TYPE_CHECKING
 
 from copacetic.apk.closure import broken_dependencies
@@ -42,6 +43,8 @@ _ARCHITECTURE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_+-]{0,63}")
 INSTALLED_LIMIT = 64 * 1024 * 1024
 FILE_LIMIT = 64 * 1024 * 1024
 CONFIGURATION = "etc/"
+OWN_CONFIGURATION = "etc/apk/"
+"""Keys and repositories: nobody's to change."""
 APKO_BUILD = "etc/apko.json"
 MAX_NAMED = 8
 
@@ -119,6 +122,25 @@ class ApkDatabase:
 
     def bare_paths(self, package: InstalledPackage) -> tuple[str, ...]:
         return tuple(directory.path for directory in self.record(package).directories if directory.path)
+
+    def place(self, path: str, package: str) -> str:
+        return path
+
+    def describes(self, path: str, packages: Collection[str]) -> bool | None:
+        own = {self.path, f"{self.folder}/triggers", self._scripts_path, self._fs.resolve(WORLD), self.folder}
+        own |= {f"{self.folder}/scripts.tar", f"{self.folder}/scripts.tar.gz"}
+        return True if path in own else None
+
+    def is_configuration(self, path: str, package: InstalledPackage) -> bool:
+        return path.startswith(CONFIGURATION) and not path.startswith(OWN_CONFIGURATION)
+
+    def grants(self, path: str, owner: tuple[int, int, int]) -> bool:
+        """One record's owner and mode (apk 3), or an owner's and what all records with that one permit (apk 2)."""
+        name = path.rpartition("/")[2]
+        records = (one for record in self.records for one in record.directories if one.path.endswith(name))
+        listed = [one.owner for one in records if one.path == path or self._fs.resolve(one.path) == path]
+        modes = [one.mode for one in listed if (one.uid, one.gid) == owner[:2]]
+        return bool(modes) and (owner[2] in modes or owner[2] == reduce(and_, modes))
 
     def broken_dependencies(self) -> frozenset[str]:
         try:

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -53,6 +53,10 @@ _MD5_LINE = re.compile(r"([0-9a-f]{32})  (.+)")
 _INSTALLED = frozenset({"installed", "triggers-awaited", "triggers-pending"})
 _UNFINISHED = frozenset({"unpacked", "half-configured", "half-installed"})
 """dpkg was interrupted, or a script failed: the files are there, vulnerable or not."""
+_OWN = frozenset(
+    {"status", "arch", "diversions", "statoverride", "info", "alternatives", "triggers", "parts", "updates", "status.d"}
+)
+"""Of dpkg's folder, files and folders."""
 _CONFIG_NAME = re.compile(r"[A-Za-z0-9_-]+(?:\.cfg)?")
 
 
@@ -149,6 +153,28 @@ class DpkgDatabase:
             and path not in others
             and not any(excludes(path, directory_or_link=special) for special in (True, False))
         )
+
+    def place(self, path: str, package: str) -> str:
+        return self.diverted(path, package)
+
+    def describes(self, path: str, packages: Collection[str]) -> bool | None:
+        """A list of any package may change, as one that loses files to another is shorter then."""
+        folder, _, name = path.rpartition("/")
+        root, info, separate = (self._fs.resolve(one) for one in (ROOT, INFO, STATUS_D))
+        if folder == info:
+            stem, _, kind = name.rpartition(".")
+            return kind == "list" or name == "format" or stem.partition(":")[0] in packages
+        if folder == separate:
+            files = {row.file.rpartition("/")[2] for row in self._rows if row.package.name in packages}
+            return name.removesuffix(".md5sums") in files.union(packages)
+        is_own = (folder == root and name in _OWN) or folder in {f"{root}/alternatives", f"{root}/triggers"}
+        return True if is_own else None
+
+    def is_configuration(self, path: str, package: InstalledPackage) -> bool:
+        return path in self.conffiles(package)
+
+    def grants(self, path: str, owner: tuple[int, int, int]) -> bool:
+        return False
 
     def diverted(self, path: str, package: str) -> str:
         """Return where a package's file really goes."""

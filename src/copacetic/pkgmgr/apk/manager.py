@@ -142,8 +142,8 @@ class ApkPackageManager:
             arguments.insert(-1, "--no-scripts")
         root = llb.Bind(dest=ROOT, source=told, readonly=False)
         run = self._run(tooling, arguments, (root, mount), f"apk --root upgrade of {count}")
-        recipe = replace(self._recipe(base, run.output(ROOT), {SOURCE: files}), notes=notes)
-        return self._restore(recipe, told)
+        recipe = self._recipe(base, run.output(ROOT), {SOURCE: files})
+        return self._restore(replace(recipe, notes=notes, runs_scripts=self.runs_scripts), told)
 
     def upgrade(self, base: State, upgrade: Upgrade) -> Recipe:
         """See `PackageManager.upgrade`; another `repository_state` is another environment, and so another run."""

@@ -93,6 +93,7 @@ def install_distroless(
         directories={"packages": debs, "database": _database_files(database)},
         leftovers=_LEFTOVERS,
         records=records,
+        runs_scripts=False,
     )
 
 

@@ -18,6 +18,7 @@ from copacetic.errors import ImageError, PackageError
 from copacetic.inventory.apk import ApkFile, Owner
 from copacetic.oci.change import Spooled
 from copacetic.oci.filesystem import Entry, FileType
+from copacetic.repository.apk.package import ApkEntry
 from copacetic.unpack.accounts import Accounts
 from copacetic.unpack.apk.directories import Directories
 from copacetic.unpack.apk.holders import Holder, Holders
@@ -26,7 +27,7 @@ from copacetic.unpack.apk.payload import PayloadEntry
 from copacetic.unpack.apk.protected import ProtectedPaths
 from copacetic.unpack.tree import TreeBuilder
 
-__all__ = ["NEW_SUFFIX", "Installer"]
+__all__ = ["NEW_SUFFIX", "Installer", "further_name"]
 
 NEW_SUFFIX = ".apk-new"
 MAX_PROTECTED = 1024**3
@@ -135,10 +136,8 @@ class _Run:
                     f"{self.package.label}: {entry.path} is a hard link to {entry.hardlink}, which isn't installed"
                 )
             checksum = self.new.files[entry.hardlink].checksum
-            before = inode.entry
-            mode = raw.mode if raw.mode & _SPECIAL_BITS else before.mode & ~_SET_ID
-            xattrs = {**before.xattrs, **raw.xattrs}
-            inode.entry = replace(before, uid=owner.uid, gid=owner.gid, mode=mode, xattrs=xattrs)
+            mode, xattrs = further_name(inode.entry.mode, inode.entry.xattrs, raw)
+            inode.entry = replace(inode.entry, uid=owner.uid, gid=owner.gid, mode=mode, xattrs=xattrs)
         else:
             inode = _Inode(
                 Entry(
@@ -242,6 +241,11 @@ class _Run:
             self.installer.notes.append(f"{path} was changed in the image and stays, though no package has it any more")
             return
         self.tree.remove(path)
+
+
+def further_name(mode: int, xattrs: Mapping[str, bytes], raw: ApkEntry) -> tuple[int, Mapping[str, bytes]]:
+    """Return a file's mode and attributes after one more name, whose owner it gets: chown(2) takes the special bits."""
+    return raw.mode if raw.mode & _SPECIAL_BITS else mode & ~_SET_ID, {**xattrs, **raw.xattrs}
 
 
 def _sum_attributes(xattrs: Mapping[str, bytes]) -> str:

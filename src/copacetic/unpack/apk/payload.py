@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
+from typing import Protocol
 
 from copacetic.errors import PackageError, StorageError
 from copacetic.oci.change import Spooled, is_reserved
@@ -70,6 +70,10 @@ class PayloadEntry:
         return self.raw.path.rpartition("/")[2]
 
 
+class _Writable(Protocol):
+    def write(self, data: memoryview, /) -> object: ...
+
+
 Payloads = Mapping[str, tuple[PayloadEntry, ...]]
 """By the packages' keys."""
 
@@ -89,18 +93,30 @@ def spool_payload(package: ApkPackage, spool: Path) -> tuple[PayloadEntry, ...]:
         raise StorageError(f"{spool}: {error.strerror or error}") from error
 
 
-def list_payloads(packages: Sequence[ApkPackage], *, workers: int = 2) -> Payloads:
+def list_payloads(packages: Sequence[ApkPackage], *, workers: int = 2, digests: bool = False) -> Payloads:
     """
     Describe payloads, unchecked, with the content (and its digest) of only the files that scripts may ask about.
 
-    This is for looking ahead: what is installed is checked when it is spooled.
+    This is for looking ahead: what is installed is checked when it is spooled. `digests` checks, and adds the digests
+    of all files.
     """
+
+    def read(package: ApkPackage) -> tuple[PayloadEntry, ...]:
+        return () if package.is_virtual else _read(package, Path(), _Nowhere() if digests else None)
+
     with ThreadPoolExecutor(workers) as pool:
-        found = pool.map(lambda package: () if package.is_virtual else _read(package, Path(), None), packages)
+        found = pool.map(read, packages)
         return {package.key: entries for package, entries in zip(packages, found, strict=True)}
 
 
-def _read(package: ApkPackage, spool: Path, out: BinaryIO | None) -> tuple[PayloadEntry, ...]:
+class _Nowhere:
+    """Takes what is only hashed."""
+
+    def write(self, data: memoryview, /) -> object:
+        return len(data)
+
+
+def _read(package: ApkPackage, spool: Path, out: _Writable | None) -> tuple[PayloadEntry, ...]:
     left = limit = payload_limit(package.size, package.installed_size)
     found: dict[str, PayloadEntry] = {}
     directories: set[str] = set()
@@ -125,7 +141,7 @@ def _read(package: ApkPackage, spool: Path, out: BinaryIO | None) -> tuple[Paylo
     return tuple(found.values())
 
 
-def _copy(content: Iterator[memoryview], out: BinaryIO) -> str:
+def _copy(content: Iterator[memoryview], out: _Writable) -> str:
     """Write a file's bytes down; returns their SHA-256."""
     digest = hashlib.sha256()
     for piece in content:

@@ -20,7 +20,10 @@ from copacetic.repository.limits import total_limit
 from copacetic.unpack import Composition, FetchedPackage
 from copacetic.unpack.apk.package import ApkPackage, load_package
 from copacetic.unpack.apk.payload import PayloadEntry, list_payloads, spool_payload
+from copacetic.unpack.apk.protected import ProtectedPaths
+from copacetic.unpack.apk.shipped import describe_shipped
 from copacetic.unpack.apk.upgrade import Upgrade, commit_hooks
+from copacetic.unpack.shipped import ShippedPackage
 from copacetic.unpack.spooler import Spooler
 from copacetic.unpack.tree import TreeBuilder
 from copacetic.updates import ScriptClass, ScriptVerdict
@@ -72,7 +75,7 @@ class ApkUnpacker:
         See `Unpacker.compose`. The packages are installed in the order in which they come. Raises
         `NeedsExecutionError` for a package that can't be installed this way.
         """
-        upgrade = self._upgrade(packages, scratch, epoch=epoch)
+        upgrade, payloads = self._upgrade(packages, scratch, epoch=epoch)
         _refuse_execution(upgrade)
         tree = upgrade.tree
         changes = [
@@ -87,15 +90,28 @@ class ApkUnpacker:
         files = self._database.rewrite(changes, altered=upgrade.holders.altered(), now=epoch)
         for path, content in files.items():
             tree.put(path, Entry(type=FileType.FILE, mode=0o644, mtime=epoch), content)
-        return Composition(changes=tree.finish(), notes=tuple(upgrade.notes))
+        protected = ProtectedPaths.read(self._fs)
+        return Composition(
+            changes=tree.finish(),
+            packages=tuple(describe_shipped(p, payloads[p.key], protected) for p in upgrade.packages),
+            notes=tuple(upgrade.notes),
+        )
+
+    def shipped(self, packages: Sequence[FetchedPackage]) -> tuple[ShippedPackage, ...]:
+        """See `Unpacker.shipped`."""
+        loaded = self._load(packages)
+        payloads = list_payloads(loaded, digests=True)
+        protected = ProtectedPaths.read(self._fs)
+        return tuple(describe_shipped(package, payloads[package.key], protected) for package in loaded)
 
     def place(self, packages: Sequence[FetchedPackage], *, scratch: Path) -> TreeBuilder:
         """See `Unpacker.place`."""
-        return self._upgrade(packages, scratch, epoch=0, only_files=True).tree
+        return self._upgrade(packages, scratch, epoch=0, only_files=True)[0].tree
 
     def _upgrade(
         self, packages: Sequence[FetchedPackage], scratch: Path, *, epoch: int, only_files: bool = False
-    ) -> Upgrade:
+    ) -> tuple[Upgrade, Mapping[str, Sequence[PayloadEntry]]]:
+        """Run it, and return what the packages hold, too."""
         loaded = self._load(packages)
         self.spool(packages, scratch)
         try:
@@ -104,7 +120,7 @@ class ApkUnpacker:
         finally:
             self.close()
         upgrade.run(payloads)
-        return upgrade
+        return upgrade, payloads
 
     def _runs_anything(self, packages: Sequence[ApkPackage]) -> bool:
         database = self._database

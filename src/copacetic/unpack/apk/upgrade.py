@@ -98,7 +98,8 @@ class Upgrade:
     def _run(self, call: ScriptCall) -> ScriptVerdict:
         busybox = self.holders.find("busybox")
         self._runner.busybox = busybox.version if busybox is not None else ""
-        return self._runner.run(call)
+        with self.tree.in_name_of(f"{call.name} of {call.package}"):
+            return self._runner.run(call)
 
     def _fire(self, commit: Sequence[ApkPackage], done: Sequence[ApkPackage], directories: Directories) -> None:
         """Run the triggers of a commit; a verdict stands with the packages that set a trigger off."""

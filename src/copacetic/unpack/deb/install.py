@@ -21,7 +21,8 @@ from copacetic.unpack.deb.handlers.bytecode import remove_stale
 from copacetic.unpack.deb.owners import Claim, Owner, Ownership
 from copacetic.unpack.deb.package import DebPackage
 from copacetic.unpack.deb.payload import PayloadEntry
-from copacetic.unpack.tree import TreeBuilder, read_spooled
+from copacetic.unpack.spooler import read_spooled
+from copacetic.unpack.tree import TreeBuilder
 
 __all__ = ["Installation", "Installer", "md5_of"]
 
@@ -243,7 +244,8 @@ class _Run:
             self.result.notes.append(f"kept {path}, which {state}")
             return
         self._tree.put(f"{path}.dpkg-dist", entry, content)
-        self._tree.remove(f"{path}.dpkg-old")
+        with self._tree.in_name_of("a configuration file's backup"):
+            self._tree.remove(f"{path}.dpkg-old")
         self.result.notes.append(f"{path} {state} and stays so; the package's new version is {path}.dpkg-dist")
 
     def _is_regular(self) -> bool:
@@ -301,7 +303,8 @@ class _Run:
             return
         content = self._tree.read(target, limit=MAX_CONFFILE)
         if md5_of(content) != old.md5:
-            self._tree.put(f"{target}.dpkg-old", entry, content)
+            with self._tree.in_name_of("a configuration file's backup"):
+                self._tree.put(f"{target}.dpkg-old", entry, content)
             self.result.notes.append(f"{target} is no longer used and was changed: it is {target}.dpkg-old now")
         self._tree.remove(target)
 
@@ -325,7 +328,8 @@ class _Run:
                 self._tree.remove(target)
                 if path.endswith(".py"):
                     # The folder may have to go next, and byte code of a module that is gone would keep it.
-                    remove_stale(self._tree, target)
+                    with self._tree.in_name_of("byte code that isn't true any more"):
+                        remove_stale(self._tree, target)
 
     def _is_ours_alone(self, path: str, target: str) -> bool:
         return self._tree.resolve(target, follow=False) not in self._placed and not self._ownership.others(

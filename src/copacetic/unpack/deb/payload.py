@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Collection, Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
@@ -46,9 +47,9 @@ class PayloadEntry:
     sha256: str = ""
 
 
-def spool_payload(archive: DebArchive, spool: Path, *, installed_size: int) -> tuple[PayloadEntry, ...]:
+def spool_payload(archive: DebArchive, spool: Path | None, *, installed_size: int) -> tuple[PayloadEntry, ...]:
     """
-    Decompress a payload into `spool`, which must not exist, and describe what is in it.
+    Decompress a payload into `spool`, which must not exist, and describe what is in it; None keeps no content.
 
     Raises `PackageError` for a payload that is broken, hostile, or much larger than the package is or says.
     """
@@ -58,9 +59,10 @@ def spool_payload(archive: DebArchive, spool: Path, *, installed_size: int) -> t
     with (
         guard_package(archive.path, archive.label),
         archive.open_part(archive.data, limit=limit) as stream,
-        spool.open("xb") as out,
+        nullcontext() if spool is None else spool.open("xb") as out,
     ):
-        reader = TarReader(_Tee(stream, out), limits=TarLimits(entries=MAX_ENTRIES, file_size=MAX_FILE))
+        source = stream if out is None else _Tee(stream, out)
+        reader = TarReader(source, limits=TarLimits(entries=MAX_ENTRIES, file_size=MAX_FILE))
         for entry in reader:
             described = _describe(entry, reader, spool, archive.label)
             _check_path(described, entries, directories, archive.label)
@@ -100,7 +102,7 @@ class _Tee:
         return data
 
 
-def _describe(entry: TarEntry, reader: TarReader, spool: Path, package: str) -> PayloadEntry:
+def _describe(entry: TarEntry, reader: TarReader, spool: Path | None, package: str) -> PayloadEntry:
     if entry.type not in "0125":
         raise PackageError(f"{package}: {entry.path!r} is a device or a pipe, which no package may ship")
     if entry.xattrs:
@@ -111,7 +113,7 @@ def _describe(entry: TarEntry, reader: TarReader, spool: Path, package: str) -> 
         digest = hashlib.sha256()
         for piece in reader.content():
             digest.update(piece)
-        content = Spooled(spool, entry.offset, entry.size)
+        content = Spooled(spool, entry.offset, entry.size) if spool is not None else None
         sha256 = digest.hexdigest()
     return PayloadEntry(
         path=entry.path,

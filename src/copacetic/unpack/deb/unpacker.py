@@ -9,6 +9,7 @@ scripts and triggers derive, and writes dpkg's database last.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -27,8 +28,10 @@ from copacetic.unpack.deb.install import Installation, Installer, md5_of
 from copacetic.unpack.deb.owners import Ownership
 from copacetic.unpack.deb.package import SCRIPTS, DebPackage, load_package
 from copacetic.unpack.deb.payload import PayloadEntry, spool_payload
-from copacetic.unpack.spooler import Spooler
-from copacetic.unpack.tree import TreeBuilder, read_spooled
+from copacetic.unpack.deb.shipped import describe_shipped
+from copacetic.unpack.shipped import ShippedPackage
+from copacetic.unpack.spooler import Spooler, read_spooled
+from copacetic.unpack.tree import TreeBuilder
 from copacetic.updates import InstalledPackage, ScriptClass, ScriptVerdict
 
 __all__ = ["DebUnpacker"]
@@ -93,7 +96,23 @@ class DebUnpacker:
         records = [_record(package, installed[package.key], payloads[package.key]) for package in loaded]
         records += self._losers(tree, list(installed.values()))
         self._write_database(tree, records, epoch)
-        return Composition(changes=tree.finish(), notes=tuple(notes))
+        accounts = Accounts(tree)
+        return Composition(
+            changes=tree.finish(),
+            packages=tuple(describe_shipped(p, payloads[p.key], self._database, accounts) for p in loaded),
+            notes=tuple(notes),
+        )
+
+    def shipped(self, packages: Sequence[FetchedPackage]) -> tuple[ShippedPackage, ...]:
+        """See `Unpacker.shipped`."""
+        loaded = self._load(packages)
+        with ThreadPoolExecutor(2) as pool:
+            payloads = list(pool.map(lambda p: spool_payload(p.archive, None, installed_size=p.installed_size), loaded))
+        accounts = Accounts(self._fs)
+        return tuple(
+            describe_shipped(package, payload, self._database, accounts)
+            for package, payload in zip(loaded, payloads, strict=True)
+        )
 
     def place(self, packages: Sequence[FetchedPackage], *, scratch: Path) -> TreeBuilder:
         """See `Unpacker.place`."""

@@ -37,27 +37,37 @@ def make_accounts(context: Reproduction, actions: Sequence[Action]) -> None:
     """Make users and groups; before anything is installed, so that files can belong to them."""
     for action in actions:
         if action.kind == "users":
-            _make_account(context, action)
+            with context.tree.in_name_of(f"accounts of {action.package}"):
+                _make_account(context, action)
 
 
 def reproduce(context: Reproduction, actions: Sequence[Action]) -> list[str]:
     """Do what the scripts would have done; returns what a user wants to know of it."""
     notes: list[str] = []
+    tree = context.tree
     for action in actions:
-        if action.kind == "attributes":
-            for path in action.words:
-                _keep_attributes(context.tree, path)
-        elif action.kind == "remove":
-            for path in action.words:
-                if not path.startswith("-"):
-                    context.tree.remove(path.lstrip("/"))
-        elif action.kind == "alternatives":
-            _apply_alternative(context, action)
-    remove_bytecode(context.tree)
-    _reproduce_certificates(context, {action.kind for action in actions})
+        with tree.in_name_of(f"{action.kind} of {action.package}"):
+            _reproduce_action(context, action)
+    with tree.in_name_of("byte code that isn't true any more"):
+        remove_bytecode(tree)
+    with tree.in_name_of("certificates"):
+        _reproduce_certificates(context, {action.kind for action in actions})
     if any(action.kind == "ldconfig" for action in actions):
-        update_library_cache(context.tree, mtime=context.epoch, libc=_libc_versions(context.packages))
+        with tree.in_name_of("ldconfig"):
+            update_library_cache(tree, mtime=context.epoch, libc=_libc_versions(context.packages))
     return notes
+
+
+def _reproduce_action(context: Reproduction, action: Action) -> None:
+    if action.kind == "attributes":
+        for path in action.words:
+            _keep_attributes(context.tree, path)
+    elif action.kind == "remove":
+        for path in action.words:
+            if not path.startswith("-"):
+                context.tree.remove(path.lstrip("/"))
+    elif action.kind == "alternatives":
+        _apply_alternative(context, action)
 
 
 def _reproduce_certificates(context: Reproduction, kinds: set[str]) -> None:
