@@ -122,7 +122,7 @@ def new_rights(entry: Entry, was: Entry | None) -> str:
 def speaks_of(scripts: str, path: str) -> bool:
     """Tell whether scripts name a file, wherever they say that it is."""
     name = path.rpartition("/")[2]
-    return name in scripts and re.search(rf"(?<![\w.+-]){re.escape(name)}(?![\w+-])", scripts) is not None
+    return name in scripts and re.search(rf"(?<![\w.+-]){re.escape(name)}(?![\w+-]|\.\w)", scripts) is not None
 
 
 def attributes_of(entry: Entry) -> tuple[object, ...]:

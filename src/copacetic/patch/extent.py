@@ -77,7 +77,9 @@ class _Proof:
     left: list[str] = field(default_factory=list)
     taken: list[str] = field(default_factory=list)
     """What scripts brought or took away that no package has."""
-    edited: list[str] = field(default_factory=list)
+    moved: set[str] = field(default_factory=set)
+    """Where links or diversions have put other packages' files as they were."""
+    edited: set[str] = field(default_factory=set)
     """Other packages' configuration that scripts have changed."""
 
     # -- reading ---------------------------------------------------------------------------------------------
@@ -228,7 +230,7 @@ class _Proof:
         is_new_folder = entry.type is FileType.DIRECTORY and (was is None or was.implicit)
         if is_new_folder and path in self.above and is_plain and entry.mode == 0o755:
             return ""
-        if self._is_granted(path, entry) or self._is_beside(path, entry):
+        if path in self.moved or self._is_granted(path, entry) or self._is_beside(path, entry):
             return ""
         return self._unlike_effect(path, entry, was)
 
@@ -238,7 +240,8 @@ class _Proof:
         if effects is None:
             if path in _ACCOUNTS and was is not None and (entry.type is not was.type or entry.mode & ~was.mode):
                 return "has the image's accounts, and would be open to more users than before"
-            self.left.append(path)
+            if path not in self.edited:
+                self.left.append(path)
         else:
             effect = effects.get(path)
             if effect is None:
@@ -321,6 +324,7 @@ class _Proof:
             new = self.rows.get(place) if canonical != place and place not in self.claims else None
             if new is not None and new[0].type is FileType.FILE:
                 raise VerificationError(f"{owner} would be moved away for a file that no package ships")
+            self.moved.add(canonical)
             return
         claims = self.claims.get(canonical, ())
         if any(claim is None or claim[1].type is not FileType.DIRECTORY for claim in claims):
@@ -331,14 +335,16 @@ class _Proof:
             return
         is_configuration = was.type is FileType.FILE and self.before.database.is_configuration(path, package)
         if is_configuration and entry.type is was.type and attributes_of(entry) == attributes_of(was):
-            self.edited.append(canonical)
+            self.edited.add(canonical)
             return
         raise VerificationError(f"{owner} would be changed")
 
     # -- what a user should know -----------------------------------------------------------------------------
 
     def notes(self) -> Iterator[str]:
-        """Say what scripts did that no package accounts for."""
+        """Say what scripts did that no package accounts for; where none was run, their verdicts say it."""
+        if self.explanation.effects is not None:
+            return
         left = [path for path in self.left if self.rows[path][0].type is not FileType.DIRECTORY]
         for what, paths in (
             ("scripts left what no package has", left),
