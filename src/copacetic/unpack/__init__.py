@@ -76,7 +76,10 @@ class Unpacker(Protocol):
         ...
 
     def shipped(self, packages: Sequence[FetchedPackage]) -> tuple[ShippedPackage, ...]:
-        """Return what packages say of their files, for a layer that something else makes of them."""
+        """
+        Return what packages say of their files, for a layer that something else makes of them: one after the other,
+        so that it can be done beside that.
+        """
         ...
 
 

@@ -100,7 +100,7 @@ class ApkUnpacker:
     def shipped(self, packages: Sequence[FetchedPackage]) -> tuple[ShippedPackage, ...]:
         """See `Unpacker.shipped`."""
         loaded = self._load(packages)
-        payloads = list_payloads(loaded, digests=True)
+        payloads = list_payloads(loaded, workers=1, digests=True)
         protected = ProtectedPaths.read(self._fs)
         return tuple(describe_shipped(package, payloads[package.key], protected) for package in loaded)
 

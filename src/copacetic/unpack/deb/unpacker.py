@@ -9,7 +9,6 @@ scripts and triggers derive, and writes dpkg's database last.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -105,14 +104,12 @@ class DebUnpacker:
 
     def shipped(self, packages: Sequence[FetchedPackage]) -> tuple[ShippedPackage, ...]:
         """See `Unpacker.shipped`."""
-        loaded = self._load(packages)
-        with ThreadPoolExecutor(2) as pool:
-            payloads = list(pool.map(lambda p: spool_payload(p.archive, None, installed_size=p.installed_size), loaded))
         accounts = Accounts(self._fs)
-        return tuple(
-            describe_shipped(package, payload, self._database, accounts)
-            for package, payload in zip(loaded, payloads, strict=True)
-        )
+        found = []
+        for package in self._load(packages):
+            payload = spool_payload(package.archive, None, installed_size=package.installed_size)
+            found.append(describe_shipped(package, payload, self._database, accounts))
+        return tuple(found)
 
     def place(self, packages: Sequence[FetchedPackage], *, scratch: Path) -> TreeBuilder:
         """See `Unpacker.place`."""
