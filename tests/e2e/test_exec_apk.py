@@ -116,6 +116,30 @@ def test_a_script_that_fails_is_named_and_nothing_is_published(case: Patching, r
     assert not (case.folder / "out").exists()
 
 
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("echo EVIL >/usr/bin/getent", "usr/bin/getent of musl-utils, which the plan leaves alone, would be changed"),
+        ("rm /usr/bin/getent", "usr/bin/getent of musl-utils, which the plan leaves alone, would be taken away"),
+        ("cp /bin/busybox /usr/evil; chmod 4755 /usr/evil", "usr/evil is setuid now, and no package ships it so"),
+        ("chmod 4755 /bin/busybox", "bin/busybox of busybox, which the plan leaves alone, would be changed"),
+        (": >/usr/bin/.wh.getent", "usr/bin/"),
+        ("mkdir /usr/bin/.wh..wh..opq", "'usr/bin/.wh..wh..opq'"),
+    ],
+)
+def test_a_script_that_lays_hands_on_what_isnt_its_package_s_is_refused_by_name(
+    case: Patching, repository: ApkRepository, line: str, message: str
+) -> None:
+    repository.publish([replace(NEW, scripts={"post-upgrade": f"{RUNS['post-upgrade']}{line}\n"})])
+    image = alpine_image_on("3.20.3", case.folder / "image", repository, [FOO])
+
+    run = case.patch(image, "--strategy", "exec")
+
+    assert run.code == 5, run.err
+    assert message in run.error
+    assert not (case.folder / "out").exists()
+
+
 def test_a_repository_that_moved_on_is_seen_and_one_that_didnt_runs_nothing(
     case: Patching, repository: ApkRepository
 ) -> None:

@@ -300,7 +300,8 @@ def test_what_scripts_may_do_is_done_and_named(case: Patching, repository: Repos
     run = case.patch(image, "--strategy", "exec")
 
     assert run.code == 0, run.err
-    left, edited = case.outcome["notes"]
+    left, edited, granted = case.outcome["notes"]
     assert left.startswith("scripts left what no package has: ")
     assert "etc/foo.local" in left
     assert edited == "scripts changed the configuration of other packages: etc/pam.conf"
+    assert granted == "scripts gave their packages' files rights that they aren't packed with: usr/bin/foo"

@@ -261,3 +261,36 @@ def test_the_database_belongs_to_root(
     assert f"{DATABASE[family]} belongs to the package database" in str(
         case.refused(VerificationError, image, strategy)
     )
+
+
+@contextmanager
+def _scripted(line: str) -> Iterator[Image]:
+    """An Alpine image whose new package has a script that the embedded engine can do itself."""
+    foo = Apk(name="foo", version="1-r0", files=OLD)
+    other = Apk(name="other", version="1-r0", files=OTHER)
+    new = replace(foo, version="2-r0", files=NEW, scripts={"post-upgrade": f"#!/bin/sh\n{line}\n"})
+    with serve_apks([new]) as repository:
+        programs = [tar_file(path, "a program", mode=0o755) for path in ("bin/sh", "bin/chmod", "bin/rm", "bin/touch")]
+        yield _image(apk_image(repository, [foo, other]), programs)
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("chmod 4755 /usr/bin/passwd", "usr/bin/passwd of other, which the plan leaves alone, would be changed"),
+        ("rm /usr/lib/other/data", "usr/lib/other/data of other, which the plan leaves alone, would be taken away"),
+        ("chmod 2755 /usr/local/tool", "usr/local/tool is setgid now, and no package ships it so"),
+    ],
+)
+def test_what_a_script_may_not_do_isnt_reproduced_either(case: Case, line: str, message: str) -> None:
+    with _scripted(line) as image:
+        assert message in str(case.refused(VerificationError, image, Strategy.UNPACK))
+
+
+@pytest.mark.parametrize("line", ["chmod 4755 /usr/bin/foo", "touch /usr/share/made", "rm /usr/local/tool"])
+def test_what_a_script_may_do_is_reproduced_and_proven(case: Case, line: str) -> None:
+    with _scripted(line) as image:
+        (platform,) = case.patch(image, Strategy.UNPACK).platforms
+
+    assert platform.verified
+    assert platform.notes == ()

@@ -35,6 +35,8 @@ class Comparison:
     explanation: Explanation
     accounts: tuple[Accounts, ...]
     """The result's, and the image's: a name counts as it was when the file was unpacked."""
+    names: dict[str, list[str]] = field(default_factory=dict)
+    """Of files with several, by what `Entry.link_group` says: a script that speaks of one speaks of all."""
     granted: dict[str, str] = field(default_factory=dict)
     """Path → package, of files to which a script of that package gave rights that it was not packed with."""
     _owners: dict[tuple[str, int, str, int], tuple[tuple[int, int], ...]] = field(default_factory=dict)
@@ -96,7 +98,7 @@ class Comparison:
             return True
         if entry.type is FileType.DIRECTORY:
             return bool(package.scripts)
-        if not speaks_of(package.scripts, path):
+        if not any(speaks_of(package.scripts, name) for name in (path, *self.names.get(entry.link_group, ()))):
             return False
         if new_rights(entry, was):
             self.granted[path] = package.name

@@ -100,6 +100,8 @@ class _Proof:
                 self._note_gone(path, was)
             if was is None or not is_same(was, entry):
                 self.rows[path] = entry, was
+                if entry.link_group:
+                    self.comparison.names.setdefault(entry.link_group, []).append(path)
         for path in (*self.rows, *self.removed):
             above = path.rpartition("/")[0]
             while above not in self.above:
