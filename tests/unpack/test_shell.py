@@ -13,7 +13,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from copacetic.unpack.scripts.shell.interpret import Reached, follow_script
-from copacetic.unpack.scripts.shell.parser import parse_shell
+from copacetic.unpack.scripts.shell.machine import ODDITY
+from copacetic.unpack.scripts.shell.parser import is_bash, parse_shell
 from copacetic.unpack.scripts.shell.syntax import ShellSyntaxError
 from support.debian import need
 
@@ -46,7 +47,9 @@ class Unknown:
 
 
 def reached(text: str, *arguments: str, **variables: str) -> list[Reached]:
-    followed = follow_script(parse_shell(text), arguments=arguments, variables=variables, surroundings=Unknown())
+    bash = is_bash(text)
+    nodes = parse_shell(text, bash=bash)
+    followed = follow_script(nodes, arguments=arguments, variables=variables, surroundings=Unknown(), bash=bash)
     return list(followed.commands)
 
 
@@ -106,14 +109,34 @@ def acts(text: str, *arguments: str, **variables: str) -> list[str]:
         ("cat <<EOF\nact no $(act yes)\nEOF\nact after", ["yes", "after"]),
         ("cat <<'EOF'\n$(act no)\nEOF\nact after", ["after"]),
         ("cat <<-EOF | act piped\n\ttext\n\tEOF\nact after", ["piped", "after"]),
-        ("trap 'act trapped' 0; act first", ["trapped", "first"]),
+        ("trap 'act trapped' 0; act first", ["first", "trapped"]),
+        ("trap -- 'f' EXIT; f() { act defined-later; }", ["defined-later"]),
+        ("v=a; trap 'act $v' EXIT; unknown && exit; v=b", ["?"]),
         (". /lib/include; included x; act $set", ["from-include x", "here"]),
         ("v=1; . /lib/other; act $v", ["?"]),
-        ("v=1; eval \"$thing\"; act $v", ["?"]),
+        ("v=1; eval \"$(thing)\"; act $v", ["?"]),
+        ("v=1; eval 'v=2; act $v'; act $v", ["2", "2"]),
         ("if [ \"$1\" = configure ] # a comment ; then act no\nthen act yes; fi", ["yes"]),
-        ("if [[ $1 == configure && -n $2 ]]; then act both; fi", ["both"]),
+        ("#!/bin/bash\nif [[ $1 = configure && -n $2 ]]; then act both; fi", ["both"]),
         ("if [ \"$1\" = x -o \"$1\" = configure -a -n \"$2\" ]; then act yes; fi", ["yes"]),
-        ("act $PATH $LC_ALL $DPKG_OTHER", ["? ? ?"]),
+        ("act $HOME $LC_ALL $DPKG_OTHER $_", ["? ? ? ?"]),
+        ("c=act; c=: & $c started", ["started"]),
+        ("exit 0 & act after", ["after"]),
+        ("if unknown; then f() { act one; }; else f() { act two; }; fi; f", ["one", "two"]),
+        ("f() { act one; }; if unknown; then f() { act two; }; fi; f", ["two", "one"]),
+        ("f() { act one; }; (f() { act two; }; f); f", ["two", "one"]),
+        ("f() { act one; }; while unknown; do f; f() { act two; }; done", ["one", "two"]),
+        ("act() { :; }; unset -f act; act real", ["real"]),
+        ("f() { act in-f; }; command f; command -p act x; command -- act y", ["x", "y"]),
+        (": $(( $(act 1) + 1 )); : $((a[$(act 2)])) ${x:$(act 3)} ${x/a/$(act 4)}", ["1", "2", "3", "4"]),
+        ("x=( $(act 1) `act 2` )", ["1", "2"]),
+        ("act${IFS}split", ["split"]),
+        ("IFS=x; v=axb; act $v", ["?"]),
+        ("act {a,b} \"{a,b}\"", ["? {a,b}"]),
+        ("true < /no/such || act failed; : 2>/dev/null || act no", ["failed"]),
+        ("[ a -eq 1 ] || act no-number; [ 010 -eq 8 ] && act octal", ["no-number", "octal"]),
+        ("exit\r\nact after", ["after"]),
+        ("exit 1 2; act after", ["after"]),
         ("IFS=:; v=a:b; act $v", ["?"]),
         ("FOO=x exec act replaced; act never", ["replaced"]),
         ("{ act grouped; } > /etc/file", ["grouped"]),
@@ -128,7 +151,7 @@ def acts(text: str, *arguments: str, **variables: str) -> list[str]:
         ("for i in a b; do unknown && continue; act $i; done", ["a", "b"]),
         ("for i in a b; do x=$i; unknown && break; done; act $x", ["?"]),
         ("for i in a b; do for j in 1 2; do continue; act no; done; act $i; done", ["a", "b"]),
-        ("for i in a; do f() { continue; }; f; act no; done; act after", ["after"]),
+        ("for i in a; do f() { for j in b; do continue; act no; done; }; f; act in; done; act after", ["in", "after"]),
         ("while unknown; do act x; break; act no; done; act after", ["x", "after"]),
         ("continue; act outside", ["outside"]),
         ("act $(readlink /bin/sh)", ["/bin/busybox"]),
@@ -179,12 +202,55 @@ def test_lines_are_told() -> None:
         "{ act; ",
         "f() ",
         "for x in a; do act",
-        "(" * 100 + "act" + ")" * 100,
+        "( " * 100 + "act" + ")" * 100,
+        "((x = 1))",
+        "function f { act; }",
+        "[[ a && act ]]",
+        "act $'a\\'b'",
+        "act $\\\nx",
+        "act \0",
+        "cat <<E 'x\ny'\nE\n",
     ],
 )
 def test_what_is_not_understood_is_an_error(text: str) -> None:
     with pytest.raises(ShellSyntaxError):
         parse_shell(text)
+
+
+def test_a_function_that_leaves_its_callers_loop_is_an_error() -> None:
+    with pytest.raises(ShellSyntaxError, match="only some shells"):
+        reached("for i in a; do f() { continue; }; f; act no; done")
+
+
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        ("PATH=/opt/x:$PATH", "PATH is set"),
+        ("PATH=/opt/x other", "PATH is set"),
+        ("export LD_PRELOAD=/x", "LD_PRELOAD is set"),
+        ("read PATH", "PATH is set"),
+        (": ${ENV:=/x}", "ENV is set"),
+        ("PS4='$(act)'; set -x; :", "PS4 is set"),
+        ("test() { act; }", "test is defined"),
+        ("command_not_found_handle() { act; }", "command_not_found_handle is defined"),
+        ("#!/bin/bash\n[[ -v 'a[$(act)]' ]]", "a condition in which there may be commands"),
+        ("#!/bin/bash\nx='a[$(act)]'; [[ $x -eq 0 ]]", "a condition in which there may be commands"),
+        ("#!/bin/bash\nx='a[$(act)]'; : $((x))", "x is read as arithmetic"),
+        ("#!/bin/bash\nx='a[$(act)]'; : ${!x} ${x@P}", "expanded again"),
+        ("printf -v 'a[$(act)]' x", "has to be expanded"),
+        ("declare -n r=PATH", "a variable of another kind"),
+        ("unset 'a[$(act)]'", "has to be expanded"),
+    ],
+)
+def test_what_may_run_more_than_is_followed_is_told(text: str, why: str) -> None:
+    assert any(c.words[0] == ODDITY and why in (c.words[1] or "") for c in reached(text)), reached(text)
+
+
+@pytest.mark.parametrize(
+    "text", ["PATH=/usr/sbin:/sbin:$PATH", "export PATH=/bin:/usr/bin", "IFS=:", "PS4=+", "f() { :; }"]
+)
+def test_what_steers_nothing_elsewhere_is_no_matter(text: str) -> None:
+    assert reached(text) == []
 
 
 def test_a_script_that_never_ends_is_an_error() -> None:

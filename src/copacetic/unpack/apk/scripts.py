@@ -22,7 +22,7 @@ from copacetic.unpack.apk.live import LiveImage
 from copacetic.unpack.scripts.commands import ATTRIBUTES, FILE_CHANGERS
 from copacetic.unpack.scripts.judgement import FAILS, HARMLESS, Judgement, needs_execution, worst
 from copacetic.unpack.scripts.shell.interpret import Reached, follow_script
-from copacetic.unpack.scripts.shell.parser import parse_shell
+from copacetic.unpack.scripts.shell.parser import is_bash, parse_shell
 from copacetic.unpack.scripts.shell.syntax import ShellSyntaxError
 from copacetic.unpack.tree import TreeBuilder
 from copacetic.updates import ScriptClass, ScriptVerdict
@@ -108,8 +108,9 @@ class ScriptRunner:
         run = _Run(self, call, live, runnable=runnable)
         live.on_command = run.meet
         try:
-            nodes = parse_shell(_mark_pruning(call.text))
-            followed = follow_script(nodes, arguments=call.arguments, variables={}, surroundings=live)
+            bash = is_bash(call.text)
+            nodes = parse_shell(_mark_pruning(call.text), bash=bash)
+            followed = follow_script(nodes, arguments=call.arguments, variables={}, surroundings=live, bash=bash)
         except ShellSyntaxError as error:
             return _unread(call, str(error))
         return run.sum_up(fails=runnable and followed.succeeds is False)

@@ -20,7 +20,7 @@ from copacetic.unpack.scripts.changes import ChangeSet
 from copacetic.unpack.scripts.commands import ATTRIBUTES, BYTE_COMPILERS, DERIVERS, FILE_CHANGERS
 from copacetic.unpack.scripts.judgement import FAILS, Action, Judgement, worst
 from copacetic.unpack.scripts.shell.interpret import Followed, Reached, Surroundings, follow_script
-from copacetic.unpack.scripts.shell.parser import parse_shell
+from copacetic.unpack.scripts.shell.parser import is_bash, parse_shell
 from copacetic.unpack.scripts.shell.syntax import ShellSyntaxError
 from copacetic.unpack.scripts.surroundings import ImageSurroundings
 from copacetic.updates import ScriptClass, ScriptVerdict
@@ -180,8 +180,9 @@ class ScriptJudge:
             raise ShellSyntaxError("too long to be read")
         if _SHELL.match(text) is None:
             raise ShellSyntaxError("not a shell script")
+        bash = is_bash(text)
         return follow_script(
-            parse_shell(text),
+            parse_shell(text, bash=bash),
             arguments=arguments,
             variables={
                 "DEBIAN_FRONTEND": "noninteractive",
@@ -192,6 +193,7 @@ class ScriptJudge:
                 "DPKG_ADMINDIR": "/var/lib/dpkg",
             },
             surroundings=self.surroundings,
+            bash=bash,
         )
 
     def _is_same(self, scripts: ScriptSet, name: str, text: str, other: str, arguments: tuple[str, ...]) -> bool:
@@ -284,7 +286,10 @@ class _Nothing(Surroundings):
 def _written_paths(text: str) -> set[str]:
     try:
         followed = follow_script(
-            parse_shell(text[:MAX_SCRIPT]), arguments=(), variables={"DPKG_ROOT": ""}, surroundings=_Nothing()
+            parse_shell(text[:MAX_SCRIPT], bash=is_bash(text)),
+            arguments=(),
+            variables={"DPKG_ROOT": ""},
+            surroundings=_Nothing(),
         )
     except ShellSyntaxError:
         return set()

@@ -19,8 +19,9 @@ __all__ = [
     "IDEMPOTENT",
     "INSPECTING",
     "QUERIES",
-    "READING",
     "SERVICES",
+    "SERVICE_VERBS",
+    "SHELL_BUILTINS",
     "Deriver",
 ]
 
@@ -31,10 +32,13 @@ def _names(text: str) -> frozenset[str]:
 
 INSPECTING = _names(
     """
-    : [ [[ { cd command echo false hash id ls printf pwd return set sleep stat test true type umask which
-    basename cut dirname expr getent groups head mktemp pathfind readlink realpath seq tac tail tr uniq wc
-    date getopt hostname logname nproc tput tty uname whoami arch df dpkg-architecture getconf
-    dpkg-query dpkg-realpath dpkg-vendor ischroot mountpoint pidof pgrep ps ss netstat lsof fuser
+    : [ [[ { cd echo false id ls printf pwd return set sleep stat test true type umask which
+    basename cut dirname expr getent groups head pathfind readlink realpath seq tac tail tr wc
+    getopt logname nproc tput tty uname whoami arch df getconf
+    dpkg-query dpkg-realpath dpkg-vendor ischroot mountpoint pidof pgrep ps netstat fuser sync
+    cat cksum cmp comm diff egrep fgrep grep join ldd md5sum nl objdump od paste rev sha1sum sha224sum sha256sum
+    sha384sum sha512sum strings zcat zgrep b2sum base64 fold fmt expand unexpand rpm-query pathchk printenv
+    chdir dirs popd pushd times ulimit wait jobs bg fg disown help
     aa-enabled selinuxenabled systemd-detect-virt systemd-escape getcap getfacl getfattr locale modinfo lsmod
     pg_controldata pg_lsclusters pg_config exim_dumpdb testparm
     logger log_action_begin_msg log_action_cont_msg log_action_end_msg log_daemon_msg log_end_msg
@@ -43,20 +47,34 @@ INSPECTING = _names(
 )
 """They look at names and attributes, or only at their arguments, and write nothing but their output."""
 
-READING = _names(
-    "awk cat cksum cmp comm diff egrep fgrep file find gawk grep gunzip join ldd mawk md5sum nl objdump od paste "
-    "perl rev sed sha1sum sha256sum sha512sum sort strings xargs zcat zgrep"
+SHELL_BUILTINS = _names(
+    """
+    alias bind builtin caller command compgen complete compopt continue coproc declare break dirs enable eval exec exit
+    export fc getopts history let local logout mapfile readarray readonly return select set shift shopt source suspend
+    trap typeset unalias unset . function time until
+    """
 )
-"""They read files, and may write only with the options that the judge looks for."""
+"""Names that a shell knows without a program, and that do more than to look: they are never "not in the image"."""
 
 SERVICES = _names(
     """
-    deb-systemd-invoke invoke-rc.d kill killall pkill policy-rc.d rc-service service start-stop-daemon systemctl
-    telinit init initctl runlevel dbus-send udevadm apparmor_parser restorecon setenforce load_policy nscd
+    deb-systemd-invoke invoke-rc.d kill killall pkill policy-rc.d rc-service service
+    telinit init initctl runlevel dbus-send apparmor_parser restorecon setenforce load_policy nscd
     needrestart notify-reboot-required systemd-notify loginctl runit-helper reboot-notifier
     """
 )
 """They speak to a running system; an image has none."""
+
+SERVICE_VERBS: Mapping[str, frozenset[str]] = {
+    "systemctl": _names(
+        "start stop restart reload try-restart reload-or-restart try-reload-or-restart daemon-reload daemon-reexec "
+        "kill is-active is-enabled is-failed is-system-running status show cat list-units list-unit-files reset-failed"
+    ),
+    "udevadm": _names("trigger control settle info monitor"),
+    "start-stop-daemon": _names("--stop -K --status -T"),
+    "journalctl": _names("--update-catalog"),
+}
+"""The same of some; what else these do changes files."""
 
 QUERIES: Mapping[str, frozenset[str]] = {
     "dpkg": _names(
@@ -73,6 +91,7 @@ QUERIES: Mapping[str, frozenset[str]] = {
     "ucfq": frozenset(("",)),
     "apt-config": frozenset(("",)),
     "crontab": _names("-l"),
+    "dpkg-deb": _names("-I -f -c -W --info --field --contents --show"),
 }
 """Operations that only ask; an empty one stands for all."""
 
@@ -94,7 +113,7 @@ files: the same script has brought it there already, and a new version of the pr
 """
 
 FILE_CHANGERS = _names(
-    "cp dd gzip install ln mkdir mkfifo mknod mv patch rename rm rmdir rsync shred split sync tar tee touch "
+    "cp dd gzip install ln mkdir mkfifo mknod mv patch rename rm rmdir rsync shred split tar tee touch "
     "truncate unlink tempfile rename.ul dpkg-deb gzip bzip2 xz zstd"
 )
 ATTRIBUTES = _names("chacl chattr chgrp chmod chown setcap setfacl setfattr")
@@ -174,5 +193,4 @@ DERIVERS: Mapping[str, Deriver] = {
     "update-dictcommon-hunspell": Deriver(("usr/share/hunspell",)),
     "update-dictcommon-aspell": Deriver(("usr/lib/aspell", "usr/share/aspell")),
     "update-cracklib": Deriver(("usr/share/dict",)),
-    "run-parts": Deriver(("etc",)),
 }

@@ -9,6 +9,7 @@ handler reproduces becomes an `Action`.
 
 from __future__ import annotations
 
+import posixpath
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -22,13 +23,18 @@ from copacetic.unpack.scripts.commands import (
     IDEMPOTENT,
     INSPECTING,
     QUERIES,
-    READING,
+    SERVICE_VERBS,
     SERVICES,
+    SHELL_BUILTINS,
     Deriver,
 )
-from copacetic.unpack.scripts.judgement import HARMLESS, Action, Judgement, needs_execution
-from copacetic.unpack.scripts.shell.expansion import Value
-from copacetic.unpack.scripts.shell.interpret import CONFMODULE, PROGRAM_SEARCHES, Reached
+from copacetic.unpack.scripts.judgement import HARMLESS, Action, Judgement, needs_execution, worst
+from copacetic.unpack.scripts.options import CHANGERS, READERS, parse_options, take_wrapper_off
+from copacetic.unpack.scripts.reading import find_commands, only_reads
+from copacetic.unpack.scripts.shell.builtin import DEBCONF
+from copacetic.unpack.scripts.shell.expansion import Value, has_pattern
+from copacetic.unpack.scripts.shell.interpret import CONFMODULE, Reached
+from copacetic.unpack.scripts.shell.machine import ODDITY
 from copacetic.updates import ScriptClass
 
 __all__ = ["CommandJudge", "Rule"]
@@ -69,32 +75,62 @@ class CommandJudge:
         return judgement
 
     def _words(self, words: Sequence[Value], *, repeated: bool, certain: bool) -> Judgement:
-        words = () if words[0] in PROGRAM_SEARCHES and "-p" not in words else _unwrap(words)
-        if not words:
+        if words and words[0] == ODDITY:
+            return HARMLESS if repeated else needs_execution(words[1] or "")
+        if words[:1] in (("which",), ("type",)) or not words:
             return HARMLESS
         program = words[0]
-        if program is None:
+        if program is None or _PROGRAM.fullmatch(program) is None:
             return HARMLESS if repeated else needs_execution("what it runs is not known")
-        name = program.rpartition("/")[2]
+        inner = take_wrapper_off(words)
+        if inner is None:
+            return HARMLESS if repeated else needs_execution(f"{program} with options that are not known")
+        if inner is not words:
+            return self._words(inner, repeated=repeated, certain=certain and "xargs" not in program)
+        if not repeated and self._is_own(program):
+            return self.judge_unknown(program, program, words, repeated=repeated)
+        return self._named(_name(program), words, repeated=repeated, certain=certain)
+
+    def _named(self, name: str, words: Sequence[Value], *, repeated: bool, certain: bool) -> Judgement:
+        """Judge a command by its name; it is the distribution's own, or has run before."""
+        program = words[0] or name
         operation = next((w for w in words[1:] if w is not None and w.startswith("-")), "")
-        if name in INSPECTING or name in SERVICES or name.startswith("db_"):
+        if name in INSPECTING or name in SERVICES or name in _DEBCONF:
             return HARMLESS
-        if not QUERIES.get(name, frozenset()).isdisjoint(("", operation, _subcommand(words))):
+        asks = QUERIES.get(name, frozenset()) | SERVICE_VERBS.get(name, frozenset())
+        if not asks.isdisjoint(("", operation, _subcommand(words))):
             return HARMLESS
         rule = self.find_rule(name)
         if rule is not None:
             return rule(words, repeated, certain)
-        if self.image.has_program(program) is False and self.changes.below((_bare(program),)) is None:
-            return Judgement(ScriptClass.HARMLESS, f"{name} is not in the image")
-        if name in DERIVERS:
-            return self._derive(name, DERIVERS[name])
-        if name in READING:
+        if name in SHELL_BUILTINS:
+            return HARMLESS if repeated else needs_execution(f"{name} makes the shell do something else")
+        if name in DERIVERS and (repeated or name not in SERVICE_VERBS):
+            return self._not_there(program) or self._derive(name, DERIVERS[name])
+        missing = self._not_there(program) if name not in _BUILT_IN else None
+        if missing is not None:
+            return missing
+        if name in READERS or name in _READERS:
             return self._reading(name, words, repeated=repeated)
         if name in FILE_CHANGERS or name in ATTRIBUTES:
             return self._changer(name, words, repeated=repeated, certain=certain)
         if name in IDEMPOTENT:
             return HARMLESS if repeated else self._unsettled(name, words)
         return self.judge_unknown(name, program, words, repeated=repeated)
+
+    def _not_there(self, program: str) -> Judgement | None:
+        if self.image.has_program(program) is False and self.changes.below((_bare(program),)) is None:
+            return Judgement(ScriptClass.HARMLESS, f"{_name(program)} is not in the image")
+        return None
+
+    def _is_own(self, program: str) -> bool:
+        """Tell whether a program is none of the distribution's, whatever its name says."""
+        if "/" in program:
+            folder = self.image.resolve(program).rpartition("/")[0] if program.startswith("/") else ""
+            return folder not in _FOLDERS and _KNOWN_PATH.fullmatch(program) is None
+        local = (f"/usr/local/{folder}/{program}" for folder in ("sbin", "bin"))
+        known = program in INSPECTING or program in READERS or program in FILE_CHANGERS or program in DERIVERS
+        return known and any(self.image.test_file("-e", path) is not False for path in local)
 
     # -- kinds of commands -----------------------------------------------------------------------------------
 
@@ -107,35 +143,80 @@ class CommandJudge:
         return needs_execution(f"{name} has to be run, as {path} changes")
 
     def _reading(self, name: str, words: Sequence[Value], *, repeated: bool) -> Judgement:
-        if name == "xargs":
-            inner = [word for word in words[1:] if word is None or not word.startswith("-")]
-            return self._words([*inner, None], repeated=repeated, certain=False) if inner else HARMLESS
-        in_place = name in ("sed", "perl") and any(
-            word is not None and (word == "--in-place" or ("i" in word and word[0] == "-" and word[1:2] != "-"))
-            for word in words[1:]
-        )
         if name == "perl" and any('exec "/usr/bin/mandb"' in word for word in words if word is not None):
             return self._derive("mandb", DERIVERS["mandb"])
-        deletes = name == "find" and any(word in ("-delete", "-exec", "-execdir", "-ok") for word in words)
+        if not repeated:
+            return self._reads_only(name, words)
+        in_place = name in ("sed", "perl") and any(
+            word is not None
+            and (word.startswith("--in-place") or ("i" in word and word[0] == "-" and word[1:2] != "-"))
+            for word in words[1:]
+        )
+        deletes = name == "find" and any(word in ("-delete", "-exec", "-execdir", "-ok", "-okdir") for word in words)
         if in_place or deletes:
             return self._changer(name, words, repeated=repeated, certain=False)
-        if not repeated and (name == "perl" or any(_WRITING.search(word) for word in words if word is not None)):
-            return needs_execution(f"{name} may do anything")
         return HARMLESS
 
+    def _reads_only(self, name: str, words: Sequence[Value]) -> Judgement:
+        """Judge a program that reads, by every word of it."""
+        commands = (
+            find_commands(words) if name == "find" else () if name != "perl" and only_reads(name, words) else None
+        )
+        if commands is None:
+            return needs_execution(f"{name} may do anything with these words")
+        judgements = [self._words(command, repeated=False, certain=False) for command in commands]
+        return worst(judgements)
+
     def _changer(self, name: str, words: Sequence[Value], *, repeated: bool, certain: bool) -> Judgement:
-        operands = [word for word in words[1:] if word is None or not word.startswith("-")]
+        operands: Sequence[Value] = [word for word in words[1:] if word is None or not word.startswith("-")]
         if name in ATTRIBUTES:
             return self._attributes(name, operands, repeated=repeated, words=words)
-        written = operands[-1:] if name in _COPIERS else operands
-        for operand in written:
-            found = self._changed_path(operand, repeated=repeated, what=name, words=words, certain=certain)
+        if not repeated:
+            return self._changes(name, words, certain=certain)
+        for operand in operands[-1:] if name in _COPIERS else operands:
+            found = self._changed_path(operand, repeated=repeated, what=name)
             if found is not None:
                 return found
-        for operand in operands[:-1] if repeated and name in ("cp", "install") else ():
+        for operand in operands[:-1] if name in ("cp", "install") else ():
             if operand is not None and self.image.resolve(operand) in self.changes.news:
                 return needs_execution(f"{name}: copies {operand}, which changes")
         return HARMLESS
+
+    def _changes(self, name: str, words: Sequence[Value], *, certain: bool) -> Judgement:
+        """Judge a program that changes files, by every word of it."""
+        if self.is_settled(words):
+            return HARMLESS
+        if name in READERS and only_reads(name, words):
+            return HARMLESS
+        if name == "dd" and None not in words:
+            outputs = [word for word in words[1:] if word is not None and word.startswith("of=")]
+            if all(self._is_volatile(word[3:]) for word in outputs):
+                return HARMLESS
+        parsed = parse_options(words[1:], CHANGERS[name], permuted=name != "rm") if name in CHANGERS else None
+        if parsed is None or (not parsed.operands and name != "tee"):
+            return needs_execution(f"{name} with words that are not known")
+        last = name == "cp" or (name == "install" and not parsed.has("-d", "--directory"))
+        if last and len(parsed.operands) < 2:
+            return needs_execution(f"{name} with words that are not known")
+        for operand in parsed.operands[-1:] if last else parsed.operands:
+            if operand is not None and self._is_volatile(operand, pattern=name == "rm"):
+                continue
+            if name == "rm" and certain and all(_is_plain(path) for path in parsed.operands):
+                known = tuple(word for word in words[1:] if word is not None)
+                return Judgement(ScriptClass.REPRODUCED, "rm is reproduced", (Action("remove", known, self.package),))
+            return needs_execution(f"{name}: changes {operand if operand is not None else 'a file that is not known'}")
+        return HARMLESS
+
+    def _is_volatile(self, path: str, *, pattern: bool = False) -> bool:
+        """Tell whether a path lies where only the running system keeps something, behind no link of the image's."""
+        plain = posixpath.normpath(path)
+        inside = path == "/dev/null" or (plain.startswith(_VOLATILE) and not plain.startswith(_DOORS))
+        if not inside or (has_pattern(path) and not (pattern and not has_pattern(posixpath.dirname(plain)))):
+            return False
+        if ".." in path.split("/"):
+            return False
+        found = f"/{self.image.resolve(plain)}/"
+        return found.startswith((*_VOLATILE, "/run/")) and self.image.test_file("-L", plain) is not True
 
     def _attributes(self, name: str, operands: Sequence[Value], *, repeated: bool, words: Sequence[Value]) -> Judgement:
         """What an unchanged script makes of a packaged file's mode, owner and capabilities is there already."""
@@ -153,30 +234,16 @@ class CommandJudge:
             (Action("attributes", packaged, self.package),),
         )
 
-    def _changed_path(
-        self,
-        operand: Value,
-        *,
-        repeated: bool,
-        what: str,
-        words: Sequence[Value] = (),
-        certain: bool = False,
-    ) -> Judgement | None:
+    def _changed_path(self, operand: Value, *, repeated: bool, what: str) -> Judgement | None:
         """Judge a path that is written, created or removed; None when that makes no difference."""
-        if repeated:
-            if operand is None or not operand.startswith("/"):
+        if not repeated:
+            if operand is not None and self._is_volatile(operand):
                 return None
-            path = self.image.resolve(operand)
-            packaged = path in self.changes.files
-            return needs_execution(f"{what}: changes {path}, a file of the package") if packaged else None
-        if operand is not None and operand.startswith(("/dev/", "/proc/", "/sys/", "/run/", "/tmp/")):
+            return needs_execution(f"{what}: changes {operand if operand is not None else 'a file that is not known'}")
+        if operand is None or not operand.startswith("/"):
             return None
-        if words and self.is_settled(words):
-            return None
-        known = tuple(word for word in words if word is not None)
-        if what == "rm" and certain and len(known) == len(words):
-            return Judgement(ScriptClass.REPRODUCED, "rm is reproduced", (Action("remove", known[1:], self.package),))
-        return needs_execution(f"{what}: changes {operand if operand is not None else 'a file that is not known'}")
+        path = self.image.resolve(operand)
+        return needs_execution(f"{what}: changes {path}, a file of the package") if path in self.changes.files else None
 
     def _unsettled(self, name: str, words: Sequence[Value]) -> Judgement:
         return HARMLESS if self.is_settled(words) else needs_execution(f"{name} may change the system's state")
@@ -225,23 +292,24 @@ class CommandJudge:
 
 
 _FOLDERS = ("usr/local/sbin", "usr/local/bin", "usr/sbin", "usr/bin", "sbin", "bin")
-_WRITING = re.compile(r"\bsystem *\(|[>|] *\"|-fprint|^-o$")
-"""Parts of awk's, find's and sort's arguments that write files or run programs."""
 _COPIERS = frozenset(("cp", "install", "ln"))
-_WRAPPERS = frozenset(("env", "nice", "ionice", "command", "exec", "nohup", "builtin", "time"))
-_USER_WRAPPERS = frozenset(("setpriv", "runuser"))
+_READERS = frozenset(("find", "perl", "gawk", "mawk"))
+_DEBCONF = frozenset(f"db_{verb}" for verb in DEBCONF.split())
+_BUILT_IN = frozenset(("hash",))
+_PROGRAM = re.compile(r"[A-Za-z0-9_.+@/-]+|:|\[\[?|\{")
+_KNOWN_PATH = re.compile(r"/usr/lib/jvm/[^/]+/(?:jre/)?bin/java")
+"""Programs outside of the usual folders that are known by their names nevertheless."""
+_VOLATILE = ("/proc/sys/", "/sys/", "/dev/", "/run/", "/var/run/", "/tmp/")
+_DOORS = ("/dev/fd/", "/dev/mqueue/", "/dev/stdin")
+"""Paths there that lead elsewhere."""
 
 
-def _unwrap(words: Sequence[Value]) -> Sequence[Value]:
-    """Take `env`, `nice` and the like off."""
-    if words and words[0] in _USER_WRAPPERS and "--" in words:
-        return words[words.index("--") + 1 :]
-    while words and words[0] in _WRAPPERS:
-        rest = list(words[1:])
-        while rest and rest[0] is not None and (rest[0].startswith("-") or "=" in rest[0]):
-            rest.pop(0)
-        words = rest
-    return words
+def _is_plain(path: Value) -> bool:
+    return path is not None and path.startswith("/") and not has_pattern(path) and ".." not in path.split("/")
+
+
+def _name(program: str) -> str:
+    return program.rpartition("/")[2]
 
 
 def _subcommand(words: Sequence[Value]) -> str:

@@ -9,11 +9,12 @@ reach with the given arguments in a clean environment; there may be more.
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from functools import partial
 
-from copacetic.unpack.scripts.shell.builtin import BUILTINS, CONFMODULE, MAX_CALLS, PROGRAM_SEARCHES
+from copacetic.unpack.scripts.shell.builtin import BUILTINS, CONFMODULE, MAX_CALLS, PROGRAM_SEARCHES, SPECIAL
 from copacetic.unpack.scripts.shell.expansion import (
+    Journal,
     Scope,
     Value,
     Variables,
@@ -21,13 +22,14 @@ from copacetic.unpack.scripts.shell.expansion import (
     expand_pattern,
     expand_value,
     has_pattern,
-    is_unquoted,
+    is_steering,
     matches_pattern,
 )
-from copacetic.unpack.scripts.shell.machine import Followed, Reached, State, Status, Surroundings, merge_states
+from copacetic.unpack.scripts.shell.loops import Loops
+from copacetic.unpack.scripts.shell.machine import ODDITY, Followed, Reached, State, Status, Surroundings
+from copacetic.unpack.scripts.shell.parser import parse_shell
 from copacetic.unpack.scripts.shell.syntax import (
     AndOr,
-    AssignedNames,
     Case,
     For,
     Function,
@@ -47,9 +49,7 @@ from copacetic.unpack.scripts.shell.syntax import (
 __all__ = ["CONFMODULE", "PROGRAM_SEARCHES", "Followed", "Reached", "Surroundings", "follow_script"]
 
 _NOWHERE = frozenset(("/dev/null", "/dev/stderr", "/dev/stdout", "/dev/tty"))
-_JUMPS = frozenset(("break", "continue"))
 MAX_STEPS = 50_000
-MAX_ROUNDS = 64
 
 
 def follow_script(
@@ -58,33 +58,36 @@ def follow_script(
     arguments: Sequence[str] | None,
     variables: Mapping[str, str],
     surroundings: Surroundings,
+    bash: bool = False,
 ) -> Followed:
     """
     Return the commands that a script may run and how it ends; without arguments, whatever they may be.
 
     Raises `ShellSyntaxError` when it is too complex to tell.
     """
-    interpreter = _Interpreter(arguments, variables, surroundings)
+    interpreter = _Interpreter(arguments, variables, surroundings, bash=bash)
     status = interpreter.run(nodes)
-    return Followed(tuple(interpreter.reached), status if interpreter.state.certain else None)
+    certain = interpreter.state.certain
+    interpreter.note_oddities(0)
+    interpreter.follow_traps()
+    return Followed(tuple(interpreter.reached), status if certain else None)
 
 
-class _Interpreter:
+class _Interpreter(Loops):
     def __init__(
-        self, arguments: Sequence[str] | None, variables: Mapping[str, str], surroundings: Surroundings
+        self, arguments: Sequence[str] | None, variables: Mapping[str, str], surroundings: Surroundings, *, bash: bool
     ) -> None:
+        journal = Journal(bash=bash)
+        super().__init__(State(Variables(variables, journal), None if arguments is None else tuple(arguments)))
+        self.journal = journal
         self.reached: list[Reached] = []
-        self.state = State(Variables(variables), None if arguments is None else tuple(arguments))
         self.surroundings = surroundings
         self._locals: list[dict[str, tuple[bool, Value]]] = []
-        self._functions: dict[str, Node] = {}
-        self._returned: list[list[State]] = []
-        self._jumped: list[list[State]] = []
-        """For each loop around, the states in which a round may have been left early."""
-        self._ended = Counter[str]()
-        """How often a path was seen to end the script (`exit`) or a function (`return`)."""
+        self._calls: list[int] = []
+        """How many loops there were around each call."""
+        self._defined: list[Function] = []
+        self._traps: list[tuple[int, str, State, int]] = []
         self._steps = 0
-        self._assigned = AssignedNames()
 
     # -- control ---------------------------------------------------------------------------------------------
 
@@ -100,6 +103,8 @@ class _Interpreter:
         self._steps += 1
         if self._steps > MAX_STEPS:
             raise ShellSyntaxError("too many steps to follow")
+        if self.journal.oddities:
+            self.note_oddities(node.line if isinstance(node, Simple) else 0)
         match node:
             case Simple():
                 return self._simple(node)
@@ -116,21 +121,9 @@ class _Interpreter:
             case While():
                 return self._while(node)
             case Function():
-                self._functions[node.name] = node.body
-                return True
+                return self._define(node)
             case Group():
                 return self._group(node)
-
-    def choose(self, *alternatives: Callable[[], object]) -> None:
-        """Follow all alternatives from here, and go on with what they have in common."""
-        start, ended = self.state, self._ended.copy()
-        ends: list[State] = []
-        for alternative in alternatives:
-            self.state = start.copy()
-            self.state.certain = False
-            alternative()
-            ends.append(self.state)
-        self._merge(ends, certain=start.certain and self._ended == ended)
 
     def _maybe(self, node: Node) -> Status:
         """Follow a command that may be left out, and return its own status."""
@@ -138,41 +131,34 @@ class _Interpreter:
         self.choose(lambda: statuses.append(self._node(node)), lambda: None)
         return statuses[0]
 
-    def _merge(self, ends: Sequence[State], *, certain: bool) -> None:
-        for state in ends:
-            if state.stopped == "return" and self._returned:
-                self._returned[-1].append(state)
-                self._ended["return"] += 1
-            elif state.stopped in _JUMPS:
-                self._jumped[-1].append(state)
-            else:
-                self._ended[state.stopped] += bool(state.stopped)
-        self.state = merge_states(ends, certain=certain)
-
     def isolate(self, nodes: Sequence[Node]) -> Status:
-        """Run in a subshell: whatever happens to variables there is gone afterwards."""
-        saved, functions, counted = self.state, dict(self._functions), self._ended.copy()
+        """Run in a subshell: whatever happens to variables and functions there is gone afterwards."""
+        saved, counted = self.state, self._ended.copy()
         self.state = saved.copy()
         status = self.run(nodes)
         ended = self.state.stopped
-        self.state, self._functions, self._ended = saved, functions, counted
+        self.state, self._ended = saved, counted
         return None if ended else status
+
+    def _define(self, node: Function) -> Status:
+        self._defined.append(node)
+        self.state.functions[node.name] = (node.body,)
+        if node.name in SPECIAL or node.name.endswith("_not_found_handle"):
+            self.journal.oddities.append(f"{node.name} is defined, which shells take in different ways")
+            self.note_oddities(0)
+        return True
 
     def substitute(self, part: Substitution) -> Value:
         before, certain = len(self.reached), self.state.certain
         status = self.isolate(part.body)
         sole = sole_command(part.body)
-        known = sole is not None and sole not in self._functions and len(self.reached) > before
+        known = sole is not None and sole not in self.state.functions and len(self.reached) > before
         if known and self.reached[-1].certain == certain:
             output = self.surroundings.read_output(self.reached[-1].words)
             if output is not None:
                 return output
-        silent = all(reached.words[0] in PROGRAM_SEARCHES for reached in self.reached[before:])
+        silent = sole in PROGRAM_SEARCHES and all(r.words[0] in PROGRAM_SEARCHES for r in self.reached[before:])
         return "" if status is False and silent else None
-
-    @property
-    def scope(self) -> Scope:
-        return Scope(self.state.variables, self.state.arguments)
 
     # -- compound commands -----------------------------------------------------------------------------------
 
@@ -219,6 +205,8 @@ class _Interpreter:
         answer: Status = False
         for word in patterns:
             pattern = expand_pattern(word, self.scope, self.substitute)
+            if pattern is not None and has_pattern(pattern.replace("*", "")) and not (subject or "").isascii():
+                pattern = None  # shells match bytes or characters
             if pattern == "*" or (subject is not None and pattern is not None and matches_pattern(subject, pattern)):
                 answer = True
                 break
@@ -229,92 +217,27 @@ class _Interpreter:
             return None
         return self.run(body) if answer else self._arms(subject, arms[1:])
 
-    def _for(self, node: For) -> Status:
-        values, plain = self._loop_values(node)
-        if plain and len(values) <= MAX_ROUNDS:
-            self._rounds(node.body, node.name, values)
-            return None
-        self._forget(node.body)
-        self.state.variables.assign(node.name, None)
-        self.choose(lambda: self._rounds(node.body, "", [None]), lambda: None)
-        self.state.variables.assign(node.name, None)
-        self._forget(node.body)
-        return None
-
-    def _loop_values(self, node: For) -> tuple[list[Value], bool]:
-        """Return what a loop goes through, and whether that is known."""
-        if node.words is None:
-            values: list[Value] = [None] if self.state.arguments is None else list(self.state.arguments)
-            return values, all(value is not None and not has_pattern(value) for value in values)
-        found, plain = list[Value](), True
-        for word in node.words:
-            for value in expand_fields(word, self.scope, self.substitute):
-                paths: Sequence[Value] | None = None if value is None else [value]
-                if value is not None and has_pattern(value):
-                    paths = self.surroundings.find_paths(value) if is_unquoted(word) else None
-                found += paths or [value]  # a pattern that matches nothing stays as it is written
-                plain = plain and paths is not None
-        return found, plain
-
-    def _rounds(self, body: tuple[Node, ...], name: str, values: Sequence[Value]) -> None:
-        """Run a loop's body for each value of a variable (or just so), and go on from wherever it may have ended."""
-        certain, ended = self.state.certain, self._ended.copy()
-        left: list[State] = []
-        for value in values:
-            if name:
-                self.state.variables.assign(name, value)
-            if self._round(body, left) or self.state.stopped:
-                break
-        if left:
-            self._merge([*left, self.state], certain=certain and self._ended == ended)
-
-    def _round(self, body: tuple[Node, ...], left: list[State]) -> bool:
-        """Run a loop's body once; states that may leave the loop go to `left`. Returns whether it ends for certain."""
-        certain, ended = self.state.certain, self._ended.copy()
-        self._jumped.append([])
-        self.run(body)
-        jumped = self._jumped.pop()
-        breaks = self.state.stopped == "break"
-        if self.state.stopped in _JUMPS:
-            self.state.stopped = ""
-        going = [state for state in jumped if state.stopped == "continue"]
-        left += (state for state in jumped if state.stopped == "break")
-        for state in jumped:
-            state.stopped = ""
-        if breaks and going:
-            left.append(self.state)
-            self.state = going.pop()
-            breaks = False
-        if going:
-            self._merge([*going, self.state], certain=certain and self._ended == ended)
-        self.state.certain = self.state.certain and not left
-        return breaks
-
-    def _while(self, node: While) -> Status:
-        loop = (*node.condition, *node.body)
-        self._forget(loop)
-        status = self.run(node.condition)
-        if status is not False and not self.state.stopped:
-            self.choose(lambda: self._rounds(node.body, "", [None]), lambda: None)
-        self._forget(loop)
-        return None
-
     def _group(self, node: Group) -> Status:
         writes = self._redirections(node.redirects)
         if writes:
             self.note(node.line, ("{",), writes)
-        return self.isolate(node.body) if node.subshell else self.run(node.body)
+        if self._may_fail(node.redirects):
+            self.choose(lambda: self._body(node), lambda: None)
+            return None
+        return self._body(node)
 
-    def _forget(self, nodes: tuple[Node, ...]) -> None:
-        """Take every variable that these commands may set for unknown, as a loop's first round is not its last."""
-        names = self._assigned.find(nodes)
-        if names & self._functions.keys():
-            names = names.union(*(self._assigned.find((body,)) for body in self._functions.values()))
-        self.state.variables.forget(names)
-        if names & {".", "source", "eval"}:
-            self.state.variables.forget_all()
-        if names & {"shift", "set"}:
-            self.state.arguments = None
+    def _body(self, node: Group) -> Status:
+        status = self.isolate(node.body) if node.subshell else self.run(node.body)
+        return True if node.background else status
+
+    def _may_fail(self, redirects: Sequence[Redirect]) -> bool:
+        """Tell whether redirections may fail, so that their command isn't run."""
+        for redirect in redirects:
+            target = expand_value(redirect.target, Scope(self.state.variables.copy(), self.state.arguments), _unknown)
+            duplicates = redirect.operator in (">&", "<&") and target in ("0", "1", "2", "-")
+            if not (duplicates or target in _NOWHERE or redirect.operator in ("<<", "<<-", "<<<")):
+                return True
+        return False
 
     # -- simple commands -------------------------------------------------------------------------------------
 
@@ -323,28 +246,53 @@ class _Interpreter:
         for word in node.words:
             words += expand_fields(word, self.scope, self.substitute)
         writes = self._redirections(node.redirects)
+        if words and self._may_fail(node.redirects):
+            self.choose(lambda: self._complete(node, words, writes), lambda: None)
+            return None
+        return self._complete(node, words, writes)
+
+    def _complete(self, node: Simple, words: Sequence[Value], writes: tuple[Value, ...]) -> Status:
         values = [(name, expand_value(word, self.scope, self.substitute)) for name, word in node.assignments]
         if not words:
             for name, value in values:
                 self.state.variables.assign(name, value)
             if writes:
                 self.note(node.line, (":",), writes)
-            return None if node.words or any(value is None for _, value in values) else True
+            unknown = node.words or self._may_fail(node.redirects) or any(value is None for _, value in values)
+            return None if unknown else True
+        self.journal.oddities += [f"{name} is set" for name, value in values if is_steering(name, value)]
         return self.run_words(node, words, writes)
 
-    def run_words(self, node: Simple, words: Sequence[Value], writes: tuple[Value, ...] = ()) -> Status:
+    def run_words(
+        self, node: Simple, words: Sequence[Value], writes: tuple[Value, ...] = (), *, functions: bool = True
+    ) -> Status:
         command = words[0] if words else ":"
-        function = self._functions.get(command) if command is not None else None
-        builtin = BUILTINS.get(command) if command is not None else None
-        if function is None and builtin is None:
-            return self.note(node.line, tuple(words), writes)
+        definitions = self.state.functions.get(command or "", (None,)) if functions else (None,)
+        if definitions == (None,):
+            return self._run_known(node, words, writes)
         if writes:
             self.note(node.line, (":",), writes)
-        if function is not None:
-            for name, word in node.assignments:
-                self.state.variables.assign(name, expand_value(word, self.scope, self.substitute))
-            return self.call(function, words[1:])
-        return builtin(self, node, words) if builtin is not None else None
+        for name, word in node.assignments:
+            self.state.variables.assign(name, expand_value(word, self.scope, self.substitute))
+        if len(definitions) == 1 and definitions[0] is not None:
+            return self.call(definitions[0], words[1:])
+        self.choose(*(partial(self._run_one, node, words, body) for body in definitions))
+        return None
+
+    def _run_one(self, node: Simple, words: Sequence[Value], body: Node | None) -> None:
+        if body is None:
+            self._run_known(node, words, ())
+        else:
+            self.call(body, words[1:])
+
+    def _run_known(self, node: Simple, words: Sequence[Value], writes: tuple[Value, ...]) -> Status:
+        """Run a builtin or a program."""
+        builtin = BUILTINS.get(words[0]) if words and words[0] is not None else None
+        if builtin is None:
+            return self.note(node.line, tuple(words or (":",)), writes)
+        if writes:
+            self.note(node.line, (":",), writes)
+        return builtin(self, node, words)
 
     def _redirections(self, redirects: Sequence[Redirect]) -> tuple[Value, ...]:
         """Return the files that are written to."""
@@ -358,9 +306,32 @@ class _Interpreter:
         return tuple(writes)
 
     def in_loop(self) -> bool:
+        if self._calls and self._jumped and self._calls[-1] == len(self._jumped):
+            raise ShellSyntaxError("a function that leaves the loop it is called in, as only some shells do")
         return bool(self._jumped)
 
+    def on_exit(self, line: int, action: str) -> None:
+        self._traps.append((line, action, self.state.copy(), len(self.journal.assigned)))
+
+    def follow_traps(self) -> None:
+        """Follow the commands of traps, which find variables and functions as any way through the script left them."""
+        defined = list(self._defined)
+        for line, action, state, since in self._traps:
+            self.state = state
+            self.state.stopped, self.state.certain, self.state.arguments = "", False, None
+            self.state.variables.forget(self.journal.assigned[since:])
+            for function in defined:
+                self.state.define(function.name, function.body)
+            self.isolate(parse_shell(action, on_line=line, bash=self.journal.bash))
+            self.note_oddities(line)
+
+    def note_oddities(self, line: int) -> None:
+        oddities, self.journal.oddities = dict.fromkeys(self.journal.oddities), []
+        self.reached += (Reached(line, (ODDITY, oddity), (), self.state.certain) for oddity in oddities)
+
     def note(self, line: int, words: tuple[Value, ...], writes: tuple[Value, ...]) -> Status:
+        if self.journal.oddities:
+            self.note_oddities(line)
         command = Reached(line, words, writes, self.state.certain)
         self.reached.append(command)
         return self.surroundings.reach(command)
@@ -372,8 +343,10 @@ class _Interpreter:
         # A pattern is expanded before a function sees it.
         self.state.arguments = tuple(None if value is None or has_pattern(value) else value for value in arguments)
         self._returned.append([])
+        self._calls.append(len(self._jumped))
         self._locals.append({})
         status = self._node(body)
+        self._calls.pop()
         returned = self._returned.pop()
         if returned or self.state.stopped == "return":
             ends = [*returned, self.state]
@@ -398,3 +371,7 @@ class _Interpreter:
     def keep_local(self, name: str) -> None:
         if self._locals:
             self._locals[-1].setdefault(name, self.state.variables.find(name))
+
+
+def _unknown(_part: Substitution) -> Value:
+    return None

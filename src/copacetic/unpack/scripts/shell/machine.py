@@ -8,15 +8,18 @@ A state is one path through the script. What can't be known of the surroundings 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from copacetic.unpack.scripts.shell.expansion import Scope, Value, Variables
 from copacetic.unpack.scripts.shell.syntax import Node, Simple, Substitution
 
-__all__ = ["Followed", "Machine", "Reached", "State", "Status", "Surroundings", "merge_states"]
+__all__ = ["ODDITY", "Followed", "Machine", "Reached", "State", "Status", "Surroundings", "merge_states"]
 
 Status = bool | None
+Definitions = tuple[Node | None, ...]
+ODDITY = "\0"
+"""Stands first among the words of a command that is none: something that may run commands, and why."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,9 +80,16 @@ class State:
     stopped: str = ""
     """How this path ended: `exit`, `return`, `break`, `continue`, or not at all."""
     certain: bool = True
+    functions: dict[str, Definitions] = field(default_factory=dict)
+    """What a name may be defined as by now; None among them where it may be no function."""
 
     def copy(self) -> State:
-        return State(self.variables.copy(), self.arguments, self.stopped, self.certain)
+        return State(self.variables.copy(), self.arguments, self.stopped, self.certain, dict(self.functions))
+
+    def define(self, name: str, *bodies: Node | None) -> None:
+        """Add definitions that a name may have."""
+        known = self.functions.get(name, (None,))
+        self.functions[name] = (*known, *(body for body in bodies if not any(body is other for other in known)))
 
 
 def merge_states(ends: Sequence[State], *, certain: bool) -> State:
@@ -87,10 +97,15 @@ def merge_states(ends: Sequence[State], *, certain: bool) -> State:
     alive = [state for state in ends if not state.stopped]
     if not alive:
         stopped = "return" if any(state.stopped == "return" for state in ends) else "exit"
-        return State(ends[0].variables.copy(), ends[0].arguments, stopped, certain=False)
+        return State(
+            ends[0].variables.copy(), ends[0].arguments, stopped, certain=False, functions=dict(ends[0].functions)
+        )
     merged = alive[0].copy()
     for state in alive[1:]:
         merged.variables.merge(state.variables)
+        for name in merged.functions.keys() | state.functions.keys():
+            if merged.functions.get(name) != state.functions.get(name):
+                merged.define(name, *state.functions.get(name, (None,)))
         if state.arguments != merged.arguments:
             merged.arguments = None
     merged.certain = certain and len(alive) == len(ends)
@@ -115,6 +130,10 @@ class Machine(Protocol):
 
     def in_loop(self) -> bool: ...
 
+    def on_exit(self, line: int, action: str) -> None:
+        """Follow a trap's commands when the script is at its end."""
+        ...
+
     def note(self, line: int, words: tuple[Value, ...], writes: tuple[Value, ...]) -> Status:
         """Report a command that the script gets to; returns its status."""
         ...
@@ -125,9 +144,13 @@ class Machine(Protocol):
 
     def isolate(self, nodes: Sequence[Node]) -> Status: ...
 
+    def run(self, nodes: Sequence[Node]) -> Status: ...
+
     def call(self, body: Node, arguments: Sequence[Value]) -> Status: ...
 
-    def run_words(self, node: Simple, words: Sequence[Value]) -> Status: ...
+    def run_words(
+        self, node: Simple, words: Sequence[Value], writes: tuple[Value, ...] = (), *, functions: bool = True
+    ) -> Status: ...
 
     def keep_local(self, name: str) -> None:
         """Bring a variable back when the current function ends."""

@@ -22,8 +22,10 @@ from copacetic.unpack.scripts.shell.syntax import (
     Literal,
     Node,
     Opaque,
+    Part,
     Pipeline,
     Redirect,
+    ShellSyntaxError,
     Simple,
     While,
     Word,
@@ -31,22 +33,31 @@ from copacetic.unpack.scripts.shell.syntax import (
 from copacetic.unpack.scripts.shell.words import WordParser
 
 MAX_DEPTH = 60
+_BASH = re.compile(r"#![^\n]*\bbash\b")
 
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _ASSIGNMENT = re.compile(r"([A-Za-z_][A-Za-z0-9_]*)(\+?)=")
-_FUNCTION = re.compile(r"([A-Za-z_][A-Za-z0-9_.:-]*)[ \t]*\([ \t]*\)")
+_FUNCTION = re.compile(r"([A-Za-z0-9_.:+@-]+)[ \t]*\([ \t]*\)")
 _REDIRECT = re.compile(r"(\d*)(<<<|<<-|<<|<>|<&|<|>>|>&|>\||>|&>>|&>)")
 _CLOSING = frozenset(("then", "elif", "else", "fi", "do", "done", "esac", "}"))
 
 
+def is_bash(text: str) -> bool:
+    """Tell whether a script asks for bash."""
+    return _BASH.match(text) is not None
+
+
 @lru_cache(maxsize=2_048)
-def parse_shell(text: str, *, on_line: int = 0) -> tuple[Node, ...]:
+def parse_shell(text: str, *, on_line: int = 0, bash: bool = False) -> tuple[Node, ...]:
     """
     Parse a script. Raises `ShellSyntaxError` where the grammar ends.
 
-    With `on_line`, every command counts as standing there: on the line that includes this text.
+    With `on_line`, every command counts as standing there: on the line that includes this text. What only `bash`
+    understands is an error otherwise, as another shell makes something else of it.
     """
-    parser = _Parser(text, on_line or 1)
+    if "\0" in text:
+        raise ShellSyntaxError("a null character, which shells take in different ways")
+    parser = _Parser(text, on_line or 1, bash=bash)
     if on_line:
         parser.stay_on_line()
     body = parser.parse_list(frozenset())
@@ -75,6 +86,8 @@ class _Parser(WordParser):
             start = self.text[self.position : self.position + 2]
             if start[:1] in (";", "&") and start != ";;":
                 self.position += 1
+                if start[0] == "&":
+                    items[-1] = Group((items[-1],), subshell=True, background=True)
             elif start[:1] not in ("", "\n", ")") and start != ";;":
                 raise self.error(f"unexpected {start!r}")
         self.depth -= 1
@@ -120,6 +133,8 @@ class _Parser(WordParser):
 
     def _compound(self) -> Node | None:
         word = self._reserved()
+        if self.text.startswith("((", self.position):
+            raise self.error("arithmetic, or a subshell in another")
         if self.text.startswith("(", self.position):
             self.position += 1
             body = self.parse_list(frozenset())
@@ -144,6 +159,8 @@ class _Parser(WordParser):
 
     def _function(self, word: str | None) -> Node | None:
         if word == "function":
+            if not self.bash:
+                raise self.error("function is a word of bash")
             self._expect("function")
             self._blanks()
             name = _FUNCTION.match(self.text, self.position) or _NAME.match(self.text, self.position)
@@ -236,7 +253,7 @@ class _Parser(WordParser):
             if match is not None:
                 self.position = match.end()
                 value = self._assigned()
-                assignments.append((match[1], Word((Opaque(),)) if match[2] else value))
+                assignments.append((match[1], Word((Opaque(parts=value.parts),)) if match[2] else value))
                 continue
             word = self._word()
             if word is None:
@@ -248,11 +265,16 @@ class _Parser(WordParser):
 
     def _assigned(self) -> Word:
         if self.text.startswith("(", self.position):
-            end = self.text.find(")", self.position)
-            if end < 0:
-                raise self.error("unterminated array")
-            self.position = end + 1
-            return Word((Opaque(),))
+            self.position += 1
+            parts: list[Part] = []
+            while True:
+                self._skip_newlines()
+                word = self._word()
+                if word is None:
+                    break
+                parts += word.parts
+            self._expect_char(")")
+            return Word((Opaque(parts=tuple(parts)),))
         return self._word(blanks=False) or Word(())
 
     def _double_bracket(self) -> tuple[Word, ...]:
@@ -260,6 +282,8 @@ class _Parser(WordParser):
         while True:
             self._skip_newlines()
             operator = self._operator("&&", "||", "(", ")", "<", ">")
+            if operator is not None and not self.bash:
+                raise self.error(f"{operator} between [[ and ]]")
             word = Word((Literal(operator),)) if operator is not None else self._word()
             if word is None:
                 raise self.error("unterminated [[")
@@ -286,6 +310,9 @@ class _Parser(WordParser):
         """Read the lines after this one up to the delimiter, and blank them out so that nobody reads them again."""
         end = "".join(part.text for part in delimiter.parts if isinstance(part, Literal))
         newline = self.text.find("\n", self.position)
+        rest = self.text[self.position : newline if newline >= 0 else len(self.text)]
+        if any(rest.count(quote) % 2 for quote in "'\"`") or rest.endswith("\\") or rest.count("(") > rest.count(")"):
+            raise self.error("a here-document that starts on a later line")
         start = position = len(self.text) if newline < 0 else newline + 1
         lines: list[str] = []
         while position < len(self.text):
@@ -302,4 +329,4 @@ class _Parser(WordParser):
         content = "".join(lines)
         if any(not isinstance(part, Literal) or part.quoted for part in delimiter.parts):
             return Word((Literal(content, quoted=True),))
-        return Word(tuple(_Parser(content, line, self.depth).quoted(terminated=False)))
+        return Word(tuple(_Parser(content, line, self.depth, bash=self.bash).quoted(terminated=False)))

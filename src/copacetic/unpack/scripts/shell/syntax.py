@@ -42,9 +42,16 @@ class Substitution:
 
 @dataclass(frozen=True, slots=True)
 class Opaque:
-    """A value that is not modelled, such as arithmetic."""
+    """A value that is not modelled, such as arithmetic; what is expanded on the way to it is."""
 
     quoted: bool = False
+    parts: tuple[Part, ...] = ()
+    """Expansions inside; their commands are run."""
+    numbers: tuple[str, ...] = ()
+    """Variables whose values are read as arithmetic, in which bash may find commands again."""
+    assigned: tuple[str, ...] = ()
+    unsafe: bool = False
+    """A value may be expanded once more, and run commands then."""
 
 
 Part = Literal | Variable | Substitution | Opaque
@@ -135,17 +142,18 @@ class Function:
 
 @dataclass(frozen=True, slots=True)
 class Group:
-    """`{ }` or `( )`, or any compound command with redirections."""
+    """`{ }` or `( )`, or any compound command with redirections; in the background, nobody waits for its status."""
 
     body: tuple[Node, ...]
     redirects: tuple[Redirect, ...] = ()
     subshell: bool = False
     line: int = 0
+    background: bool = False
 
 
 Node = Simple | Pipeline | AndOr | If | For | While | Case | Function | Group
 
-_DECLARES = frozenset(("export", "readonly", "local", "declare", "typeset", "read", "getopts", "unset"))
+_DECLARES = frozenset(("export", "readonly", "local", "declare", "typeset", "read", "getopts", "unset", "printf"))
 
 
 class AssignedNames:
@@ -153,6 +161,7 @@ class AssignedNames:
 
     def __init__(self) -> None:
         self._known: dict[tuple[int, int], frozenset[str]] = {}
+        self._defined: dict[tuple[int, int], tuple[Function, ...]] = {}
 
     def find(self, nodes: tuple[Node, ...]) -> frozenset[str]:
         """
@@ -165,11 +174,23 @@ class AssignedNames:
             found = self._known[key] = _find_assigned(nodes)
         return found
 
+    def find_functions(self, nodes: tuple[Node, ...]) -> tuple[Function, ...]:
+        """Return the definitions among these commands."""
+        key = (id(nodes[0]) if nodes else 0, len(nodes))
+        found = self._defined.get(key)
+        if found is None:
+            found = self._defined[key] = tuple(node for node in _walk(nodes) if isinstance(node, Function))
+        return found
+
 
 def _find_assigned(nodes: tuple[Node, ...]) -> frozenset[str]:
     names: set[str] = set()
     for node in _walk(nodes):
         if isinstance(node, For):
+            names.add(node.name)
+        elif isinstance(node, Opaque):
+            names.update(node.assigned)
+        elif isinstance(node, Variable) and node.operator in ("=", ":="):
             names.add(node.name)
         elif isinstance(node, Simple):
             names.update(name for name, _ in node.assignments)

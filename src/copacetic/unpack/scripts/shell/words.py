@@ -23,23 +23,27 @@ from copacetic.unpack.scripts.shell.syntax import (
 )
 
 _RESERVED = re.compile(
-    r"(if|then|elif|else|fi|for|while|until|do|done|case|esac|in|function|[{}!]|\[\[)(?=[\s;&|()<>]|\Z)"
+    r"(if|then|elif|else|fi|for|while|until|do|done|case|esac|in|function|[{}!]|\[\[)(?=[ \t\n;&|()<>]|\\\n|\Z)"
 )
-_BLANK = re.compile(r"(?:[ \t\r]|\\\n)*")
+_BLANK = re.compile(r"(?:[ \t]|\\\n)*")
 _COMMENT = re.compile(r"#[^\n]*")
-_PLAIN = re.compile(r"[^\s;&|<>()'\"\\$`]+")
+_PLAIN = re.compile(r"[^ \t\n;&|<>()'\"\\$`]+")
 _PLAIN_BRACED = re.compile(r"[^}'\"\\$`]+")
 _PLAIN_QUOTED = re.compile(r"[^\"\\$`]+")
 _EXPANSION = re.compile(r"\$(?:([A-Za-z_][A-Za-z0-9_]*)|([0-9@*#?$!-]))")
 _BRACED = re.compile(r"\{(?:#([A-Za-z_][A-Za-z0-9_]*|[0-9@*])\}|([A-Za-z_][A-Za-z0-9_]*|[0-9]+|[@*#?$!-]))")
+_NAME = re.compile(r"(?<![A-Za-z0-9_])[A-Za-z_][A-Za-z0-9_]*")
+_ASSIGNING = re.compile(r"(?<![=!<>])=(?!=)|<<=|>>=|\+\+|--")
+_ANSI_QUOTED = re.compile(r"'[^'\\]*'")
 _OPERATORS = (":-", ":=", ":?", ":+", "-", "=", "?", "+", "##", "#", "%%", "%")
 
 
 class WordParser(ABC):
     """Reads words from the text; commands inside substitutions are the subclass's part."""
 
-    def __init__(self, text: str, line: int = 1, depth: int = 0) -> None:
+    def __init__(self, text: str, line: int = 1, depth: int = 0, *, bash: bool = False) -> None:
         self.text = text
+        self.bash = bash
         self.position = 0
         self.depth = depth
         self._line = line
@@ -128,10 +132,16 @@ class WordParser(ABC):
         match = _EXPANSION.match(text, start)
         if match is not None:
             self.position = match.end()
+            self._refuse_continuation()
             return Variable(match[1] or match[2], quoted=quoted)
-        if text.startswith("$((", start) and (end := self._arithmetic_end(start + 3)) is not None:
-            self.position = end
-            return Opaque(quoted)
+        if text.startswith("$((", start):
+            self.position = start + 3
+            found = self._arithmetic("))", quoted=quoted)
+            if found is not None:
+                return found
+        if text.startswith("$[", start):
+            self.position = start + 2
+            return self._arithmetic("]", quoted=quoted) or Opaque(quoted, unsafe=True)
         if text.startswith("$(", start):
             self.position = start + 2
             body = self.parse_list(frozenset())
@@ -141,31 +151,52 @@ class WordParser(ABC):
             self.position = start + 1
             return self._braced(quoted=quoted)
         self.position = start + 1
+        self._refuse_continuation()
         if text.startswith("'", self.position) and not quoted:
+            ansi = _ANSI_QUOTED.match(text, self.position)
+            if ansi is None:
+                raise self.error("a quoted string with escapes")
+            self.position = ansi.end()
             return Opaque(quoted)
+        if text.startswith('"', self.position) and not quoted:
+            return Opaque(quoted, tuple(self._special('"', quoted=False)))
         return Literal("$", quoted)
+
+    def _refuse_continuation(self) -> None:
+        if self.text.startswith("\\\n", self.position):
+            raise self.error("a name that goes on in the next line")
 
     def _backquoted(self, *, quoted: bool) -> Part:
         match = re.compile(r"`((?:[^`\\]|\\.)*)`", re.DOTALL).match(self.text, self.position)
         if match is None:
             raise self.error("unterminated backquote")
-        inner = type(self)(re.sub(r"\\([`\\$])", r"\1", match[1]), self.line(), self.depth)
+        inner = type(self)(re.sub(r"\\([`\\$])", r"\1", match[1]), self.line(), self.depth, bash=self.bash)
         self.position = match.end()
         body = inner.parse_list(frozenset())
         if inner.position < len(inner.text):
             raise self.error("unexpected text in backquotes")
         return Substitution(body, quoted)
 
-    def _arithmetic_end(self, start: int) -> int | None:
-        depth = 0
-        for position in range(start, len(self.text)):
-            char = self.text[position]
-            if char == "(":
-                depth += 1
-            elif char == ")" and depth:
-                depth -= 1
-            elif char == ")":
-                return position + 2 if self.text.startswith("))", position) else None
+    def _arithmetic(self, end: str, *, quoted: bool) -> Opaque | None:
+        """Parse an arithmetic expression up to and with its end; None, with nothing read, where it isn't one."""
+        start, depth, opening = self.position, 0, "(" if end == "))" else "["
+        parts: list[Part] = []
+        plain: list[str] = []
+        while self.position < len(self.text):
+            char = self.text[self.position]
+            if char in "$`":
+                parts.append(self._expansion(quoted=True))
+                plain.append("0")
+                continue
+            if char == end[0] and not depth:
+                if not self.text.startswith(end, self.position):
+                    break
+                self.position += len(end)
+                return _number("".join(plain), tuple(parts), quoted=quoted)
+            depth += (char == opening) - (char == end[0])
+            plain.append(char)
+            self.position += 1
+        self.position = start
         return None
 
     def _braced(self, *, quoted: bool) -> Part:
@@ -180,7 +211,12 @@ class WordParser(ABC):
             return Variable(match[2], quoted=quoted)
         operator = next((o for o in _OPERATORS if self.text.startswith(o, self.position)), None)
         argument = self._braced_argument(len(operator or ""), quoted=quoted)
-        return Opaque(quoted) if operator is None else Variable(match[2], operator, argument, quoted)
+        if operator is not None:
+            return Variable(match[2], operator, argument, quoted)
+        plain = "".join(part.text for part in argument.parts if isinstance(part, Literal))
+        if plain.startswith(":"):
+            return _number(plain, argument.parts, quoted=quoted)
+        return Opaque(quoted, argument.parts, unsafe=not plain.startswith(("/", "^", ",")))
 
     def _braced_argument(self, skip: int, *, quoted: bool) -> Word:
         self.position += skip
@@ -249,3 +285,11 @@ class WordParser(ABC):
                 self.position += len(operator)
                 return operator
         return None
+
+
+def _number(plain: str, parts: tuple[Part, ...], *, quoted: bool) -> Opaque:
+    """Return the value of an arithmetic expression, of which `plain` is what isn't an expansion."""
+    names = tuple(dict.fromkeys(_NAME.findall(plain)))
+    inside = tuple(part.name for part in parts if isinstance(part, Variable) and part.name.isidentifier())
+    assigned = names if _ASSIGNING.search(plain) else ()
+    return Opaque(quoted, parts, (*names, *inside), assigned, unsafe="[" in plain)
