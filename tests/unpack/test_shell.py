@@ -143,6 +143,7 @@ def acts(text: str, *arguments: str, **variables: str) -> list[str]:
         ("act 'quo''ted' \"a'b\" c\\ d", ["quoted a'b c d"]),
         ("! unknown || act maybe", ["maybe"]),
         ("until unknown; do act loop; done", ["loop"]),
+        ("until false; do act loop; done; until true; do act no; done", ["loop"]),
         ("for i in /conf/*; do act $i; done", ["/conf/a", "/conf/b.conf"]),
         ("for i in \"/conf/*\"; do act \"$i\"; done", ["?"]),
         ("for i in /none/*; do act $i; done", ["/none/*"]),

@@ -130,7 +130,7 @@ class CommandJudge:
             return folder not in _FOLDERS and _KNOWN_PATH.fullmatch(program) is None
         local = (f"/usr/local/{folder}/{program}" for folder in ("sbin", "bin"))
         known = program in INSPECTING or program in READERS or program in FILE_CHANGERS or program in DERIVERS
-        return known and any(self.image.test_file("-e", path) is not False for path in local)
+        return known and any(self.image.test_file("-e", path) is True for path in local)
 
     # -- kinds of commands -----------------------------------------------------------------------------------
 
@@ -296,8 +296,10 @@ _COPIERS = frozenset(("cp", "install", "ln"))
 _READERS = frozenset(("find", "perl", "gawk", "mawk"))
 _DEBCONF = frozenset(f"db_{verb}" for verb in DEBCONF.split())
 _BUILT_IN = frozenset(("hash",))
-_PROGRAM = re.compile(r"[A-Za-z0-9_.+@/-]+|:|\[\[?|\{")
-_KNOWN_PATH = re.compile(r"/usr/lib/jvm/[^/]+/(?:jre/)?bin/java")
+_PROGRAM = re.compile(r"[A-Za-z0-9_.+@/][A-Za-z0-9_.+@/-]*|:|\[\[?|\{")
+_KNOWN_PATH = re.compile(
+    r"/usr/lib/jvm/[^/]+/(?:jre/)?bin/java|/usr/lib/emacsen-common/emacs-(?:package-)?(?:install|remove)"
+)
 """Programs outside of the usual folders that are known by their names nevertheless."""
 _VOLATILE = ("/proc/sys/", "/sys/", "/dev/", "/run/", "/var/run/", "/tmp/")
 _DOORS = ("/dev/fd/", "/dev/mqueue/", "/dev/stdin")

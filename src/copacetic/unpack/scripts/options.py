@@ -123,7 +123,7 @@ def take_wrapper_off(words: Sequence[Value]) -> Sequence[Value] | None:
         return None
     if name == "command" and parsed.has("-v", "-V"):
         return ()
-    rest = parsed.operands[1:] if name == "timeout" else parsed.operands
+    rest = parsed.operands[1:] if name == "timeout" or parsed.operands[:1] == ("-",) else parsed.operands
     while name == "env" and rest and rest[0] is not None and _ASSIGNMENT.match(rest[0]):
         variable, _, value = rest[0].partition("=")
         if is_steering(variable, value):

@@ -128,7 +128,7 @@ class Loops(ABC):
         loop = (*node.condition, *node.body)
         self._forget(loop)
         status = self.run(node.condition)
-        if status is not False and not self.state.stopped:
+        if status is not node.until and not self.state.stopped:
             self.choose(lambda: self._rounds(node.body, "", [None]), lambda: None)
         self._forget(loop)
         return None

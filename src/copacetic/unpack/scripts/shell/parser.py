@@ -150,7 +150,7 @@ class _Parser(WordParser):
         if word in ("while", "until"):
             self._expect(word)
             condition = self.parse_list(frozenset(("do",)))
-            return While(condition, self._do())
+            return While(condition, self._do(), until=word == "until")
         if word == "for":
             return self._for()
         if word == "case":

@@ -122,6 +122,7 @@ class While:
 
     condition: tuple[Node, ...]
     body: tuple[Node, ...]
+    until: bool = False
 
 
 @dataclass(frozen=True, slots=True)
