@@ -94,7 +94,7 @@ ACTS = [
     "touch /proc/self/root/etc/x",
     "touch /tmp/{a,../etc/x}",
     "rm -f -- $(id)",
-    "rm -f /etc/x*",
+    "rm -f /etc/pass*",
     # what is run while something else is expanded
     ": $(( $(other) ))",
     ": ${x:-$(other)}",

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 from copacetic.errors import InvalidVersionError
 from copacetic.inventory.dpkg import DpkgDatabase
-from copacetic.unpack.deb.handlers.settled import DEB_COMMANDS, DEB_QUERIES
+from copacetic.unpack.deb.handlers.settled import DEB_COMMANDS, DEB_OUTPUTS, DEB_QUERIES
 from copacetic.unpack.deb.package import DebPackage
 from copacetic.unpack.deb.payload import read_checksums
 from copacetic.unpack.deb.scripts import JudgedScript, ScriptJudge, ScriptSet
@@ -42,10 +42,12 @@ class Assessment:
 def assess_packages(tree: TreeBuilder, database: DpkgDatabase, packages: Sequence[DebPackage]) -> Assessment:
     """Judge every script of the packages, and every trigger that they set off."""
     changes = ChangeSet.of([_change(tree, database, package) for package in packages])
-    surroundings = ImageSurroundings(tree, changes, _compare, queries=DEB_QUERIES, commands=DEB_COMMANDS)
+    surroundings = ImageSurroundings(
+        tree, changes, _compare, queries=DEB_QUERIES, commands=DEB_COMMANDS, outputs=DEB_OUTPUTS
+    )
     judge = ScriptJudge(surroundings, changes)
     sets = {package.key: _script_set(database, package) for package in packages}
-    surroundings.unstable |= judge.unstable_paths(list(sets.values()))
+    surroundings.unstable = judge.unstable_paths(list(sets.values()))
     judged: dict[str, list[JudgedScript]] = {}
     for package in packages:
         if _is_scriptless(database, package):

@@ -8,9 +8,11 @@ from dataclasses import dataclass, field
 from functools import partial
 
 from copacetic.unpack.deb.handlers.users import parse_account
+from copacetic.unpack.deb.recognised import BYTECODE, LOCAL_FOLDERS
 from copacetic.unpack.scripts.commands import BYTE_COMPILERS
-from copacetic.unpack.scripts.judge import CommandJudge, Rule
+from copacetic.unpack.scripts.judge import CommandJudge, Rule, is_plain
 from copacetic.unpack.scripts.judgement import HARMLESS, Action, Judgement, needs_execution
+from copacetic.unpack.scripts.options import CHANGERS, parse_options
 from copacetic.unpack.scripts.shell.expansion import Value
 from copacetic.updates import ScriptClass
 
@@ -62,6 +64,38 @@ class DebJudge(CommandJudge):
             (Action("alternatives", known, self.package),),
         )
 
+    def do_divert(self, words: Sequence[Value], repeated: bool, _certain: bool) -> Judgement:
+        return HARMLESS if repeated or self.is_settled(words) else needs_execution("dpkg-divert may move a file")
+
+    def do_rmdir(self, words: Sequence[Value], repeated: bool, certain: bool) -> Judgement:
+        known = tuple(word for word in words[1:] if word is not None)
+        parsed = parse_options(words[1:], CHANGERS["rmdir"])
+        if not certain or parsed is None or repeated or self.is_settled(words):
+            return self._changer("rmdir", words, repeated=repeated, certain=certain)
+        if not all(is_plain(path) for path in parsed.operands) or "--ignore-fail-on-non-empty" not in known:
+            return self._changer("rmdir", words, repeated=repeated, certain=certain)
+        return Judgement(ScriptClass.REPRODUCED, "rmdir is reproduced", (Action("rmdir", known, self.package),))
+
+    def do_touch(self, words: Sequence[Value], repeated: bool, certain: bool) -> Judgement:
+        """libc6 puts a mark there for the time of its installation."""
+        if words[1:] == ("/etc/ld.so.nohwcap",) and self.package.startswith("libc6"):
+            return Judgement(ScriptClass.HARMLESS, "its mark is there only while it is installed")
+        return self._changer("touch", words, repeated=repeated, certain=certain)
+
+    def do_local_folders(self, _words: Sequence[Value], _repeated: bool, _certain: bool) -> Judgement:
+        return HARMLESS
+
+    def do_unmanaged(self, words: Sequence[Value], _repeated: bool, _certain: bool) -> Judgement:
+        """libgcrypt20's own program looks for builds of the library that no package has."""
+        triplet, name = (*words, None, None)[-4:-2] if len(words) > 2 else (None, None)
+        if triplet is None or name is None:
+            return needs_execution("it may move libraries away")
+        for folder in (f"/lib/{triplet}", f"/usr/lib/{triplet}"):
+            for path in self.image.find_paths(f"{folder}/{name}*") or ():
+                if self.image.resolve(path) not in self.changes.files and not self.image.test_file("-L", path):
+                    return needs_execution(f"it may move {path} away")
+        return HARMLESS
+
     def do_certificates(self, _words: Sequence[Value], _repeated: bool, _certain: bool) -> Judgement:
         return Judgement(ScriptClass.REPRODUCED, "update-ca-certificates is reproduced", (Action("certificates"),))
 
@@ -86,8 +120,8 @@ class DebJudge(CommandJudge):
             return self.judge_unknown("java", program, words, repeated=repeated)
         archive = f"{program.removesuffix('/bin/java')}/lib/server/classes.jsa"
         return Judgement(
-            ScriptClass.REPRODUCED,
-            "the class data archive of the old build is removed; it only speeds up starting",
+            ScriptClass.HARMLESS,
+            "the old build's class data archive is left out and no new one made: Java starts without, more slowly",
             (Action("remove", (archive,), self.package),),
         )
 
@@ -118,6 +152,12 @@ _RULES: Mapping[str, Callable[[DebJudge, Sequence[Value], bool, bool], Judgement
     "dpkg-maintscript-helper": DebJudge.do_maintscript,
     "update-alternatives": DebJudge.do_alternatives,
     "update-ca-certificates": DebJudge.do_certificates,
+    "clean-up-unmanaged-libraries": DebJudge.do_unmanaged,
+    "dpkg-divert": DebJudge.do_divert,
+    "rmdir": DebJudge.do_rmdir,
+    "touch": DebJudge.do_touch,
+    BYTECODE: DebJudge.do_bytecode,
+    LOCAL_FOLDERS: DebJudge.do_local_folders,
     "java": DebJudge.do_java,
     "ucf": DebJudge.do_ucf,
     "dpkg-trigger": DebJudge.do_trigger,

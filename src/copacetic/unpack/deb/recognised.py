@@ -11,11 +11,12 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Mapping
+from functools import partial
 
 from copacetic.unpack.scripts.judgement import Action, Judgement
 from copacetic.updates import ScriptClass
 
-__all__ = ["normalise_script", "recognise_script"]
+__all__ = ["BYTECODE", "LOCAL_FOLDERS", "mark_fragments", "normalise_script", "recognise_script"]
 
 _COMMENT = re.compile(r"^[ \t]*#.*$", re.MULTILINE)
 _BLANK = re.compile(r"\s+")
@@ -40,6 +41,55 @@ _KNOWN: Mapping[tuple[str, str, str], Judgement] = {
         "93e2d7b84ea5343b45591d498df74e7634937c747be22e609711031a6f2e6ade",
     ): _CA_CERTIFICATES,
 }
+
+
+BYTECODE = "copa-remove-bytecode"
+LOCAL_FOLDERS = "copa-remove-local-folders"
+_FRAGMENTS: tuple[tuple[re.Pattern[str], str], ...] = (
+    # dh_usrlocal; the postinst of the new version makes the same folders again.
+    (
+        re.compile(
+            r"\(\n\twhile read (?:-r )?dir; do\n\t\trmdir \"(?:\$\{DPKG_ROOT\})?\$dir\" 2>/dev/null \|\| true\n"
+            r"\tdone\n\) << DATA\n(?:/usr/local/[^\n$`\\]*\n)+DATA(?=\n)"
+        ),
+        LOCAL_FOLDERS,
+    ),
+    # python3.x
+    (
+        re.compile(
+            r"max=\$\(LANG=C LC_ALL=C xargs --show-limits < /dev/null 2>&1 \| awk [^\n]*\)\n"
+            r"[ \t]*dpkg -L \$pkg \\\n[ \t]*\| awk [^\n|]*\\\n[ \t]*\| xargs --max-chars=\"\$max\" echo \\\n"
+            r"[ \t]*\| while read files; do rm -f \$files; done\n"
+            r"[ \t]*find /usr/lib/python3(?:[^|\n\\]|\\[()]|\\\n)* -name __pycache__(?:[^|\n\\]|\\[()]|\\\n)*"
+            r"\| xargs -r rm -rf(?=\n)"
+        ),
+        BYTECODE,
+    ),
+    # libstdc++6 and others of gcc
+    (
+        re.compile(
+            r"files=\$\(dpkg -L [a-z0-9:+.-]+ \| awk [^\n]*__pycache__[^\n]*\)\n[ \t]*rm -f \$files\n"
+            r"[ \t]*dirs=\$\(dpkg -L [^\n]*\)\n[ \t]*find \$dirs [^\n]*__pycache__ -type d -empty "
+            r"\| xargs -r rmdir(?=\n)"
+        ),
+        BYTECODE,
+    ),
+)
+"""Parts of scripts that are known as a whole, and the word that stands for what they do."""
+
+
+def mark_fragments(text: str, postinst: str = "") -> str:
+    """Put one word in the place of each part that is known as a whole; lines keep their numbers."""
+
+    def mark(word: str, match: re.Match[str]) -> str:
+        again = all(line in postinst for line in match[0].split("\n") if line.startswith("/"))
+        return word + "\n" * match[0].count("\n") if again else match[0]
+
+    if "__pycache__" not in text and "rmdir" not in text:
+        return text
+    for pattern, word in _FRAGMENTS:
+        text = pattern.sub(partial(mark, word), text)
+    return text
 
 
 def normalise_script(text: str) -> str:

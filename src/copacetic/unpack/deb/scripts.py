@@ -15,27 +15,22 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from copacetic.unpack.deb.judge import DebJudge
-from copacetic.unpack.deb.recognised import normalise_script, recognise_script
+from copacetic.unpack.deb.recognised import mark_fragments, normalise_script, recognise_script
 from copacetic.unpack.scripts.changes import ChangeSet
-from copacetic.unpack.scripts.commands import ATTRIBUTES, BYTE_COMPILERS, DERIVERS, FILE_CHANGERS
-from copacetic.unpack.scripts.judgement import FAILS, Action, Judgement, worst
+from copacetic.unpack.scripts.judgement import FAILS, Action, Judgement, needs_execution, worst
+from copacetic.unpack.scripts.repetition import NOTHING_RAN, Ran
 from copacetic.unpack.scripts.shell.interpret import Followed, Reached, Surroundings, follow_script
 from copacetic.unpack.scripts.shell.parser import is_bash, parse_shell
 from copacetic.unpack.scripts.shell.syntax import ShellSyntaxError
-from copacetic.unpack.scripts.surroundings import ImageSurroundings
+from copacetic.unpack.scripts.surroundings import ImageSurroundings, written_paths
 from copacetic.updates import ScriptClass, ScriptVerdict
 
 __all__ = ["JudgedScript", "ScriptJudge", "ScriptSet"]
 
 MAX_SCRIPT = 1024 * 1024
 _SHELL = re.compile(r"#! ?/(?:usr/)?bin/(?:env )?(?:ba|da|)sh\b")
-_WORD = re.compile(r"[A-Za-z0-9_.+-]+")
-_TELLTALE = (
-    frozenset(DERIVERS)
-    | ATTRIBUTES
-    | BYTE_COMPILERS
-    | {"update-ca-certificates", "ldconfig", "update-alternatives", "py_compile", "dpkg-divert"}
-)
+_FIRST = {"preinst": ("install",), "config": ("configure", ""), "postinst": ("configure", "")}
+"""The scripts that a first installation runs, and with what arguments."""
 ANSWERED = "only asks debconf's questions (debconf-devel(7)), and this image has its answers"
 NEVER_RUN = "not run by this upgrade"
 
@@ -104,16 +99,17 @@ class ScriptJudge:
             return _verdict(scripts, label, Judgement(ScriptClass.HARMLESS, reason))
         if not text:
             return _verdict(scripts, label, Judgement(ScriptClass.HARMLESS, "nothing to run"))
-        judgement, names = self._follow(scripts, "postinst", text, ("triggered", label), repeated=False)
+        judgement, names = self._follow(scripts, "postinst", text, ("triggered", label), anew=True)
         return _verdict(scripts, label, judgement, names)
 
-    def unstable_paths(self, packages: Sequence[ScriptSet]) -> set[str]:
-        """Return the paths that any of the scripts may create or remove, whatever the state of the image."""
-        found: set[str] = set()
+    def unstable_paths(self, packages: Sequence[ScriptSet]) -> dict[str, frozenset[str]]:
+        """Return the paths that scripts may create or remove, whatever the state of the image, and which scripts."""
+        found: dict[str, frozenset[str]] = {}
         for scripts in packages:
-            for text in (*scripts.old.values(), *scripts.new.values()):
-                found |= _written_paths(text)
-        return {self.surroundings.resolve(path) for path in found}
+            for name, text in (*scripts.old.items(), *scripts.new.items()):
+                for path in {self.surroundings.resolve(path) for path in _written_paths(text)}:
+                    found[path] = found.get(path, frozenset()) | {f"{scripts.key} {name}"}
+        return found
 
     # -- inside ----------------------------------------------------------------------------------------------
 
@@ -126,11 +122,7 @@ class ScriptJudge:
         recognised = recognise_script(scripts.name, name, text) if runs is scripts.new else None
         if recognised is not None:
             return [_verdict(scripts, name, recognised)]
-        other = (scripts.new if runs is scripts.old else scripts.old).get(name)
-        repeated = other is not None and self._is_same(scripts, name, text, other, arguments)
-        if name == "postinst" and "db_get" in text and self._answers_otherwise(scripts):
-            repeated = False
-        judgement, triggers = self._follow(scripts, name, text, arguments, repeated=repeated)
+        judgement, triggers = self._follow(scripts, name, text, arguments)
         return [_verdict(scripts, name, judgement, triggers)]
 
     def _answers_otherwise(self, scripts: ScriptSet) -> bool:
@@ -146,12 +138,12 @@ class ScriptJudge:
         return any(command.words[0] == "db_set" for command in commands)
 
     def _follow(
-        self, scripts: ScriptSet, name: str, text: str, arguments: tuple[str, ...], *, repeated: bool
+        self, scripts: ScriptSet, name: str, text: str, arguments: tuple[str, ...], *, anew: bool = False
     ) -> tuple[Judgement, tuple[str, ...]]:
         try:
             followed = self._reach(scripts, name, text, arguments)
         except ShellSyntaxError as error:
-            return _judge_unread(text, str(error), repeated=repeated), ()
+            return needs_execution(str(error)), ()
         judge = DebJudge(
             changes=self.changes,
             image=self.surroundings,
@@ -161,8 +153,17 @@ class ScriptJudge:
         )
         lines = text.split("\n")
         judgements: list[Judgement] = []
+        ran = None if not anew else NOTHING_RAN
+        repeated = False
+        self.surroundings.begin(f"{scripts.key} {name}")
         for command in followed.commands:
-            judgement = judge.judge(command, repeated=repeated)
+            judgement = judge.judge(command, repeated=False)
+            if judgement.verdict is not ScriptClass.HARMLESS:
+                ran = ran or self._first_run(scripts, name)
+                if ran.has(command):
+                    judgement = judge.judge(command, repeated=True)
+                    repeated = True
+            self.surroundings.note(command)
             if judgement.verdict is ScriptClass.NEEDS_EXECUTION:
                 line = lines[command.line - 1].strip() if command.line <= len(lines) else ""
                 return Judgement(judgement.verdict, f"line {command.line}, {line[:120]!r}: {judgement.reason}"), ()
@@ -181,8 +182,9 @@ class ScriptJudge:
         if _SHELL.match(text) is None:
             raise ShellSyntaxError("not a shell script")
         bash = is_bash(text)
+        self.surroundings.begin(f"{scripts.key} {name}")
         return follow_script(
-            parse_shell(text, bash=bash),
+            parse_shell(mark_fragments(text, scripts.new.get("postinst", "")), bash=bash),
             arguments=arguments,
             variables={
                 "DEBIAN_FRONTEND": "noninteractive",
@@ -200,17 +202,26 @@ class ScriptJudge:
         """Tell whether two versions of a script do the same: by their text, or by what they reach."""
         if normalise_script(text) == normalise_script(other):
             return True
+        versions = (scripts.new_version, scripts.old_version)
         try:
-            traces = [
-                [
-                    (_mask(c.words, scripts), _mask(c.writes, scripts), c.certain)
-                    for c in self._reach(scripts, name, version, arguments).commands
-                ]
-                for version in (text, other)
-            ]
+            reached = [self._reach(scripts, name, version, arguments).commands for version in (text, other)]
         except ShellSyntaxError:
             return False
-        return traces[0] == traces[1]
+        return Ran.of(reached[0], versions) == Ran.of(reached[1], versions)
+
+    def _first_run(self, scripts: ScriptSet, name: str) -> Ran:
+        """Return what the installed version's script did when that version was installed, as nothing was before."""
+        text, first = scripts.old.get(name), _FIRST.get(name)
+        if text is None or first is None:
+            return NOTHING_RAN
+        if name == "postinst" and "db_get" in text and self._answers_otherwise(scripts):
+            return NOTHING_RAN
+        with self.surroundings.apart():
+            try:
+                commands = self._reach(scripts, name, text, first).commands
+            except ShellSyntaxError:
+                return NOTHING_RAN
+        return Ran.of(commands, (scripts.new_version, scripts.old_version))
 
 
 def _verdict(scripts: ScriptSet, name: str, judgement: Judgement, triggers: tuple[str, ...] = ()) -> JudgedScript:
@@ -222,30 +233,10 @@ def _describe(judgements: Sequence[Judgement], *, repeated: bool, commands: Sequ
     notes = list(dict.fromkeys(j.reason for j in judgements if j.reason))
     if not commands:
         return "nothing in it is reached by this upgrade"
-    said = "the same script has already run in this image" if repeated else "only commands without effect in an image"
+    said = (
+        "all that it reaches has already run in this image" if repeated else "only commands without effect in an image"
+    )
     return "; ".join([said, *notes])
-
-
-def _judge_unread(text: str, why: str, *, repeated: bool) -> Judgement:
-    """Judge a script whose commands can't be told: by its words, if it has run before."""
-    if not repeated:
-        return Judgement(ScriptClass.NEEDS_EXECUTION, why)
-    telling = sorted(set(_WORD.findall(text)) & _TELLTALE)
-    if telling:
-        return Judgement(ScriptClass.NEEDS_EXECUTION, f"{why}, and it names {telling[0]}")
-    return Judgement(ScriptClass.HARMLESS, "the same script has already run in this image")
-
-
-def _mask(words: Sequence[str | None], scripts: ScriptSet) -> tuple[str | None, ...]:
-    """Make the package's own version the same in the old and the new script."""
-    versions = [v for v in (scripts.new_version, scripts.old_version) if v]
-    masked: list[str | None] = []
-    for word in words:
-        value = word
-        for version in versions:
-            value = value.replace(version, "\0") if value is not None else None
-        masked.append(value)
-    return tuple(masked)
 
 
 def _activated(commands: Sequence[Reached]) -> tuple[str, ...]:
@@ -293,8 +284,4 @@ def _written_paths(text: str) -> set[str]:
         )
     except ShellSyntaxError:
         return set()
-    found: set[str] = set()
-    for command in followed.commands:
-        words = command.words[1:] if command.words[0] in FILE_CHANGERS else ()
-        found |= {word for word in (*words, *command.writes) if word is not None and word.startswith("/")}
-    return found
+    return {path for command in followed.commands for path in written_paths(command)}

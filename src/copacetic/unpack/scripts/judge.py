@@ -37,7 +37,7 @@ from copacetic.unpack.scripts.shell.interpret import CONFMODULE, Reached
 from copacetic.unpack.scripts.shell.machine import ODDITY
 from copacetic.updates import ScriptClass
 
-__all__ = ["CommandJudge", "Rule"]
+__all__ = ["CommandJudge", "Rule", "is_plain"]
 
 Rule = Callable[[Sequence[Value], bool, bool], Judgement]
 """Judges a command's words; the flags are `repeated` and `certain`."""
@@ -53,6 +53,10 @@ class Settled(Protocol):
     def has_program(self, name: str) -> bool | None: ...
 
     def test_file(self, operator: str, path: str) -> bool | None: ...
+
+    def find_paths(self, pattern: str) -> tuple[str, ...] | None: ...
+
+    def read_output(self, words: Sequence[Value]) -> str | None: ...
 
 
 @dataclass(slots=True)
@@ -98,7 +102,9 @@ class CommandJudge:
         if name in INSPECTING or name in SERVICES or name in _DEBCONF:
             return HARMLESS
         asks = QUERIES.get(name, frozenset()) | SERVICE_VERBS.get(name, frozenset())
-        if not asks.isdisjoint(("", operation, _subcommand(words))):
+        if (name in SERVICE_VERBS and len(words) == 1) or not asks.isdisjoint(("", operation, _subcommand(words))):
+            return HARMLESS
+        if self.image.read_output(words) is not None:
             return HARMLESS
         rule = self.find_rule(name)
         if rule is not None:
@@ -201,11 +207,18 @@ class CommandJudge:
         for operand in parsed.operands[-1:] if last else parsed.operands:
             if operand is not None and self._is_volatile(operand, pattern=name == "rm"):
                 continue
-            if name == "rm" and certain and all(_is_plain(path) for path in parsed.operands):
+            if name == "rm" and certain and all(self._may_go(path) for path in parsed.operands):
                 known = tuple(word for word in words[1:] if word is not None)
                 return Judgement(ScriptClass.REPRODUCED, "rm is reproduced", (Action("remove", known, self.package),))
             return needs_execution(f"{name}: changes {operand if operand is not None else 'a file that is not known'}")
         return HARMLESS
+
+    def _may_go(self, path: Value) -> bool:
+        """Tell whether a path can be removed once the packages are there: it is none of theirs."""
+        if path is None or not is_plain(path):
+            return False
+        canonical = self.image.resolve(path)
+        return canonical not in self.changes.files and self.changes.below((canonical,)) is None
 
     def _is_volatile(self, path: str, *, pattern: bool = False) -> bool:
         """Tell whether a path lies where only the running system keeps something, behind no link of the image's."""
@@ -223,7 +236,8 @@ class CommandJudge:
         known = tuple(word for word in operands if word is not None and word.startswith("/"))
         packaged = tuple(path for path in map(self.image.resolve, known) if path in self.changes.files)
         if not repeated:
-            return HARMLESS if self.is_settled(words) else needs_execution(f"{name} may change attributes")
+            settled = not packaged and self.is_settled(words)
+            return HARMLESS if settled else needs_execution(f"{name} may change attributes")
         if name == "setcap" and not packaged:
             packaged = tuple(sorted(self.changes.files)) if None in operands else ()
         if not packaged:
@@ -299,6 +313,9 @@ _BUILT_IN = frozenset(("hash",))
 _PROGRAM = re.compile(r"[A-Za-z0-9_.+@/][A-Za-z0-9_.+@/-]*|:|\[\[?|\{")
 _KNOWN_PATH = re.compile(
     r"/usr/lib/jvm/[^/]+/(?:jre/)?bin/java|/usr/lib/emacsen-common/emacs-(?:package-)?(?:install|remove)"
+    r"|(?:/usr)?/lib/runit-helper/runit-helper|/usr/share/libgcrypt20/clean-up-unmanaged-libraries"
+    r"|/usr/lib/[^/]+/(?:gdk-pixbuf-2\.0|libgtk-3-0(?:t64)?|glib-2\.0)/(?:gdk-pixbuf-query-loaders|gio-querymodules"
+    r"|gtk-query-immodules-3\.0|glib-compile-schemas)"
 )
 """Programs outside of the usual folders that are known by their names nevertheless."""
 _VOLATILE = ("/proc/sys/", "/sys/", "/dev/", "/run/", "/var/run/", "/tmp/")
@@ -306,7 +323,7 @@ _DOORS = ("/dev/fd/", "/dev/mqueue/", "/dev/stdin")
 """Paths there that lead elsewhere."""
 
 
-def _is_plain(path: Value) -> bool:
+def is_plain(path: Value) -> bool:
     return path is not None and path.startswith("/") and not has_pattern(path) and ".." not in path.split("/")
 
 

@@ -11,6 +11,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 
 from copacetic.errors import ImageError
+from copacetic.glob import matches_glob
 from copacetic.lines import split_lines
 from copacetic.oci.filesystem import Entry, FileType
 from copacetic.unpack.tree import TreeBuilder
@@ -109,7 +110,31 @@ def _bare_operands(words: Arguments, with_value: frozenset[str]) -> list[str]:
 
 
 def _remove(tree: TreeBuilder, words: Arguments) -> Answer:
-    return all(_entry(tree, path, follow=False) is None for path in operands_of(words))
+    return all(_is_absent(tree, path) for path in operands_of(words))
+
+
+def _is_absent(tree: TreeBuilder, path: str) -> bool:
+    folder, _, name = path.rpartition("/")
+    if not any(char in name for char in "*?["):
+        return _entry(tree, path, follow=False) is None
+    parent = _entry(tree, folder)
+    return parent is None or not any(matches_glob(child, name) for child in tree.iterdir(folder[1:]))
+
+
+def _rmdir(tree: TreeBuilder, words: Arguments) -> Answer:
+    """What is absent or not empty stays so."""
+    return all(_is_absent(tree, path) or bool(tree.iterdir(path[1:])) for path in operands_of(words))
+
+
+def _cmp(tree: TreeBuilder, words: Arguments) -> Answer:
+    operands = operands_of(words)
+    entries = [_entry(tree, path) for path in operands]
+    if len(operands) != 2 or set(words) - set(operands) - {"-s", "--quiet", "--silent"}:
+        return None
+    if any(entry is None or entry.type is not FileType.FILE for entry in entries):
+        return False if None in entries else None
+    left, right = (tree.read(path[1:], limit=MAX_FILE) for path in operands)
+    return left == right
 
 
 def _mkdir(tree: TreeBuilder, words: Arguments) -> Answer:
@@ -140,6 +165,7 @@ def _add_shell(tree: TreeBuilder, words: Arguments) -> Answer:
 
 
 QUERIES: Mapping[str, Question] = {
+    "cmp": _cmp,
     "getent": _getent,
     "id": _id,
 }
@@ -150,7 +176,7 @@ COMMANDS: Mapping[str, Question] = {
     "addgroup": _group,
     "groupadd": _group,
     "rm": _remove,
-    "rmdir": _remove,
+    "rmdir": _rmdir,
     "mkdir": _mkdir,
     "ln": _symlink,
     "chmod": _chmod,

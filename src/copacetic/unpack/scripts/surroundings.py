@@ -8,23 +8,31 @@ script may have changed before, is not known.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from copacetic.errors import ImageError
+from copacetic.glob import matches_glob
 from copacetic.oci.filesystem import Entry, FileType
 from copacetic.unpack.scripts.changes import ChangeSet
+from copacetic.unpack.scripts.commands import FILE_CHANGERS
+from copacetic.unpack.scripts.outputs import OUTPUTS, Output
 from copacetic.unpack.scripts.settled import COMMANDS, QUERIES, Question, ask
-from copacetic.unpack.scripts.shell.expansion import Value
+from copacetic.unpack.scripts.shell.expansion import Value, has_pattern
 from copacetic.unpack.scripts.shell.interpret import Reached
 from copacetic.unpack.tree import TreeBuilder
 
-__all__ = ["PROGRAM_FOLDERS", "ImageSurroundings", "test_entry"]
+__all__ = ["PROGRAM_FOLDERS", "ImageSurroundings", "test_entry", "written_paths"]
 
 PROGRAM_FOLDERS = ("usr/local/sbin", "usr/local/bin", "usr/sbin", "usr/bin", "sbin", "bin")
 MAX_SOURCE = 256 * 1024
 _VOLATILE = ("/proc/", "/sys/", "/dev/", "/run/", "/var/run/", "/tmp/")
 _ABSENT = ("/run/systemd/", "/run/openrc", "/run/udev/control")
+_DATABASES = frozenset(
+    ("dpkg-divert", "adduser", "addgroup", "useradd", "groupadd", "deb-systemd-helper", "update-rc.d")
+)
+"""Commands about which something else than the paths among their words tells."""
 _TYPES: Mapping[str, FileType] = {
     "-f": FileType.FILE,
     "-d": FileType.DIRECTORY,
@@ -36,14 +44,33 @@ _TYPES: Mapping[str, FileType] = {
 
 @dataclass(slots=True)
 class ImageSurroundings:
-    """Answers the questions of `interpret` and `judge`; `unstable` are paths that scripts may have changed."""
+    """Answers the questions of `interpret` and `judge`."""
 
     tree: TreeBuilder
     changes: ChangeSet
     compare: Callable[[str, str, str], bool | None]
-    unstable: set[str] = field(default_factory=set)
+    unstable: Mapping[str, frozenset[str]] = field(default_factory=dict)
+    """Paths that scripts may have changed, and which scripts."""
+    outputs: Mapping[str, Output] = field(default_factory=lambda: OUTPUTS)
+    _script: str = ""
+    _moved: set[str] = field(default_factory=set)
+    """What the script that is followed may have changed by now."""
     queries: Mapping[str, Question] = field(default_factory=lambda: QUERIES)
     commands: Mapping[str, Question] = field(default_factory=lambda: COMMANDS)
+
+    def begin(self, script: str) -> None:
+        """Start to follow a script, one of those that `unstable` names."""
+        self._script, self._moved = script, set()
+
+    @contextmanager
+    def apart(self) -> Iterator[None]:
+        """Follow something else meanwhile."""
+        saved = self._script, self._moved
+        yield
+        self._script, self._moved = saved
+
+    def _is_unstable(self, canonical: str) -> bool:
+        return canonical in self._moved or not self.unstable.get(canonical, frozenset()) <= {self._script}
 
     def compare_versions(self, left: str, operator: str, right: str) -> bool | None:
         """Compare as `dpkg --compare-versions` does."""
@@ -53,12 +80,14 @@ class ImageSurroundings:
         """Answer what `test` asks about a file."""
         if path.startswith(_ABSENT) or path == "":
             return False
-        if not path.startswith("/") or any(char in path for char in "*?[") or path.startswith(_VOLATILE):
+        if not path.startswith("/") or path.startswith(_VOLATILE):
             return None
+        if has_pattern(path):
+            return False if self.find_paths(path) == () else None  # one that matched nothing stands for itself
         plain = operator in ("-L", "-h")
         canonical = self.resolve(path, follow=not plain)
         for known in {canonical, self.resolve(path, follow=False)}:
-            if known in self.unstable or known in self.changes.removed:
+            if self._is_unstable(known) or known in self.changes.removed:
                 return None
             if known in self.changes.files:
                 return operator in ("-e", "-f") or (None if operator not in ("-d", "-L", "-h") else False)
@@ -75,15 +104,55 @@ class ImageSurroundings:
     def reach(self, command: Reached) -> bool | None:
         """Tell whether a query of the system's databases succeeds."""
         known = [word for word in command.words if word is not None]
-        return ask(self.queries, self.tree, known) if len(known) == len(command.words) else None
+        complete = len(known) == len(command.words)
+        answer = ask(self.queries, self.tree, known) if complete and self._holds(known) else None
+        self.note(command)
+        return answer
 
-    def read_output(self, _words: Sequence[Value]) -> str | None:
-        """Nothing is known of output."""
-        return None
+    def note(self, command: Reached) -> None:
+        """Remember what a command may have changed."""
+        self._moved.update(self.resolve(path) for path in written_paths(command))
 
-    def find_paths(self, _pattern: str) -> tuple[str, ...] | None:
-        """Which paths there will be isn't known."""
-        return None
+    def read_output(self, words: Sequence[Value]) -> str | None:
+        """Return what a command prints that only asks for what stays as it is."""
+        known = [word for word in words if word is not None]
+        output = self.outputs.get(known[0].rpartition("/")[2]) if known and len(known) == len(words) else None
+        held = bool(known) and (known[0] in _DATABASES or self._holds(known))
+        if output is None or not held or not self.has_program(known[0]):
+            return None
+        try:
+            return output(self.tree, known[1:])
+        except (ImageError, ValueError, IndexError):
+            return None
+
+    def _holds(self, words: Sequence[str], *, deep: bool = False) -> bool:
+        """Tell whether all paths among some words (`deep`: and below) stay as they are in the whole installation."""
+        changes = self.changes
+        for word in words[1:]:
+            if not word.startswith("/"):
+                continue
+            for path in {self.resolve(word), self.resolve(word, follow=True)}:
+                if self._is_unstable(path) or path in changes.news or path in changes.removed:
+                    return False
+                if deep and any(moved.startswith(f"{path}/") for moved in self._moved):
+                    return False
+                if deep and changes.below((path,), names_only=True) is not None:
+                    return False
+        return True
+
+    def find_paths(self, pattern: str) -> tuple[str, ...] | None:
+        """Expand a pattern in its last part, where nothing comes or goes in that folder."""
+        folder, _, name = pattern.rpartition("/")
+        if not folder.startswith("/") or has_pattern(folder) or f"{folder}/".startswith(_VOLATILE):
+            return None
+        inside = f"{self.resolve(folder, follow=True)}/"
+        moving = (self.changes.added, self.changes.removed, self.changes.conffiles, self._moved)
+        others = (path for path, scripts in self.unstable.items() if not scripts <= {self._script})
+        if any(path.startswith(inside) for paths in (*moving, others) for path in paths):
+            return None
+        names = [n for n in self.tree.iterdir(inside[:-1]) if name.startswith(".") or not n.startswith(".")]
+        found = [f"{folder}/{n}" for n in names if matches_glob(n, name)]
+        return tuple(sorted(found, key=lambda path: path.encode("utf-8", "surrogateescape")))
 
     def find_source(self, path: str) -> str | None:
         """Return a script that is in the image and stays as it is."""
@@ -91,7 +160,7 @@ class ImageSurroundings:
             return None
         canonical = self.resolve(path, follow=True)
         moving = self.changes.changed | self.changes.added | self.changes.removed | self.changes.conffiles
-        if canonical in moving or canonical in self.unstable:
+        if canonical in moving or self._is_unstable(canonical):
             return None
         try:
             return self.tree.read(canonical, limit=MAX_SOURCE).decode("utf-8")
@@ -100,7 +169,8 @@ class ImageSurroundings:
 
     def is_settled(self, words: Sequence[str]) -> bool | None:
         """Tell whether running a command would change nothing."""
-        return ask(self.commands, self.tree, words)
+        held = words[0] in _DATABASES or self._holds(words, deep=True)
+        return ask(self.commands, self.tree, words) if held else None
 
     def resolve(self, path: str, *, follow: bool = False) -> str:
         """Return a path's canonical form; one that can't be resolved stays as it is."""
@@ -108,6 +178,12 @@ class ImageSurroundings:
             return self.tree.resolve(path.lstrip("/"), follow=follow)
         except ImageError:
             return path.lstrip("/")
+
+
+def written_paths(command: Reached) -> set[str]:
+    """Return the paths that a command may change, as far as they are known."""
+    words = command.words[1:] if command.words[0] in FILE_CHANGERS else ()
+    return {word for word in (*words, *command.writes) if word is not None and word.startswith("/")}
 
 
 def test_entry(operator: str, entry: Entry | None) -> bool | None:

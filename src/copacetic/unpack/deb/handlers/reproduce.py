@@ -62,12 +62,29 @@ def _reproduce_action(context: Reproduction, action: Action) -> None:
     if action.kind == "attributes":
         for path in action.words:
             _keep_attributes(context.tree, path)
-    elif action.kind == "remove":
-        for path in action.words:
-            if not path.startswith("-"):
-                context.tree.remove(path.lstrip("/"))
+    elif action.kind in ("remove", "rmdir"):
+        _remove(context.tree, action)
     elif action.kind == "alternatives":
         _apply_alternative(context, action)
+
+
+def _remove(tree: TreeBuilder, action: Action) -> None:
+    """What rm or rmdir removes; an empty folder's parents go with it where rmdir was told so."""
+    options = "".join(word for word in action.words if word.startswith("-"))
+    for word in action.words:
+        path = tree.resolve(word.lstrip("/"), follow=False) if not word.startswith("-") else ""
+        entry = tree.lookup(path, follow=False) if path else None
+        if entry is None:
+            continue
+        if action.kind == "remove":
+            if entry.type is not FileType.DIRECTORY:
+                tree.remove(path)
+            elif "r" in options or "R" in options:
+                tree.remove_all(path)
+            continue
+        while entry is not None and entry.type is FileType.DIRECTORY and tree.remove(path) and "p" in options:
+            path = path.rpartition("/")[0]
+            entry = tree.lookup(path, follow=False) if path else None
 
 
 def _reproduce_certificates(context: Reproduction, kinds: set[str]) -> None:

@@ -4,9 +4,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
+from copacetic.inventory.dpkg.config import Diversion, parse_diversions
 from copacetic.unpack.deb.handlers.alternatives import plan_alternative
+from copacetic.unpack.scripts.outputs import OUTPUTS, Output
 from copacetic.unpack.scripts.settled import (
     COMMANDS,
     QUERIES,
@@ -19,7 +21,7 @@ from copacetic.unpack.scripts.settled import (
 )
 from copacetic.unpack.tree import TreeBuilder
 
-__all__ = ["DEB_COMMANDS", "DEB_QUERIES", "find_settled"]
+__all__ = ["DEB_COMMANDS", "DEB_OUTPUTS", "DEB_QUERIES", "find_settled"]
 
 
 def find_settled(tree: TreeBuilder, words: Arguments) -> Answer:
@@ -59,9 +61,46 @@ def _alternatives(tree: TreeBuilder, words: Arguments) -> Answer:
     return None if edits is None else not edits
 
 
+def _diversion(tree: TreeBuilder, path: str) -> Diversion | None:
+    text = "\n".join(read_lines(tree, "var/lib/dpkg/diversions"))
+    return parse_diversions(f"{text}\n" if text else "").get(path.removeprefix("/"))
+
+
+def _divert(tree: TreeBuilder, words: Arguments) -> Answer:
+    """Nothing is left to do for `--remove` where nothing is diverted, or by another package."""
+    if "--remove" not in words or set(words) & {"--add", "--divert", "--truename", "--list", "--listpackage"}:
+        return None
+    owner, rest = None, list(words)
+    if "--package" in rest:
+        owner = rest[rest.index("--package") + 1]
+        del rest[rest.index("--package") : rest.index("--package") + 2]
+    operands = operands_of(rest)
+    options = set(rest) - set(operands)
+    if len(operands) != 1 or options - {"--remove", "--rename", "--no-rename", "--quiet", "--local"}:
+        return None
+    named = owner is not None or "--local" in options
+    return True if named and _diversion(tree, operands[0]) is None else None
+
+
+def _print_diversion(tree: TreeBuilder, words: Sequence[str]) -> str | None:
+    """`dpkg-divert --listpackage` and `--truename`."""
+    if len(words) != 2 or not words[1].startswith("/"):
+        return None
+    found = _diversion(tree, words[1])
+    if words[0] == "--truename":
+        return words[1] if found is None else f"/{found.to}"
+    if words[0] == "--list":
+        return None if found is not None or "*" in words[1] else ""
+    if words[0] != "--listpackage":
+        return None
+    return "" if found is None else found.package or "LOCAL"
+
+
+DEB_OUTPUTS: Mapping[str, Output] = {**OUTPUTS, "dpkg-divert": _print_diversion}
 DEB_QUERIES: Mapping[str, Question] = {**QUERIES, "dpkg-statoverride": _statoverride}
 DEB_COMMANDS: Mapping[str, Question] = {
     **COMMANDS,
+    "dpkg-divert": _divert,
     "update-rc.d": _service_links,
     "deb-systemd-helper": _systemd,
     "update-alternatives": _alternatives,

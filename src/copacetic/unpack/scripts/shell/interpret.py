@@ -176,11 +176,23 @@ class _Interpreter(Loops):
 
     def _pipeline(self, node: Pipeline) -> Status:
         if len(node.commands) > 1:
+            starts: list[int] = []
             for command in node.commands:
+                starts.append(len(self.reached))
                 self.isolate((command,))
-            return None
+            return self._piped(starts, negated=node.negated)
         status = self._node(node.commands[0])
         return None if status is None else status is not node.negated
+
+    def _piped(self, starts: Sequence[int], *, negated: bool) -> Status:
+        """Return the status of a pipe: nothing is found in an output that is known to be empty."""
+        if [start - starts[0] for start in starts] != [0, 1] or len(self.reached) != starts[0] + 2:
+            return None
+        first, last = self.reached[-2:]
+        plain = last.words[0] == "grep" and len([w for w in last.words[1:] if w and not w.startswith("-")]) == 1
+        if not plain or None in last.words or {"-v", "-c", "-L"} & set(last.words) or first.writes:
+            return None
+        return negated if self.surroundings.read_output(first.words) == "" else None
 
     def _if(self, branches: Sequence[tuple[tuple[Node, ...], tuple[Node, ...]]], orelse: tuple[Node, ...]) -> Status:
         if not branches:

@@ -88,7 +88,7 @@ class _Parser(WordParser):
                 self.position += 1
                 if start[0] == "&":
                     items[-1] = Group((items[-1],), subshell=True, background=True)
-            elif start[:1] not in ("", "\n", ")") and start != ";;":
+            elif start[:1] not in ("", "\n", ")") and start != ";;" and self._reserved() not in ends:
                 raise self.error(f"unexpected {start!r}")
         self.depth -= 1
         return tuple(items)
@@ -324,6 +324,8 @@ class _Parser(WordParser):
             if text == end:
                 break
             lines.append(text + "\n")
+        else:
+            raise self.error("a here-document without an end")
         line = self.line() + 1
         self.text = self.text[:start] + re.sub(r"[^\n]", " ", self.text[start:position]) + self.text[position:]
         content = "".join(lines)
