@@ -237,7 +237,7 @@ def with_script(body: str, name: str = "post-upgrade", **more: str) -> Apk:
 def test_a_script_is_judged_by_what_it_does_in_this_image(
     script: str, verdict: ScriptClass, reason: str, tmp_path: Path
 ) -> None:
-    fs = image(OLD, more={**SHELL, "bin/tool": "?", "bin/addgroup": "?", "etc/old": "x"})
+    fs = image(OLD, more={**SHELL, "bin/tool": "?", "bin/addgroup": "?", "sbin/apk": "?", "etc/old": "x"})
 
     (found,) = judge(fs, [with_script(script)], tmp_path)
 
@@ -268,6 +268,46 @@ def test_a_script_sees_the_tree_as_it_is_when_apk_runs_it(tmp_path: Path) -> Non
 
     gone = {change.path for change in composition.changes.entries if change.entry is None}
     assert {"etc/one", "etc/two", "etc/three"} <= gone
+
+
+def test_without_apk_a_script_gets_no_answer_from_it(tmp_path: Path) -> None:
+    fs = image(OLD, more={**SHELL, "etc/old": "x"})
+
+    (found,) = judge(fs, [with_script('if [ "$(apk version -t "$2" 2-r0)" = "<" ]; then rm /etc/old; fi')], tmp_path)
+
+    assert (found.verdict, found.reason) == (
+        ScriptClass.HARMLESS,
+        "nothing in it has an effect in this image",
+    )
+
+
+@pytest.mark.parametrize(
+    ("line", "expected"),
+    [
+        ("/bin/tool --now", ScriptClass.HARMLESS),
+        ('[ -z "$2" ] || /bin/tool --now', ScriptClass.NEEDS_EXECUTION),
+        ('[ -n "$2" ] || /bin/tool --now', ScriptClass.HARMLESS),
+        ('/bin/tool "$1"', ScriptClass.HARMLESS),
+        ('/bin/tool "$1" "$2"', ScriptClass.NEEDS_EXECUTION),
+    ],
+)
+def test_the_same_text_is_no_run(line: str, expected: ScriptClass, tmp_path: Path) -> None:
+    scripts = {name: f"#!/bin/sh\n{line}; :\n" for name in ("post-install", "post-upgrade")}
+    old = replace(OLD, scripts=scripts)
+    fs = image(old, more={**SHELL, "bin/tool": "?", "lib/apk/db/scripts.tar": _scripts(old)})
+
+    (found,) = judge(fs, [replace(NEW, scripts={"post-upgrade": scripts["post-upgrade"]})], tmp_path)
+
+    assert found.verdict is expected, found
+
+
+def test_an_upgrade_s_script_never_ran_in_a_first_installation(tmp_path: Path) -> None:
+    old = replace(OLD, scripts={"post-upgrade": "#!/bin/sh\n/bin/tool --now\n"})
+    fs = image(old, more={**SHELL, "bin/tool": "?", "lib/apk/db/scripts.tar": _scripts(old)})
+
+    (found,) = judge(fs, [with_script("/bin/tool --now")], tmp_path)
+
+    assert found.verdict is ScriptClass.NEEDS_EXECUTION
 
 
 def test_a_script_that_ran_before_may_do_what_is_not_known(tmp_path: Path) -> None:

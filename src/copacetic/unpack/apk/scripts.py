@@ -21,6 +21,7 @@ from copacetic.unpack.apk.effects import EFFECTS, Effect, do_command
 from copacetic.unpack.apk.live import LiveImage
 from copacetic.unpack.scripts.commands import ATTRIBUTES, FILE_CHANGERS
 from copacetic.unpack.scripts.judgement import FAILS, HARMLESS, Judgement, needs_execution, worst
+from copacetic.unpack.scripts.repetition import NOTHING_RAN, Ran
 from copacetic.unpack.scripts.shell.interpret import Reached, follow_script
 from copacetic.unpack.scripts.shell.parser import is_bash, parse_shell
 from copacetic.unpack.scripts.shell.syntax import ShellSyntaxError
@@ -63,8 +64,8 @@ class ScriptCall:
     """pre-upgrade, post-upgrade, trigger, …"""
     text: str
     arguments: tuple[str, ...]
-    repeated: bool = False
-    """The same script ran when the version was installed that is in the image, or came with it."""
+    before: tuple[str, tuple[str, ...]] | None = None
+    """The script that ran when the version was installed that is in the image, and its arguments."""
 
 
 @dataclass(slots=True)
@@ -88,7 +89,8 @@ class ScriptRunner:
         if runnable is False and self.tree.lookup(_SHELL) is not None:
             judgement = needs_execution("the image lacks the shell that it asks for")
         else:
-            judgement = _judge_other(call) if runnable is None else self._follow(call, runnable=runnable)
+            other = needs_execution("it is not a shell script")
+            judgement = other if runnable is None else self._follow(call, runnable=runnable)
         return ScriptVerdict(package=call.package, script=call.name, verdict=judgement.verdict, reason=judgement.reason)
 
     def _has_interpreter(self, text: str) -> bool | None:
@@ -112,7 +114,7 @@ class ScriptRunner:
             nodes = parse_shell(_mark_pruning(call.text), bash=bash)
             followed = follow_script(nodes, arguments=call.arguments, variables={}, surroundings=live, bash=bash)
         except ShellSyntaxError as error:
-            return _unread(call, str(error))
+            return needs_execution(str(error))
         return run.sum_up(fails=runnable and followed.succeeds is False)
 
 
@@ -128,6 +130,7 @@ class _Run:
     done: list[str] = field(default_factory=list)
     """Names of the commands that made a difference."""
     _judge: ApkJudge | None = None
+    _ran: Ran | None = None
 
     def meet(self, command: Reached) -> bool | None:
         """Do a command, or judge it; returns whether it succeeds."""
@@ -222,12 +225,29 @@ class _Run:
         if self._judge is None:
             self._judge = ApkJudge(find_changes(self.runner.tree), self.live, self.call.package)
         name = (command.words[0] or "").rpartition("/")[2]
+        judgement = self._judge.judge(command, repeated=False)
         # What would be done to a file for certain is known not to have been done.
-        repeated = self.call.repeated and not (plain and (name in FILE_CHANGERS or name in ATTRIBUTES))
-        judgement = self._judge.judge(command, repeated=repeated)
+        certain = plain and (name in FILE_CHANGERS or name in ATTRIBUTES)
+        if judgement.verdict is not ScriptClass.HARMLESS and not certain and self._first_run().has(command):
+            judgement = self._judge.judge(command, repeated=True)
         if judgement.verdict is ScriptClass.REPRODUCED:  # by a handler of another format, or of what couldn't be done
             return needs_execution(f"{name} would have to be run")
         return judgement
+
+    def _first_run(self) -> Ran:
+        """Return what ran when the installed version was installed, as nothing was before."""
+        if self._ran is None and self.call.before is not None:
+            text, arguments = self.call.before
+            bash = is_bash(text)
+            around = LiveImage(self.runner.tree, self.runner.scheme)
+            try:
+                nodes = parse_shell(_mark_pruning(text), bash=bash)
+                followed = follow_script(nodes, arguments=arguments, variables={}, surroundings=around, bash=bash)
+            except ShellSyntaxError:
+                self._ran = NOTHING_RAN
+            else:
+                self._ran = Ran.of(followed.commands, (*self.call.arguments, *arguments))
+        return self._ran or NOTHING_RAN
 
     def sum_up(self, *, fails: bool) -> Judgement:
         """Return what the script came to: the command that decides, or what was done."""
@@ -268,16 +288,3 @@ def _mark_pruning(text: str) -> str:
         return text
     breaks = "\n" * text.count("\n", opening.start(), match.end())
     return f"{text[: opening.start()]}{_PRUNE}{breaks}{text[match.end() :]}"
-
-
-def _judge_other(call: ScriptCall) -> Judgement:
-    """Judge a script that no shell runs."""
-    if call.repeated:
-        return Judgement(ScriptClass.HARMLESS, "the same script came with the version that is installed")
-    return Judgement(ScriptClass.NEEDS_EXECUTION, "it is not a shell script")
-
-
-def _unread(call: ScriptCall, why: str) -> Judgement:
-    if call.repeated:
-        return Judgement(ScriptClass.HARMLESS, "the same script came with the version that is installed")
-    return Judgement(ScriptClass.NEEDS_EXECUTION, why)

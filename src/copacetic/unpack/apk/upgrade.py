@@ -26,7 +26,8 @@ from copacetic.updates import ScriptClass, ScriptVerdict
 __all__ = ["Upgrade", "commit_hooks"]
 
 LIBC = "glibc"
-_COUNTERPARTS = {"pre-upgrade": "pre-install", "post-upgrade": "post-install"}
+_FIRST = {"pre-upgrade": "pre-install", "post-upgrade": "post-install"}
+"""What ran in the place of a script when nothing was installed before."""
 
 
 @dataclass(slots=True)
@@ -84,14 +85,14 @@ class Upgrade:
         if data is None or self.only_files:
             return
         installed = package.installed
-        before = self.database.scripts(installed) if installed is not None else {}
+        before = self.database.scripts(installed).get(_FIRST.get(name, "")) if installed is not None else None
         arguments = (package.version,) if installed is None else (package.version, installed.version)
         call = ScriptCall(
             package=package.key,
             name=name,
             text=data.decode("utf-8", "surrogateescape"),
             arguments=arguments,
-            repeated=data in (before.get(name), before.get(_COUNTERPARTS.get(name, ""))),
+            before=(before.decode("utf-8", "surrogateescape"), arguments[1:]) if before is not None else None,
         )
         self.verdicts[package.key].append(self._run(call))
 
