@@ -292,7 +292,7 @@ def test_without_apk_a_script_gets_no_answer_from_it(tmp_path: Path) -> None:
     ],
 )
 def test_the_same_text_is_no_run(line: str, expected: ScriptClass, tmp_path: Path) -> None:
-    scripts = {name: f"#!/bin/sh\n{line}; :\n" for name in ("post-install", "post-upgrade")}
+    scripts = dict.fromkeys(("post-install", "post-upgrade"), f"#!/bin/sh\n{line}; :\n")
     old = replace(OLD, scripts=scripts)
     fs = image(old, more={**SHELL, "bin/tool": "?", "lib/apk/db/scripts.tar": _scripts(old)})
 

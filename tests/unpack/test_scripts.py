@@ -460,3 +460,30 @@ def test_a_link_among_the_files_is_no_trouble(tmp_path: Path) -> None:
     entry = changes["usr/share/l"].entry
     assert entry is not None
     assert entry.target == "other"
+
+
+@pytest.mark.parametrize(
+    ("line", "expected"),
+    [
+        ("chmod $(stat -L -c %a /var/lib) /usr/share/fonts", HARMLESS),
+        ("chmod $(stat -L -c %a /var/lib/there) /usr/share/fonts", NEEDS),
+        ("for f in /var/lib/none*; do [ -e $f ] || continue; other; done", HARMLESS),
+        ("for f in /var/lib/the*; do [ -e $f ] || continue; other; done", NEEDS),
+        ("cmp -s /etc/passwd /etc/passwd || other", HARMLESS),
+        ("cmp -s /etc/passwd /etc/group || other", NEEDS),
+        ("t=$(mktemp); other() { :; }; id > $t; rm -f $t", HARMLESS),
+        ("[ -n \"$(dpkg-divert --listpackage /bin/sh)\" ] && other", HARMLESS),
+        ("dpkg-divert --package demo --rename --remove /usr/bin/x", HARMLESS),
+        ("rmdir /var/lib; rmdir -p /usr/none", HARMLESS),
+        ("rm -f /var/lib/there; rmdir -p --ignore-fail-on-non-empty /var/lib", REPRODUCED),
+    ],
+)  # fmt: skip
+def test_what_the_tree_answers(line: str, expected: ScriptClass) -> None:
+    verdict = classify(
+        None,
+        script(line),
+        fresh=True,
+        more={**IMAGE, "usr/share/fonts/x": "", "usr/bin/stat": "", "usr/bin/mktemp": ""},
+    )
+
+    assert verdict.verdict is expected, verdict

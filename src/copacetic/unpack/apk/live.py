@@ -16,7 +16,7 @@ from copacetic.glob import matches_glob
 from copacetic.unpack.scripts.settled import COMMANDS, ask
 from copacetic.unpack.scripts.shell.expansion import Value, has_pattern
 from copacetic.unpack.scripts.shell.interpret import Reached
-from copacetic.unpack.scripts.surroundings import PROGRAM_FOLDERS, test_entry
+from copacetic.unpack.scripts.surroundings import PROGRAM_FOLDERS, find_local, test_entry
 from copacetic.unpack.tree import TreeBuilder
 from copacetic.version import compare_versions
 
@@ -151,6 +151,10 @@ class LiveImage:
             return f"/{self.tree.resolve(plain)}"
         entry = self.tree.lookup(plain, follow=False)
         return entry.target if entry is not None and len(words) == 1 else ""
+
+    def local_programs(self) -> frozenset[str]:
+        """Return the names of programs that are none of the distribution's."""
+        return find_local(self.tree)
 
     # -- for the judge ---------------------------------------------------------------------------------------
 

@@ -46,6 +46,7 @@ _PRUNING = re.compile(
             *('awk "\\$3 == \\"\'/bin/busybox\'\\" {print \\$1}"', "|", "sed \"s/^'//; s/'$//\"", "|", "xargs -r rm"),
         )
     ).replace(re.escape("\0"), r"(?:;\s*\}|\))")
+    + r"(?: -f)?(?=\s)"
 )
 """The pipeline with which busybox's package removes links to applets that there aren't any more."""
 _ERREXIT = re.compile(r"\A#!.*\s-[a-z]*e|^[ \t]*set[ \t]+-[a-z]*e|\bset -o errexit\b", re.MULTILINE)

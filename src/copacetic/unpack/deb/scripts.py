@@ -106,7 +106,7 @@ class ScriptJudge:
         """Return the paths that scripts may create or remove, whatever the state of the image, and which scripts."""
         found: dict[str, frozenset[str]] = {}
         for scripts in packages:
-            for name, text in (*scripts.old.items(), *scripts.new.items()):
+            for name, text in dict.fromkeys((*scripts.old.items(), *scripts.new.items())):
                 for path in {self.surroundings.resolve(path) for path in _written_paths(text)}:
                     found[path] = found.get(path, frozenset()) | {f"{scripts.key} {name}"}
         return found

@@ -58,6 +58,10 @@ class Settled(Protocol):
 
     def read_output(self, words: Sequence[Value]) -> str | None: ...
 
+    def local_programs(self) -> frozenset[str]:
+        """The names in /usr/local, where no distribution puts a program."""
+        ...
+
 
 @dataclass(slots=True)
 class CommandJudge:
@@ -134,9 +138,7 @@ class CommandJudge:
         if "/" in program:
             folder = self.image.resolve(program).rpartition("/")[0] if program.startswith("/") else ""
             return folder not in _FOLDERS and _KNOWN_PATH.fullmatch(program) is None
-        local = (f"/usr/local/{folder}/{program}" for folder in ("sbin", "bin"))
-        known = program in INSPECTING or program in READERS or program in FILE_CHANGERS or program in DERIVERS
-        return known and any(self.image.test_file("-e", path) is True for path in local)
+        return program in self.image.local_programs()
 
     # -- kinds of commands -----------------------------------------------------------------------------------
 

@@ -23,7 +23,7 @@ from copacetic.unpack.scripts.shell.expansion import Value, has_pattern
 from copacetic.unpack.scripts.shell.interpret import Reached
 from copacetic.unpack.tree import TreeBuilder
 
-__all__ = ["PROGRAM_FOLDERS", "ImageSurroundings", "test_entry", "written_paths"]
+__all__ = ["PROGRAM_FOLDERS", "ImageSurroundings", "find_local", "test_entry", "written_paths"]
 
 PROGRAM_FOLDERS = ("usr/local/sbin", "usr/local/bin", "usr/sbin", "usr/bin", "sbin", "bin")
 MAX_SOURCE = 256 * 1024
@@ -52,6 +52,7 @@ class ImageSurroundings:
     unstable: Mapping[str, frozenset[str]] = field(default_factory=dict)
     """Paths that scripts may have changed, and which scripts."""
     outputs: Mapping[str, Output] = field(default_factory=lambda: OUTPUTS)
+    _local: frozenset[str] | None = None
     _script: str = ""
     _moved: set[str] = field(default_factory=set)
     """What the script that is followed may have changed by now."""
@@ -71,6 +72,13 @@ class ImageSurroundings:
 
     def _is_unstable(self, canonical: str) -> bool:
         return canonical in self._moved or not self.unstable.get(canonical, frozenset()) <= {self._script}
+
+    def local_programs(self) -> frozenset[str]:
+        """Return the names of programs that are none of the distribution's."""
+        if self._local is None:
+            brought = (path for path in self.changes.files | self.changes.added if path.startswith("usr/local/"))
+            self._local = find_local(self.tree) | {path.rpartition("/")[2] for path in brought}
+        return self._local
 
     def compare_versions(self, left: str, operator: str, right: str) -> bool | None:
         """Compare as `dpkg --compare-versions` does."""
@@ -184,6 +192,11 @@ def written_paths(command: Reached) -> set[str]:
     """Return the paths that a command may change, as far as they are known."""
     words = command.words[1:] if command.words[0] in FILE_CHANGERS else ()
     return {word for word in (*words, *command.writes) if word is not None and word.startswith("/")}
+
+
+def find_local(tree: TreeBuilder) -> frozenset[str]:
+    """Return the names of the programs in /usr/local."""
+    return frozenset((*tree.iterdir("usr/local/sbin"), *tree.iterdir("usr/local/bin")))
 
 
 def test_entry(operator: str, entry: Entry | None) -> bool | None:

@@ -135,14 +135,14 @@ class Loops(ABC):
 
     def _forget(self, nodes: tuple[Node, ...]) -> None:
         """Take every variable that these commands may set for unknown, as a loop's first round is not its last."""
-        names, functions = self._assigned.find(nodes), dict(self.state.functions)
-        called = [body for name in names & functions.keys() for body in functions[name] if body is not None]
-        if called:
-            called = [body for bodies in functions.values() for body in bodies if body is not None]
-            names = names.union(*(self._assigned.find((body,)) for body in called))
-        for part in (nodes, *((body,) for body in called)):
-            for function in self._assigned.find_functions(part):
-                self.state.define(function.name, function.body)
+        functions = dict(self.state.functions)
+        names, defined = self._assigned.find(nodes)
+        if names & functions.keys():
+            for body in (body for bodies in functions.values() for body in bodies if body is not None):
+                more, inner = self._assigned.find((body,))
+                names, defined = names | more, (*defined, *inner)
+        for function in defined:
+            self.state.define(function.name, function.body)
         if "unset" in names:
             for name in functions:
                 self.state.define(name, None)

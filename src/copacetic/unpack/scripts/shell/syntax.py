@@ -7,7 +7,8 @@ Follows POSIX.1-2017 volume 3 chapter 2. A tree holds no positions but the lines
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields, is_dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
 
 
 class ShellSyntaxError(ValueError):
@@ -158,16 +159,15 @@ _DECLARES = frozenset(("export", "readonly", "local", "declare", "typeset", "rea
 
 
 class AssignedNames:
-    """Which variables commands may set; the answers are kept by the first node, which the tree keeps alive."""
+    """What commands may set and define; the answers are kept by the first node, which the tree keeps alive."""
 
     def __init__(self) -> None:
-        self._known: dict[tuple[int, int], frozenset[str]] = {}
-        self._defined: dict[tuple[int, int], tuple[Function, ...]] = {}
+        self._known: dict[tuple[int, int], tuple[frozenset[str], tuple[Function, ...]]] = {}
 
-    def find(self, nodes: tuple[Node, ...]) -> frozenset[str]:
+    def find(self, nodes: tuple[Node, ...]) -> tuple[frozenset[str], tuple[Function, ...]]:
         """
-        Return the variables that these commands may set, with the names of all commands among them: a function sets
-        more, and `.`, `eval`, `set` and `shift` set what can't be told from here.
+        Return the variables that these commands may set, with the names of all commands among them, and the functions
+        that they define: a function sets more, and `.`, `eval`, `set` and `shift` set what can't be told from here.
         """
         key = (id(nodes[0]) if nodes else 0, len(nodes))
         found = self._known.get(key)
@@ -175,33 +175,30 @@ class AssignedNames:
             found = self._known[key] = _find_assigned(nodes)
         return found
 
-    def find_functions(self, nodes: tuple[Node, ...]) -> tuple[Function, ...]:
-        """Return the definitions among these commands."""
-        key = (id(nodes[0]) if nodes else 0, len(nodes))
-        found = self._defined.get(key)
-        if found is None:
-            found = self._defined[key] = tuple(node for node in _walk(nodes) if isinstance(node, Function))
-        return found
 
-
-def _find_assigned(nodes: tuple[Node, ...]) -> frozenset[str]:
+def _find_assigned(nodes: tuple[Node, ...]) -> tuple[frozenset[str], tuple[Function, ...]]:
     names: set[str] = set()
+    functions: list[Function] = []
     for node in _walk(nodes):
-        if isinstance(node, For):
-            names.add(node.name)
-        elif isinstance(node, Opaque):
-            names.update(node.assigned)
-        elif isinstance(node, Variable) and node.operator in ("=", ":="):
-            names.add(node.name)
-        elif isinstance(node, Simple):
-            names.update(name for name, _ in node.assignments)
-            words = [_plain(word) for word in node.words]
-            names.update(words[:1])
-            if words and words[0] in _DECLARES:
-                names.update(word.partition("=")[0] for word in words[1:])
-            if words and words[0].startswith("db_"):
-                names.add("RET")
-    return frozenset(names)
+        match node:
+            case For():
+                names.add(node.name)
+            case Opaque():
+                names.update(node.assigned)
+            case Variable():
+                if node.operator in ("=", ":="):
+                    names.add(node.name)
+            case Function():
+                functions.append(node)
+            case Simple():
+                names.update(name for name, _ in node.assignments)
+                words = [_plain(word) for word in node.words]
+                names.update(words[:1])
+                if words and words[0] in _DECLARES:
+                    names.update(word.partition("=")[0] for word in words[1:])
+                if words and words[0].startswith("db_"):
+                    names.add("RET")
+    return frozenset(names), tuple(functions)
 
 
 def sole_command(nodes: tuple[Node, ...]) -> str | None:
@@ -220,15 +217,26 @@ def _plain(word: Word) -> str:
     return "".join(part.text for part in word.parts if isinstance(part, Literal))
 
 
+_FIELDS: Mapping[type, tuple[str, ...]] = {
+    kind: tuple(item.name for item in fields(kind))
+    for kind in (
+        *(Variable, Substitution, Opaque, Word, Redirect, Simple, Pipeline, AndOr, If, For, While, Case),
+        *(Function, Group),
+    )
+}
+
+
 def _walk(tree: object) -> list[object]:
-    """Return every value in the tree."""
+    """Return every value in the tree but literals."""
     found: list[object] = []
     stack: list[object] = [tree]
     while stack:
         value = stack.pop()
         if isinstance(value, tuple):
             stack.extend(value)
-        elif is_dataclass(value):
+            continue
+        names = _FIELDS.get(type(value))
+        if names is not None:
             found.append(value)
-            stack.extend(getattr(value, item.name) for item in fields(value))
+            stack.extend(getattr(value, name) for name in names)
     return found
