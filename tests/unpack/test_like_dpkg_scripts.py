@@ -45,6 +45,11 @@ REFUSED: Mapping[str, Mapping[str, str]] = {
     "prerm writes": {"prerm": 'if [ "$1" = upgrade ]; then echo "$2" > /opt/upgraded-to; fi'},
     "preinst copies": {"preinst": 'if [ "$1" = upgrade ]; then mkdir -p /opt/backup; cp /opt/state /opt/backup/; fi'},
     "postrm removes where it may not get": {"postrm": "if /opt/bin/log ask; then rm -f /opt/state; fi"},
+    "postinst makes again what prerm removes": {
+        "postinst": "echo made > /opt/each",
+        "prerm": "rm -f /opt/each",
+    },
+    "postinst may make again what postrm removes": {"postinst": "/opt/bin/log", "postrm": "rm -f /opt/log"},
     "postinst runs what the first installation ran otherwise": {"postinst": '/opt/bin/log "${2:-first}"'},
 }
 

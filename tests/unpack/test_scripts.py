@@ -487,3 +487,21 @@ def test_what_the_tree_answers(line: str, expected: ScriptClass) -> None:
     )
 
     assert verdict.verdict is expected, verdict
+
+
+def test_a_cache_that_one_script_removes_and_another_makes_again_stays(tmp_path: Path) -> None:
+    cache = "usr/lib/x/gdk-pixbuf-2.0/2.10.0/loaders.cache"
+    query = "/usr/lib/x/gdk-pixbuf-2.0/gdk-pixbuf-query-loaders"
+    scripts = {
+        "postinst": script(f"{query} > /{cache} || true"),
+        "postrm": script(
+            f"if [ -d /{cache[:-14]} ]; then rm -f /{cache}; rmdir -p --ignore-fail-on-non-empty /{cache[:-14]}; fi"
+        ),
+    }
+    before = Deb(version="1.0", files={**FILES, query[1:]: file("1", 0o755)}, scripts=scripts)
+    fs = tree(installed(before, more={**IMAGE, cache: "made"}))
+    deb = Deb(version="2.0", files={**NEW_FILES, query[1:]: file("2", 0o755)}, scripts=scripts).write(tmp_path)
+
+    composed = compose(fs, [deb], tmp_path / "scratch")
+
+    assert not [change.path for change in composed.changes.entries if change.entry is None]

@@ -12,11 +12,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from copacetic.unpack.deb.judge import DebJudge
 from copacetic.unpack.deb.recognised import mark_fragments, normalise_script, recognise_script
 from copacetic.unpack.scripts.changes import ChangeSet
+from copacetic.unpack.scripts.commands import ATTRIBUTES, CACHES, DERIVERS, FILE_CHANGERS, IDEMPOTENT
 from copacetic.unpack.scripts.judgement import FAILS, Action, Judgement, needs_execution, worst
 from copacetic.unpack.scripts.repetition import NOTHING_RAN, Ran
 from copacetic.unpack.scripts.shell.interpret import Followed, Reached, Surroundings, follow_script
@@ -65,11 +66,16 @@ class ScriptJudge:
 
     surroundings: ImageSurroundings
     changes: ChangeSet
+    _removed: set[str] = field(default_factory=set)
+    """What earlier scripts of the package remove."""
+    _remade: set[str] = field(default_factory=set)
+    """What of it is made again out of the same files, so that it can stay."""
 
     def judge_package(self, scripts: ScriptSet) -> list[JudgedScript]:
         """Judge all scripts of a package, in the order in which an upgrade runs them."""
         judged: list[JudgedScript] = []
         upgrade = scripts.old_version != ""
+        self._removed, self._remade = set(), set()
         if upgrade:
             judged += self._pair(scripts, "prerm", ("upgrade", scripts.new_version), runs=scripts.old)
         first = ("upgrade", scripts.old_version, scripts.new_version) if upgrade else ("install",)
@@ -84,6 +90,8 @@ class ScriptJudge:
         for name in ("prerm", "postrm"):
             if name in scripts.new and name not in scripts.old:
                 judged.append(_verdict(scripts, name, Judgement(ScriptClass.HARMLESS, NEVER_RUN)))
+        if self._remade:
+            judged = [replace(one, actions=tuple(filter(None, map(self._keep, one.actions)))) for one in judged]
         return judged
 
     def judge_triggered(self, scripts: ScriptSet, triggers: Sequence[str], *, unchanged: str = "") -> JudgedScript:
@@ -160,7 +168,7 @@ class ScriptJudge:
             judgement = judge.judge(command, repeated=False)
             if judgement.verdict is not ScriptClass.HARMLESS:
                 ran = ran or self._first_run(scripts, name)
-                if ran.has(command):
+                if ran.has(command) and not self._is_undone(command):
                     judgement = judge.judge(command, repeated=True)
                     repeated = True
             self.surroundings.note(command)
@@ -168,6 +176,7 @@ class ScriptJudge:
                 line = lines[command.line - 1].strip() if command.line <= len(lines) else ""
                 return Judgement(judgement.verdict, f"line {command.line}, {line[:120]!r}: {judgement.reason}"), ()
             judgements.append(judgement)
+            self._follow_removals(command, judgement)
         if followed.succeeds is False:
             return FAILS, ()
         actions = tuple(dict.fromkeys(action for judgement in judgements for action in judgement.actions))
@@ -175,6 +184,37 @@ class ScriptJudge:
         if worst(judgements).verdict is ScriptClass.HARMLESS:
             reason = _describe(judgements, repeated=repeated, commands=followed.commands)
         return Judgement(worst(judgements).verdict, reason, actions), _activated(followed.commands)
+
+    def _follow_removals(self, command: Reached, judgement: Judgement) -> None:
+        """Remember what is removed, and what is made again of what was."""
+        for action in judgement.actions:
+            if action.kind in ("remove", "rmdir"):
+                self._removed |= {self.surroundings.resolve(word) for word in action.words if word[:1] == "/"}
+        name = (command.words[0] or "").rpartition("/")[2]
+        if self._removed and name in DERIVERS and judgement.verdict is ScriptClass.HARMLESS:
+            made = {self.surroundings.resolve(path) for path in written_paths(command)}
+            cache = f"/{CACHES[name]}" if name in CACHES else None
+            self._remade |= {path for path in self._removed if path in made or (cache and path.endswith(cache))}
+
+    def _is_undone(self, command: Reached) -> bool:
+        """Tell whether something is removed by now that a command may have made when it ran before."""
+        name = (command.words[0] or "").rpartition("/")[2]
+        if not self._removed or name in DERIVERS:
+            return False
+        touched = {self.surroundings.resolve(path) for path in written_paths(command)}
+        return bool(touched & self._removed) or name not in (IDEMPOTENT | FILE_CHANGERS | ATTRIBUTES)
+
+    def _keep(self, action: Action) -> Action | None:
+        """Return a removal without what is made again, and without the folders that it lies in."""
+        if action.kind not in ("remove", "rmdir"):
+            return action
+        stays = {word: self.surroundings.resolve(word) for word in action.words if word[:1] == "/"}
+        words = tuple(
+            word
+            for word in action.words
+            if word not in stays or not any(f"{path}/".startswith(f"{stays[word]}/") for path in self._remade)
+        )
+        return replace(action, words=words) if any(word in stays for word in words) else None
 
     def _reach(self, scripts: ScriptSet, name: str, text: str, arguments: tuple[str, ...]) -> Followed:
         if len(text) > MAX_SCRIPT:

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 __all__ = [
     "ATTRIBUTES",
     "BYTE_COMPILERS",
+    "CACHES",
     "DERIVERS",
     "FILE_CHANGERS",
     "IDEMPOTENT",
@@ -194,3 +195,9 @@ DERIVERS: Mapping[str, Deriver] = {
     "update-dictcommon-aspell": Deriver(("usr/lib/aspell", "usr/share/aspell")),
     "update-cracklib": Deriver(("usr/share/dict",)),
 }
+CACHES: Mapping[str, str] = {
+    "gdk-pixbuf-query-loaders": "loaders.cache",
+    "gio-querymodules": "giomodule.cache",
+    "gtk-query-immodules-3.0": "immodules.cache",
+}
+"""Names of the files that some of them make."""
