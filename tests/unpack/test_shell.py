@@ -111,6 +111,7 @@ def acts(text: str, *arguments: str, **variables: str) -> list[str]:
         ("cat <<-EOF | act piped\n\ttext\n\tEOF\nact after", ["piped", "after"]),
         ("trap 'act trapped' 0; act first", ["first", "trapped"]),
         ("trap -- 'f' EXIT; f() { act defined-later; }", ["defined-later"]),
+        ("v=a w=$v; v=b x=$v; act $w $x", ["a b"]),
         ("v=a; trap 'act $v' EXIT; unknown && exit; v=b", ["?"]),
         (". /lib/include; included x; act $set", ["from-include x", "here"]),
         ("v=1; . /lib/other; act $v", ["?"]),

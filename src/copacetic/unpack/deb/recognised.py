@@ -60,6 +60,7 @@ _FRAGMENTS: tuple[tuple[re.Pattern[str], str], ...] = (
             r"max=\$\(LANG=C LC_ALL=C xargs --show-limits < /dev/null 2>&1 \| awk [^\n]*\)\n"
             r"[ \t]*dpkg -L \$pkg \\\n[ \t]*\| awk [^\n|]*\\\n[ \t]*\| xargs --max-chars=\"\$max\" echo \\\n"
             r"[ \t]*\| while read files; do rm -f \$files; done\n"
+            r"(?:[ \t]*#[^\n]*\n[ \t]*rm -f /usr/lib/python3[^\n ]*/__pycache__/[^\n ]*\n)?"
             r"[ \t]*find /usr/lib/python3(?:[^|\n\\]|\\[()]|\\\n)* -name __pycache__(?:[^|\n\\]|\\[()]|\\\n)*"
             r"\| xargs -r rm -rf(?=\n)"
         ),

@@ -315,7 +315,7 @@ _BUILT_IN = frozenset(("hash",))
 _PROGRAM = re.compile(r"[A-Za-z0-9_.+@/][A-Za-z0-9_.+@/-]*|:|\[\[?|\{")
 _KNOWN_PATH = re.compile(
     r"/usr/lib/jvm/[^/]+/(?:jre/)?bin/java|/usr/lib/emacsen-common/emacs-(?:package-)?(?:install|remove)"
-    r"|(?:/usr)?/lib/runit-helper/runit-helper|/usr/share/libgcrypt20/clean-up-unmanaged-libraries"
+    r"|(?:/usr)?/lib/runit-helper/runit-helper|/usr/share/(?:libgcrypt20|glib-2\.0)/clean-up-unmanaged-libraries"
     r"|/usr/lib/[^/]+/(?:gdk-pixbuf-2\.0|libgtk-3-0(?:t64)?|glib-2\.0)/(?:gdk-pixbuf-query-loaders|gio-querymodules"
     r"|gtk-query-immodules-3\.0|glib-compile-schemas)"
 )

@@ -264,10 +264,12 @@ class _Interpreter(Loops):
         return self._complete(node, words, writes)
 
     def _complete(self, node: Simple, words: Sequence[Value], writes: tuple[Value, ...]) -> Status:
-        values = [(name, expand_value(word, self.scope, self.substitute)) for name, word in node.assignments]
+        values: list[tuple[str, Value]] = []
+        for name, word in node.assignments:
+            values.append((name, expand_value(word, self.scope, self.substitute)))
+            if not words:
+                self.state.variables.assign(*values[-1])  # the next one sees it
         if not words:
-            for name, value in values:
-                self.state.variables.assign(name, value)
             if writes:
                 self.note(node.line, (":",), writes)
             unknown = node.words or self._may_fail(node.redirects) or any(value is None for _, value in values)
