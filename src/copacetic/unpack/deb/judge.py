@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from functools import partial
 
 from copacetic.unpack.deb.handlers.users import parse_account
-from copacetic.unpack.deb.recognised import BYTECODE, LOCAL_FOLDERS
+from copacetic.unpack.deb.recognised import BYTECODE, LINKS, LOCAL_FOLDERS
 from copacetic.unpack.scripts.commands import BYTE_COMPILERS
 from copacetic.unpack.scripts.judge import CommandJudge, Rule, is_plain
 from copacetic.unpack.scripts.judgement import HARMLESS, Action, Judgement, needs_execution
@@ -81,6 +81,20 @@ class DebJudge(CommandJudge):
         if words[1:] == ("/etc/ld.so.nohwcap",) and self.package.startswith("libc6"):
             return Judgement(ScriptClass.HARMLESS, "its mark is there only while it is installed")
         return self._changer("touch", words, repeated=repeated, certain=certain)
+
+    def do_links(self, words: Sequence[Value], _repeated: bool, _certain: bool) -> Judgement:
+        """Links to a file go; where there are none, nothing does."""
+        target, pending = words[2], [words[1] or "/"]
+        while pending and target is not None:
+            found = self.image.find_paths(f"{pending.pop()}/*")
+            if found is None:
+                return needs_execution("links may have to go")
+            for path in found:
+                if self.image.test_file("-L", path) is False:
+                    pending += [path] if self.image.test_file("-d", path) else []
+                elif self.image.read_output(("readlink", path)) in (None, target):
+                    return needs_execution(f"{path} may have to go")
+        return HARMLESS if target is not None else needs_execution("links may have to go")
 
     def do_local_folders(self, _words: Sequence[Value], _repeated: bool, _certain: bool) -> Judgement:
         return HARMLESS
@@ -158,6 +172,7 @@ _RULES: Mapping[str, Callable[[DebJudge, Sequence[Value], bool, bool], Judgement
     "touch": DebJudge.do_touch,
     BYTECODE: DebJudge.do_bytecode,
     LOCAL_FOLDERS: DebJudge.do_local_folders,
+    LINKS: DebJudge.do_links,
     "java": DebJudge.do_java,
     "ucf": DebJudge.do_ucf,
     "dpkg-trigger": DebJudge.do_trigger,

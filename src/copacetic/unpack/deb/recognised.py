@@ -16,7 +16,7 @@ from functools import partial
 from copacetic.unpack.scripts.judgement import Action, Judgement
 from copacetic.updates import ScriptClass
 
-__all__ = ["BYTECODE", "LOCAL_FOLDERS", "mark_fragments", "normalise_script", "recognise_script"]
+__all__ = ["BYTECODE", "LINKS", "LOCAL_FOLDERS", "mark_fragments", "normalise_script", "recognise_script"]
 
 _COMMENT = re.compile(r"^[ \t]*#.*$", re.MULTILINE)
 _BLANK = re.compile(r"\s+")
@@ -45,6 +45,7 @@ _KNOWN: Mapping[tuple[str, str, str], Judgement] = {
 
 BYTECODE = "copa-remove-bytecode"
 LOCAL_FOLDERS = "copa-remove-local-folders"
+LINKS = "copa-remove-links-to"
 _FRAGMENTS: tuple[tuple[re.Pattern[str], str], ...] = (
     # dh_usrlocal; the postinst of the new version makes the same folders again.
     (
@@ -53,6 +54,15 @@ _FRAGMENTS: tuple[tuple[re.Pattern[str], str], ...] = (
             r"\tdone\n\) << DATA\n(?:/usr/local/[^\n$`\\]*\n)+DATA(?=\n)"
         ),
         LOCAL_FOLDERS,
+    ),
+    # php's modules; the variables in it are the script's
+    (
+        re.compile(
+            r"find /etc/php/ -type l \| \\\n\s*while read symlink; do\n"
+            r"\s*if \[ \"\$\(readlink \$symlink\)\" = \"\$\{inidir\}/\$(?:\{inifile\}|inifile)\" \]; then\n"
+            r"\s*rm -f \"\$\{symlink\}\"\n\s*fi\n\s*done(?=\n)"
+        ),
+        f'{LINKS} /etc/php "${{inidir}}/${{inifile}}"',
     ),
     # python3.x
     (
@@ -86,7 +96,7 @@ def mark_fragments(text: str, postinst: str = "") -> str:
         again = all(line in postinst for line in match[0].split("\n") if line.startswith("/"))
         return word + "\n" * match[0].count("\n") if again else match[0]
 
-    if "__pycache__" not in text and "rmdir" not in text:
+    if "__pycache__" not in text and "rmdir" not in text and "readlink" not in text:
         return text
     for pattern, word in _FRAGMENTS:
         text = pattern.sub(partial(mark, word), text)

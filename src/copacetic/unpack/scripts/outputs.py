@@ -33,6 +33,13 @@ def _mktemp(_tree: TreeBuilder, words: Sequence[str]) -> str | None:
     return "/tmp/tmp.XXXXXXXXXX" if only_reads("mktemp", ("mktemp", *words)) and "-u" not in words else None
 
 
+def _readlink(tree: TreeBuilder, words: Sequence[str]) -> str | None:
+    if len(words) != 1 or not words[0].startswith("/"):
+        return None
+    entry = tree.lookup(words[0][1:], follow=False)
+    return entry.target if entry is not None else ""
+
+
 def _stat(tree: TreeBuilder, words: Sequence[str]) -> str | None:
     """Mode and owner of a path, as `stat -c` prints them."""
     rest = list(words)
@@ -54,5 +61,6 @@ OUTPUTS: Mapping[str, Output] = {
     "basename": _basename,
     "dirname": _dirname,
     "mktemp": _mktemp,
+    "readlink": _readlink,
     "stat": _stat,
 }
