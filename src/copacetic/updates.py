@@ -153,6 +153,8 @@ class SkipReason(StrEnum):
     """The resulting set would break a dependency, or conflict."""
     NEEDS_EXECUTION = "needs-execution"
     """A maintainer script does what only running it can do."""
+    VENDOR = "vendor"
+    """What is offered is another vendor's, and neither a pin nor the user has said that it may take its place."""
     UNSUPPORTED = "unsupported"
 
 

@@ -124,6 +124,7 @@ REPOSITORY = (
         "--allow-unsigned-repository", is_flag=True, help="Use repositories without a valid signature; they are named."
     ),
     option("--allow-repository-rollback", is_flag=True, help="Use a repository older than it was; it is named."),
+    option("--allow-vendor-change", multiple=True, help="Packages that may be replaced by another vendor's."),
     option("--experimental-apk-v3", is_flag=True, help="Use indexes and packages of apk-tools 3's own format."),
     option("--no-host-repositories", is_flag=True, help="Never use this machine's repositories and keys."),
 )
@@ -193,6 +194,7 @@ def make_settings(values: Mapping[str, Any]) -> Settings:
                 networks=tuple(network for given in values.get("allow_network", ()) for network in given),
                 public_only=values.get("public_only", False),
             ),
+            allow_vendor_change=tuple(values.get("allow_vendor_change", ())),
             experimental_apk_v3=values.get("experimental_apk_v3", False),
         ),
         jobs=values["jobs"],

@@ -36,6 +36,8 @@ from copacetic.updates import (
     Wanted,
 )
 
+_KEPT_BACK = frozenset({SkipReason.HELD, SkipReason.DEPENDENCY, SkipReason.NO_CANDIDATE, SkipReason.VENDOR})
+"""Why the distribution's own `upgrade` would leave a package as it is, too."""
 MAX_ROUNDS = 20
 """How often a package that needs execution may be taken out and the rest resolved anew."""
 
@@ -261,7 +263,7 @@ def refuse_incomplete(plan: Plan) -> None:
     With a report that is every fix that can't be delivered, also one for a package on hold: whoever asked for it has
     to know. Without one, packages that the distribution's own `upgrade` would keep back too are no failure.
     """
-    kept_back = {SkipReason.HELD, SkipReason.DEPENDENCY, SkipReason.NO_CANDIDATE} if plan.matched is None else set()
+    kept_back = _KEPT_BACK if plan.matched is None else frozenset()
     missing = [skipped for skipped in plan.skipped if skipped.reason not in kept_back]
     if not missing:
         return

@@ -84,7 +84,7 @@ def plan_platform(
     return make_plan(
         image.source.name,
         opened,
-        open_repository(repository_context(opened, environment)),
+        open_repository(repository_context(opened, environment, tolerant=request.ignore_errors)),
         ScriptJudge(opened.fs, environment.cache, unpacking or Unpacking(opened.fs)),
         findings=findings,
         choice=_choice(opened, request, environment),
@@ -118,7 +118,7 @@ def _prepare_stored(
 ) -> PreparedPlan:
     """Fetch exactly what a stored plan names, and judge its scripts anew: the plan is trusted for neither."""
     checked = check_plan(plan, opened)
-    repository = open_repository(repository_context(opened, environment))
+    repository = open_repository(repository_context(opened, environment, tolerant=request.ignore_errors))
     checked = take_plans_word(checked) if request.trust_plan else vouch_for_plan(checked, repository)
     fetched = fetch_packages(repository, checked.updates, environment.progress)
     judged = ScriptJudge(opened.fs, environment.cache, unpacking).judge(fetched)

@@ -10,7 +10,7 @@ from copacetic.repository import RepositoryContext
 __all__ = ["repository_context"]
 
 
-def repository_context(opened: OpenedImage, environment: Environment) -> RepositoryContext:
+def repository_context(opened: OpenedImage, environment: Environment, *, tolerant: bool = False) -> RepositoryContext:
     """Say what a repository of this platform may look at."""
     return RepositoryContext(
         fs=opened.fs,
@@ -24,4 +24,5 @@ def repository_context(opened: OpenedImage, environment: Environment) -> Reposit
         now=environment.now,
         settings=environment.repository,
         progress=environment.progress,
+        tolerant=tolerant,
     )

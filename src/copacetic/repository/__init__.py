@@ -44,6 +44,8 @@ class RepositorySettings:
     """Accept a state of a repository that is older than one that was seen before."""
     reach: Reach = field(default_factory=Reach)
     """Where repositories may be that the image names."""
+    allow_vendor_change: tuple[str, ...] = ()
+    """Names of packages (`*` and `?` as in a shell) that may be replaced by another vendor's."""
     experimental_apk_v3: bool = False
     """Use indexes and packages of apk-tools 3's own format."""
 
@@ -65,6 +67,8 @@ class RepositoryContext:
     now: datetime
     settings: RepositorySettings
     progress: Progress
+    tolerant: bool = False
+    """A repository that can't be used is left out, and named, whatever it is."""
 
 
 class Repository(Protocol):

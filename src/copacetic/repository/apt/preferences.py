@@ -10,17 +10,17 @@ when it is marked NotAutomatic, or 100 with ButAutomaticUpgrades too. The status
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import TypeAlias
+from typing import Protocol, TypeAlias
 from urllib.parse import urlsplit
 
 from copacetic.deb822 import Deb822Error, parse_stanzas
 from copacetic.errors import RepositoryError, blame_input
 from copacetic.glob import matches_glob
 from copacetic.oci.filesystem import ImageFilesystem
-from copacetic.repository.apt.index import PackagesIndex
+from copacetic.repository.apt.release import Release
 
 INSTALLED = 100
 NORMAL = 500
@@ -38,7 +38,17 @@ _DEFAULT_RELEASE = re.compile(r"^[ \t]*APT::Default-Release\s+\"?([^\";]+)\"?\s*
 _UNCHECKED = re.compile(r"\bCheck-Valid-Until\s+\"?(?:no|false|without|off|disable|0)\"?\s*;", re.IGNORECASE)
 _RELEASE_FIELDS = {"a": "Suite", "n": "Codename", "o": "Origin", "l": "Label", "v": "Version"}
 
-Place: TypeAlias = PackagesIndex | None
+
+class Described(Protocol):
+    """An index as far as pins look at it, whether it was fetched or not."""
+
+    @property
+    def release(self) -> Release: ...
+    @property
+    def component(self) -> str: ...
+
+
+Place: TypeAlias = Described | None
 """An index that has a version; None is the status file."""
 
 
@@ -195,6 +205,27 @@ class Preferences:
             if pin.package and pin.fits(subject, self.native):
                 return pin.priority
         return max(places)
+
+    def is_pinned(self, subject: Subject) -> bool:
+        """Tell whether any pin is about a version: somebody has thought of where it comes from."""
+        return any(
+            pin.fits(subject, self.native)
+            if pin.package
+            else any(pin.fits_place(place, subject.architecture) for place in subject.places if place is not None)
+            for pin in self.pins
+        )
+
+    def is_never(self, place: Described, architecture: str) -> bool:
+        """Tell whether nothing of an index is ever taken, so that it needn't be fetched."""
+        return self._place_priority(place, architecture) == NEVER
+
+    def disturbs(self, places: Iterable[Described], architecture: str) -> bool:
+        """Tell whether a pin orders any of these indexes otherwise than apt does by itself, or single versions."""
+        described = list(places)
+        return any(
+            pin.kind == "version" or any(pin.fits_place(place, architecture) for place in described)
+            for pin in self.pins
+        )
 
     def _place_priority(self, place: Place, architecture: str) -> int:
         general = [p.priority for p in self.pins if not p.package and p.fits_place(place, architecture)]

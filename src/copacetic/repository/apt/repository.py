@@ -7,29 +7,32 @@ import hashlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
+from typing import TypeVar
 
 from copacetic.distro import Distro
-from copacetic.errors import RepositoryError
-from copacetic.relation import Relation, provides
+from copacetic.errors import CopaError, IntegrityError, RepositoryError, UnreachableError
 from copacetic.repository import Repository, RepositoryContext
 from copacetic.repository.address import open_client
 from copacetic.repository.apt.authconf import read_logins
 from copacetic.repository.apt.index import IndexStore, PackagesIndex
 from copacetic.repository.apt.keys import Keyring
-from copacetic.repository.apt.preferences import DOWNGRADES, Preferences, Subject, checks_valid_until
+from copacetic.repository.apt.offers import Offered
+from copacetic.repository.apt.preferences import Described, Preferences, checks_valid_until
 from copacetic.repository.apt.release import Release, ReleasePolicy, fetch_release, recall_release
-from copacetic.repository.apt.resolver import Offers, Resolver, sort_candidates
+from copacetic.repository.apt.resolver import Offers, Resolver
 from copacetic.repository.apt.sources import AptSource, parse_sources, read_sources, substitute
+from copacetic.repository.apt.tiers import Place, Unread, is_own, order_tiers
 from copacetic.repository.host import open_host
 from copacetic.repository.packages import PackageStore
 from copacetic.repository.seen import SeenDates
-from copacetic.updates import Candidate, InstalledPackage, Origin, Resolution, SkipReason, Wanted
-from copacetic.version import compare_versions
+from copacetic.updates import Candidate, Origin, Resolution, SkipReason, Wanted
 
 RELEASES_VERSION = 2
 _JOBS = 8
-_WIDENING = frozenset({SkipReason.NO_CANDIDATE, SkipReason.DEPENDENCY})
+_WIDENING = frozenset({SkipReason.NO_CANDIDATE, SkipReason.DEPENDENCY, SkipReason.VENDOR})
+_T = TypeVar("_T")
 
 
 class AptRepository:
@@ -45,7 +48,8 @@ class AptRepository:
         self._releases = context.cache.bucket("releases", version=RELEASES_VERSION)
         self._store = IndexStore(context.cache, context.http, context.progress)
         self._packages = PackageStore(context.cache, context.http, context.progress)
-        self._indexes: list[PackagesIndex] = []
+        self._read: dict[tuple[str, str], Release | None] = {}
+        self._failures: dict[tuple[str, str], CopaError] = {}
         self._architectures = sorted({p.architecture for p in context.installed} | {context.architecture} - {"all"})
 
     @classmethod
@@ -59,23 +63,51 @@ class AptRepository:
     def resolve(
         self, wanted: Sequence[Wanted], *, exhaustive: bool, frozen: Mapping[str, str] | None = None
     ) -> Resolution:
-        tiers = [self._sources] if exhaustive else _tiers(self._sources)
+        context = self._context
+        tiers = [self._sources] if exhaustive else order_tiers(self._sources, context.distro)
         loaded: list[PackagesIndex] = []
         for number, tier in enumerate(tiers, start=1):
             loaded += self._load(tier)
-            self._indexes = loaded
+            offered = Offered(
+                loaded,
+                self._preferences,
+                context.distro,
+                complete=number == len(tiers),
+                allowed=context.settings.allow_vendor_change,
+            )
             resolver = Resolver(
-                self._context.installed,
-                self._context.architecture,
-                Offers(upgrades=self._upgrades, additions=self._additions),
+                context.installed,
+                context.architecture,
+                Offers(upgrades=offered.upgrades, withheld=offered.withheld, additions=offered.additions),
                 exhaustive=exhaustive,
                 frozen=frozen or {},
             )
             updates, skipped = resolver.resolve(wanted)
-            if number == len(tiers) or not any(s.reason in _WIDENING for s in skipped):
+            if number == len(tiers):
                 break
-        origins = tuple(dict.fromkeys(index.origin for index in loaded))
-        return Resolution(updates=updates, skipped=skipped, origins=origins, notes=self._keyring.notes())
+            lacking = any(s.reason in _WIDENING for s in skipped)
+            if not lacking and not self._outranked(loaded, [source for other in tiers[number:] for source in other]):
+                break
+        if self._failures and not context.tolerant and (exhaustive or any(s.reason in _WIDENING for s in skipped)):
+            error = next(iter(self._failures.values()))
+            raise type(error)(str(error), hint=f"{error.hint or 'repair it'}; --ignore-errors goes on without it")
+        return Resolution(
+            updates=updates,
+            skipped=skipped,
+            origins=tuple(dict.fromkeys(index.origin for index in loaded)),
+            notes=(*self._keyring.notes(), *self._left_out(), *offered.notes(updates)),
+        )
+
+    def _outranked(self, loaded: Sequence[PackagesIndex], others: Sequence[AptSource]) -> bool:
+        """Tell whether a pin makes it matter what the repositories have that weren't fetched; their Release says so."""
+        if not self._preferences.pins:
+            return False
+        places: list[Described] = [*loaded, *(place for _, place in self._places(others))]
+        return self._preferences.disturbs(places, self._context.architecture)
+
+    def _left_out(self) -> Iterator[str]:
+        for (uri, suite), error in self._failures.items():
+            yield f"{uri} {suite} is left out: {error}"
 
     def vouch(self, candidates: Sequence[Candidate]) -> Mapping[Candidate, Candidate]:
         missing = dict.fromkeys(candidates)
@@ -115,25 +147,56 @@ class AptRepository:
     def state(self) -> str:
         digest = hashlib.sha256()
         for source in {(s.uri, s.suite): s for s in self._sources}.values():
-            digest.update(f"{source.uri} {source.suite}\n{self._release(source).stanza.text}\n".encode())
+            release = self._attempt(source, partial(self._release, source))
+            digest.update(f"{source.uri} {source.suite}\n{release and release.stanza.text}\n".encode())
         return digest.hexdigest()
 
     def fetch(self, candidates: Sequence[Candidate]) -> Mapping[Candidate, Path]:
         return self._packages.fetch(candidates)
 
     def _load(self, sources: Sequence[AptSource]) -> list[PackagesIndex]:
-        """Fetch the Release files side by side, then the indexes they vouch for."""
+        """
+        Fetch the Release files side by side, then the indexes they vouch for.
+
+        One that can't be used is left out where nothing may depend on it (`resolve` decides that), and one of which
+        pins take nothing isn't fetched.
+        """
         with ThreadPoolExecutor(_JOBS) as pool:
-            unique = list(dict.fromkeys((s.uri, s.suite) for s in sources))
-            first = {key: next(s for s in sources if (s.uri, s.suite) == key) for key in unique}
-            fetched = dict(zip(unique, pool.map(self._release, first.values()), strict=True))
             work = [
-                pool.submit(self._store.open, replace(fetched[s.uri, s.suite], source=s), component, architecture)
-                for s in sources
-                for component in s.components or ("",)
-                for architecture in self._architectures_of(s)
+                (place.release.source, pool.submit(self._store.open, place.release, place.component, architecture))
+                for source, place in self._places(sources)
+                if not self._preferences.is_never(place, self._context.architecture)
+                for architecture in self._architectures_of(source)
             ]
-            return [index for future in work if (index := future.result()) is not None]
+            found = [self._attempt(source, future.result) for source, future in work]
+        return [index for index in found if index is not None]
+
+    def _places(self, sources: Sequence[AptSource]) -> list[tuple[AptSource, Place]]:
+        """Return what there is to fetch of the sources, as their Release files describe it."""
+        wanted = [
+            source for source in sources if not self._preferences.is_never(Unread(source), self._context.architecture)
+        ]
+        first = {(source.uri, source.suite): source for source in reversed(wanted)}
+        missing = {key: source for key, source in first.items() if key not in self._read}
+        with ThreadPoolExecutor(_JOBS) as pool:
+            fetched = pool.map(lambda source: self._attempt(source, partial(self._release, source)), missing.values())
+            self._read.update(zip(missing, fetched, strict=True))
+        return [
+            (source, Place(replace(release, source=source), component))
+            for source in wanted
+            if (release := self._read[source.uri, source.suite]) is not None
+            for component in source.components or ("",)
+        ]
+
+    def _attempt(self, source: AptSource, work: Callable[[], _T]) -> _T | None:
+        """Do something with a repository; None when it can't be used and that need not be the end."""
+        try:
+            return work()
+        except (RepositoryError, UnreachableError, IntegrityError) as error:
+            if not self._context.tolerant and is_own(source, self._sources, self._context.distro):
+                raise
+            self._failures[source.shown_uri, source.suite] = error
+            return None
 
     def _architectures_of(self, source: AptSource) -> list[str]:
         if source.flat:
@@ -153,82 +216,6 @@ class AptRepository:
         return ReleasePolicy(
             now=self._context.now, allow_expired=settings.allow_expired, allow_unsigned=settings.allow_unsigned
         )
-
-    def _offered(self, name: str, architecture: str) -> list[tuple[Candidate, list[PackagesIndex]]]:
-        """Return every version that is offered, the oldest first, with the indexes that have it."""
-        found: dict[str, tuple[Candidate, list[PackagesIndex]]] = {}
-        for index in self._indexes:
-            for candidate in index.find(name):
-                if candidate.architecture in {architecture, "all"} or architecture == "all":
-                    found.setdefault(candidate.version, (candidate, []))[1].append(index)
-        return [found[candidate.version] for candidate in sort_candidates(c for c, _ in found.values())]
-
-    def _priority(self, candidate: Candidate, architecture: str, places: Sequence[PackagesIndex | None]) -> int:
-        return self._preferences.priority(
-            Subject(
-                name=candidate.name,
-                source=candidate.source_name,
-                version=candidate.version,
-                architecture=architecture,
-                places=places,
-            )
-        )
-
-    def _upgrades(self, package: InstalledPackage) -> Sequence[Candidate]:
-        """
-        Return the newer versions of the best priority, as apt finds its candidate: the installed version stays when
-        nothing newer has at least its own, or when an older one is pinned so high that apt would go back to it.
-        """
-        own = Subject(
-            name=package.name,
-            source=package.source_name,
-            version=package.version,
-            architecture=package.architecture,
-            places=[None],
-        )
-        newer: list[tuple[int, Candidate]] = []
-        stay = 0
-        for candidate, places in self._offered(package.name, package.architecture):
-            order = compare_versions("deb", candidate.version, package.version)
-            if order == 0:
-                own = replace(own, places=[None, *places])
-                continue
-            priority = self._priority(candidate, package.architecture, places)
-            if order > 0:
-                newer.append((priority, candidate))
-            elif priority >= DOWNGRADES:
-                stay = max(stay, priority)
-        stay = max(stay, self._preferences.priority(own))
-        best = max((priority for priority, _ in newer), default=0)
-        return [c for priority, c in newer if priority == best] if best > 0 and best >= stay else ()
-
-    def _additions(self, relation: Relation, architecture: str) -> Sequence[Candidate]:
-        ordered = self._best(relation.name, architecture, relation.accepts)
-        if ordered:
-            return ordered
-        names = {c.name for index in self._indexes for c in index.providers(relation.name)}
-        offered = [c for name in sorted(names) for c in self._best(name, architecture, lambda _: True)]
-        return [c for c in offered if c.architecture in {architecture, "all"} and provides(c, relation)]
-
-    def _best(self, name: str, architecture: str, accepts: Callable[[str], bool]) -> list[Candidate]:
-        """Return the versions of a package that isn't installed, of the best priority, the newest first."""
-        rows = [
-            (self._priority(candidate, architecture, places), candidate)
-            for candidate, places in self._offered(name, architecture)
-            if accepts(candidate.version)
-        ]
-        best = max((priority for priority, _ in rows), default=0)
-        return [c for priority, c in rows if priority == best > 0][::-1]
-
-
-def _tiers(sources: Sequence[AptSource]) -> list[list[AptSource]]:
-    """Security suites first, then their -updates, then the rest: most fixes need no more than the first."""
-    tiers: list[list[AptSource]] = [[], [], []]
-    for source in sources:
-        suite = source.suite
-        security = suite.endswith(("-security", "/updates"))
-        tiers[0 if security else 1 if suite.endswith("-updates") else 2].append(source)
-    return [tier for tier in tiers if tier]
 
 
 def _find_sources(context: RepositoryContext) -> list[AptSource]:

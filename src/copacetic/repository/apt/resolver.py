@@ -29,6 +29,8 @@ class Offers:
 
     upgrades: Callable[[InstalledPackage], Sequence[Candidate]]
     """Newer versions that may replace an installed package, the oldest first."""
+    withheld: Callable[[InstalledPackage], str]
+    """Why newer versions that are offered don't count, for people; empty when all do."""
     additions: Callable[[Relation, str], Sequence[Candidate]]
     """Packages that would satisfy a relation and aren't installed, the best first; the second is the architecture."""
 
@@ -104,6 +106,8 @@ class Resolver:
                     skipped.append(_skip(want, SkipReason.HELD, "the image holds it at its version"))
             elif fitting:
                 chosen[key] = (want, self._pick(fitting))
+            elif withheld := self._offers.withheld(package):
+                skipped.append(_skip(want, SkipReason.VENDOR, withheld))
             elif want.fixed_versions:
                 best = f"the newest offered is {newer[-1].version}" if newer else "no newer version is offered"
                 odd = next(filter(None, map(unreadable_relations, self._offers.upgrades(package))), "")

@@ -1,0 +1,72 @@
+# SPDX-License-Identifier: Apache-2.0
+"""
+In which order repositories are asked when a report says what is wanted, and which are the distribution's own.
+
+Own is an address that has a suite of updates or of security fixes of the image's release, and what lies at its side:
+before anything is fetched, nothing else tells.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from copacetic.distro import Distro
+from copacetic.repository.apt.release import Release
+from copacetic.repository.apt.sources import AptSource
+
+__all__ = ["Place", "Unread", "is_own", "order_tiers"]
+
+_SECURITY = ("-security", "/updates")
+_UPDATES = "-updates"
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """An index that may be fetched."""
+
+    release: Release
+    component: str
+
+
+class Unread:
+    """An index of which nothing is known but its address."""
+
+    component = ""
+
+    def __init__(self, source: AptSource) -> None:
+        self.release: Any = self
+        self.source = source
+        self.not_automatic = self.but_automatic_upgrades = False
+
+    def field(self, _name: str) -> str:
+        return ""
+
+
+def is_own(source: AptSource, all_sources: Sequence[AptSource], distro: Distro) -> bool:
+    """Tell whether a repository is the distribution's; all are where none looks like it."""
+    own = {one.uri for one in all_sources if _is_of_release(one, distro) and _has_fixes(one)}
+    return not own or source.uri in own
+
+
+def order_tiers(sources: Sequence[AptSource], distro: Distro) -> list[list[AptSource]]:
+    """
+    Security suites first, and the repositories of others, for a decision between theirs and the distribution's needs
+    both; then the -updates, then the rest: most fixes need no more than the first.
+    """
+    tiers: list[list[AptSource]] = [[], [], []]
+    for source in sources:
+        if source.suite.endswith(_SECURITY) or not is_own(source, sources, distro):
+            tiers[0].append(source)
+        else:
+            tiers[1 if source.suite.endswith(_UPDATES) else 2].append(source)
+    return [tier for tier in tiers if tier]
+
+
+def _has_fixes(source: AptSource) -> bool:
+    return source.suite.endswith((*_SECURITY, _UPDATES))
+
+
+def _is_of_release(source: AptSource, distro: Distro) -> bool:
+    return not distro.codename or source.suite.startswith((f"{distro.codename}-", f"{distro.codename}/", "stable"))
