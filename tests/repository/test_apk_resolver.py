@@ -10,11 +10,13 @@ from pathlib import Path
 import pytest
 
 from copacetic.apk.dependency import Dependency, parse_dependencies
+from copacetic.distro import Distro
 from copacetic.repository.apk.offers import Universe
 from copacetic.repository.apk.order import Step, order_changes
 from copacetic.repository.apk.resolver import Resolved, Resolver
 from copacetic.repository.apk.solve import Preferences, Solution, UnsolvableError, solve, unmet
-from copacetic.updates import InstalledPackage, SkipReason, Wanted
+from copacetic.repository.apk.vendor import Vendors, vendor_of
+from copacetic.updates import InstalledPackage, Origin, SkipReason, Wanted
 from support.apkoracle import alpine_root
 from support.apkrandom import Case, Change, Drawer, Judged, Row, judge, row
 
@@ -482,3 +484,46 @@ def test_random_upgrades_remove_nothing_lower_nothing_and_leave_nothing_unmet(tm
         assert all(change.old is None or change.new.version > change.old.version for change in resolved.changes)
         if not one.code and all(old is None or (new or "") > old for _, old, new in one.changes):
             assert len(resolved.changes) >= len(one.changes) - 1, "what apk upgrades is upgraded"
+
+
+# -- vendors ---------------------------------------------------------------------------------------------------------
+
+KEYS = {"alpine-devel@lists.alpinelinux.org-58199dcc.rsa.pub": "", "nginx_signing.rsa.pub": "nginx_signing"}
+
+
+def test_a_key_tells_whose_a_repository_is() -> None:
+    distro = Distro.parse(b"ID=alpine\n")
+    for key, vendor in KEYS.items():
+        assert vendor_of(Origin(uri="http://a.example/x", suite="", component="", signed_by=key), distro) == vendor
+    assert vendor_of(Origin(uri="http://a.example/x", suite="", component=""), distro) == "a.example"
+
+
+@pytest.mark.parametrize(
+    ("ours", "theirs", "world", "allowed", "expected"),
+    [
+        ([], [row("web", "1"), row("web", "2")], "web", (), ["web-2"]),
+        ([row("web", "3")], [row("web", "1"), row("web", "2")], "web", (), ["web-2"]),
+        ([row("web", "3")], [row("web", "1")], "web", (), []),
+        ([row("web", "3")], [row("web", "1")], "web", ("w*",), ["web-3"]),
+        ([row("web", "2")], [row("web", "3")], "web", (), ["web-2"]),
+        ([], [row("web", "3")], "web", (), ["web-3"]),
+    ],
+)  # fmt: skip
+def test_a_package_goes_on_with_its_vendor(
+    ours: list[Row], theirs: list[Row], world: str, allowed: tuple[str, ...], expected: list[str]
+) -> None:
+    """Installed is version 1; the distribution's repository comes first, a vendor's second."""
+    installed = [package(row("web", "1"))]
+    resolver = Resolver(
+        installed, [], [RowSource(ours), RowSource(theirs)], parse_dependencies(world), scheme="apk2", frozen={},
+        vendors=Vendors(("", "vendor"), allowed),
+    )  # fmt: skip
+
+    resolved = resolver.resolve([Wanted(package=installed[0])], exhaustive=True)
+
+    assert changes(resolved) == expected
+    if not expected:
+        assert reasons(resolved)["web"] == (
+            SkipReason.VENDOR,
+            "3 is offered by the distribution, and the installed one is vendor's: --allow-vendor-change web takes it",
+        )

@@ -13,7 +13,7 @@ from copacetic.apk.dependency import Dependency, DependencyError, parse_dependen
 from copacetic.apk.stanza import checksum_bytes
 from copacetic.apk.tools import ApkTools
 from copacetic.distro import Distro
-from copacetic.errors import PackageError, RepositoryError
+from copacetic.errors import CopaError, IntegrityError, PackageError, RepositoryError, UnreachableError
 from copacetic.oci.filesystem import ImageFilesystem
 from copacetic.repository import Repository, RepositoryContext
 from copacetic.repository.address import open_client
@@ -30,6 +30,7 @@ from copacetic.repository.apk.sources import (
     read_sources,
     with_mirrors,
 )
+from copacetic.repository.apk.vendor import Vendors, vendor_of
 from copacetic.repository.host import open_host
 from copacetic.repository.packages import PackageStore
 from copacetic.repository.seen import SeenDates
@@ -38,6 +39,7 @@ from copacetic.updates import Candidate, InstalledPackage, Origin, PlannedUpdate
 WORLD = "etc/apk/world"
 WORLD_LIMIT = 1024 * 1024
 _JOBS = 8
+_TOLERANCE = "--ignore-errors goes on without it"
 
 
 class ApkRepository:
@@ -58,6 +60,7 @@ class ApkRepository:
             check=_IdentityCheck(third=context.settings.experimental_apk_v3),
         )
         self._indexes: list[ApkIndex] | None = None
+        self._failures: dict[str, CopaError] = {}
 
     @classmethod
     def open(cls, context: RepositoryContext) -> ApkRepository:
@@ -78,6 +81,10 @@ class ApkRepository:
             self._world,
             scheme=ApkTools.of(context.installed).version_scheme,
             frozen=frozen or {},
+            vendors=Vendors(
+                tuple(vendor_of(index.origin, context.distro) for index in indexes),
+                context.settings.allow_vendor_change,
+            ),
         )
         resolved = resolver.resolve(wanted, exhaustive=exhaustive)
         findings = {want.package.name: want.findings for want in wanted}
@@ -95,7 +102,7 @@ class ApkRepository:
             updates=tuple(updates),
             skipped=resolved.skipped,
             origins=tuple(index.origin for index in indexes),
-            notes=(*self._notes(), *self._keyring.notes(), *resolved.notes),
+            notes=(*self._notes(), *self._keyring.notes(), *self._left_out(), *resolved.notes),
         )
 
     def vouch(self, candidates: Sequence[Candidate]) -> Mapping[Candidate, Candidate]:
@@ -141,18 +148,30 @@ class ApkRepository:
         return self._packages.fetch(candidates)
 
     def _load(self) -> list[ApkIndex]:
-        """Fetch the indexes side by side; one that can't be had is an error, and nothing is done without it."""
+        """
+        Fetch the indexes side by side. One that can't be had is an error, and nothing is done without it, unless the
+        user goes on without what can't be used.
+        """
         if self._indexes is None:
             context = self._context
 
-            def one(source: ApkSource) -> ApkIndex:
-                return self._store.open(
-                    source, context.architecture, self._keyring, allow_unsigned=context.settings.allow_unsigned
-                )
+            def one(source: ApkSource) -> ApkIndex | None:
+                try:
+                    return self._store.open(
+                        source, context.architecture, self._keyring, allow_unsigned=context.settings.allow_unsigned
+                    )
+                except (RepositoryError, UnreachableError, IntegrityError) as error:
+                    if not context.tolerant:
+                        raise type(error)(str(error), hint=f"{error.hint or 'repair it'}; {_TOLERANCE}") from error
+                    self._failures[source.url] = error
+                    return None
 
             with ThreadPoolExecutor(min(_JOBS, len(self._sources))) as pool:
-                self._indexes = list(pool.map(one, self._sources))
+                self._indexes = [index for index in pool.map(one, self._sources) if index is not None]
         return self._indexes
+
+    def _left_out(self) -> list[str]:
+        return [f"{url} is left out: {error}" for url, error in self._failures.items()]
 
     def _notes(self) -> list[str]:
         """An address may lead to another release than the image's, and then the image would change its release."""

@@ -20,6 +20,7 @@ from copacetic.repository.apk.explain import WORLD, Explainer
 from copacetic.repository.apk.offers import Offer, OfferSource, Universe
 from copacetic.repository.apk.order import Step, order_changes
 from copacetic.repository.apk.solve import Preferences, Solution, TooHardError, UnsolvableError, solve
+from copacetic.repository.apk.vendor import Vendors
 from copacetic.updates import InstalledPackage, Skipped, SkipReason, Wanted
 from copacetic.version import compare_versions
 
@@ -73,8 +74,10 @@ class Resolver:
         *,
         scheme: str,
         frozen: Mapping[str, str],
+        vendors: Vendors | None = None,
     ) -> None:
-        """`frozen` gives reasons by `name:architecture`."""
+        """`frozen` gives reasons by `name:architecture`; without `vendors` nobody's packages are told apart."""
+        self._vendors = vendors or Vendors()
         self._rows = {package.name: package.fields for package in installed}
         self._assumed = [package.fields for package in assumed]
         self._sources = tuple(sources)
@@ -220,7 +223,8 @@ class Resolver:
         if offer.name in self._frozen or any(offer.name == other.name for other in universe.assumed):
             return True
         present = universe.installed.get(offer.name)
-        return present is not None and self._compare(offer.version, present.version) < 0
+        down = present is not None and self._compare(offer.version, present.version) < 0
+        return down or bool(self._vendors.withheld(universe, offer, self._world))
 
     def _fixes(self, want: Wanted, offer: Offer) -> bool:
         try:
@@ -247,7 +251,10 @@ class Resolver:
                 continue
             newer = self._newer(outcome.universe, want.package)
             fitting = self._fitting(outcome.universe, want)
-            if fitting:
+            withheld = [self._vendors.withheld(outcome.universe, offer, self._world) for offer in fitting]
+            if fitting and all(withheld):
+                found.append(_skip(want, SkipReason.VENDOR, withheld[-1]))
+            elif fitting:
                 unknown = _GIVEN_UP if name in outcome.untried else "no consistent set of packages has it"
                 why = explainer.why_not(fitting[-1]) or unknown
                 detail = f"{fitting[-1].version} is offered, but {why}"
