@@ -28,10 +28,10 @@ RUNNERS: dict[str, Runner] = {
 
 @pytest.fixture(scope="module")
 def shared() -> Iterator[Path]:
-    """A folder that everybody may use; pytest's own are closed."""
+    """A folder that everybody may use, each what is his; pytest's own are closed."""
     with tempfile.TemporaryDirectory(prefix="copa-shared-", ignore_cleanup_errors=True) as text:
         folder = Path(text)
-        folder.chmod(0o777)
+        folder.chmod(0o1777)
         yield folder
 
 
@@ -59,7 +59,7 @@ def _layer(outcome: Path) -> str:
 def test_the_layer_is_the_same_whoever_runs_it(shared: Path, expected: str, who: str) -> None:
     folder = shared / who.replace(" ", "-")
     folder.mkdir()
-    folder.chmod(0o777)
+    folder.chmod(0o1777)
     outcome = folder / "outcome.json"
 
     result = RUNNERS[who](

@@ -38,7 +38,7 @@ def place() -> Iterator[tuple[Path, Path]]:
     tar = build_root("bookworm")
     with tempfile.TemporaryDirectory(prefix="copa-same-") as text:
         folder = Path(text)
-        folder.chmod(0o777)
+        folder.chmod(0o1777)
         (folder / "debs").mkdir()
         Deb(
             name="owned",
