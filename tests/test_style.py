@@ -95,6 +95,13 @@ def test_no_file_names_a_place_of_somebody_s_machine_or_a_lock_an_address() -> N
             assert "://" not in text, path
 
 
+def test_every_promise_is_held_by_a_test_that_exists() -> None:
+    named = re.findall(r"`(tests/[\w/]+\.py)::(\w+)`", (ROOT / "docs/SECURITY.md").read_text())
+    assert len(named) > 50
+    for path, name in named:
+        assert f"def {name}(" in (ROOT / path).read_text(), (path, name)
+
+
 def test_the_command_line_reference_is_up_to_date() -> None:
     from copacetic.cli.reference import reference
 
