@@ -14,9 +14,11 @@ import copacetic
 from copacetic.errors import NeedsExecutionError
 from copacetic.oci.layout import LayoutSource
 from copacetic.patch.request import Strategy
+from copacetic.repository import RepositorySettings
 from copacetic.updates import FindingStatus
 from support.aptrepo import Deb, Repository, debian_image, file, serve_repository, write_image
 from support.images import Image, make_image, make_layer
+from support.values import HERE
 
 FOO = Deb(name="foo", version="1.0-1", architecture="amd64", files={"usr/bin/foo": file("old", 0o755)})
 FOO2 = Deb(name="foo", version="2.0-1", architecture="amd64", files={"usr/bin/foo": file("new", 0o755)})
@@ -68,7 +70,9 @@ def report(path: Path, *names: str) -> Path:
 
 def plan(tmp_path: Path, image: Image, **request: Any) -> copacetic.Plan:
     asked = copacetic.PatchRequest(image=write_image(tmp_path / "in", image), **request)
-    (made,) = copacetic.plan(asked, settings=copacetic.Settings(cache_dir=tmp_path / "cache")).plans
+    (made,) = copacetic.plan(
+        asked, settings=copacetic.Settings(cache_dir=tmp_path / "cache", repository=RepositorySettings(reach=HERE))
+    ).plans
     return made
 
 
@@ -95,7 +99,10 @@ def test_a_fix_for_what_is_unfinished_is_refused_by_name(tmp_path: Path, reposit
         reports=(report(tmp_path / "r.json", "foo"),), strategy=Strategy.UNPACK,
     )  # fmt: skip
     with pytest.raises(NeedsExecutionError, match="foo 1.0-1 can't be updated: state: 1.0-1 is half-configured"):
-        copacetic.patch(request, settings=copacetic.Settings(cache_dir=tmp_path / "cache"))
+        copacetic.patch(
+            request,
+            settings=copacetic.Settings(cache_dir=tmp_path / "cache", repository=RepositorySettings(reach=HERE)),
+        )
     assert not (tmp_path / "out").exists()
 
 
@@ -113,7 +120,9 @@ def test_what_is_unfinished_counts_for_those_that_depend_on_it(tmp_path: Path) -
 
 def test_inspection_says_how_far_dpkg_came(tmp_path: Path, repository: Repository) -> None:
     location = write_image(tmp_path / "in", altered(repository, in_state("foo", "unpacked")))
-    found = copacetic.inspect(location, settings=copacetic.Settings(cache_dir=tmp_path / "cache"))
+    found = copacetic.inspect(
+        location, settings=copacetic.Settings(cache_dir=tmp_path / "cache", repository=RepositorySettings(reach=HERE))
+    )
     rows = json.loads(found.to_json())["platforms"][0]["packages"]
     assert {row["name"]: row["state"] for row in rows} == {"foo": "unpacked", "bar": None}
 
@@ -138,7 +147,9 @@ def test_a_vendors_odd_record_stays_as_it_is(
     location, out = write_image(tmp_path / "in", image), tmp_path / "out"
     request = copacetic.PatchRequest(image=location, destination=f"oci:{out}:1")
 
-    outcome = copacetic.patch(request, settings=copacetic.Settings(cache_dir=tmp_path / "cache"))
+    outcome = copacetic.patch(
+        request, settings=copacetic.Settings(cache_dir=tmp_path / "cache", repository=RepositorySettings(reach=HERE))
+    )
 
     (platform,) = outcome.platforms
     assert platform.plan is not None

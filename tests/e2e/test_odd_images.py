@@ -16,6 +16,7 @@ from copacetic.errors import CopaError, UnsupportedImageError, UsageError
 from copacetic.oci.archive import OciArchiveSource
 from copacetic.oci.layout import LayoutSource
 from copacetic.oci.manifest import ARTIFACT_MANIFEST, OCI_INDEX, OCI_LAYER, OCI_MANIFEST
+from copacetic.repository import RepositorySettings
 from support.aptrepo import Deb, Repository, debian_image, file, serve_repository, write_image
 from support.images import (
     Image,
@@ -30,6 +31,7 @@ from support.images import (
     tar_file,
     write_layout,
 )
+from support.values import HERE
 
 FOO = Deb(name="foo", version="1.0-1", architecture="amd64", files={"usr/bin/foo": file("old", 0o755)})
 FOO2 = Deb(name="foo", version="1.0-1+deb12u1", architecture="amd64", files={"usr/bin/foo": file("new", 0o755)})
@@ -44,7 +46,7 @@ def repository() -> Iterator[Repository]:
 @pytest.fixture
 def patch(tmp_path: Path) -> Any:
     def call(location: str, to: str, **request: Any) -> copacetic.Outcome:
-        settings = copacetic.Settings(cache_dir=tmp_path / "cache")
+        settings = copacetic.Settings(cache_dir=tmp_path / "cache", repository=RepositorySettings(reach=HERE))
         return copacetic.patch(copacetic.PatchRequest(image=location, destination=to, **request), settings=settings)
 
     return call
