@@ -429,7 +429,7 @@ def test_an_sbom_that_no_package_has_and_an_attestation_are_named(
     (plan,) = json.loads((tmp_path / "plan.json").read_text())["plans"]
     assert plan["notes"] == [
         "the index has an attestation of this image (SBOM, provenance): copied as is, about the image before updates",
-        "var/lib/db/sbom/a?.spdx.json is no installed package's, and doesn't follow updates",
+        "var/lib/db/sbom/a\\x1b.spdx.json is no installed package's, and doesn't follow updates",
     ]
 
 

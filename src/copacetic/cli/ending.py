@@ -97,6 +97,8 @@ def run_process(main: Callable[[], int]) -> NoReturn:
             _force(_SIGNALS)
     except EndedEarlyError as early:
         early.show()
+    except SystemExit as ended:  # as click's completion of a command line ends
+        code = ended.code if isinstance(ended.code, int) else int(ended.code is not None)
     sys.exit(code)
 
 
