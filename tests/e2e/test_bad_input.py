@@ -298,8 +298,7 @@ def test_odd_entries_stay_inside_the_image(
 
 
 def test_a_decompression_bomb(tmp_path: Path, refuse: Callable[..., str], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("copacetic.oci.layerstream.RATIO_FLOOR", 1 << 20)
-    monkeypatch.setattr("copacetic.oci.layerstream.MAX_RATIO", 100)
+    monkeypatch.setattr("copacetic.oci.layerstream._PLAIN", 1 << 20)
     image = make_image([make_layer({"zeros": bytes(50_000_000)})])
 
     assert "unusable: more than" in refuse(3, "-i", write_image(tmp_path / "layout", image))

