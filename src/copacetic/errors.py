@@ -28,6 +28,7 @@ Every error that copacetic raises on purpose.
     │   ├── RolledBackRepositoryError  1
     │   └── PackageUnavailableError  1
     ├── PackageError                 1   a package file is broken or hostile
+    │   └── ConflictError            1   one that can't be installed over what the image has
     ├── FixesMissingError            4   requested fixes can't be delivered
     │   └── NeedsExecutionError      4
     ├── SolverError                  1   a builder, or the local worker, failed
@@ -44,7 +45,7 @@ can do about it is the class's `hint`, or the instance's where only that one kno
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import ClassVar
 
@@ -58,6 +59,10 @@ class CopaError(Exception):
 
     exit_code: ClassVar[int] = 1
     hint: str | None = None
+    package: str = ""
+    """The one package that it is about, as `name:architecture`, where the others could do without it."""
+    also: tuple[CopaError, ...] = ()
+    """What was found at the same time about other packages."""
 
     def __init__(self, message: str, *, hint: str | None = None) -> None:
         super().__init__(_one_line(message))
@@ -248,6 +253,10 @@ class PackageError(CopaError):
     """A package file is broken, or hostile."""
 
 
+class ConflictError(PackageError):
+    """A package can't be installed over what the image has: a file is another package's, or has no place."""
+
+
 class FixesMissingError(CopaError):
     """Not every requested fix can be delivered, so nothing was published."""
 
@@ -297,3 +306,25 @@ class StorageError(CopaError):
     """The local disk or cache failed: full, read-only, not ours."""
 
     hint = "free some space (`copa cache prune`), or name another folder with --cache-dir"
+
+
+PACKAGE_FAULTS = (PackageError, IntegrityError, PackageUnavailableError)
+"""What may be wrong with one package while all others are fine."""
+
+
+@contextmanager
+def about_package(key: str) -> Iterator[None]:
+    """Say which package the faults are about that are found inside; `key` is its `name:architecture`."""
+    try:
+        yield
+    except PACKAGE_FAULTS as error:
+        error.package = error.package or key
+        raise
+
+
+def raise_together(faults: Iterable[CopaError]) -> None:
+    """Raise the first of what was found about several packages, with the others in `also`."""
+    found = list(faults)
+    if found:
+        found[0].also = (*found[0].also, *found[1:])
+        raise found[0]

@@ -155,6 +155,10 @@ class SkipReason(StrEnum):
     """A maintainer script does what only running it can do."""
     VENDOR = "vendor"
     """What is offered is another vendor's, and neither a pin nor the user has said that it may take its place."""
+    CONFLICT = "conflict"
+    """It can't be installed over what the image has: a file is another package's, or has no place."""
+    BROKEN = "broken"
+    """Its file can't be had as the index promises it, or can't be used, or the index's own words about it can't."""
     UNSUPPORTED = "unsupported"
 
 

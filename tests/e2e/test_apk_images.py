@@ -132,7 +132,7 @@ def test_a_repository_that_lacks_its_own_packages_leaves_nothing_half_done(tmp_p
     with served("repo-3.19-signed") as flags:
         code, out, err = copa("patch", "-i", image, *flags, "--to", f"oci:{tmp_path / 'out'}:patched")
 
-    assert (code, out) == (1, "")
+    assert (code, out) == (4, "")
     assert "answers 404 for" in err
     assert "Traceback" not in err
     assert not (tmp_path / "out").exists()

@@ -350,18 +350,18 @@ def _deb(repository: Repository) -> str:
         (lambda r: r.statuses.update({RELEASE: 500}), 1, "answers 500"),
         (_replace_packages, 1, "expected the SHA-256"),
         (_shorten_packages, 1, "bytes"),
-        (lambda r: r.files.pop(_deb(r)), 1, "answers 404"),
+        (lambda r: r.files.pop(_deb(r)), 4, "answers 404"),
         (lambda r: r.files.update({_deb(r): bytes(len(r.files[_deb(r)]))}), 1, "expected the SHA-256"),
         (lambda r: r.files.update({_deb(r): b"short"}), 1, "bytes"),
-        (lambda r: r.publish(packages="Package: foo\nVersion: 9\nArchitecture: amd64\n"), 1, "no usable SHA256"),
+        (lambda r: r.publish(packages="Package: foo\nVersion: 9\nArchitecture: amd64\n"), 4, "no usable SHA256"),
         (
             lambda r: r.publish(
                 packages=f"Package: foo\nVersion: 9\nArchitecture: amd64\nSize: 3\nSHA256: {'a' * 64}\nFilename: ../../x\n"
             ),
-            1,
+            4,
             "has the file name",
         ),
-        (lambda r: r.publish(packages="Package: foo\nnonsense\n"), 1, "not a field"),
+        (lambda r: r.publish(packages="Package: foo\nnonsense\n"), 4, "not a field"),
     ],
 )
 def test_a_broken_repository(
@@ -448,7 +448,7 @@ def test_a_package_with_hostile_paths(
     data = archive(FOO2.control_members(), [("./", directory()), *members])
     monkeypatch.setattr(Deb, "to_bytes", lambda _self: data)
     with serve_repository([FOO2]) as repository:
-        error = refuse(1, "-i", write_image(tmp_path / "layout", debian_image(repository, [FOO])))
+        error = refuse(4, "-i", write_image(tmp_path / "layout", debian_image(repository, [FOO])))
 
     assert "foo" in error
 
@@ -470,7 +470,7 @@ def test_a_package_that_is_not_what_the_signed_index_says_it_is(
     data = other if isinstance(other, bytes) else other.to_bytes()
     monkeypatch.setattr(Deb, "to_bytes", lambda _self: data)
     with serve_repository([FOO2]) as repository:
-        assert message in refuse(1, "-i", write_image(tmp_path / "layout", debian_image(repository, [FOO])))
+        assert message in refuse(4, "-i", write_image(tmp_path / "layout", debian_image(repository, [FOO])))
 
 
 @pytest.mark.parametrize("compression", ["gzip", "xz", "zstd"])
@@ -480,7 +480,7 @@ def test_a_package_that_is_a_bomb(
     monkeypatch.setattr("copacetic.repository.limits.SIZE_FLOOR", 1 << 20)
     bomb = replace(FOO2, files={"usr/bin/foo": file(bytes(40_000_000))}, compression=compression)
     with serve_repository([bomb]) as repository:
-        error = refuse(1, "-i", write_image(tmp_path / "layout", debian_image(repository, [FOO])))
+        error = refuse(4, "-i", write_image(tmp_path / "layout", debian_image(repository, [FOO])))
 
     assert "foo 1.0-2" in error
 

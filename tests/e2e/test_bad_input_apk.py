@@ -88,7 +88,8 @@ def test_a_row_that_can_t_be_used(
     repository: ApkRepository, image: str, refuse: Refuse, row: Mapping[str, str]
 ) -> None:
     repository.publish([], rows=[{**FOO2.row(), **row}])
-    line = refuse(1, "-i", image)
+    line = refuse(4, "-i", image)
+    assert line.startswith("error: foo 1-r0 can't be updated: ")
     assert len(line) < 500
     assert line.isprintable()
 
@@ -130,14 +131,15 @@ def test_a_package_with_files_of_which_the_index_says_that_it_has_none(
 ) -> None:
     """apk would delete the old version's files, install nothing, and record the new version."""
     repository.publish([], rows=[{**FOO2.row(), "I": "0"}])
-    assert refuse(1, "-i", image) == (
-        "error: foo 2-r0: the index says that nothing is installed, and the package has files"
+    assert refuse(4, "-i", image) == (
+        "error: foo 1-r0 can't be updated: "
+        "foo 2-r0: the index says that nothing is installed, and the package has files"
     )
 
 
 def test_a_package_that_is_gone(repository: ApkRepository, image: str, refuse: Refuse) -> None:
     del repository.files[PACKAGE]
-    assert "foo-2-r0.apk" in refuse(1, "-i", image)
+    assert "foo-2-r0.apk" in refuse(4, "-i", image)
 
 
 def _outside(entries: list[Item]) -> None:
@@ -158,7 +160,7 @@ def test_a_package_whose_payload_is_hostile(
     repository: ApkRepository, image: str, refuse: Refuse, alter: Callable[[list[Item]], None]
 ) -> None:
     repository.publish([replace(FOO2, alter=alter)])
-    assert "foo 2-r0" in refuse(1, "-i", image)
+    assert "foo 2-r0" in refuse(4, "-i", image)
 
 
 USR = {"usr": directory(), "usr/bin": directory()}
@@ -178,7 +180,7 @@ def test_a_package_that_reaches_for_what_is_not_its_own(
     repository: ApkRepository, image: str, refuse: Refuse, files: Mapping[str, Member], message: str
 ) -> None:
     repository.publish([replace(FOO2, files=files, raw_order=True)])
-    line = refuse(1, "-i", image)
+    line = refuse(4, "-i", image)
     assert "foo 2-r0: " in line
     assert message in line
 

@@ -15,7 +15,7 @@ from copacetic.distro import Distro
 from copacetic.errors import CopaError, PackageUnavailableError, RepositoryError, SignatureError
 from copacetic.repository import open_repository
 from copacetic.repository.apk import ApkRepository as ApkRepositories
-from copacetic.updates import Resolution, Wanted
+from copacetic.updates import Resolution, SkipReason, Wanted
 from support.apkcontext import context, found, opened
 from support.apkrepo import KEY_NAME, OS_RELEASE, ApkRepository, apk_image, make_key, public_pem, serve_apks, sign
 from support.apks import Apk, member
@@ -263,15 +263,33 @@ def test_the_state_of_repositories_changes_with_what_they_publish(served: ApkRep
         (b"C:Q1AAAAAAAAAAAAAAAAAAAAAAAAAAA=\nP:a\nV:2\nA:x86_64\nS:1\nI:0\nD:=b\n", "can't read what a 2 depends on"),
     ],
 )
-def test_a_row_that_can_t_be_used_is_refused_by_name(
+def test_a_row_that_can_t_be_used_is_left_out_by_name(
     served: ApkRepository, tmp_path: Path, text: bytes, message: str
 ) -> None:
     served.publish([], text=text)
+    here = context(image(served), tmp_path)
+    wanted = [Wanted(package=package) for package in here.installed]
 
-    with pytest.raises(RepositoryError) as caught:
-        found(image(served), tmp_path)
-    assert message in str(caught.value)
-    assert "\n" not in str(caught.value)
+    resolution = ApkRepositories.open(here).resolve(wanted, exhaustive=True)
+
+    assert resolution.updates == ()
+    (skipped,) = resolution.skipped
+    assert (skipped.package.name, skipped.reason) == ("a", SkipReason.BROKEN)
+    assert message in skipped.detail
+    assert "\n" not in skipped.detail
+
+
+def test_a_row_that_can_t_be_used_and_is_no_newer_keeps_nothing_back(served: ApkRepository, tmp_path: Path) -> None:
+    old = {letter: text for letter, text in replace(NEW, version="1-r0").row().items() if letter != "S"}
+    served.publish([NEW], rows=[old])
+    here = context(image(served), tmp_path)
+    wanted = [Wanted(package=package) for package in here.installed]
+
+    resolution = ApkRepositories.open(here).resolve(wanted, exhaustive=True)
+
+    assert [update.candidate.version for update in resolution.updates] == [NEW.version]
+    assert resolution.skipped == ()
+    assert [note for note in resolution.notes if "no usable identity and size" in note]
 
 
 def test_rows_for_other_architectures_are_none(served: ApkRepository, tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from copacetic.apk.stanza import checksum_of
-from copacetic.errors import PackageError, RepositoryError, SignatureError
+from copacetic.errors import IntegrityError, PackageError, RepositoryError, SignatureError
 from copacetic.repository.apk.adb import Adb, AdbError
 from copacetic.repository.apk.package import is_adb, open_package
 from copacetic.repository.apk.v3 import open_index, read_index
@@ -139,7 +139,7 @@ def test_another_package_than_the_index_s_is_refused(served: ApkRepository, tmp_
     (candidate,) = found(files, tmp_path, experimental_apk_v3=True)
     repository = opened(files, tmp_path, experimental_apk_v3=True)
 
-    with pytest.raises(PackageError, match="expected the identity"):
+    with pytest.raises(IntegrityError, match="expected the identity"):
         repository.fetch([replace(candidate, size=len(adbs.package(other, "ADBd", served.key)))])
 
 

@@ -200,6 +200,7 @@ def _read_packages(data: bytes) -> None:
         sort_candidates(index.find(name))
     for candidate in index.providers("virtual"):
         provides(candidate, Relation("virtual"))
+    _refuse_odd(index)
 
 
 def _read_index(data: bytes) -> None:
@@ -210,6 +211,13 @@ def _read_index(data: bytes) -> None:
     for name in ("foo", "so:libfoo.so.1", "a"):
         for row in (*index.rows(name), *index.rows_if(name)):
             make_candidate(index, row)
+    _refuse_odd(index)
+
+
+def _refuse_odd(index: PackagesIndex | ApkIndex) -> None:
+    """A row that can't be used is left out by name: that counts as refused."""
+    for reason in index.odd.rows.values():
+        raise RepositoryError(reason)
 
 
 PARSERS["APKINDEX"] = _read_index

@@ -9,10 +9,20 @@ scripts tell whether they can be installed without running anything.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from copacetic.errors import FixesMissingError, NeedsExecutionError, ReportError, UnsupportedImageError
+from copacetic.errors import (
+    PACKAGE_FAULTS,
+    ConflictError,
+    CopaError,
+    FixesMissingError,
+    IntegrityError,
+    NeedsExecutionError,
+    PackageError,
+    ReportError,
+    UnsupportedImageError,
+)
 from copacetic.oci import Digest
 from copacetic.patch.image import OpenedImage, SourceImage
 from copacetic.patch.judge import ScriptJudge
@@ -36,10 +46,13 @@ from copacetic.updates import (
     Wanted,
 )
 
-_KEPT_BACK = frozenset({SkipReason.HELD, SkipReason.DEPENDENCY, SkipReason.NO_CANDIDATE, SkipReason.VENDOR})
+MAX_ROUNDS = 40
+"""How often packages that can't be applied may be taken out and the rest resolved anew."""
+
+_KEPT_BACK = frozenset(
+    {SkipReason.HELD, SkipReason.DEPENDENCY, SkipReason.NO_CANDIDATE, SkipReason.CONFLICT, SkipReason.VENDOR}
+)
 """Why the distribution's own `upgrade` would leave a package as it is, too."""
-MAX_ROUNDS = 20
-"""How often a package that needs execution may be taken out and the rest resolved anew."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,6 +85,40 @@ class _Chosen:
     strategy: Strategy = Strategy.UNPACK
     reason: str = ""
     notes: tuple[str, ...] = ()
+
+
+@dataclass(slots=True, kw_only=True)
+class LeftOut:
+    """The packages that were taken out of a plan, for as long as the rest is resolved anew."""
+
+    tolerant: bool = False
+    """Whether a file that isn't what the index promises may be left out; otherwise that ends everything."""
+    frozen: dict[str, str] = field(default_factory=dict)
+    """The reasons by `name:architecture`, as resolving wants them."""
+    skipped: list[Skipped] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+
+    def add(self, update: PlannedUpdate, reason: SkipReason, detail: str, *, because: str) -> None:
+        """Take one out; `because` is what is said of others that can't do without it."""
+        self.frozen[_key(update)] = because
+        installed = update.installed
+        if installed is None:
+            self.notes.append(f"{update.candidate.name} {update.candidate.version} is left out: {because}")
+            return
+        self.frozen[f"{installed.name}:{installed.architecture}"] = because
+        self.skipped.append(Skipped(package=installed, reason=reason, detail=detail, findings=update.findings))
+
+    def add_faults(self, error: CopaError, updates: Sequence[PlannedUpdate]) -> None:
+        """Take out what something is wrong with. Raises the error again when that is no package of these."""
+        known = {_key(update): update for update in updates if _key(update) not in self.frozen}
+        for one in (error, *error.also):
+            if isinstance(one, IntegrityError) and not self.tolerant:
+                raise type(one)(str(one), hint="--ignore-errors leaves this package as it is, by name") from error
+            if one.package not in known:
+                raise error
+            detail = f"{one} ({one.hint})" if isinstance(one, PackageError) and one.hint else str(one)
+            reason = SkipReason.CONFLICT if isinstance(one, ConflictError) else SkipReason.BROKEN
+            self.add(known[one.package], reason, detail, because=detail)
 
 
 def select_reports(
@@ -120,14 +167,17 @@ def make_plan(
     findings: Sequence[Finding] | None,
     choice: StrategyChoice,
     progress: Progress,
+    left_out: LeftOut | None = None,
     stale: Callable[[], Sequence[str]] = tuple,
 ) -> PreparedPlan:
     """
     Plan all updates (`findings` is None), or those that the findings ask for.
 
-    `stale` says what won't be true of the image any more; asked only when something changes.
+    `left_out` grows by what has to be taken out. `stale` says what won't be true of the image any more; asked only when
+    something changes.
     """
     installed = opened.database.packages()
+    left_out = left_out or LeftOut()
     matched: tuple[MatchedFinding, ...] | None = None
     if findings is None:
         wanted = want_everything(installed)
@@ -135,7 +185,7 @@ def make_plan(
         database = opened.database
         present = (*installed, *database.assumed())
         matched, wanted = match_findings(findings, present, database.package_type, scheme=database.version_scheme)
-    chosen = _resolve(repository, judge, wanted, choice, exhaustive=findings is None, progress=progress)
+    chosen = _resolve(repository, judge, wanted, choice, left_out, exhaustive=findings is None, progress=progress)
     plan = Plan(
         image=source_name,
         image_digest=opened.image.descriptor.digest,
@@ -163,47 +213,44 @@ def _resolve(
     judge: ScriptJudge,
     wanted: Sequence[Wanted],
     choice: StrategyChoice,
+    left_out: LeftOut,
     *,
     exhaustive: bool,
     progress: Progress,
 ) -> _Chosen:
-    """Resolve, fetch and judge; packages that need execution decide the strategy, or are taken out one by one."""
+    """
+    Resolve, fetch and judge. Packages that need execution decide the strategy, or are taken out one by one, as are
+    those that something is wrong with.
+    """
     if not wanted:
         return _Chosen(resolution=Resolution(updates=(), skipped=(), origins=()))
-    frozen: dict[str, str] = {}
-    refused: list[Skipped] = []
-    notes: list[str] = []
+    excuse = ""
     for _ in range(MAX_ROUNDS):
         with progress.task("resolve updates"):
-            resolution = repository.resolve(wanted, exhaustive=exhaustive, frozen=frozen)
-        judged = judge.judge(fetch_packages(repository, resolution.updates, progress))
+            resolution = repository.resolve(wanted, exhaustive=exhaustive, frozen=left_out.frozen)
+        try:
+            judged = judge.judge(fetch_packages(repository, resolution.updates, progress))
+        except PACKAGE_FAULTS as error:
+            left_out.add_faults(error, resolution.updates)
+            continue
         packages = judged.packages
-        strategy, reason, excuse = choose_strategy(packages, choice, forbidden=bool(notes))
+        strategy, reason, why_not = choose_strategy(packages, choice, forbidden=bool(excuse))
         refusals = [package.update for package in packages if _offending(package.update)]
         if strategy is Strategy.EXEC or not refusals:
             return _Chosen(
                 resolution=resolution,
                 packages=packages,
                 newest_mtime=judged.newest_mtime,
-                refused=tuple(refused),
+                refused=tuple(left_out.skipped),
                 strategy=strategy,
                 reason=reason,
-                notes=tuple(notes),
+                notes=(*left_out.notes, *filter(None, [excuse])),
             )
-        notes = notes or [excuse]
+        excuse = excuse or why_not
         for update in refusals:
             detail = describe_offence(update)
-            frozen[_key(update)] = f"needs execution ({detail})"
-            if update.installed is not None:
-                refused.append(
-                    Skipped(
-                        package=update.installed,
-                        reason=SkipReason.NEEDS_EXECUTION,
-                        detail=detail,
-                        findings=update.findings,
-                    )
-                )
-    raise FixesMissingError("no set of updates without packages that need execution was found")
+            left_out.add(update, SkipReason.NEEDS_EXECUTION, detail, because=f"needs execution ({detail})")
+    raise FixesMissingError("no set of updates was found that can be applied as a whole")
 
 
 def choose_strategy(
@@ -261,9 +308,10 @@ def refuse_incomplete(plan: Plan) -> None:
     Raise when the plan leaves out something that was asked for.
 
     With a report that is every fix that can't be delivered, also one for a package on hold: whoever asked for it has
-    to know. Without one, packages that the distribution's own `upgrade` would keep back too are no failure.
+    to know. Without one, packages that the distribution's own `upgrade` would keep back too are no failure, nor are
+    those that the image as it is has no place for.
     """
-    kept_back = _KEPT_BACK if plan.matched is None else frozenset()
+    kept_back = _KEPT_BACK if plan.matched is None else frozenset[SkipReason]()
     missing = [skipped for skipped in plan.skipped if skipped.reason not in kept_back]
     if not missing:
         return

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from copacetic.errors import RepositoryError, SolverError, UnreachableError
+from copacetic.errors import PackageError, RepositoryError, SolverError, UnreachableError
 from copacetic.oci.manifest import layer_compression, layer_media_type
 from copacetic.patch.applier import make_applier
 from copacetic.patch.environment import Environment
@@ -20,6 +20,7 @@ from copacetic.patch.judge import ScriptJudge
 from copacetic.patch.layer import ComposedLayer, KeptLayers, LayerRequest
 from copacetic.patch.outcome import PlatformOutcome
 from copacetic.patch.planner import (
+    LeftOut,
     PreparedPlan,
     StrategyChoice,
     check_plan,
@@ -75,8 +76,12 @@ def plan_platform(
     request: PatchRequest,
     environment: Environment,
     unpacking: Unpacking | None = None,
+    left_out: LeftOut | None = None,
 ) -> PreparedPlan:
-    """Plan one platform; packages are fetched into the cache. `unpacking` is what will compose it, if anything."""
+    """
+    Plan one platform; packages are fetched into the cache. `unpacking` is what will compose it, if anything, and
+    `left_out` what was found to be no part of it.
+    """
     if request.strategy is Strategy.EXEC:
         from copacetic.pkgmgr import open_package_manager
 
@@ -89,6 +94,7 @@ def plan_platform(
         findings=findings,
         choice=_choice(opened, request, environment),
         progress=environment.progress,
+        left_out=left_out or LeftOut(tolerant=request.ignore_errors),
         stale=lambda: stale_descriptions(image, opened),
     )
 
@@ -172,17 +178,33 @@ def _patch_opened(
     environment: Environment,
     unpacking: Unpacking,
 ) -> PlatformOutcome | PatchedPlatform:
-    platform = opened.image
-    if stored is None:
+    if stored is not None:
+        prepared = _prepare_stored(stored, opened, request, environment, unpacking)
+        return _apply(prepared, image, opened, request, scratch, environment, unpacking)
+    left_out = LeftOut(tolerant=request.ignore_errors)
+    while True:
         try:
-            prepared = plan_platform(image, opened, findings, request, environment, unpacking)
+            prepared = plan_platform(image, opened, findings, request, environment, unpacking, left_out)
         except (RepositoryError, UnreachableError) as error:
             if not _is_delegable(error, request, environment):
                 raise
             return _patch_delegated(image, opened, request, findings, scratch, environment, error)
-    else:
-        prepared = _prepare_stored(stored, opened, request, environment, unpacking)
-    plan = prepared.plan
+        try:
+            return _apply(prepared, image, opened, request, scratch, environment, unpacking)
+        except PackageError as error:  # some faults show only when everything is unpacked
+            left_out.add_faults(error, prepared.plan.updates)
+
+
+def _apply(
+    prepared: PreparedPlan,
+    image: SourceImage,
+    opened: OpenedImage,
+    request: PatchRequest,
+    scratch: Path,
+    environment: Environment,
+    unpacking: Unpacking,
+) -> PlatformOutcome | PatchedPlatform:
+    platform, plan = opened.image, prepared.plan
     if not request.ignore_errors:
         refuse_incomplete(plan)
     if not plan.updates:

@@ -16,7 +16,14 @@ from typing import Protocol
 from urllib.parse import urlsplit
 
 from copacetic.cache import Bucket, Cache
-from copacetic.errors import CopaError, IntegrityError, PackageUnavailableError
+from copacetic.errors import (
+    PACKAGE_FAULTS,
+    CopaError,
+    IntegrityError,
+    PackageUnavailableError,
+    about_package,
+    raise_together,
+)
 from copacetic.http import HttpClient
 from copacetic.progress import Progress, Task
 from copacetic.updates import Candidate
@@ -57,7 +64,7 @@ class PackageStore:
         Return a file for each candidate; those in the cache are checked again.
 
         Raises `PackageUnavailableError` when a repository doesn't have one any more, `IntegrityError` when it has
-        another one.
+        another one; of several faults the first, with the others.
         """
         if not candidates:
             return {}
@@ -66,8 +73,17 @@ class PackageStore:
             self._progress.task(f"fetch {len(candidates)} package{'s' * (len(candidates) != 1)}", total=total) as task,
             ThreadPoolExecutor(min(MAX_DOWNLOADS, len(candidates))) as pool,
         ):
-            paths = list(pool.map(lambda candidate: self._one(candidate, task), candidates))
-        return dict(zip(candidates, paths, strict=True))
+            tried = list(pool.map(lambda candidate: self._try(candidate, task), candidates))
+        raise_together(result for result in tried if isinstance(result, CopaError))
+        return {c: path for c, path in zip(candidates, tried, strict=True) if isinstance(path, Path)}
+
+    def _try(self, candidate: Candidate, task: Task) -> Path | CopaError:
+        """Return what is wrong with one package instead of raising it: it isn't the others' fault."""
+        try:
+            with about_package(f"{candidate.name}:{candidate.architecture}"):
+                return self._one(candidate, task)
+        except PACKAGE_FAULTS as error:
+            return error
 
     def _one(self, candidate: Candidate, task: Task) -> Path:
         key = candidate.sha256 or self._required().key(candidate)

@@ -29,6 +29,7 @@ class Spooler(Generic[_Entry]):
         self._pool: ThreadPoolExecutor | None = None
         self._work: dict[str, Future[tuple[_Entry, ...]]] = {}
         self._lock = Lock()
+        self._started = 0
         self._written = 0
 
     def start(self, jobs: Mapping[str, Callable[[Path], tuple[_Entry, ...]]], scratch: Path, *, limit: int) -> None:
@@ -40,7 +41,8 @@ class Spooler(Generic[_Entry]):
         self._pool = self._pool or ThreadPoolExecutor(_WORKERS, thread_name_prefix="spool")
         for key, job in jobs.items():
             if key not in self._work:
-                path = scratch / f"{len(self._work)}.payload"
+                path = scratch / f"{self._started}.payload"
+                self._started += 1
                 self._work[key] = self._pool.submit(self._run, job, path, limit)
 
     def wait(self, key: str) -> tuple[_Entry, ...]:
@@ -53,6 +55,7 @@ class Spooler(Generic[_Entry]):
             self._pool.shutdown(cancel_futures=True)
             self._pool = None
         self._work.clear()
+        self._written = 0
 
     def _run(self, job: Callable[[Path], tuple[_Entry, ...]], path: Path, limit: int) -> tuple[_Entry, ...]:
         if self._written > limit:

@@ -14,7 +14,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 
-from copacetic.errors import ImageError, PackageError
+from copacetic.errors import ConflictError, ImageError, PackageError
 from copacetic.oci.change import Change, Spooled, is_reserved
 from copacetic.oci.filesystem import Entry, FileType, ImageFilesystem, is_equal
 from copacetic.unpack.shipped import NamedEffect
@@ -153,7 +153,7 @@ class TreeBuilder:
         """
         Put an entry at a path whose last component isn't followed; returns the canonical path.
 
-        A directory that is already there keeps what is in it. Raises `PackageError` when a parent is not a
+        A directory that is already there keeps what is in it. Raises `ConflictError` when a parent is not a
         directory.
         """
         if isinstance(content, bytes) and not entry.sha256:
@@ -340,7 +340,7 @@ class TreeBuilder:
             if entry is not None and entry.type is _DIRECTORY:
                 break
             if entry is not None or parent == "":
-                raise PackageError(f"{canonical}: {parent or '/'} is not a directory in the image")
+                raise ConflictError(f"{canonical}: {parent or '/'} is not a directory in the image")
             missing.append(parent)
         for parent in reversed(missing):
             self._set(parent, _Inode(Entry(type=_DIRECTORY, mode=0o755, mtime=mtime), None))

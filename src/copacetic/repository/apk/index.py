@@ -31,6 +31,7 @@ from copacetic.repository.apk.package import SIGNATURE_NAME, ApkSignature
 from copacetic.repository.apk.signature import Key, Keyring
 from copacetic.repository.apk.sources import ApkSource
 from copacetic.repository.conditional import Answer, fetch_conditionally, recall_answer
+from copacetic.repository.odd import OddRows
 from copacetic.repository.seen import SeenDates
 from copacetic.strict import read_digits
 from copacetic.updates import Candidate, Origin
@@ -96,9 +97,10 @@ class ApkIndex:
         self._table = table
         self._text = text
         self._parsed: dict[int, Mapping[str, str] | None] = {}
+        self.odd = OddRows()
 
     def rows(self, name: str) -> Iterator[Mapping[str, str]]:
-        """Yield what has or provides a name. Raises `RepositoryError` for a row that can't be used."""
+        """Yield what has or provides a name; rows that can't be used are left out, and noted in `odd`."""
         yield from self._parse(self._table.names.get(name, ()), name)
 
     def rows_if(self, name: str) -> Iterator[Mapping[str, str]]:
@@ -132,8 +134,12 @@ class ApkIndex:
         if number not in self._parsed:
             start, end = self._table.rows[number : number + 2]
             row = parse_fields(self._text[start:end].decode("utf-8", "surrogateescape"))
-            self._check(row)
             fits = row.get("A", "noarch") in {self._architecture, "noarch"}
+            try:
+                self._check(row)
+            except RepositoryError as error:
+                self.odd.add(row.get("P", ""), row.get("V", ""), str(error))
+                fits = False
             self._parsed[number] = row if fits else None
         return self._parsed[number]
 

@@ -15,6 +15,7 @@ from typing import Protocol
 
 from copacetic.apk.dependency import Dependency, DependencyError, dependencies_of, provided_names
 from copacetic.errors import RepositoryError
+from copacetic.repository.odd import OddRows
 from copacetic.strict import read_digits
 
 __all__ = ["Offer", "OfferSource", "Universe"]
@@ -80,8 +81,13 @@ class Universe:
         *,
         scheme: str,
         assumed: Sequence[Mapping[str, str]] = (),
+        odd: OddRows | None = None,
     ) -> None:
-        """`installed` and `assumed` are records of the database. Raises `RepositoryError`."""
+        """
+        `installed` and `assumed` are records of the database; `odd` takes what repositories offer and can't be read.
+        Raises `RepositoryError`.
+        """
+        self._odd = odd or OddRows()
         self.scheme = scheme
         self.sources = tuple(sources)
         self.installed: dict[str, Offer] = {}
@@ -95,11 +101,11 @@ class Universe:
         self._met: dict[tuple[Dependency, str | None, str], bool] = {}
         self._names: set[str] = set()
         for row in installed:
-            offer = self._add(row, None)
+            offer = self._add_present(row)
             offer.installed = True
             self.installed[offer.name] = offer
         for row in assumed:
-            offer = self._add(row, None)
+            offer = self._add_present(row)
             offer.installed = offer.assumed = True
             offer.depends = offer.install_if = ()
             self.assumed.append(offer)
@@ -139,25 +145,29 @@ class Universe:
         )
         return found != dependency.conflict
 
+    def _add_present(self, fields: Mapping[str, str]) -> Offer:
+        try:
+            return self._add(fields, None)
+        except DependencyError as error:
+            what = f"{fields['P']} {fields['V']}"
+            raise RepositoryError(f"can't read what {what} depends on, which is installed: {error}") from error
+
     def _add(self, fields: Mapping[str, str], source: int | None) -> Offer:
         name, version = fields["P"], fields["V"]
         identity = fields.get("C") or f"{name}-{version}"
         offer = self._offers.get(identity)
         if offer is None:
             row = _Row(name, version, fields)
-            try:
-                offer = Offer(
-                    name=name,
-                    version=version,
-                    identity=identity,
-                    fields=fields,
-                    depends=dependencies_of(row, "D"),
-                    provides=provided_names(row),
-                    install_if=dependencies_of(row, "i"),
-                    priority=read_digits(fields.get("k", ""), most=9) or 0,
-                )
-            except DependencyError as error:
-                raise RepositoryError(f"can't read what {name} {version} depends on: {error}") from error
+            offer = Offer(
+                name=name,
+                version=version,
+                identity=identity,
+                fields=fields,
+                depends=dependencies_of(row, "D"),
+                provides=provided_names(row),
+                install_if=dependencies_of(row, "i"),
+                priority=read_digits(fields.get("k", ""), most=9) or 0,
+            )
             self._offers[identity] = offer
             if len(self._offers) > MAX_OFFERS:
                 raise RepositoryError(f"the image reaches more than {MAX_OFFERS} packages")
@@ -205,7 +215,10 @@ class Universe:
             self._names.add(name)
             for number, source in enumerate(self.sources):
                 for row in source.rows(name):
-                    pending += [dependency.name for dependency in self._add(row, number).depends]
+                    try:
+                        pending += [dependency.name for dependency in self._add(row, number).depends]
+                    except DependencyError as error:
+                        self._odd.add(row["P"], row["V"], f"can't read what {row['P']} {row['V']} depends on: {error}")
                 for row in source.rows_if(name):
                     pending += self._conditional(row)
 
@@ -214,5 +227,6 @@ class Universe:
         try:
             waits_for = dependencies_of(_Row(row["P"], row["V"], row), "i")
         except DependencyError as error:
-            raise RepositoryError(f"can't read what {row['P']} waits for: {error}") from error
+            self._odd.add(row["P"], row["V"], f"can't read what {row['P']} waits for: {error}")
+            return []
         return [row["P"]] if all(d.conflict or d.name in self._names for d in waits_for) else []

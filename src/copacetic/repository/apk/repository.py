@@ -32,6 +32,7 @@ from copacetic.repository.apk.sources import (
 )
 from copacetic.repository.apk.vendor import Vendors, vendor_of
 from copacetic.repository.host import open_host
+from copacetic.repository.odd import OddRows
 from copacetic.repository.packages import PackageStore
 from copacetic.repository.seen import SeenDates
 from copacetic.updates import Candidate, InstalledPackage, Origin, PlannedUpdate, Resolution, Wanted
@@ -74,17 +75,20 @@ class ApkRepository:
     ) -> Resolution:
         context = self._context
         indexes = self._load()
+        scheme = ApkTools.of(context.installed).version_scheme
+        odd = OddRows()
         resolver = Resolver(
             context.installed,
             context.assumed,
             indexes,
             self._world,
-            scheme=ApkTools.of(context.installed).version_scheme,
+            scheme=scheme,
             frozen=frozen or {},
             vendors=Vendors(
                 tuple(vendor_of(index.origin, context.distro) for index in indexes),
                 context.settings.allow_vendor_change,
             ),
+            odd=odd,
         )
         resolved = resolver.resolve(wanted, exhaustive=exhaustive)
         findings = {want.package.name: want.findings for want in wanted}
@@ -98,12 +102,14 @@ class ApkRepository:
             )
             for change in resolved.changes
         ]
-        return Resolution(
+        found = Resolution(
             updates=tuple(updates),
             skipped=resolved.skipped,
             origins=tuple(index.origin for index in indexes),
             notes=(*self._notes(), *self._keyring.notes(), *self._left_out(), *resolved.notes),
         )
+        odd = OddRows.of([odd, *(index.odd for index in indexes)])
+        return odd.account(found, wanted, scheme=scheme, frozen=frozen or ())
 
     def vouch(self, candidates: Sequence[Candidate]) -> Mapping[Candidate, Candidate]:
         missing = dict.fromkeys(candidates)
@@ -205,11 +211,14 @@ class _IdentityCheck:
                 f"{what} is of apk's third format, support for which is experimental",
                 hint="--experimental-apk-v3 uses it all the same",
             )
-        package = open_package(path, what, identity=candidate.fields.get("C", ""))
+        try:
+            package = open_package(path, what, identity=candidate.fields.get("C", ""))
+            package.verify()
+        except PackageError as error:
+            raise IntegrityError(str(error)) from error  # it may be broken or not: nothing proves what it is
         found = (package.info.find("pkgname"), package.info.find("pkgver"))
         if found != (candidate.name, candidate.version):
             raise PackageError(f"{what}: the file is {' '.join(found)}")
-        package.verify()
 
 
 def _candidate(offer: Offer, indexes: Sequence[ApkIndex]) -> Candidate:

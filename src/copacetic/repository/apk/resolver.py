@@ -21,6 +21,7 @@ from copacetic.repository.apk.offers import Offer, OfferSource, Universe
 from copacetic.repository.apk.order import Step, order_changes
 from copacetic.repository.apk.solve import Preferences, Solution, TooHardError, UnsolvableError, solve
 from copacetic.repository.apk.vendor import Vendors
+from copacetic.repository.odd import OddRows
 from copacetic.updates import InstalledPackage, Skipped, SkipReason, Wanted
 from copacetic.version import compare_versions
 
@@ -75,9 +76,14 @@ class Resolver:
         scheme: str,
         frozen: Mapping[str, str],
         vendors: Vendors | None = None,
+        odd: OddRows | None = None,
     ) -> None:
-        """`frozen` gives reasons by `name:architecture`; without `vendors` nobody's packages are told apart."""
+        """
+        `frozen` gives reasons by `name:architecture`; without `vendors` nobody's packages are told apart; `odd` takes
+        what can't be read.
+        """
         self._vendors = vendors or Vendors()
+        self._odd = odd
         self._rows = {package.name: package.fields for package in installed}
         self._assumed = [package.fields for package in assumed]
         self._sources = tuple(sources)
@@ -131,7 +137,12 @@ class Resolver:
         own = {name: want for name, want in wishes.items() if name == PACKAGE}
         for phase in [own, wishes] if own else [wishes]:
             universe = Universe(
-                list(rows.values()), self._sources, self._world, scheme=self._scheme, assumed=self._assumed
+                list(rows.values()),
+                self._sources,
+                self._world,
+                scheme=self._scheme,
+                assumed=self._assumed,
+                odd=self._odd,
             )
             outcome = self._upgrade(universe, phase) if exhaustive else self._fix(universe, phase)
             steps += outcome.steps

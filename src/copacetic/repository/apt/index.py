@@ -28,6 +28,7 @@ from copacetic.http import HttpClient, RefusedError, ResumedBody
 from copacetic.printable import printable
 from copacetic.progress import Progress
 from copacetic.repository.apt.release import IndexFile, Release
+from copacetic.repository.odd import OddRows
 from copacetic.repository.sums import PieceSums, SumsMaker
 from copacetic.strict import read_digits
 from copacetic.updates import Candidate, Origin
@@ -77,6 +78,7 @@ class PackagesIndex:
         self._sums = PieceSums(table.sums)
         self._path = path
         self._data: mmap.mmap | bytes | None = None
+        self.odd = OddRows()
         source = release.source
         self.origin = Origin(
             uri=source.shown_uri,
@@ -90,15 +92,22 @@ class PackagesIndex:
         )
 
     def find(self, name: str) -> Iterator[Candidate]:
-        """Yield what is offered under a name. Raises `RepositoryError` for a row that can't be used."""
+        """Yield what is offered under a name; rows that can't be used are left out, and noted in `odd`."""
         count = size = 0
         for start, end in find_package(self._table, name):
             count, size = count + 1, size + end - start
             if count > MAX_VERSIONS or size > MAX_VERSIONS_SIZE:
                 raise RepositoryError(f"{self.origin.uri} {self.origin.suite} offers too many versions of {name}")
             text = bytes(self._text(start, end)[start:end]).decode("utf-8", "replace").rstrip("\n")
-            with blame_input(RepositoryError, f"{self.origin.uri} {self.origin.suite}: {name}"):
-                candidate = _candidate(parse_stanza(text), self.origin, self.release.source.uri)
+            version = ""
+            try:
+                with blame_input(RepositoryError, f"{self.origin.uri} {self.origin.suite}: {name}"):
+                    stanza = parse_stanza(text)
+                    version = stanza.find("Version")
+                    candidate = _candidate(stanza, self.origin, self.release.source.uri)
+            except RepositoryError as error:
+                self.odd.add(name, version, str(error))
+                continue
             yield candidate
 
     def providers(self, name: str) -> Iterator[Candidate]:

@@ -25,6 +25,7 @@ from copacetic.repository.apt.resolver import Offers, Resolver
 from copacetic.repository.apt.sources import AptSource, parse_sources, read_sources, substitute
 from copacetic.repository.apt.tiers import Place, Unread, is_own, order_tiers
 from copacetic.repository.host import open_host
+from copacetic.repository.odd import OddRows
 from copacetic.repository.packages import PackageStore
 from copacetic.repository.seen import SeenDates
 from copacetic.updates import Candidate, Origin, Resolution, SkipReason, Wanted
@@ -91,12 +92,14 @@ class AptRepository:
         if self._failures and not context.tolerant and (exhaustive or any(s.reason in _WIDENING for s in skipped)):
             error = next(iter(self._failures.values()))
             raise type(error)(str(error), hint=f"{error.hint or 'repair it'}; --ignore-errors goes on without it")
-        return Resolution(
+        found = Resolution(
             updates=updates,
             skipped=skipped,
             origins=tuple(dict.fromkeys(index.origin for index in loaded)),
             notes=(*self._keyring.notes(), *self._left_out(), *offered.notes(updates)),
         )
+        odd = OddRows.of(index.odd for index in loaded)
+        return odd.account(found, wanted, scheme="deb", frozen=frozen or ())
 
     def _outranked(self, loaded: Sequence[PackagesIndex], others: Sequence[AptSource]) -> bool:
         """Tell whether a pin makes it matter what the repositories have that weren't fetched; their Release says so."""

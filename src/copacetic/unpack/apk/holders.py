@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 
 from copacetic.apk.dependency import DependencyError, parse_dependencies
 from copacetic.apk.tools import ApkTools
-from copacetic.errors import PackageError
+from copacetic.errors import ConflictError, PackageError
 from copacetic.inventory.apk import ApkDirectory, ApkFile, ApkRecord, Owner
 from copacetic.strict import read_digits
 from copacetic.updates import InstalledPackage
@@ -111,7 +111,7 @@ class Holders:
         """
         Tell whether a package may put a file; False means that the file stays another's, and isn't even recorded.
 
-        Raises `PackageError` when neither gives way, where apk itself gives up.
+        Raises `ConflictError` when neither gives way, where apk itself gives up.
         """
         owner = self._owners.get(path)
         if owner is None or owner.name == new.name:
@@ -125,7 +125,7 @@ class Holders:
         if theirs > ours:
             return False
         if ours < 0 and not same_source:
-            raise PackageError(f"{new.name} {new.version} would overwrite {path} of {owner.name} {owner.version}")
+            raise ConflictError(f"{new.name} {new.version} would overwrite {path} of {owner.name} {owner.version}")
         return True
 
     def take(self, new: Holder, path: str) -> None:

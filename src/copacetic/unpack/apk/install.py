@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from copacetic.apk.stanza import checksum_of
-from copacetic.errors import ImageError, PackageError
+from copacetic.errors import ConflictError, ImageError, PackageError, about_package
 from copacetic.inventory.apk import ApkFile, Owner
 from copacetic.oci.change import Spooled
 from copacetic.oci.filesystem import Entry, FileType
@@ -62,14 +62,15 @@ class Installer:
         old = self.holders.find(package.name)
         new = Holder(fields=package.fields)
         run = _Run(self, package, directories, old, new)
-        try:
-            inodes = run.read(payload)
-            directories.add(new)
-            run.migrate(inodes)
-            if old is not None:
-                run.purge(old)
-        except ImageError as error:
-            raise PackageError(f"{package.label}: {error}") from error
+        with about_package(package.key):
+            try:
+                inodes = run.read(payload)
+                directories.add(new)
+                run.migrate(inodes)
+                if old is not None:
+                    run.purge(old)
+            except ImageError as error:
+                raise ConflictError(f"{package.label}: {error}") from error
         self.holders.replace(old, new)
         if old is not None:
             directories.drop(old)
@@ -175,7 +176,7 @@ class _Run:
         if present is None:
             return path
         if present.type is FileType.DIRECTORY:
-            raise PackageError(f"{self.package.label}: {path} is a directory in the image, where a file belongs")
+            raise ConflictError(f"{self.package.label}: {path} is a directory in the image, where a file belongs")
         if not self.installer.protected.protects(path.rpartition("/")[0]):
             return path
         owner = self.holders.owner(path)

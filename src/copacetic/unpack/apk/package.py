@@ -11,11 +11,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from copacetic.errors import PackageError
+from copacetic.errors import PackageError, about_package
 from copacetic.repository.apk.package import ApkFile, open_package
 from copacetic.strict import read_digits
 from copacetic.unpack import FetchedPackage
-from copacetic.updates import InstalledPackage
+from copacetic.updates import Candidate, InstalledPackage
 
 __all__ = ["ApkPackage", "load_package"]
 
@@ -76,6 +76,11 @@ class ApkPackage:
 def load_package(fetched: FetchedPackage) -> ApkPackage:
     """Open a package. Raises `PackageError` when it isn't the planned one."""
     candidate = fetched.update.candidate
+    with about_package(f"{candidate.name}:{candidate.architecture}"):
+        return _load(fetched, candidate)
+
+
+def _load(fetched: FetchedPackage, candidate: Candidate) -> ApkPackage:
     label = f"{candidate.name} {candidate.version}"
     row = dict(candidate.fields)
     file = open_package(fetched.path, label, identity=row.get("C", ""))

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from copacetic.errors import PackageError, StorageError
+from copacetic.errors import PackageError, StorageError, about_package
 from copacetic.oci.change import Spooled, is_reserved
 from copacetic.oci.filesystem import FileType
 from copacetic.repository.apk.package import ApkEntry
@@ -117,6 +117,11 @@ class _Nowhere:
 
 
 def _read(package: ApkPackage, spool: Path, out: _Writable | None) -> tuple[PayloadEntry, ...]:
+    with about_package(package.key):
+        return _read_entries(package, spool, out)
+
+
+def _read_entries(package: ApkPackage, spool: Path, out: _Writable | None) -> tuple[PayloadEntry, ...]:
     left = limit = payload_limit(package.size, package.installed_size)
     found: dict[str, PayloadEntry] = {}
     directories: set[str] = set()

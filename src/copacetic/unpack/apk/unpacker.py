@@ -12,7 +12,12 @@ from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
-from copacetic.errors import NeedsExecutionError, PackageError, UnsupportedImageError
+from copacetic.errors import (
+    NeedsExecutionError,
+    PackageError,
+    UnsupportedImageError,
+    raise_together,
+)
 from copacetic.inventory import PackageDatabase
 from copacetic.inventory.apk import ApkChange, ApkDatabase
 from copacetic.oci.filesystem import Entry, FileType, ImageFilesystem
@@ -133,13 +138,19 @@ class ApkUnpacker:
     def _load(self, packages: Sequence[FetchedPackage]) -> list[ApkPackage]:
         """Open the files, each once, in the order given."""
         found: dict[str, ApkPackage] = {}
+        faults: list[PackageError] = []
         for fetched in packages:
             package = self._loaded.get(fetched.path)
             if package is None:
-                package = self._loaded[fetched.path] = load_package(fetched)
+                try:
+                    package = self._loaded[fetched.path] = load_package(fetched)
+                except PackageError as error:
+                    faults.append(error)
+                    continue
             if package.key in found:
                 raise PackageError(f"{package.key} is planned twice")
             found[package.key] = package
+        raise_together(faults)
         return list(found.values())
 
 

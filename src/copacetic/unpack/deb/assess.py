@@ -12,9 +12,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from copacetic.errors import InvalidVersionError
+from copacetic.errors import InvalidVersionError, about_package
 from copacetic.inventory.dpkg import DpkgDatabase
 from copacetic.unpack.deb.handlers.settled import DEB_COMMANDS, DEB_OUTPUTS, DEB_QUERIES
+from copacetic.unpack.deb.owners import Ownership
 from copacetic.unpack.deb.package import DebPackage
 from copacetic.unpack.deb.payload import read_checksums
 from copacetic.unpack.deb.scripts import JudgedScript, ScriptJudge, ScriptSet
@@ -42,6 +43,7 @@ class Assessment:
 def assess_packages(tree: TreeBuilder, database: DpkgDatabase, packages: Sequence[DebPackage]) -> Assessment:
     """Judge every script of the packages, and every trigger that they set off."""
     changes = ChangeSet.of([_change(tree, database, package) for package in packages])
+    _refuse_conflicts(database, packages)
     surroundings = ImageSurroundings(
         tree, changes, _compare, queries=DEB_QUERIES, commands=DEB_COMMANDS, outputs=DEB_OUTPUTS
     )
@@ -126,6 +128,11 @@ def _decode(scripts: Mapping[str, bytes]) -> dict[str, str]:
 
 def _change(tree: TreeBuilder, database: DpkgDatabase, package: DebPackage) -> PackageChange:
     """Compare the checksums of the old version and the new one."""
+    with about_package(package.key):
+        return _compare_lists(tree, database, package)
+
+
+def _compare_lists(tree: TreeBuilder, database: DpkgDatabase, package: DebPackage) -> PackageChange:
     installed = package.installed
     old_list = database.files(installed) if installed is not None else ()
     old = database.md5sums(installed) if installed is not None else {}
@@ -148,6 +155,26 @@ def _change(tree: TreeBuilder, database: DpkgDatabase, package: DebPackage) -> P
         removed=frozenset(old_files) - frozenset(new_files) - conffiles,
         conffiles=news,
     )
+
+
+def _refuse_conflicts(database: DpkgDatabase, packages: Sequence[DebPackage]) -> None:
+    """
+    Find files that come new and are another package's, as far as the list of checksums tells before anything is
+    unpacked. Raises `ConflictError`.
+    """
+    listed = {p.key: [*(p.md5sums or ()), *(path for path, gone in p.conffiles.items() if not gone)] for p in packages}
+    added: list[tuple[DebPackage, list[str]]] = []
+    for package in packages:
+        old = frozenset(database.files(package.installed)) if package.installed is not None else frozenset()
+        added.append((package, [path for path in listed[package.key] if path not in old]))
+    if not any(paths for _, paths in added):
+        return
+    ownership = Ownership(database, packages, listed)
+    for package, paths in added:
+        with about_package(package.key):
+            for path in paths:
+                if not database.path_filters.excludes(path, directory_or_link=False):
+                    ownership.claim(path, package)
 
 
 def _changed_conffiles(tree: TreeBuilder, database: DpkgDatabase, package: DebPackage) -> frozenset[str]:

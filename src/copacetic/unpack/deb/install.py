@@ -12,7 +12,7 @@ import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from copacetic.errors import ImageError, PackageError
+from copacetic.errors import ConflictError, ImageError, PackageError, about_package
 from copacetic.inventory.dpkg import Conffile, DpkgDatabase
 from copacetic.oci.filesystem import Entry, FileType
 from copacetic.unpack.accounts import Accounts
@@ -55,10 +55,11 @@ class Installer:
     def install(self, package: DebPackage, payload: Sequence[PayloadEntry]) -> Installation:
         """Put the payload in place and take away what only the old version had."""
         run = _Run(self._tree, self._database, self._ownership, self._accounts, package, payload, self._placed)
-        run.place_payload()
-        run.remove_unwanted_conffiles()
-        run.remove_old_files()
-        run.record_conffiles()
+        with about_package(package.key):
+            run.place_payload()
+            run.remove_unwanted_conffiles()
+            run.remove_old_files()
+            run.record_conffiles()
         return run.result
 
 
@@ -102,9 +103,9 @@ class _Run:
             try:
                 kept = self._place(entry)
             except PackageError as error:
-                raise PackageError(f"{self._package.label}: {error}") from error
+                raise type(error)(f"{self._package.label}: {error}") from error
             except ImageError as error:
-                raise PackageError(f"{self._package.label}: {entry.path}: {error}") from error
+                raise ConflictError(f"{self._package.label}: {entry.path}: {error}") from error
             if kept:
                 self.result.files.append(entry.path)
 
@@ -215,7 +216,7 @@ class _Run:
             self._leave_link(entry.path, path, self._entry(entry), content)
             return
         if present is not None and present.type is not FileType.FILE:
-            raise PackageError(f"{path} is a {present.type.value}, where a configuration file belongs")
+            raise ConflictError(f"{path} is a {present.type.value}, where a configuration file belongs")
         current = None
         if present is not None:
             current = new if present.sha256 == self._origin(entry).sha256 else self._md5_in_image(path)

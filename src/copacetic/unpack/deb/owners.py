@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 
-from copacetic.errors import PackageError
+from copacetic.errors import ConflictError
 from copacetic.inventory.dpkg import DpkgDatabase
 from copacetic.relation import RelationError, parse_relations
 from copacetic.unpack.deb.package import DebPackage
@@ -76,7 +76,7 @@ class Ownership:
         """
         Settle whose file is at a path; with those that lose it.
 
-        Raises `PackageError` when two packages have it and neither replaces the other.
+        Raises `ConflictError` when two packages have it and neither replaces the other.
         """
         me = self._by_key[package.key]
         losers: list[Owner] = []
@@ -91,7 +91,7 @@ class Ownership:
             elif _replaces(other, me):
                 return Claim.REPLACED, []
             else:
-                raise PackageError(
+                raise ConflictError(
                     f"{package.label}: {path} is also in {other.name} {other.version}, which it doesn't replace"
                 )
         return (Claim.TAKEN_OVER, losers) if losers else (Claim.FREE, [])

@@ -12,13 +12,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from copacetic.deb822 import Deb822Error, Stanza, parse_stanza
-from copacetic.errors import PackageError
+from copacetic.errors import PackageError, about_package
 from copacetic.inventory.dpkg.archive import ControlPart, DebArchive
 from copacetic.lines import split_lines
 from copacetic.strict import read_digits
 from copacetic.unpack import FetchedPackage
 from copacetic.unpack.deb.conffile import parse_conffile_list
-from copacetic.updates import InstalledPackage
+from copacetic.updates import Candidate, InstalledPackage
 
 __all__ = ["SCRIPTS", "DebPackage", "load_package"]
 
@@ -88,6 +88,11 @@ class DebPackage:
 def load_package(fetched: FetchedPackage) -> DebPackage:
     """Read a package's control part. Raises `PackageError` when it isn't the planned package."""
     candidate = fetched.update.candidate
+    with about_package(f"{candidate.name}:{candidate.architecture}"):
+        return _load(fetched, candidate)
+
+
+def _load(fetched: FetchedPackage, candidate: Candidate) -> DebPackage:
     label = f"{candidate.name} {candidate.version}"
     archive = DebArchive.open(fetched.path, label)
     control = archive.read_control()

@@ -14,7 +14,14 @@ from functools import partial
 from pathlib import Path
 
 from copacetic.deb822 import Stanza
-from copacetic.errors import NeedsExecutionError, PackageError, UnsupportedImageError
+from copacetic.errors import (
+    ConflictError,
+    NeedsExecutionError,
+    PackageError,
+    UnsupportedImageError,
+    about_package,
+    raise_together,
+)
 from copacetic.inventory import PackageDatabase
 from copacetic.inventory.dpkg import DebRecord, DpkgDatabase
 from copacetic.oci.filesystem import Entry, FileType, ImageFilesystem
@@ -66,10 +73,7 @@ class DebUnpacker:
     def spool(self, packages: Sequence[FetchedPackage], scratch: Path) -> None:
         """See `Unpacker.spool`."""
         ordered = sorted(self._load(packages), key=lambda package: -package.archive.data.size)
-        jobs = {
-            _identity(package): partial(spool_payload, package.archive, installed_size=package.installed_size)
-            for package in ordered
-        }
+        jobs = {_identity(package): partial(_spool, package) for package in ordered}
         self._spooler.start(jobs, scratch, limit=total_limit(sum(package.archive.data.size for package in ordered)))
 
     def close(self) -> None:
@@ -93,7 +97,7 @@ class DebUnpacker:
         notes = [note for installation in installed.values() for note in installation.notes]
         notes += reproduce(reproduction, assessment.actions)
         records = [_record(package, installed[package.key], payloads[package.key]) for package in loaded]
-        records += self._losers(tree, list(installed.values()))
+        records += self._losers(tree, installed)
         self._write_database(tree, records, epoch)
         accounts = Accounts(tree)
         return Composition(
@@ -137,13 +141,19 @@ class DebUnpacker:
     def _load(self, packages: Sequence[FetchedPackage]) -> list[DebPackage]:
         """Read control parts, each file once, in the order of the packages' names."""
         found: dict[str, DebPackage] = {}
+        faults: list[PackageError] = []
         for fetched in packages:
             package = self._loaded.get(fetched.path)
             if package is None:
-                package = self._loaded[fetched.path] = load_package(fetched)
+                try:
+                    package = self._loaded[fetched.path] = load_package(fetched)
+                except PackageError as error:
+                    faults.append(error)
+                    continue
             if package.key in found:
                 raise PackageError(f"{package.key} is planned twice")
             found[package.key] = package
+        raise_together(faults)
         return [found[key] for key in sorted(found)]
 
     def _assess(self, tree: TreeBuilder, packages: Sequence[DebPackage]) -> Assessment:
@@ -153,22 +163,25 @@ class DebUnpacker:
             self._assessed[key] = assess_packages(tree, self._database, packages)
         return self._assessed[key]
 
-    def _losers(self, tree: TreeBuilder, installations: Sequence[Installation]) -> list[DebRecord]:
-        """Return the records of packages that stay, without the paths that others took over."""
+    def _losers(self, tree: TreeBuilder, installations: Mapping[str, Installation]) -> list[DebRecord]:
+        """Return the records of packages that stay, without the paths that others (by key) took over."""
         losses: dict[InstalledPackage, set[str]] = {}
-        for installation in installations:
+        takers: dict[InstalledPackage, str] = {}
+        for key, installation in installations.items():
             for owner, paths in installation.taken.items():
                 if owner.installed is not None:
                     losses.setdefault(owner.installed, set()).update(paths)
-        return [
-            self._without(tree, package, frozenset(paths))
-            for package, paths in sorted(losses.items(), key=lambda item: item[0].name)
-        ]
+                    takers[owner.installed] = key
+        records = []
+        for package, paths in sorted(losses.items(), key=lambda item: item[0].name):
+            with about_package(takers[package]):
+                records.append(self._without(tree, package, frozenset(paths)))
+        return records
 
     def _without(self, tree: TreeBuilder, package: InstalledPackage, paths: frozenset[str]) -> DebRecord:
         files = tuple(path for path in self._database.files(package) if path not in paths)
         if all(_is_directory(tree, path) for path in files):
-            raise PackageError(
+            raise ConflictError(
                 f"{package.name} {package.version} would disappear: other packages have all of its files"
             )
         stanza = self._database.stanza(package)
@@ -199,6 +212,11 @@ class DebUnpacker:
                 continue
             mode = 0o755 if path.rpartition(".")[2] in SCRIPTS and "/info/" in path else 0o644
             tree.put(path, Entry(type=FileType.FILE, mode=mode, mtime=epoch), content)
+
+
+def _spool(package: DebPackage, spool: Path) -> tuple[PayloadEntry, ...]:
+    with about_package(package.key):
+        return spool_payload(package.archive, spool, installed_size=package.installed_size)
 
 
 def _identity(package: DebPackage) -> str:
