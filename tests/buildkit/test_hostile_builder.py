@@ -197,6 +197,17 @@ def test_a_failed_process_is_named_with_its_code_and_its_last_lines(builder: Fak
     )
 
 
+def test_the_line_that_names_the_cause_is_shown_however_much_followed(builder: FakeBuilder) -> None:
+    details = _details(**{"errdefs.Vertex": b'{"digest":"sha256:a"}', "gatewayapi.ExitMessage": b'{"Code":1}'})
+    builder.methods[f"{GATEWAY}Solve"] = refuse(message="failed", details=details)
+    _log(builder, b"sha256:a", b"upgrade", b"E: the ca", b"use\n", *(f"line {n}\n".encode() for n in range(90)))
+
+    assert str(_failure(builder)) == (
+        "upgrade: failed with exit code 1; its last lines: "
+        "E: the cause | … | line 85 | line 86 | line 87 | line 88 | line 89"
+    )
+
+
 def test_a_line_without_end_and_bytes_that_are_no_text_are_bounded(builder: FakeBuilder) -> None:
     details = _details(**{"errdefs.Vertex": b'{"digest":"sha256:a"}', "gatewayapi.ExitMessage": b'{"Code":1}'})
     builder.methods[f"{GATEWAY}Solve"] = refuse(message="failed", details=details)

@@ -233,6 +233,17 @@ def test_a_builder_that_fails_publishes_nothing(case: Case, repository: Reposito
     assert case.refused(type(error), runnable(repository, [FOO, BAR])) is error
 
 
+def test_what_a_failed_run_says_names_packages_and_no_digests(case: Case, repository: Repository) -> None:
+    def answer(_definition: Definition, inputs: Inputs) -> Sequence[bytes]:
+        names = sorted(path.name for path in inputs.directories["packages"].iterdir())
+        raise ExecutionError(f"apt-get install: failed: dpkg: error processing archive /x/{names[0]} | /x/{names[1]}")
+
+    case.builder(answer)
+
+    said = str(case.refused(ExecutionError, runnable(repository, [FOO, BAR])))
+    assert {word for word in said.split() if word.startswith("/x/")} == {"/x/foo_1.0-2.deb", "/x/bar_1.0-2.deb"}
+
+
 @pytest.mark.parametrize(
     ("capabilities", "message"),
     [

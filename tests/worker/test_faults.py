@@ -73,6 +73,19 @@ def test_a_program_that_floods_is_ended(solver: WorkerSolver) -> None:
     assert read(solver, base(), "old/file") == ["old\n"]
 
 
+def test_the_line_that_names_the_cause_is_shown_however_much_followed(solver: WorkerSolver) -> None:
+    said = "dpkg: regarding a.deb containing a, pre-dependency problem:\\n a pre-depends on b\\n"
+    state = shell(f"printf '{said}' >&2; seq 1 9000; exit 1", name="install").root
+
+    with pytest.raises(ExecutionError) as caught:
+        read(solver, state, "out")
+
+    assert str(caught.value) == (
+        "install: failed with exit code 1; its last lines: dpkg: regarding a.deb containing a, pre-dependency problem: "
+        "| a pre-depends on b | … | 8996 | 8997 | 8998 | 8999 | 9000"
+    )
+
+
 def test_an_endless_line_is_not_kept(solver: WorkerSolver) -> None:
     state = shell("head -c 90000 /dev/zero | tr '\\0' x; exit 1", name="line").root
 

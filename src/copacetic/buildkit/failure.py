@@ -21,7 +21,6 @@ from copacetic.errors import BuilderUnreachableError, ExecutionError, SolverErro
 __all__ = ["explain"]
 
 _EXIT = re.compile(r"did not complete successfully: (?:.*: )?exit code: (\d+)")
-_SHOWN_LINES = 5
 _DETAILS_LIMIT = 1 << 20
 _FULL_DISK = "free space on the builder: `docker builder prune`, or `buildctl prune`"
 _OTHER_PROCESSOR = "the builder can't run programs of this platform: install QEMU's user emulation on it (binfmt)"
@@ -77,16 +76,14 @@ def _exit_code(error: RpcError, details: Mapping[str, Any]) -> int | None:
 
 def _failed_process(error: RpcError, exit_code: int, vertex: str, log: BuildLog) -> SolverError:
     name = log.name(vertex) or "a process in the image"
-    lines = log.tail(vertex)
     what = f"{name}: {_meaning(exit_code)}"
-    said = "\n".join((error.message, *lines)).lower()
+    said = "\n".join((error.message, *log.lines(vertex))).lower()
     if "no space left on device" in said:
         return ExecutionError(f"{what}: the builder's disk is full", hint=_FULL_DISK)
     if "exec format error" in said:
         return UnsupportedBuilderError(f"{what}: exec format error", hint=_OTHER_PROCESSOR)
-    if lines:
-        return ExecutionError(f"{what}; its last lines: {' | '.join(lines[-_SHOWN_LINES:])}")
-    return ExecutionError(f"{what}, without a word")
+    last = log.last(vertex)
+    return ExecutionError(f"{what}; its last lines: {last}" if last else f"{what}, without a word")
 
 
 def _meaning(code: int) -> str:

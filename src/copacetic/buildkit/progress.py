@@ -5,17 +5,14 @@ What a builder tells about a running solve: passed on as events, and the end of 
 
 from __future__ import annotations
 
-from collections import deque
 from threading import Lock
 from typing import Any
 
+from copacetic.llb.lastwords import LastWords
 from copacetic.llb.solver import Event, EventKind, Events
 
 __all__ = ["BuildLog"]
 
-_LINES = 20
-_LINE = 300
-"""Characters."""
 _VERTICES = 10_000
 
 
@@ -27,7 +24,7 @@ class BuildLog:
         self._lock = Lock()
         self._names: dict[str, str] = {}
         self._states: dict[str, str] = {}
-        self._tails: dict[str, deque[str]] = {}
+        self._said: dict[str, LastWords] = {}
 
     def add(self, message: Any) -> None:
         """Take a `StatusResponse`."""
@@ -50,11 +47,15 @@ class BuildLog:
         with self._lock:
             return next((key for key, state in self._states.items() if state == EventKind.FAILED), "")
 
-    def tail(self, vertex: str) -> tuple[str, ...]:
-        """Return the last lines that a vertex has printed."""
+    def lines(self, vertex: str) -> tuple[str, ...]:
+        """Return what is kept of what a vertex has printed."""
         with self._lock:
-            lines = list(self._tails.get(vertex, ()))
-        return tuple(line.strip() for line in lines if line.strip())
+            return self._said[vertex].lines() if vertex in self._said else ()
+
+    def last(self, vertex: str) -> str:
+        """Return the last lines that a vertex has printed, with the one that names the cause."""
+        with self._lock:
+            return self._said[vertex].show() if vertex in self._said else ""
 
     def _add_vertex(self, vertex: Any) -> None:
         digest, name = _text(vertex.digest), _text(vertex.name)
@@ -77,12 +78,9 @@ class BuildLog:
 
     def _add_log(self, digest: str, text: str) -> None:
         with self._lock:
-            if digest not in self._tails and len(self._tails) >= _VERTICES:
+            if digest not in self._said and len(self._said) >= _VERTICES:
                 return
-            lines = self._tails.setdefault(digest, deque([""], maxlen=_LINES))
-            first, *rest = text.split("\n")
-            lines[-1] = (lines[-1] + first)[-_LINE:]
-            lines.extend(line[-_LINE:] for line in rest)
+            self._said.setdefault(digest, LastWords()).add(text)
         self._events(Event(kind=EventKind.LOG, vertex=digest, name=self.name(digest), text=text))
 
 

@@ -133,7 +133,12 @@ def run_recipe(
             watched = environment.progress.task(f"solve with {capabilities.name}")
             with watched, SolveLog(environment.progress) as log:
                 return recipe, solver.export(definition, inputs, log, folder=exported)
-        except (ExecutionError, BuilderUnreachableError, UnsupportedBuilderError):
+        except ExecutionError as error:
+            text = recipe.with_names(str(error))
+            if text == str(error):
+                raise
+            raise ExecutionError(text, hint=error.hint) from error
+        except (BuilderUnreachableError, UnsupportedBuilderError):
             raise
         except SolverError as error:
             if pull_name == "":

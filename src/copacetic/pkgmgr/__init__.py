@@ -100,6 +100,14 @@ class Recipe:
     """Whether packages' scripts are run, which may leave more than packages ship."""
     notes: tuple[str, ...] = ()
     """What a user should know about the run, as sentences."""
+    names: Mapping[str, str] = field(default_factory=dict)
+    """What the files of packages are called for people, by the names that the run sees."""
+
+    def with_names(self, text: str) -> str:
+        """Put the names for people into what the run has said."""
+        for file, name in self.names.items():
+            text = text.replace(file, name)
+        return text
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -15,15 +15,14 @@ import contextlib
 import os
 import select
 import time
-from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from copacetic.errors import ExecutionError, SolverError, StorageError, UnsupportedBuilderError
 from copacetic.llb.graph import Bind, CacheMount, CacheSharing, ExecOp, Network, Secret, Ssh, State, Tmpfs
+from copacetic.llb.lastwords import LINE, LastWords
 from copacetic.llb.solver import Inputs
 from copacetic.llb.walk import sorted_mounts
 from copacetic.worker.agent import Agent, Job, JobRefusedError
@@ -35,8 +34,6 @@ __all__ = ["Execution", "Limits"]
 _HOST = "sandbox"
 _RESOLV_CONF = Path("/etc/resolv.conf")
 _RESOLV_LIMIT = 64 * 1024
-_SHOWN_LINES = 5
-_LINE = 300
 _PIECE = 1 << 16
 _TURN = 250
 """In milliseconds."""
@@ -236,23 +233,24 @@ class Execution:
         self._judge(result, why, output)
 
     def _judge(self, result: Mapping[str, Any], why: str, output: _Output) -> None:
-        tail = output.tail()
+        words = output.words
         why = why or result.get("exceeded", "")
         full = _free_space(self.store.root) < _SPACE
         if why and result.get("killed"):
             more = _FULL if full or "disk is full" in why else _LIMITS
-            raise ExecutionError(f"{self.title}: {why}, and was ended{_last(tail)}", hint=more)
+            raise ExecutionError(f"{self.title}: {why}, and was ended{_last(words)}", hint=more)
         if "signal" in result:
             reason = f"was killed by signal {result['signal']}"
         elif result["exit"] in (self.op.valid_exit_codes or (0,)):
             return
         else:
             reason = f"failed with exit code {result['exit']}"
-        if full or any("No space left on device" in line for line in tail):
+        lines = words.lines()
+        if full or any("No space left on device" in line for line in lines):
             where = "the disk is full" if full else "a disk is full"
-            raise ExecutionError(f"{self.title}: {reason}: {where}{_last(tail)}", hint=_FULL)
-        refusal = output.refusal if output.refusal and output.refusal not in tail else ""
-        said = f"{refusal and f'; it said: {refusal}'}{_last(tail)}"
+            raise ExecutionError(f"{self.title}: {reason}: {where}{_last(words)}", hint=_FULL)
+        refusal = output.refusal if output.refusal and output.refusal not in lines else ""
+        said = f"{refusal and f'; it said: {refusal}'}{_last(words)}"
         hint = _REFUSED if output.refusal else None
         raise ExecutionError(f"{self.title}: {reason}{said or ', without a word'}", hint=hint)
 
@@ -272,7 +270,7 @@ class _Output:
         self._say = say
         self._decode = codecs.getincrementaldecoder("utf-8")("replace").decode
         self._count = 0
-        self._lines: deque[str] = deque(maxlen=_SHOWN_LINES)
+        self.words = LastWords()
         self._line = ""
         self.refusal = ""
         """The first line in which something complains that it may not; package managers say much more after it."""
@@ -288,25 +286,21 @@ class _Output:
     def finish(self) -> None:
         self._take(self._decode(b"", True))
 
-    def tail(self) -> list[str]:
-        return [line for line in (*self._lines, self._line.strip()) if line][-_SHOWN_LINES:]
-
     def _take(self, text: str) -> None:
         if not text:
             return
         self._say(text)
-        text = self._line + text
-        *ended, last = text.split("\n")
-        self._line = last[:_LINE]
-        if not self.refusal and _NOT_PERMITTED in text:
-            found = (line.strip() for line in (*ended, last) if _NOT_PERMITTED in line)
-            self.refusal = next(found, "")[:_LINE]
-        words = (line[:_LINE].strip() for line in reversed(ended))  # of millions of lines only the last count
-        self._lines.extend(reversed([*islice(filter(None, words), _SHOWN_LINES)]))
+        self.words.add(text)
+        if not self.refusal:
+            text = self._line + text
+            if _NOT_PERMITTED in text:
+                self.refusal = next(line.strip() for line in text.split("\n") if _NOT_PERMITTED in line)[:LINE]
+            self._line = text.rpartition("\n")[2][-LINE:]
 
 
-def _last(tail: Sequence[str]) -> str:
-    return f"; its last lines: {' | '.join(tail)}" if tail else ""
+def _last(words: LastWords) -> str:
+    shown = words.show()
+    return f"; its last lines: {shown}" if shown else ""
 
 
 def _free_space(path: Path) -> int:

@@ -23,6 +23,7 @@ from copacetic.llb.graph import Copy, MakeDirectory, Network, State
 from copacetic.oci.change import Spooled
 from copacetic.oci.filesystem import ImageFilesystem
 from copacetic.pkgmgr import Content, Leftover, Recipe, count_packages, shared_key
+from copacetic.pkgmgr.apt.regular import package_names
 from copacetic.pkgmgr.probe import refuse_links_out
 from copacetic.updates import FetchedPackage, InstalledPackage
 
@@ -94,6 +95,7 @@ def install_distroless(
         leftovers=_LEFTOVERS,
         records=records,
         runs_scripts=False,
+        names=package_names(packages),
     )
 
 

@@ -179,7 +179,7 @@ class RegularImage:
             network=Network.NONE,
             name=name,
         )
-        return replace(self._recipe(base, run.root), directories={SOURCE: files})
+        return replace(self._recipe(base, run.root), directories={SOURCE: files}, names=package_names(packages))
 
     def _mounts(self) -> tuple[Mount, ...]:
         mounts: list[Mount] = [llb.Tmpfs(dest=WORK), llb.Tmpfs(dest="/tmp", size=MEMORY_FOR_FILES)]
@@ -201,3 +201,9 @@ def package_files(packages: Sequence[FetchedPackage]) -> dict[str, Content]:
     """
     ordered = sorted(packages, key=lambda p: (p.update.candidate.name, p.update.candidate.architecture))
     return {f"{package.update.candidate.sha256}.deb": package.path for package in ordered}
+
+
+def package_names(packages: Sequence[FetchedPackage]) -> dict[str, str]:
+    """Return how people call the files that are named by their digests."""
+    candidates = [package.update.candidate for package in packages]
+    return {f"{one.sha256}.deb": f"{one.name}_{one.version}.deb" for one in candidates}
