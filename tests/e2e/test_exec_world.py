@@ -1,15 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What is run with a real apk is the plan, whatever `etc/apk/world` says; `world` itself is the image's afterwards."""
+"""What is run with a real apk is the plan, whatever `etc/apk/world` says or was broken before; `world` stays as it was."""
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 import pytest
 
 from support.apkoracle import alpine_image_on
-from support.apkrepo import ApkRepository
+from support.apkrepo import ApkRepository, installed_text
 from support.apks import Apk
 from support.debian import need
 from support.debs import file
@@ -85,3 +86,49 @@ def test_an_image_without_world_has_none_afterwards(case: Patching, repository: 
         "lib/apk/db/scripts.tar",
         "usr/bin/foo",
     }
+
+
+BAD = [Apk(name=name, version="1-r0", files={f"usr/bin/{name}": file("x", 0o755)}) for name in ("bad", "worse")]
+FAILING = {"post-upgrade": "#!/bin/sh\nexit 1\n"}
+
+
+def with_broken(case: Patching, repository: ApkRepository, release: str) -> str:
+    """A real root in which two packages' scripts had failed when it was built."""
+    alpine_image_on(release, case.folder / "image", repository, [FOO, BAR, *BAD])
+    text = (case.folder / "image.root" / "lib/apk/db/installed").read_text()
+    rows = [installed_text(apk) for apk in (FOO, BAR, *BAD)]
+    broken = [row.replace("\nF:", "\nf:s\nF:", 1) for row in rows[2:]]
+    shutil.rmtree(case.folder / "image")
+    shutil.rmtree(case.folder / "image.root")
+    more = {"lib/apk/db/installed": (text + "".join(f"{row}\n" for row in (*rows[:2], *broken))).encode()}
+    return alpine_image_on(release, case.folder / "image", repository, [FOO, BAR, *BAD], more=more)
+
+
+@pytest.mark.parametrize("release", ["3.20.3", "3.23.6"])
+def test_what_was_broken_before_is_no_failure_of_the_run(
+    case: Patching, repository: ApkRepository, release: str
+) -> None:
+    repository.publish([NEW, BAR2])
+    image = with_broken(case, repository, release)
+    layers = {}
+    for strategy in ("exec", "unpack"):
+        run = case.patch(image, "--strategy", strategy, tag=strategy)
+        assert run.code == 0, run.error
+        layers[strategy] = case.outcome["layer"]["digest"]
+
+    assert [note for note in case.plan["notes"] if "has been broken since" in note] == [
+        f"{name} 1-r0 has been broken since it was installed: a script of it failed (f: in lib/apk/db/installed)"
+        for name in ("bad", "worse")
+    ]
+    assert layers["exec"] == layers["unpack"]
+
+
+def test_a_script_that_fails_now_is_one_all_the_same(case: Patching, repository: ApkRepository) -> None:
+    repository.publish([replace(NEW, scripts=FAILING), BAR2])
+    image = with_broken(case, repository, "3.20.3")
+
+    run = case.patch(image, "--strategy", "exec")
+
+    assert run.code == 1
+    assert "failed with exit code 3" in run.error
+    assert "foo-2-r0.post-upgrade" in run.error

@@ -626,3 +626,48 @@ def test_any_text_is_read_or_refused_and_what_is_read_is_written_back(lines: lis
     assert [record.name for record in again] == [record.name for record in records]
     assert [list(record.files()) for record in again] == [list(record.files()) for record in records]
     assert "".join(f"{record.format()}\n" for record in again) == written
+
+
+# -- what apk itself doesn't take ------------------------------------------------------------------------------------
+
+APK_TOOLS = "C:Q1AAAAAAAAAAAAAAAAAAAAAAAAAAA=\nP:apk-tools\nV:{}\nA:x86_64\nS:1\nI:1\n"
+
+
+@pytest.mark.parametrize("version", ["2.14.4-r0", "3.0.8-r0"])
+@pytest.mark.parametrize("line", ["R:x", "a:0:0:755", "Z:Q1AAAAAAAAAAAAAAAAAAAAAAAAAAA=", "M:0:0:755"])
+def test_a_file_list_without_a_directory_is_noted(version: str, line: str) -> None:
+    found = of_text(f"{APK_TOOLS.format(version)}\n{A}{line}\nF:bin\n\n", **{"etc/apk/world": "a\n"})
+
+    (note,) = found.notes()
+    assert note == (
+        "lib/apk/db/installed: a has files without a directory, so the image's own apk refuses the whole database; "
+        "it is updated all the same"
+    )
+
+
+@pytest.mark.parametrize(("version", "noted"), [("2.14.4-r0", False), ("3.0.8-r0", True)])
+def test_a_last_record_that_apk_doesn_t_see_is_noted(version: str, noted: bool) -> None:
+    text = f"{APK_TOOLS.format(version)}\n{A}".rstrip("\n")
+    found = of_text(text, **{"etc/apk/world": "a\n"})
+
+    assert [package.name for package in found.packages()] == ["a", "apk-tools"]
+    assert [("doesn't see a;" in note) for note in found.notes()] == [True] * noted
+    assert of_text(f"{text}\n", **{"etc/apk/world": "a\n"}).notes() == ()
+
+
+@pytest.mark.parametrize(
+    ("flags", "words"),
+    [
+        ("s", "a script of it failed"),
+        ("fs", "not all of its files could be put in their places and a script of it failed"),
+        ("Sx", "not all attributes of its files could be set"),
+        ("S", ""),
+    ],
+)
+def test_a_package_that_was_broken_before_is_named(flags: str, words: str) -> None:
+    found = of_text(f"{A}f:{flags}\n\n")
+
+    assert [package.name for package in found.broken()] == ["a"] * bool(words)
+    assert [note for note in found.notes() if "broken" in note] == [
+        f"a 1-r0 has been broken since it was installed: {words} (f: in lib/apk/db/installed)"
+    ] * bool(words)

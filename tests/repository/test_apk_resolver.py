@@ -147,6 +147,26 @@ def test_a_pin_further_away_is_found() -> None:
     assert detail == "2-r0 is offered, but tool 2-r0 needs lib>=2-r0: app 1-r0 needs lib<2, and no newer app is offered"
 
 
+def test_a_virtual_package_that_needs_what_the_new_version_lacks_is_named() -> None:
+    installed = [
+        row(".php-rundeps", "20240101", D="so:libicuuc.so.74"),
+        row("icu-libs", "74.2-r0", p="so:libicuuc.so.74=74.2"),
+    ]
+    offered = [row("icu-libs", "75.1-r0", p="so:libicuuc.so.75=75.1")]
+
+    needs, stuck = ".php-rundeps 20240101 needs so:libicuuc.so.74", ", and no newer .php-rundeps is offered"
+
+    resolved = resolve(installed, offered, ".php-rundeps icu-libs")
+
+    assert changes(resolved) == []
+    assert reasons(resolved) == {
+        "icu-libs": (
+            SkipReason.DEPENDENCY,
+            f"75.1-r0 is offered, but {needs}, which icu-libs 75.1-r0 doesn't provide{stuck}",
+        )
+    }
+
+
 def test_a_new_version_whose_need_nobody_offers_is_held_back() -> None:
     resolved = resolve([row("a", "1-r0")], [row("a", "2-r0", D="so:gone"), row("a", "1-r1")], "a")
 

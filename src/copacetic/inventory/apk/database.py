@@ -46,6 +46,8 @@ CONFIGURATION = "etc/"
 OWN_CONFIGURATION = "etc/apk/"
 """Keys and repositories: nobody's to change."""
 APKO_BUILD = "etc/apko.json"
+_LISTED = frozenset("RMaZ")
+"""Lines of a file list, which begins with a directory."""
 MAX_NAMED = 8
 
 
@@ -55,8 +57,10 @@ class ApkDatabase:
     package_type = "apk"
     checksum_algorithm = "sha1"
 
-    def __init__(self, fs: ImageFilesystem, path: str, records: Sequence[ApkRecord]) -> None:
+    def __init__(self, fs: ImageFilesystem, path: str, records: Sequence[ApkRecord], *, ended: bool = True) -> None:
+        """`ended` says whether the file ends with a line's end."""
         self._fs = fs
+        self._ended = ended
         self.path = path
         """Of the `installed` file, canonical."""
         self.records = tuple(records)
@@ -70,11 +74,12 @@ class ApkDatabase:
         for folder in FOLDERS:
             path = fs.resolve(f"{folder}/installed")
             try:
-                records = parse_records(fs.read(path, limit=INSTALLED_LIMIT), path)
+                data = fs.read(path, limit=INSTALLED_LIMIT)
             except FileNotFoundError:
                 continue
+            records = parse_records(data, path)
             if records:
-                return cls(fs, path, records)
+                return cls(fs, path, records, ended=data.endswith(b"\n"))
         return None
 
     @property
@@ -147,6 +152,10 @@ class ApkDatabase:
             return frozenset(broken_dependencies(self.packages(), self.assumed(), self.world, self.version_scheme))
         except DependencyError as error:
             raise InventoryError(f"{self.path}: {error}") from error
+
+    def broken(self) -> tuple[InstalledPackage, ...]:
+        """Return the packages whose installation had errors; apk counts each of them whenever it is run."""
+        return tuple(package for package in self.packages() if self.record(package).errors)
 
     def record(self, package: InstalledPackage) -> ApkRecord:
         """Return a package's header and file list; also of an assumed one."""
@@ -274,8 +283,26 @@ class ApkDatabase:
             )
         if self.tools.installed and not self._has_world:
             yield f"{WORLD} is missing: every package counts as wanted here, and apk itself refuses to change anything"
+        for package in self.broken():
+            what = " and ".join(self.record(package).errors)
+            yield f"{package.name} {package.version} has been broken since it was installed: {what} (f: in {self.path})"
+        yield from self._refused()
         if self._fs.lookup(APKO_BUILD) is not None:
             yield f"{APKO_BUILD} says what the image was built from, and doesn't follow updates"
+
+    def _refused(self) -> Iterator[str]:
+        """Say what the image's own apk doesn't take, and this reader does."""
+        misplaced = [record.name for record in self.records if not _LISTED.isdisjoint(record.fields)]
+        if misplaced and self.tools.installed:
+            yield (
+                f"{self.path}: {misplaced[0]} has files without a directory, so the image's own apk refuses the whole "
+                "database; it is updated all the same"
+            )
+        if not self._ended and self.tools.is_apk3:
+            yield (
+                f"{self.path} doesn't end with a line's end, so the image's own apk doesn't see "
+                f"{self.records[-1].name}; it counts as installed here"
+            )
 
     @cached_property
     def _scripts_path(self) -> str:

@@ -87,6 +87,13 @@ class ApkDirectory:
         return f"{self.path}/{file.name}" if self.path else file.name
 
 
+_ERRORS = {
+    "f": "not all of its files could be put in their places",
+    "s": "a script of it failed",
+    "x": "not all attributes of its files could be set",
+}
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ApkRecord:
     """One package, as the database has it or is to have it."""
@@ -119,6 +126,12 @@ class ApkRecord:
     def cut_sha256(self) -> bool:
         """Whether the checksums are SHA-256 cut to 20 bytes (of a v3 package), and no SHA-1."""
         return "S" in self.fields.get("f", "")
+
+    @property
+    def errors(self) -> tuple[str, ...]:
+        """What went wrong when it was installed."""
+        flags = self.fields.get("f", "")
+        return tuple(words for letter, words in _ERRORS.items() if letter in flags)
 
     def files(self) -> Iterator[tuple[str, ApkFile]]:
         """Yield every path that is no directory, in the record's order."""

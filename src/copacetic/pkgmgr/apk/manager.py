@@ -59,6 +59,8 @@ _ENVIRONMENT = {
     "HOME": "/root",
     "LC_ALL": "C.UTF-8",
 }
+_FIRST_SHELL_CODE = 126
+"""From here on a code says how a process ended, and counts nothing."""
 CONFIGURATION = ("etc/apk/config", "lib/apk/config", "usr/lib/apk/config")
 _CONFIGURATION_LIMIT = 1024 * 1024
 _UNTRUSTED = re.compile(r"^[^#\n]*\ballow-untrusted\b", re.MULTILINE)
@@ -127,10 +129,13 @@ class ApkPackageManager:
         files = offer_packages(offers, self._database, mounted_at=PACKAGES)
         told = self._tell(base, make_world(self._database, list(offers.values())))
         count = count_packages(packages)
+        valid = self._exit_codes(packages)
         key = shared_key([*files, *(package.update.candidate.sha256 for package in packages)])
         mount = llb.Bind(dest=PACKAGES, source=llb.local(SOURCE, shared_key=key))
         if not self.needs_tooling:
-            run = self._run(told, (f"/{self._apk}", *_OFFLINE, "upgrade"), (mount,), f"apk upgrade of {count}")
+            run = self._run(
+                told, (f"/{self._apk}", *_OFFLINE, "upgrade"), (mount,), f"apk upgrade of {count}", valid=valid
+            )
             return self._restore(self._recipe(base, run.root, {SOURCE: files}), told)
         if tooling is None:
             raise UnsupportedImageError("the image has no package manager", hint="name one with --tooling-image")
@@ -141,7 +146,7 @@ class ApkPackageManager:
             notes = _scripts_left_out(packages)
             arguments.insert(-1, "--no-scripts")
         root = llb.Bind(dest=ROOT, source=told, readonly=False)
-        run = self._run(tooling, arguments, (root, mount), f"apk --root upgrade of {count}")
+        run = self._run(tooling, arguments, (root, mount), f"apk --root upgrade of {count}", valid=valid)
         recipe = self._recipe(base, run.output(ROOT), {SOURCE: files})
         return self._restore(replace(recipe, notes=notes, runs_scripts=self.runs_scripts), told)
 
@@ -190,6 +195,15 @@ class ApkPackageManager:
         world = format_world(self._database.world) if self._database.tools.installed else self._database.world
         return replace(recipe, records={WORLD: world.encode("utf-8", "surrogateescape")})
 
+    def _exit_codes(self, packages: Sequence[FetchedPackage]) -> tuple[int, ...]:
+        """
+        Accept the errors that were there before: apk ends with the number of packages that are broken, whenever that
+        was. One more is one of this run. What came of it is proven afterwards in any case.
+        """
+        replaced = {package.update.installed for package in packages}
+        staying = sum(package not in replaced for package in self._database.broken())
+        return (0, staying) if 0 < staying < _FIRST_SHELL_CODE else ()
+
     def _refuse_lenient(self) -> None:
         """From version 3 on apk takes its flags from a file, too, and would go by this one without a word."""
         for path in CONFIGURATION:
@@ -208,6 +222,7 @@ class ApkPackageManager:
         mounts: Sequence[Mount],
         name: str,
         upgrade: Upgrade | None = None,
+        valid: Sequence[int] = (),
     ) -> Execution:
         """With `upgrade` there is a network."""
         state = {"COPACETIC_REPOSITORY_STATE": upgrade.repository_state} if upgrade is not None else {}
@@ -217,6 +232,7 @@ class ApkPackageManager:
             mounts=(llb.Tmpfs(dest=WORK), *mounts),
             network=Network.SANDBOX if upgrade is not None else Network.NONE,
             proxy=upgrade.proxy if upgrade is not None else None,
+            valid_exit_codes=valid,
             name=name,
         )
 

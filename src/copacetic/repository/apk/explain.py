@@ -36,6 +36,7 @@ class Explainer:
             or self._downgrade(offer)
             or self._world_reason(offer)
             or self._holder(offer)
+            or self._left_behind(offer)
             or self._rival(offer)
             or self._needs(offer, depth)
         )
@@ -71,6 +72,19 @@ class Explainer:
                 if not self._universe.accepts(dependency, offer, offer.provides[dependency.name]):
                     verb = "excludes" if dependency.conflict else "needs"
                     return f"{holder} {verb} {str(dependency).lstrip('!')}{self._stuck(holder)}"
+        return ""
+
+    def _left_behind(self, offer: Offer) -> str:
+        """A package of the solution that needs what only the installed version provides, as virtual packages do."""
+        present = self._universe.installed.get(offer.name)
+        if present is None:
+            return ""
+        others = [other for other in self._solution.chosen.values() if other.name != offer.name]
+        for holder in sorted(others, key=lambda other: other.name):
+            for dependency in holder.depends:
+                needed = dependency.name in present.provides and not dependency.conflict
+                if needed and not self._universe.is_met(dependency, [offer, *others]):
+                    return f"{holder} needs {dependency}, which {offer} doesn't provide{self._stuck(holder)}"
         return ""
 
     def _stuck(self, holder: Offer) -> str:
