@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import re
+import subprocess
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -15,7 +17,8 @@ from copacetic.errors import RepositoryError
 from copacetic.repository.apt.sources import parse_sources, substitute
 from copacetic.updates import SkipReason
 from support.aptimage import Image, changes, deb
-from support.aptrepo import Repository, serve_repository
+from support.aptrepo import Deb, Repository, serve_repository
+from support.debian import need
 
 
 @pytest.fixture
@@ -42,6 +45,78 @@ def test_a_line_with_all_its_options_is_read() -> None:
         False,
         "list:1",
     )
+
+
+LINES = [
+    "deb http://h.example/r ./sub/",
+    "deb http://h.example/r /sub/",
+    "deb http://h.example/r ./",
+    "deb http://h.example/r /",
+    "deb http://h.example/r .sub/",
+    "deb http://h.example/r //sub//a/",
+    "deb http://h.example/r ./$(ARCH)/",
+    "deb http://h.example/$(ARCH)/r sub/$(ARCH)/",
+    "deb http://h.example/r sub/# a comment",
+    "deb http://h.example/r s main#a comment",
+    "deb http://h.example/r s main # [ in a comment",
+    "deb [lang=a#b] http://h.example/r s main",
+    "deb [ arch=amd64 lang=a#b ] http://h.example/r s main # [x]",
+    "# deb [x # y] http://h.example/r s main",
+    "deb http://h.example/r $(ARCH) main",
+    "deb http://h.example/r s # [ a b ]",
+    "deb http://h.example/r#f s main",
+    "deb [lang=x]# http://h.example/r s main",
+    "deb [arch=amd64 #x] http://h.example/r s main",
+    "deb [arch=amd64 # x",
+]
+REFUSED_HERE = {"deb http://h.example/r $(ARCH) main"}
+"""apt takes it by the letter."""
+
+
+def of_apt(line: str, folder: Path) -> list[str] | None:
+    """The Release files that the real apt would fetch; None where it refuses the line."""
+    (folder / "x.list").write_text(f"{line}\n")
+    options = [
+        f"Dir::Etc::sourcelist={folder / 'x.list'}",
+        "Dir::Etc::sourceparts=/dev/null",
+        "APT::Architecture=amd64",
+    ]
+    command = ["apt-get", *(part for option in options for part in ("-o", option)), "update", "--print-uris"]
+    done = subprocess.run(command, check=False, capture_output=True, text=True)
+    if done.returncode:
+        return None
+    found = [row.split("'")[1] for row in done.stdout.splitlines() if "InRelease'" in row]
+    return [re.sub(r"(?<!:)/(?:\.?/)+", "/", address) for address in found]
+
+
+@pytest.mark.parametrize("line", LINES)
+def test_a_line_leads_where_apt_is_led(line: str, tmp_path: Path) -> None:
+    """But for slashes and dots that mean nothing, which are sent by nobody else."""
+    need("apt-get")
+    try:
+        sources, _ = parse_sources(line, "f", deb822=False)
+    except RepositoryError:
+        assert line in REFUSED_HERE or of_apt(line, tmp_path) is None
+        return
+    found = substitute(sources, architecture="amd64", mirrors=[])
+    assert [f"{source.release_url}/InRelease" for source in found] == of_apt(line, tmp_path)
+
+
+def test_of_one_version_for_all_that_of_the_architecture_first_by_name_is_taken(
+    tmp_path: Path, repository: Repository
+) -> None:
+    repository.architectures = ("i386", "amd64")
+    own = [Deb(name="a", version=version, architecture="all") for version in ("1", "2")]
+    foreign = Deb(name="x", version="1", architecture="i386")
+    repository.publish([own[1], foreign])
+    texts = {name: repository.files[f"dists/stable-security/main/binary-{name}/Packages"] for name in ("i386", "amd64")}
+    repository.write_release(
+        {f"main/binary-{name}/Packages": text.replace(b"pool/a", f"{name}/a".encode()) for name, text in texts.items()}
+    )
+
+    (update,) = Image(tmp_path, repository, own[0], foreign).resolve().updates
+
+    assert update.candidate.url == f"{repository.address}/amd64/a_2_all.deb"
 
 
 def test_a_stanza_stands_for_all_its_uris_and_suites() -> None:

@@ -134,13 +134,17 @@ def test_an_index_that_is_not_there_by_its_hash_is_taken_by_its_name(tmp_path: P
     assert changes(Image(tmp_path, repository, deb("a", "1")).resolve()) == {"a": "2"}
 
 
-@pytest.mark.parametrize("suite", ["./", "sub/dir/"])
+@pytest.mark.parametrize(
+    ("suite", "folder"),
+    [("./", ""), ("/", ""), ("sub/dir/", "sub/dir/"), ("./sub/", "sub/"), ("/sub/", "sub/"), (".sub/", ".sub/"),
+     ("./$(ARCH)/", "amd64/"), ("a/$(ARCH)/b/", "a/amd64/b/")],
+)  # fmt: skip
 @pytest.mark.parametrize("detached", [False, True])
-def test_a_flat_repository(tmp_path: Path, repository: Repository, suite: str, detached: bool) -> None:
-    repository.flat, repository.suite = True, suite if suite != "./" else "/"
+def test_a_flat_repository(tmp_path: Path, repository: Repository, suite: str, folder: str, detached: bool) -> None:
+    repository.flat, repository.suite = True, folder or "/"
     repository.publish([deb("a", "2")])
     if detached:
-        repository.files.pop(f"{suite.removeprefix('./')}InRelease".lstrip("/"), None)
+        repository.files.pop(f"{folder}InRelease", None)
         repository.files.pop("/InRelease", None)
     for path in [path for path in repository.files if path.startswith("/")]:
         repository.files[path.lstrip("/")] = repository.files.pop(path)

@@ -83,9 +83,10 @@ class Repository(Served):
             }
         if packages is not None:
             indexes = dict.fromkeys(indexes, packages.encode())
-        self._write_release(indexes, release or {})
+        self.write_release(indexes, release)
 
-    def _write_release(self, indexes: Mapping[str, bytes], fields: Mapping[str, str]) -> None:
+    def write_release(self, indexes: Mapping[str, bytes], fields: Mapping[str, str] | None = None) -> None:
+        """Write indexes by their paths, without an ending, and the Release that vouches for them."""
         folder = self.suite.strip("/") if self.flat else f"dists/{self.suite}"
         rows = []
         for stem, index in indexes.items():
@@ -100,7 +101,7 @@ class Repository(Served):
             "Origin": "Tests", "Label": "Tests-Security", "Suite": self.suite, "Codename": self.suite,
             "Date": format_datetime(now - timedelta(hours=1)), "Valid-Until": format_datetime(now + timedelta(days=7)),
             "Acquire-By-Hash": "yes", "Architectures": f"{' '.join(self.architectures)} all",
-            "Components": " ".join(self.components), **fields, "SHA256": "\n" + "\n".join(rows),
+            "Components": " ".join(self.components), **(fields or {}), "SHA256": "\n" + "\n".join(rows),
         }  # fmt: skip
         text = "".join(f"{name}: {value}\n" for name, value in values.items() if value).encode()
         signer = self.key.signer()

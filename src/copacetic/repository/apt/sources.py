@@ -29,7 +29,11 @@ _MAX_ROWS = 1_000
 _MAX_KEYS = 100
 _LIST_NAME = re.compile(r"[A-Za-z0-9._-]+\.(?:list|sources)")
 _OPTIONS = re.compile(r"(?<=^deb)\s+\[([^\]]*)\]")
-_WORD = re.compile(r"[A-Za-z0-9][A-Za-z0-9._/+~-]{0,200}/?|\.?/")
+_BEFORE_COMMENT = re.compile(r"(?:[^#\[]+|\[[^\]]*\]?)*")
+"""In brackets apt takes a # for itself."""
+_WORD = re.compile(r"[A-Za-z0-9][A-Za-z0-9._/+~-]{0,200}")
+_FLAT = re.compile(r"(?:[A-Za-z0-9._/+~-]|\$\(ARCH\)){0,200}/")
+"""Only in such a suite (and in an address) apt puts an architecture."""
 _OPTION_NAMES = {"arch+": "more-architectures", "signed-by+": "signed-by"}
 """What is added to the image's own architectures is of no use to an image that doesn't have them."""
 _YES = frozenset({"yes", "true", "with", "on", "enable", "1"})
@@ -85,7 +89,7 @@ class AptSource:
         """The directory that holds the Release file."""
         suite = quote(self.suite)
         if self.flat:
-            suite = suite.removeprefix("./").strip("/")
+            suite = "/".join(part for part in suite.split("/") if part not in {"", "."})
             return f"{self.uri}/{suite}" if suite else self.uri
         return f"{self.uri}/dists/{suite}"
 
@@ -138,7 +142,8 @@ def parse_sources(
 
 def _one_line_rows(text: str, where: str) -> Iterator[AptSource]:
     for number, raw in enumerate(split_lines(text), start=1):
-        line = raw.partition("#")[0].strip()
+        before = _BEFORE_COMMENT.match(raw)
+        line = before[0].strip() if before is not None else ""
         if not line:
             continue
         place = f"{where}:{number}"
@@ -181,8 +186,8 @@ def _deb822_rows(text: str, where: str) -> Iterator[AptSource]:
 def _source(
     uri: str, suite: str, components: Sequence[str], options: dict[str, str], place: str
 ) -> Iterator[AptSource]:
-    for word in (suite, *components):
-        if not _WORD.fullmatch(word) or ".." in word.split("/"):
+    for word, grammar in ((suite, _FLAT if suite.endswith("/") else _WORD), *((word, _WORD) for word in components)):
+        if not grammar.fullmatch(word) or ".." in word.split("/"):
             raise RepositoryError(f"{place}: not a suite or component: {word[:80]!r}")
     if suite.endswith("/") == bool(components):
         raise RepositoryError(f"{place}: a suite needs components, and a flat repository (ending in /) has none")
