@@ -36,6 +36,7 @@ from copacetic.oci.layerindex import unpack_text
 from copacetic.oci.location import Location
 from copacetic.patch.request import Strategy
 from copacetic.progress import Silent
+from copacetic.updates import SkipReason
 from support.aptrepo import Deb, Repository, debian_image, file, serve_repository, write_image
 from support.debs import MTIME, directory
 from support.execcase import BAR, BAR2, FOO, FOO2, SCRIPTED, Case, installs, runnable
@@ -73,6 +74,24 @@ def test_a_script_that_has_to_be_run_sends_all_packages_to_the_builder(case: Cas
     assert {"usr/bin/foo", "usr/share/bar"} <= paths
     assert not {"var/log/dpkg.log", "run/lock"} & paths
     assert solver.closed
+
+
+def test_what_has_another_package_s_file_is_not_sent_to_the_builder(case: Case) -> None:
+    other = replace(BAR, name="other", files={"usr/share/other": file("other's")})
+    thief = replace(BAR2, files={**BAR2.files, "usr/share/other": file("bar's")})
+    sent: list[int] = []
+
+    def answer(definition: Definition, inputs: Inputs) -> Sequence[bytes]:
+        sent.append(len([*inputs.directories["packages"].iterdir()]))
+        return installs(SCRIPTED, BAR, other)(definition, inputs)
+
+    case.builder(answer)
+    with serve_repository([SCRIPTED, thief]) as repository:
+        (platform,) = case.patch(runnable(repository, [FOO, BAR, other])).platforms
+
+    assert platform.plan is not None
+    assert (platform.plan.strategy, sent) == ("exec", [1])
+    assert [(s.package.name, s.reason) for s in platform.plan.skipped] == [("bar", SkipReason.CONFLICT)]
 
 
 def test_the_builder_gets_the_packages_by_digest_and_nothing_of_the_image_in_words(

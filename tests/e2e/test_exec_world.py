@@ -132,3 +132,24 @@ def test_a_script_that_fails_now_is_one_all_the_same(case: Patching, repository:
     assert run.code == 1
     assert "failed with exit code 3" in run.error
     assert "foo-2-r0.post-upgrade" in run.error
+
+
+@pytest.mark.parametrize("release", ["3.20.3", "3.23.6"])
+def test_a_file_of_another_package_keeps_only_the_one_that_wants_it(
+    case: Patching, repository: ApkRepository, release: str
+) -> None:
+    """Which the real apk does, too, and then exits with 1."""
+    thief = replace(BAD[0], version="2-r0", files={**BAD[0].files, "usr/lib/bar": file("stolen")})
+    repository.publish([NEW, BAR2, thief])
+    image = alpine_image_on(release, case.folder / "image", repository, [FOO, BAR, BAD[0]])
+    layers = {}
+    for strategy in ("exec", "unpack"):
+        run = case.patch(image, "--strategy", strategy, tag=strategy)
+        assert run.code == 0, run.error
+        layers[strategy] = case.outcome["layer"]["digest"]
+
+    (skipped,) = case.plan["skipped"]
+    assert (skipped["name"], skipped["reason"]) == ("bad", "conflict")
+    assert "bad 2-r0 would overwrite usr/lib/bar of bar" in skipped["detail"]
+    assert case.changed("exec")["usr/lib/bar"] == "new"
+    assert layers["exec"] == layers["unpack"]

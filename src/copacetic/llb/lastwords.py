@@ -17,9 +17,9 @@ LINE = 300
 KEPT = 20
 SHOWN = 5
 _PIECE = 64 * 1024
-_CAUSE = re.compile(
-    r"^[ \t]*(?:dpkg: error\b|dpkg: regarding |dpkg-deb: error\b|E: (?!Sub-process )|ERROR: )", re.MULTILINE
-)
+_CAUSE = re.compile(r"dpkg: error\b|dpkg: regarding |dpkg-deb: error\b|E: (?!Sub-process )|ERROR: ")
+_MARKS = ("dpkg: ", "dpkg-deb: ", "E: ", "ERROR: ")
+"""Without one of these there is no cause, and looking for a text is ten times as fast."""
 _GOES_ON = ("dpkg: regarding ", "dpkg: error processing ", "ERROR: unable to select ")
 """What is wrong stands in the line that follows."""
 
@@ -59,7 +59,7 @@ class LastWords:
         whole = self._line + text
         *ended, last = whole.split("\n")
         self._line = last[:LINE]
-        if not self._complete and ended and (self._cause or _CAUSE.search(whole)):
+        if ended and not self._complete and (self._cause or any(mark in whole for mark in _MARKS)):
             self._look(ended)
         kept: list[str] = []
         for line in reversed(ended):  # of millions of lines only the last count
