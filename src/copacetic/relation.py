@@ -207,7 +207,7 @@ class Broken:
 
 
 def broken_relations(packages: Sequence[Package], native: str) -> Iterator[Broken]:
-    """Yield what doesn't hold in a set of packages."""
+    """Yield what doesn't hold in a set of packages. Raises `RelationError` when too many provide the same."""
     known = PackageSet(packages, native)
     for package in known.packages:
         for field in POSITIVE:

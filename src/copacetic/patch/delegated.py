@@ -74,6 +74,18 @@ class Delegated:
     notes: tuple[str, ...] = ()
 
 
+def _describe(
+    names: tuple[str, ...] | None, opened: OpenedImage, environment: Environment, execution: Execution
+) -> Upgrade:
+    return Upgrade(
+        names=names,
+        repository_state=repository_state(opened, environment),
+        proxy=_proxy(execution),
+        allow_unsigned=environment.repository.allow_unsigned,
+        allow_expired=environment.repository.allow_expired,
+    )
+
+
 def upgrade_in_builder(
     image: SourceImage,
     opened: OpenedImage,
@@ -98,15 +110,7 @@ def upgrade_in_builder(
         names = tuple(_key(want.package) for want in wanted if not want.package.held)
         if not names:
             return Delegated(plan=plan)
-    state = repository_state(opened, environment)
-    upgrade = Upgrade(
-        names=names,
-        repository_state=state,
-        proxy=_proxy(execution),
-        allow_unsigned=environment.repository.allow_unsigned,
-        allow_expired=environment.repository.allow_expired,
-    )
-    make = _upgrade(opened, upgrade)
+    make = _upgrade(opened, _describe(names, opened, environment, execution))
     environment.progress.note(f"the builder upgrades by itself: {reason}")
     recipe, layers = run_recipe(make, image, opened, environment, execution, scratch)
     started = int((environment.now - _FRESH).timestamp())

@@ -60,7 +60,7 @@ def parse_address(text: str, where: str) -> Place:
 def is_plain_address(text: str) -> bool:
     """Tell whether a text is an address of http or https that holds no secret and nothing odd."""
     try:
-        return bool(_WEB.match(text)) and parse_address(text, "").login is None
+        return bool(_WEB.match(text)) and text.isascii() and parse_address(text, "").login is None
     except RepositoryError:
         return False
 

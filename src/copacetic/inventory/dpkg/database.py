@@ -30,7 +30,7 @@ from copacetic.inventory.dpkg.config import (
 from copacetic.inventory.dpkg.rewrite import DebRecord, rewrite_info, rewrite_status, rewrite_triggers
 from copacetic.lines import split_lines
 from copacetic.oci.filesystem import ImageFilesystem
-from copacetic.relation import broken_relations, unreadable_relations
+from copacetic.relation import RelationError, broken_relations, unreadable_relations
 from copacetic.updates import InstalledPackage
 
 ROOT = "var/lib/dpkg"
@@ -198,7 +198,10 @@ class DpkgDatabase:
                 yield f"{what}: its files are there, and dpkg has to finish it"
 
     def broken_dependencies(self) -> frozenset[str]:
-        return frozenset(str(one) for one in broken_relations(self.packages(), self.native_architecture))
+        try:
+            return frozenset(str(one) for one in broken_relations(self.packages(), self.native_architecture))
+        except RelationError as error:
+            raise InventoryError(f"{self.path}: {error}") from error
 
     def is_regular(self, package: InstalledPackage) -> bool:
         """Tell whether a package's record is in the `status` file, so that the rest is in `info/`."""

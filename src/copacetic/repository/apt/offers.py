@@ -53,6 +53,7 @@ class Offered:
         self._allowed = tuple(allowed)
         self._vendors = {id(index): _vendor(index, distro) for index in indexes}
         self._has_own = OWN in self._vendors.values()
+        self._known: dict[tuple[str, str], list[tuple[Candidate, list[PackagesIndex]]]] = {}
 
     def upgrades(self, package: InstalledPackage) -> Sequence[Candidate]:
         """
@@ -161,12 +162,16 @@ class Offered:
 
     def _versions(self, name: str, architecture: str) -> list[tuple[Candidate, list[PackagesIndex]]]:
         """Return every version that is offered, the oldest first, with the indexes that have it."""
+        if (name, architecture) in self._known:
+            return self._known[name, architecture]
         found: dict[str, tuple[Candidate, list[PackagesIndex]]] = {}
         for index in self._indexes:
             for candidate in index.find(name):
                 if candidate.architecture in {architecture, "all"} or architecture == "all":
                     found.setdefault(candidate.version, (candidate, []))[1].append(index)
-        return [found[candidate.version] for candidate in sort_candidates(c for c, _ in found.values())]
+        versions = [found[candidate.version] for candidate in sort_candidates(c for c, _ in found.values())]
+        self._known[name, architecture] = versions
+        return versions
 
     def _best(self, name: str, architecture: str, accepts: Callable[[str], bool]) -> list[Candidate]:
         """Return the versions of a package that isn't installed, of the best priority, the newest first."""

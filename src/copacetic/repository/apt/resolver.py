@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from copacetic.errors import InvalidVersionError, RepositoryError
-from copacetic.relation import Broken, Relation, broken_relations, unreadable_relations
+from copacetic.relation import Broken, Relation, RelationError, broken_relations, unreadable_relations
 from copacetic.updates import Candidate, InstalledPackage, PlannedUpdate, Skipped, SkipReason, Wanted
 from copacetic.version import compare_versions, parse_version
 
@@ -143,7 +143,10 @@ class Resolver:
 
     def _broken(self, packages: Mapping[Key, InstalledPackage | Candidate]) -> dict[str, Broken]:
         ordered = [packages[key] for key in sorted(packages)]
-        return {_identity(one): one for one in broken_relations(ordered, self._native)}
+        try:
+            return {_identity(one): one for one in broken_relations(ordered, self._native)}
+        except RelationError as error:
+            raise RepositoryError(str(error)) from error
 
     def _apart(self, state: _State, result: Mapping[Key, InstalledPackage | Candidate]) -> tuple[Key, Key] | None:
         """Find a package whose other architecture is changed: `Multi-Arch: same` wants equal versions."""
