@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """
-Real Debian roots with pending updates, made from the distribution's own packages.
+Real Debian and Ubuntu roots with pending updates, made from the distribution's own packages.
 
-Repository addresses come from this machine's apt configuration. A root is *aged*: every package is put back to the
-oldest version that the configured suites still have, so that updates are pending even right after a point release.
+The addresses of Debian's repositories come from this machine's apt configuration, those of Ubuntu's from mmdebstrap. A
+root is *aged*: every package is put back to the oldest version that the configured suites still have, so that updates
+are pending even right after a point release. Ubuntu's have those of the release itself, so nothing has to be put back.
 """
 
 from __future__ import annotations
@@ -35,8 +36,17 @@ if [ -n "$old" ]; then apt-get -y -qq --allow-downgrades --no-install-recommends
 """
 
 
+UBUNTU = ("jammy", "noble")
+
+_UNKNOWN_KEYS = ("Acquire::AllowInsecureRepositories", "APT::Get::AllowUnauthenticated")
+"""
+Debian has no package with Ubuntu's keys: the first packages, the keys among them, are taken as they come. From then on
+the root's own apt checks everything, and so does whatever patches it.
+"""
+
+
 class NotPossibleError(Exception):
-    """This machine can't make a Debian root; the message says why."""
+    """This machine can't make such a root; the message says why."""
 
 
 @lru_cache(maxsize=1)
@@ -66,22 +76,31 @@ def build_root(suite: str, *, packages: Sequence[str] = (), name: str = "", age:
     """Return the tar of a minbase root of a suite; it is kept for a week under `.cache/`."""
     if shutil.which("mmdebstrap") is None:
         raise NotPossibleError("mmdebstrap is not installed")
-    main, _ = mirrors()
     target = CACHE / f"{name or suite}-{time.strftime('%G-%V')}.tar"
     with locked(target):
         if target.exists():
             return target
         partial = target.with_suffix(".partial.tar")
-        listed, script = CACHE / f"{target.stem}.list", CACHE / f"{target.stem}.age"
-        listed.write_text(sources(suite))
+        script = CACHE / f"{target.stem}.age"
         script.write_text(_AGE)
-        hooks = [f'copy-in "{listed}" "{script}" /tmp', f'mv "$1/tmp/{listed.name}" "$1/etc/apt/sources.list"']
-        hooks += [f'chroot "$1" sh "/tmp/{script.name}"'] * age + [f'rm "$1/tmp/{script.name}"']
+        hooks = [f'copy-in "{script}" /tmp', f'chroot "$1" sh "/tmp/{script.name}"', f'rm "$1/tmp/{script.name}"'] * age
         command = ["mmdebstrap", "--quiet", "--variant=minbase", "--components=main"]
         command += [f"--include={','.join(packages)}"] if packages else []
+        last: list[str] = []
+        if suite in UBUNTU:
+            command += [f'--aptopt={option} "true"' for option in _UNKNOWN_KEYS]
+            command += ['--setup-hook=cd "$1/etc/apt"; cp sources.list all.list; sed -i 1q sources.list'] * age
+            hooks = ['rm "$1/etc/apt/apt.conf.d/99mmdebstrap"']
+            hooks += ['mv "$1/etc/apt/all.list" "$1/etc/apt/sources.list"'] * age
+        else:
+            listed = CACHE / f"{target.stem}.list"
+            listed.write_text(sources(suite))
+            hooks.insert(0, f'copy-in "{listed}" /tmp')
+            hooks.insert(1, f'mv "$1/tmp/{listed.name}" "$1/etc/apt/sources.list"')
+            last.append(mirrors()[0])
         command += [f"--customize-hook={hook}" for hook in hooks]
         made = subprocess.run(
-            [*command, suite, str(partial), main], check=False, capture_output=True, text=True, timeout=1_800
+            [*command, suite, str(partial), *last], check=False, capture_output=True, text=True, timeout=1_800
         )
         if made.returncode != 0:
             raise NotPossibleError(f"mmdebstrap failed: {made.stderr[-3000:]}")

@@ -31,6 +31,8 @@ ROOTS = {
     "3.22.0": "alpine/alpine-minirootfs-3.22.0-x86_64.tar.gz",
     "3.23.5": "alpine/alpine-3.23.5-container-x86_64.tar.gz",
     "3.23.6": "alpine/alpine-3.23.6-container-x86_64.tar.gz",
+    "3.23.5 with openrc": "alpine/alpine-3.23.5-vm-x86_64.tar.gz",
+    "3.23.6 with openrc": "alpine/alpine-3.23.6-vm-x86_64.tar.gz",
 }
 """Real roots, by release."""
 

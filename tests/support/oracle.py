@@ -59,14 +59,14 @@ def run_in(root: Path, command: str, *, check: bool = True) -> subprocess.Comple
           touch "{root}/dev/$node"; mount --bind "/dev/$node" "{root}/dev/$node"
         done
         ln -s /proc/self/fd "{root}/dev/fd"
-        if [ -d "{root}/usr/sbin" ]; then
-          touch "{root}/usr/sbin/policy-rc.d"
+        if [ -d "{root}/usr/sbin" ] && [ ! -e "{root}/usr/sbin/policy-rc.d" ]; then
           printf '#!/bin/sh\\nexit 101\\n' > "{root}/usr/sbin/policy-rc.d"; chmod 755 "{root}/usr/sbin/policy-rc.d"
         fi
         exec chroot "{root}" /usr/bin/env -i PATH=/usr/sbin:/usr/bin:/sbin:/bin LC_ALL=C.UTF-8 HOME=/root \
           DEBIAN_FRONTEND=noninteractive /bin/sh -c "$0"
         """
     )
+    kept = (root / "usr/sbin/policy-rc.d").exists()
     try:
         return subprocess.run(
             ["unshare", "--mount", "--propagation", "private", "sh", "-c", script, command],
@@ -75,7 +75,8 @@ def run_in(root: Path, command: str, *, check: bool = True) -> subprocess.Comple
     except subprocess.CalledProcessError as error:
         raise AssertionError(f"{command}: {error.stdout[-2000:]} {error.stderr[-2000:]}") from error
     finally:
-        (root / "usr/sbin/policy-rc.d").unlink(missing_ok=True)
+        if not kept:
+            (root / "usr/sbin/policy-rc.d").unlink(missing_ok=True)
 
 
 def install_debs(root: Path, debs: Sequence[Path]) -> None:
