@@ -6,7 +6,7 @@ from __future__ import annotations
 import os
 import re
 import stat
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -58,10 +58,10 @@ def reversion_all(root: Path, *names: str) -> list[Apk]:
     return [apk for name in names if (apk := reversion(root, name)) is not None]
 
 
-def repack_all(root: Path) -> list[Apk]:
-    """Return every package as it is, to upgrade an older root to this one."""
-    packages = open_database(DirectoryFilesystem(root)).packages()
-    return [apk for p in packages if (apk := reversion(root, p.name, version=p.version)) is not None]
+def repack_all(root: Path, *, without: Sequence[str] = ()) -> list[Apk]:
+    """Return every package as it is, to upgrade an older root to this one; `without` those that aren't all there."""
+    names = [(p.name, p.version) for p in open_database(DirectoryFilesystem(root)).packages() if p.name not in without]
+    return [apk for name, version in names if (apk := reversion(root, name, version=version)) is not None]
 
 
 def newer(root: Path, name: str, marked: str) -> Apk:
