@@ -85,7 +85,8 @@ def build_root(suite: str, *, packages: Sequence[str] = (), name: str = "", age:
         script.write_text(_AGE)
         hooks = [f'copy-in "{script}" /tmp', f'chroot "$1" sh "/tmp/{script.name}"', f'rm "$1/tmp/{script.name}"'] * age
         command = ["mmdebstrap", "--quiet", "--variant=minbase", "--components=main"]
-        command += [f"--include={','.join(packages)}"] if packages else []
+        more = [*packages, *(("apt", "ubuntu-keyring") if suite in UBUNTU else ())]
+        command += [f"--include={','.join(more)}"] if more else []
         last: list[str] = []
         if suite in UBUNTU:
             command += [f'--aptopt={option} "true"' for option in _UNKNOWN_KEYS]

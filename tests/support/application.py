@@ -108,6 +108,7 @@ APPLICATIONS = {
         removed=("etc/nginx/sites-enabled/default", "etc/nginx/fastcgi.conf"),
         links={"var/log/nginx/access.log": "/dev/stdout", "var/log/nginx/error.log": "/dev/stderr"},
         edited=("etc/nginx/nginx.conf",),
+        skipped=frozenset(("tzdata",)),  # as in test_oracle
     ),
     "bullseye-postgresql": Application("bullseye", ("postgresql", "default-jre-headless"), slim=True),
     "bookworm-dev": Application("bookworm", ("python3", "git", "build-essential", "openssh-server", "systemd")),

@@ -34,6 +34,7 @@ CONDITIONS = (
     *('[ -z "$2" ]', "test -d /run/none", "grep -q a /etc/conf", "! true", "[ a = b -o c = c ]", "read x < /etc/conf"),
     *("[ ! -e /tmp/x ]", "[ $# -gt 1 ]", "command -v touch >/dev/null", "true < /etc/absent", "f", "id -u old"),
     *('[ "$x" = "" ]', "[ 010 -eq 8 ]", "[ a == a ]", "case $1 in c*) true;; *) false;; esac", "which absent"),
+    *("[ -e conf ]", "[ -e etc/conf ]", "cd /etc", "cd /etc/absent", "cd var/lib"),
 )
 _SLOT = re.compile(r"(?<![A-Za-z_$])[TIDC](?![A-Za-z_=])")
 
@@ -115,7 +116,7 @@ class _Maker:
             lambda: f"{condition} && {self.command()} || {inner()}",
             lambda: f"! {inner()}",
             lambda: (
-                f"for x in {self.random.choice(('a b', '/etc/c*', '$(echo q)', 'touch', '$x', '/etc/none*'))}; do\n{inner()}\ndone"
+                f"for x in {self.random.choice(('a b', '/etc/c*', '$(echo q)', 'touch', '$x', '/etc/none*', 'c*', 'etc/c*'))}; do\n{inner()}\ndone"
             ),
             lambda: f"for x; do\n{inner()}\nbreak\ndone",
             lambda: f"n=0; while [ $n -lt 2 ]; do n=$((n + 1))\n{inner()}\ndone",

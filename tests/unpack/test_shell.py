@@ -28,7 +28,7 @@ class Unknown:
         return {"lt": int(left) < int(right), "ge": int(left) >= int(right)}.get(operator)
 
     def test_file(self, operator: str, path: str) -> bool | None:
-        return False if path == "/run/systemd/system" else None
+        return {"/run/systemd/system": False, "/": True, "/conf": True, "/none": True, "/gone": False, "/conf/a": True}.get(path)
 
     def has_program(self, name: str) -> bool | None:
         return False if name == "absent" else None
@@ -41,6 +41,9 @@ class Unknown:
 
     def find_paths(self, pattern: str) -> tuple[str, ...] | None:
         return {"/conf/*": ("/conf/a", "/conf/b.conf"), "/none/*": ()}.get(pattern)
+
+    def has_package(self, name: str) -> bool | None:
+        return None
 
     def find_source(self, path: str) -> str | None:
         return "included() { act from-include $1; }\nset=here\n" if path == "/lib/include" else None
@@ -146,6 +149,18 @@ def acts(text: str, *arguments: str, **variables: str) -> list[str]:
         ("until unknown; do act loop; done", ["loop"]),
         ("until false; do act loop; done; until true; do act no; done", ["loop"]),
         ("for i in /conf/*; do act $i; done", ["/conf/a", "/conf/b.conf"]),
+        ("d=/conf; for i in \"$d\"/*; do act $i; done", ["/conf/a", "/conf/b.conf"]),
+        ("d='/conf/*'; for i in \"$d\"*; do act \"$i\"; done", ["?"]),
+        ("cd /conf; for i in *; do act $i; done", ["a", "b.conf"]),
+        ("cd /; cd conf && for i in *; do act $i; done", ["a", "b.conf"]),
+        ("cd /none; for i in *; do act \"$i\"; done", ["*"]),
+        ("cd /gone && act no; cd /conf && [ -e a ] && act yes", ["yes"]),
+        ("f() ( cd /conf; for i in *; do act $i; done; ); f; for i in *; do act \"$i\"; done", ["a", "b.conf", "?"]),
+        ("cd /conf; unknown && cd /none; for i in *; do act \"$i\"; done", ["?"]),
+        ("cd /conf; cd \"$(unknown)\"; for i in *; do act \"$i\"; done", ["?"]),
+        ("cd /conf; cd ..; for i in *; do act \"$i\"; done", ["?"]),
+        ("cd /conf; while unknown; do for i in *; do act \"$i\"; done; cd /none; done", ["?"]),
+        ("cd /conf; . /unknown; for i in *; do act \"$i\"; done", ["?"]),
         ("for i in \"/conf/*\"; do act \"$i\"; done", ["?"]),
         ("for i in /none/*; do act $i; done", ["/none/*"]),
         ("for i in /conf/*; do case $i in *.*) continue;; esac; act $i; done; act after", ["/conf/a", "after"]),

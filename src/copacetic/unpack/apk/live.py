@@ -74,6 +74,9 @@ class LiveImage:
             return bool(entry.mode & 0o111)  # busybox asks this of directories, too
         return test_entry(operator, entry)
 
+    def has_package(self, name: str) -> bool | None:
+        return None  # only dpkg's own command asks this way
+
     def has_program(self, name: str) -> bool | None:
         """Tell whether a program is there to be run, under its path or in the usual folders."""
         return self.find_program(name) is not None

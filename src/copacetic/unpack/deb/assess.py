@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 from copacetic.errors import InvalidVersionError, about_package
 from copacetic.inventory.dpkg import DpkgDatabase
-from copacetic.unpack.deb.handlers.settled import DEB_COMMANDS, DEB_OUTPUTS, DEB_QUERIES
+from copacetic.unpack.deb.handlers.settled import DEB_COMMANDS, DEB_MADE, DEB_OUTPUTS, DEB_QUERIES
 from copacetic.unpack.deb.owners import Ownership
 from copacetic.unpack.deb.package import DebPackage
 from copacetic.unpack.deb.payload import read_checksums
@@ -45,7 +45,7 @@ def assess_packages(tree: TreeBuilder, database: DpkgDatabase, packages: Sequenc
     changes = ChangeSet.of([_change(tree, database, package) for package in packages])
     _refuse_conflicts(database, packages)
     surroundings = ImageSurroundings(
-        tree, changes, _compare, queries=DEB_QUERIES, commands=DEB_COMMANDS, outputs=DEB_OUTPUTS
+        tree, changes, _compare, queries=DEB_QUERIES, commands=DEB_COMMANDS, outputs=DEB_OUTPUTS, made=DEB_MADE
     )
     judge = ScriptJudge(surroundings, changes)
     sets = {package.key: _script_set(database, package) for package in packages}

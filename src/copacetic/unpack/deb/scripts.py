@@ -301,6 +301,9 @@ class _Nothing(Surroundings):
     def has_program(self, name: str) -> bool | None:
         return None
 
+    def has_package(self, name: str) -> bool | None:
+        return None
+
     def reach(self, command: Reached) -> bool | None:
         return None
 

@@ -41,6 +41,8 @@ class ChangeSet:
     added: frozenset[str] = frozenset()
     removed: frozenset[str] = frozenset()
     conffiles: frozenset[str] = frozenset()
+    packages: frozenset[str] = frozenset()
+    """The keys of all that come or change."""
 
     @classmethod
     def of(cls, changes: Sequence[PackageChange]) -> ChangeSet:
@@ -56,6 +58,7 @@ class ChangeSet:
             added=added - moved,
             removed=removed - moved,
             conffiles=empty.union(*(c.conffiles for c in changes)),
+            packages=frozenset(c.key for c in changes),
         )
 
     @property

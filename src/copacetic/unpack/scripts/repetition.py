@@ -16,7 +16,7 @@ from copacetic.unpack.scripts.shell.machine import Reached
 
 __all__ = ["NOTHING_RAN", "Ran"]
 
-_Key = tuple[tuple[str | None, ...], tuple[str | None, ...]]
+_Key = tuple[tuple[str | None, ...], tuple[str | None, ...], str | None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +32,7 @@ class Ran:
         return cls(frozenset(_key(command, known) for command in commands), known)
 
     def has(self, command: Reached) -> bool:
-        """Tell whether a command has run, with the same words and the same files to write to."""
+        """Tell whether a command has run, with the same words, where it runs, and with the same files to write to."""
         return _key(command, self.versions) in self.keys
 
 
@@ -40,7 +40,7 @@ NOTHING_RAN = Ran()
 
 
 def _key(command: Reached, versions: Sequence[str]) -> _Key:
-    return _mask(command.words, versions), _mask(command.writes, versions)
+    return _mask(command.words, versions), _mask(command.writes, versions), command.directory
 
 
 def _mask(words: Sequence[str | None], versions: Sequence[str]) -> tuple[str | None, ...]:

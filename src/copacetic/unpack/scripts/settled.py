@@ -160,6 +160,17 @@ def _chmod(tree: TreeBuilder, words: Arguments) -> Answer:
     return all(entry is not None and entry.mode == int(mode, 8) for entry in entries)
 
 
+def _chown(tree: TreeBuilder, words: Arguments) -> Answer:
+    """By number alone: names may be given to others meanwhile. From programs it would take bits and capabilities."""
+    owner, *paths = operands_of(words)
+    match = re.fullmatch("([0-9]{1,9}):([0-9]{1,9})", owner)
+    if len(words) != len(paths) + 1 or match is None or not paths:
+        return None
+    entries = [_entry(tree, path) for path in paths]
+    plain = [e for e in entries if e is not None and (e.type is FileType.DIRECTORY or not e.mode & 0o7111)]
+    return len(plain) == len(paths) and all((e.uid, e.gid) == (int(match[1]), int(match[2])) for e in plain)
+
+
 def _add_shell(tree: TreeBuilder, words: Arguments) -> Answer:
     return set(operands_of(words)) <= set(read_lines(tree, "etc/shells"))
 
@@ -180,6 +191,7 @@ COMMANDS: Mapping[str, Question] = {
     "mkdir": _mkdir,
     "ln": _symlink,
     "chmod": _chmod,
+    "chown": _chown,
     "add-shell": _add_shell,
 }
 """Tell whether running a command would change nothing."""

@@ -8,6 +8,7 @@ script may have changed before, is not known.
 
 from __future__ import annotations
 
+import posixpath
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -53,6 +54,8 @@ class ImageSurroundings:
     """Paths that scripts may have changed, and which scripts."""
     outputs: Mapping[str, Output] = field(default_factory=lambda: OUTPUTS)
     _local: frozenset[str] | None = None
+    made: Mapping[str, frozenset[str]] = field(default_factory=dict)
+    """Names that the package manager has in its own folders while it works, by folder."""
     _script: str = ""
     _moved: set[str] = field(default_factory=set)
     """What the script that is followed may have changed by now."""
@@ -109,6 +112,11 @@ class ImageSurroundings:
         answers = [self.test_file("-e", path) for path in paths]
         return True if True in answers else None if None in answers else False
 
+    def has_package(self, name: str) -> bool | None:
+        """Tell whether dpkg's database has a package; one that comes or changes isn't known."""
+        moving = any(key.partition(":")[0] == name for key in self.changes.packages)
+        return None if moving else ask(self.queries, self.tree, ("dpkg", "--list", name))
+
     def reach(self, command: Reached) -> bool | None:
         """Tell whether a query of the system's databases succeeds."""
         known = [word for word in command.words if word is not None]
@@ -158,7 +166,8 @@ class ImageSurroundings:
         others = (path for path, scripts in self.unstable.items() if not scripts <= {self._script})
         if any(path.startswith(inside) for paths in (*moving, others) for path in paths):
             return None
-        names = [n for n in self.tree.iterdir(inside[:-1]) if name.startswith(".") or not n.startswith(".")]
+        there = self.made.get(inside[:-1], frozenset()).union(self.tree.iterdir(inside[:-1]))
+        names = [n for n in there if name.startswith(".") or not n.startswith(".")]
         found = [f"{folder}/{n}" for n in names if matches_glob(n, name)]
         return tuple(sorted(found, key=lambda path: path.encode("utf-8", "surrogateescape")))
 
@@ -191,7 +200,9 @@ class ImageSurroundings:
 def written_paths(command: Reached) -> set[str]:
     """Return the paths that a command may change, as far as they are known."""
     words = command.words[1:] if command.words[0] in FILE_CHANGERS else ()
-    return {word for word in (*words, *command.writes) if word is not None and word.startswith("/")}
+    paths = [word for word in (*words, *command.writes) if word and not word.startswith("-")]
+    known = [word for word in paths if word.startswith("/") or command.directory is not None]
+    return {word if word.startswith("/") else posixpath.join(command.directory or "", word) for word in known}
 
 
 def find_local(tree: TreeBuilder) -> frozenset[str]:

@@ -21,7 +21,7 @@ from copacetic.unpack.scripts.settled import (
 )
 from copacetic.unpack.tree import TreeBuilder
 
-__all__ = ["DEB_COMMANDS", "DEB_OUTPUTS", "DEB_QUERIES", "find_settled"]
+__all__ = ["DEB_COMMANDS", "DEB_MADE", "DEB_OUTPUTS", "DEB_QUERIES", "find_settled"]
 
 
 def find_settled(tree: TreeBuilder, words: Arguments) -> Answer:
@@ -34,6 +34,13 @@ def _statoverride(tree: TreeBuilder, words: Arguments) -> Answer:
     if "--list" not in words or len(operands) != 1 or any(char in operands[0] for char in "*?["):
         return None
     return any(line.endswith(f" {operands[0]}") for line in read_lines(tree, "var/lib/dpkg/statoverride"))
+
+
+def _list(tree: TreeBuilder, words: Arguments) -> Answer:
+    """Tell whether `dpkg --list` of one name has a row that is more than a name that others mention."""
+    option, name = words
+    fields = [f"Package: {name}"]
+    return any(line in fields for line in read_lines(tree, "var/lib/dpkg/status")) if option == "--list" else None
 
 
 def _service_links(tree: TreeBuilder, words: Arguments) -> Answer:
@@ -96,8 +103,12 @@ def _print_diversion(tree: TreeBuilder, words: Sequence[str]) -> str | None:
     return "" if found is None else found.package or "LOCAL"
 
 
+DEB_MADE: Mapping[str, frozenset[str]] = {
+    "var/lib/dpkg": frozenset(("available", "lock", "lock-frontend", "status", "status-old", "triggers", "updates"))
+}
+"""What dpkg has in its folder while it runs scripts, whatever an image has there."""
 DEB_OUTPUTS: Mapping[str, Output] = {**OUTPUTS, "dpkg-divert": _print_diversion}
-DEB_QUERIES: Mapping[str, Question] = {**QUERIES, "dpkg-statoverride": _statoverride}
+DEB_QUERIES: Mapping[str, Question] = {**QUERIES, "dpkg": _list, "dpkg-statoverride": _statoverride}
 DEB_COMMANDS: Mapping[str, Question] = {
     **COMMANDS,
     "dpkg-divert": _divert,

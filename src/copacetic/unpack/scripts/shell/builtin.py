@@ -32,7 +32,8 @@ def _test(machine: Machine, node: Simple, words: Sequence[Value]) -> Status:
     bash = machine.state.variables.journal.bash
     if is_evaluating(inner, arithmetic=words[0] == "[[", bash=bash):
         machine.state.variables.journal.oddities.append("a condition in which there may be commands")
-    answer = evaluate_test(inner, machine.surroundings.test_file)
+    surroundings, state = machine.surroundings, machine.state
+    answer = evaluate_test(inner, lambda operator, path: surroundings.test_file(operator, state.locate(path)))
     if words[0] == "[[" and not bash:
         answer = None
     if answer is None:
@@ -149,6 +150,8 @@ def _read(machine: Machine, _node: Simple, words: Sequence[Value]) -> Status:
 def _source(machine: Machine, node: Simple, words: Sequence[Value]) -> Status:
     """Follow another file's commands; where they aren't known, it may have set everything."""
     path = words[1] if len(words) > 1 and words[0] != "eval" else None
+    if path is not None and "/" in path:
+        path = machine.state.locate(path)
     text = machine.surroundings.find_source(path) if path is not None and path != CONFMODULE else None
     if text is not None and machine.depth() < MAX_CALLS:
         arguments = machine.state.arguments if len(words) == 2 else None
@@ -159,7 +162,22 @@ def _source(machine: Machine, node: Simple, words: Sequence[Value]) -> Status:
         machine.state.variables.assign("RET", None)
     else:
         machine.state.variables.forget_all()
+        machine.state.directory = None
     return None
+
+
+def _cd(machine: Machine, node: Simple, words: Sequence[Value]) -> Status:
+    """Go to a folder; where it isn't known whether that works, the script may be anywhere."""
+    machine.note(node.line, tuple(words), ())
+    state, target = machine.state, words[1] if len(words) == 2 else None
+    if not target or has_pattern(target) or target.startswith("-") or not {".", ".."}.isdisjoint(target.split("/")):
+        state.directory = None
+        return None
+    path = state.locate(target)
+    answer = machine.surroundings.test_file("-d", path) if path.startswith("/") else None
+    if answer is not False:
+        state.directory = path if answer else None
+    return answer
 
 
 def _debconf(machine: Machine, node: Simple, words: Sequence[Value]) -> Status:
@@ -294,6 +312,7 @@ BUILTINS: Mapping[str, Builtin] = {
         ("unset", _unset),
         ("read getopts", _read),
         (". source", _source),
+        ("cd chdir", _cd),
         ("trap", _trap),
         ("exec", _exec),
         ("command which type", _search),

@@ -25,7 +25,7 @@ __all__ = [
     "expand_value",
     "has_pattern",
     "is_steering",
-    "is_unquoted",
+    "is_pattern",
     "matches_pattern",
 ]
 
@@ -229,9 +229,14 @@ def has_pattern(value: str) -> bool:
     return any(char in value for char in "*?[")
 
 
-def is_unquoted(word: Word) -> bool:
-    """Tell whether nothing in a word is quoted, so that patterns in it are expanded to path names."""
-    return not any(part.quoted for part in word.parts)
+def is_pattern(word: Word, scope: Scope) -> bool:
+    """Tell whether no part of a word is quoted that has something of a pattern, so that it is one as it is written."""
+    quoted = [_value(part, scope, _ignore) for part in word.parts if part.quoted]
+    return not any(value is None or has_pattern(value) or "\\" in value for value in quoted)
+
+
+def _ignore(_part: Substitution) -> Value:
+    return None
 
 
 def matches_pattern(value: str, pattern: str) -> bool:

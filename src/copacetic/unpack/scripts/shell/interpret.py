@@ -9,6 +9,7 @@ reach with the given arguments in a clean environment; there may be more.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from functools import partial
 
@@ -192,7 +193,17 @@ class _Interpreter(Loops):
         plain = last.words[0] == "grep" and len([w for w in last.words[1:] if w and not w.startswith("-")]) == 1
         if not plain or None in last.words or {"-v", "-c", "-L"} & set(last.words) or first.writes:
             return None
-        return negated if self.surroundings.read_output(first.words) == "" else None
+        return negated if self._is_empty(first.words) or self._is_unlisted(first.words, last.words) else None
+
+    def _is_empty(self, words: Sequence[Value]) -> bool:
+        return self.surroundings.read_output(words) == ""
+
+    def _is_unlisted(self, words: Sequence[Value], grep: Sequence[Value]) -> bool:
+        """Tell whether a search for `^i` in dpkg's list finds nothing, as no such package is wanted."""
+        name = words[2] if len(words) == 3 and words[:2] in (("dpkg", "-l"), ("dpkg", "--list")) else None
+        plain = name is not None and re.fullmatch("[a-z0-9][a-z0-9+.-]+", name) is not None
+        wanted = any(word is not None and re.fullmatch(r"\^ii?(?:[^a-z].*)?", word) for word in grep)
+        return plain and wanted and self.surroundings.has_package(name or "") is False
 
     def _if(self, branches: Sequence[tuple[tuple[Node, ...], tuple[Node, ...]]], orelse: tuple[Node, ...]) -> Status:
         if not branches:
@@ -303,6 +314,8 @@ class _Interpreter(Loops):
         """Run a builtin or a program."""
         builtin = BUILTINS.get(words[0]) if words and words[0] is not None else None
         if builtin is None:
+            if not words or words[0] in (None, "builtin", "pushd", "popd"):
+                self.state.directory = None
             return self.note(node.line, tuple(words or (":",)), writes)
         if writes:
             self.note(node.line, (":",), writes)
@@ -333,6 +346,7 @@ class _Interpreter(Loops):
         for line, action, state, since in self._traps:
             self.state = state
             self.state.stopped, self.state.certain, self.state.arguments = "", False, None
+            self.state.directory = None
             self.state.variables.forget(self.journal.assigned[since:])
             for function in defined:
                 self.state.define(function.name, function.body)
@@ -346,7 +360,7 @@ class _Interpreter(Loops):
     def note(self, line: int, words: tuple[Value, ...], writes: tuple[Value, ...]) -> Status:
         if self.journal.oddities:
             self.note_oddities(line)
-        command = Reached(line, words, writes, self.state.certain)
+        command = Reached(line, words, writes, self.state.certain, self.state.directory)
         self.reached.append(command)
         return self.surroundings.reach(command)
 

@@ -7,7 +7,7 @@ from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Callable, Sequence
 
-from copacetic.unpack.scripts.shell.expansion import Scope, Value, expand_fields, has_pattern, is_unquoted
+from copacetic.unpack.scripts.shell.expansion import Scope, Value, expand_fields, has_pattern, is_pattern
 from copacetic.unpack.scripts.shell.machine import State, Status, Surroundings, merge_states
 from copacetic.unpack.scripts.shell.syntax import AssignedNames, For, Node, Substitution, While
 
@@ -85,10 +85,16 @@ class Loops(ABC):
             for value in expand_fields(word, self.scope, self.substitute):
                 paths: Sequence[Value] | None = None if value is None else [value]
                 if value is not None and has_pattern(value):
-                    paths = self.surroundings.find_paths(value) if is_unquoted(word) else None
+                    paths = self._find_paths(value) if is_pattern(word, self.scope) else None
                 found += paths or [value]  # a pattern that matches nothing stays as it is written
                 plain = plain and paths is not None
         return found, plain
+
+    def _find_paths(self, pattern: str) -> Sequence[str] | None:
+        """Expand a pattern where the script is; what is found is written as the pattern is."""
+        located = self.state.locate(pattern)
+        found = self.surroundings.find_paths(located)
+        return None if found is None else [path[len(located) - len(pattern) :] for path in found]
 
     def _rounds(self, body: tuple[Node, ...], name: str, values: Sequence[Value]) -> None:
         """Run a loop's body for each value of a variable (or just so), and go on from wherever it may have ended."""
@@ -151,3 +157,5 @@ class Loops(ABC):
             self.state.variables.forget_all()
         if names & {"shift", "set"}:
             self.state.arguments = None
+        if names & {"cd", "chdir", "pushd", "popd", "builtin", ".", "source", "eval", "command"}:
+            self.state.directory = None

@@ -33,6 +33,8 @@ class Reached:
     """Files that its output is redirected into."""
     certain: bool
     """Every run gets here."""
+    directory: Value = "/"
+    """Where it runs."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +54,10 @@ class Surroundings(Protocol):
     def test_file(self, operator: str, path: str) -> bool | None: ...
 
     def has_program(self, name: str) -> bool | None: ...
+
+    def has_package(self, name: str) -> bool | None:
+        """Whether dpkg has a package of this name, or has been told to have it."""
+        ...
 
     def reach(self, command: Reached) -> bool | None:
         """
@@ -82,9 +88,16 @@ class State:
     certain: bool = True
     functions: dict[str, Definitions] = field(default_factory=dict)
     """What a name may be defined as by now; None among them where it may be no function."""
+    directory: Value = "/"
+    """The working directory; package managers start scripts in the root of the system."""
 
     def copy(self) -> State:
-        return State(self.variables.copy(), self.arguments, self.stopped, self.certain, dict(self.functions))
+        functions = dict(self.functions)
+        return State(self.variables.copy(), self.arguments, self.stopped, self.certain, functions, self.directory)
+
+    def locate(self, path: str) -> str:
+        """Return a path as it is from anywhere; one that isn't known stays relative."""
+        return path if path.startswith("/") or self.directory is None else f"{self.directory.rstrip('/')}/{path}"
 
     def define(self, name: str, *bodies: Node | None) -> None:
         """Add definitions that a name may have."""
@@ -97,9 +110,9 @@ def merge_states(ends: Sequence[State], *, certain: bool) -> State:
     alive = [state for state in ends if not state.stopped]
     if not alive:
         stopped = "return" if any(state.stopped == "return" for state in ends) else "exit"
-        return State(
-            ends[0].variables.copy(), ends[0].arguments, stopped, certain=False, functions=dict(ends[0].functions)
-        )
+        ended = ends[0].copy()
+        ended.stopped, ended.certain = stopped, False
+        return ended
     merged = alive[0].copy()
     for state in alive[1:]:
         merged.variables.merge(state.variables)
@@ -108,6 +121,8 @@ def merge_states(ends: Sequence[State], *, certain: bool) -> State:
                 merged.define(name, *state.functions.get(name, (None,)))
         if state.arguments != merged.arguments:
             merged.arguments = None
+        if state.directory != merged.directory:
+            merged.directory = None
     merged.certain = certain and len(alive) == len(ends)
     return merged
 
