@@ -112,6 +112,14 @@ APPLICATIONS = {
     ),
     "bullseye-postgresql": Application("bullseye", ("postgresql", "default-jre-headless"), slim=True),
     "bookworm-dev": Application("bookworm", ("python3", "git", "build-essential", "openssh-server", "systemd")),
-    "jammy-web": Application("jammy", ("perl", "curl", "ca-certificates")),
-    "noble-web": Application("noble", ("python3", "nginx", "ca-certificates")),
+    "jammy-web": Application(
+        "jammy",
+        ("perl", "curl", "ca-certificates"),
+        skipped=frozenset(("libpam-runtime",)),  # pam-auth-update acts on a profile that changes
+    ),
+    "noble-web": Application(
+        "noble",
+        ("python3", "nginx", "ca-certificates"),
+        skipped=frozenset(("tzdata",)),  # as in Debian 11: its config script converts old names of time zones
+    ),
 }

@@ -502,6 +502,19 @@ def test_what_the_tree_answers(line: str, expected: ScriptClass) -> None:
     assert verdict.verdict is expected, verdict
 
 
+@pytest.mark.parametrize("locale", ["", "LC_ALL=C.UTF8 "])
+def test_python_s_own_way_to_remove_byte_code_is_known(locale: str) -> None:
+    text = script(
+        "max=$(LANG=C LC_ALL=C xargs --show-limits < /dev/null 2>&1 | awk '/Maximum length/ {print int($NF / 4)}')\n"
+        f"    {locale}dpkg -L $pkg \\\n\t| awk -F/ 'BEGIN {{OFS=\"/\"}} /\\.py$/ {{print}}' \\\n"
+        '\t| xargs --max-chars="$max" echo \\\n\t| while read files; do rm -f $files; done\n'
+        "    find /usr/lib/python3 /usr/lib/python3.13 \\\n\t\\( -name dist-packages -prune \\) -o \\\n"
+        "\t\\( -name __pycache__ -type d -empty -print \\) \\\n\t| xargs -r rm -rf\n"
+    )
+
+    assert classify(text, text, name="prerm").verdict is REPRODUCED
+
+
 def test_a_cache_that_one_script_removes_and_another_makes_again_stays(tmp_path: Path) -> None:
     cache = "usr/lib/x/gdk-pixbuf-2.0/2.10.0/loaders.cache"
     query = "/usr/lib/x/gdk-pixbuf-2.0/gdk-pixbuf-query-loaders"

@@ -28,7 +28,14 @@ class Unknown:
         return {"lt": int(left) < int(right), "ge": int(left) >= int(right)}.get(operator)
 
     def test_file(self, operator: str, path: str) -> bool | None:
-        return {"/run/systemd/system": False, "/": True, "/conf": True, "/none": True, "/gone": False, "/conf/a": True}.get(path)
+        return {
+            "/run/systemd/system": False,
+            "/": True,
+            "/conf": True,
+            "/none": True,
+            "/gone": False,
+            "/conf/a": True,
+        }.get(path)
 
     def has_program(self, name: str) -> bool | None:
         return False if name == "absent" else None

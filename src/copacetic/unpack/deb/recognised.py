@@ -40,6 +40,17 @@ _KNOWN: Mapping[tuple[str, str, str], Judgement] = {
         "postinst",
         "93e2d7b84ea5343b45591d498df74e7634937c747be22e609711031a6f2e6ade",
     ): _CA_CERTIFICATES,
+    # Ubuntu's of 2026 leave the bundle to the trigger (22.04), or do hooks and bundle at once (24.04).
+    (
+        "ca-certificates",
+        "postinst",
+        "0de20dfdf3ef723a9c0f7d0b58bcd7c7dea50b637d30e1a7e3cb0cfc40f1911a",
+    ): _CA_CERTIFICATES,
+    (
+        "ca-certificates",
+        "postinst",
+        "53e9aacd4886530b29829dabc68a67110f4aff9781ed0eec4c35d352f1ed3d59",
+    ): _CA_CERTIFICATES,
 }
 
 
@@ -68,8 +79,8 @@ _FRAGMENTS: tuple[tuple[re.Pattern[str], str], ...] = (
     (
         re.compile(
             r"max=\$\(LANG=C LC_ALL=C xargs --show-limits < /dev/null 2>&1 \| awk [^\n]*\)\n"
-            r"[ \t]*dpkg -L \$pkg \\\n[ \t]*\| awk [^\n|]*\\\n[ \t]*\| xargs --max-chars=\"\$max\" echo \\\n"
-            r"[ \t]*\| while read files; do rm -f \$files; done\n"
+            r"[ \t]*(?:LC_ALL=C\.UTF-?8 )?dpkg -L \$pkg \\\n[ \t]*\| awk [^\n|]*\\\n"
+            r"[ \t]*\| xargs --max-chars=\"\$max\" echo \\\n[ \t]*\| while read files; do rm -f \$files; done\n"
             r"(?:[ \t]*#[^\n]*\n[ \t]*rm -f /usr/lib/python3[^\n ]*/__pycache__/[^\n ]*\n)?"
             r"[ \t]*find /usr/lib/python3(?:[^|\n\\]|\\[()]|\\\n)* -name __pycache__(?:[^|\n\\]|\\[()]|\\\n)*"
             r"\| xargs -r rm -rf(?=\n)"
