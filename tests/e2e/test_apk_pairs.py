@@ -7,7 +7,6 @@ newer one's packages.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -53,7 +52,7 @@ class Pair:
         pytest.param("3.23.5 with openrc", marks=[pytest.mark.soak, pytest.mark.xdist_group("pair with openrc")]),
     ],
 )
-def pair(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pair]:
+def pair(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Pair:
     need("umoci", root=True)
     folder = tmp_path_factory.mktemp("pair")
     apks = repack_all(alpine_root(PAIRS[request.param], folder / "newer"), without=["linux-virt"])
@@ -76,7 +75,7 @@ def pair(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
             )  # fmt: skip
             assert code == 0
             [outcomes[strategy]] = json.loads(file.read_text())["platforms"]
-    yield Pair(folder, repository, real, run, outcomes)
+    return Pair(folder, repository, real, run, outcomes)
 
 
 @pytest.mark.parametrize("strategy", STRATEGIES)

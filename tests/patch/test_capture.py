@@ -202,6 +202,7 @@ def test_debconfs_templates_are_the_runs_only_together_with_its_answers(
         "sys/x",
         "etc/resolv.conf",
         "etc/hosts",
+        "etc/machine-id",
     ],
 )
 def test_what_every_sandbox_leaves_behind_is_no_change(tmp_path: Path, path: str) -> None:

@@ -29,4 +29,5 @@ DIFFERENCES: tuple[tuple[str, str], ...] = (
     ("tmp/*", "temporary files"),
     ("dev/*", "the chroot's devices"),
     ("etc/resolv.conf", "written for the run"),
+    ("etc/machine-id", "at random, where the image leaves it empty so that each start makes its own (machine-id(5))"),
 )

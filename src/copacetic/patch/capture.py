@@ -31,6 +31,7 @@ _RUNTIME: tuple[Leftover, ...] = (
     Leftover(pattern="tmp/*", reason="temporary files"),
     Leftover(pattern="var/tmp/*", reason="temporary files"),
     Leftover(pattern="etc/hostname", reason="the sandbox's name"),
+    Leftover(pattern="etc/machine-id", reason="an identity that each start makes anew where an image leaves it empty"),
 )
 """What every sandbox leaves behind, whatever runs in it."""
 

@@ -24,8 +24,8 @@ __all__ = [
     "expand_pattern",
     "expand_value",
     "has_pattern",
-    "is_steering",
     "is_pattern",
+    "is_steering",
     "matches_pattern",
 ]
 
