@@ -81,8 +81,9 @@ class Application:
         if self.slim:
             run_in(root, _SLIM)
             plain = folder / "slim.tar"
-            command = ["tar", "--create", "--file", plain, "--directory", root, "--numeric-owner", "--sort=name"]
-            subprocess.run([*command, "--xattrs", "--xattrs-include=*", "--exclude=./dev/*", "."], check=True)
+            command = ["tar", "--create", "--numeric-owner", "--sort=name", "--xattrs", "--xattrs-include=*"]
+            command += [f"--file={plain}", f"--directory={root}", "--exclude=./dev/*", "."]
+            subprocess.run(command, check=True)
         blob = roots.compress(plain).read_bytes()
         base = Layer(describe(blob, f"{OCI_LAYER}+gzip"), blob, plain.read_bytes())
         image = make_image([base, make_layer(list(self._author(root)))], config={"config": _CONFIG})

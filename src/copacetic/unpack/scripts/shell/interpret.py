@@ -9,7 +9,6 @@ reach with the given arguments in a clean environment; there may be more.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from functools import partial
 
@@ -29,6 +28,7 @@ from copacetic.unpack.scripts.shell.expansion import (
 from copacetic.unpack.scripts.shell.loops import Loops
 from copacetic.unpack.scripts.shell.machine import ODDITY, Followed, Reached, State, Status, Surroundings
 from copacetic.unpack.scripts.shell.parser import parse_shell
+from copacetic.unpack.scripts.shell.pipes import finds_nothing
 from copacetic.unpack.scripts.shell.syntax import (
     AndOr,
     Case,
@@ -189,21 +189,7 @@ class _Interpreter(Loops):
         """Return the status of a pipe: nothing is found in an output that is known to be empty."""
         if [start - starts[0] for start in starts] != [0, 1] or len(self.reached) != starts[0] + 2:
             return None
-        first, last = self.reached[-2:]
-        plain = last.words[0] == "grep" and len([w for w in last.words[1:] if w and not w.startswith("-")]) == 1
-        if not plain or None in last.words or {"-v", "-c", "-L"} & set(last.words) or first.writes:
-            return None
-        return negated if self._is_empty(first.words) or self._is_unlisted(first.words, last.words) else None
-
-    def _is_empty(self, words: Sequence[Value]) -> bool:
-        return self.surroundings.read_output(words) == ""
-
-    def _is_unlisted(self, words: Sequence[Value], grep: Sequence[Value]) -> bool:
-        """Tell whether a search for `^i` in dpkg's list finds nothing, as no such package is wanted."""
-        name = words[2] if len(words) == 3 and words[:2] in (("dpkg", "-l"), ("dpkg", "--list")) else None
-        plain = name is not None and re.fullmatch("[a-z0-9][a-z0-9+.-]+", name) is not None
-        wanted = any(word is not None and re.fullmatch(r"\^ii?(?:[^a-z].*)?", word) for word in grep)
-        return plain and wanted and self.surroundings.has_package(name or "") is False
+        return negated if finds_nothing(*self.reached[-2:], self.surroundings) else None
 
     def _if(self, branches: Sequence[tuple[tuple[Node, ...], tuple[Node, ...]]], orelse: tuple[Node, ...]) -> Status:
         if not branches:
