@@ -189,7 +189,8 @@ class _Interpreter(Loops):
         """Return the status of a pipe: nothing is found in an output that is known to be empty."""
         if [start - starts[0] for start in starts] != [0, 1] or len(self.reached) != starts[0] + 2:
             return None
-        return negated if finds_nothing(*self.reached[-2:], self.surroundings) else None
+        first, last = self.reached[-2:]
+        return negated if finds_nothing(first, last, self.surroundings) else None
 
     def _if(self, branches: Sequence[tuple[tuple[Node, ...], tuple[Node, ...]]], orelse: tuple[Node, ...]) -> Status:
         if not branches:
