@@ -531,3 +531,21 @@ def test_a_cache_that_one_script_removes_and_another_makes_again_stays(tmp_path:
     composed = compose(fs, [deb], tmp_path / "scratch")
 
     assert not [change.path for change in composed.changes.entries if change.entry is None]
+
+
+@pytest.mark.parametrize("again", [True, False])
+def test_an_alternative_that_one_script_removes_and_another_makes_again_stays(again: bool, tmp_path: Path) -> None:
+    words = "/usr/bin/vi vi /usr/share/same 10"
+    scripts = {
+        "prerm": script("update-alternatives --remove vi /usr/share/same"),
+        "postinst": script(f"update-alternatives --install {words}" if again else "true"),
+    }
+    group = "auto\n/usr/bin/vi\n\n/usr/share/same\n10\n\n"
+    more = {**IMAGE, "var/lib/dpkg/alternatives/vi": group, "usr/bin/update-alternatives": ""}
+    fs = tree(installed(Deb(version="1.0", files=FILES, scripts=scripts), more=more))
+    deb = Deb(version="2.0", files=NEW_FILES, scripts=scripts).write(tmp_path)
+
+    composed = compose(fs, [deb], tmp_path / "scratch")
+
+    gone = {change.path for change in composed.changes.entries if change.entry is None}
+    assert ("var/lib/dpkg/alternatives/vi" in gone) is not again

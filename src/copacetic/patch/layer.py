@@ -29,7 +29,7 @@ from copacetic.unpack.shipped import Explanation
 from copacetic.unpack.tree import Changes
 from copacetic.updates import FetchedPackage
 
-COMPOSITION_VERSION = 3
+COMPOSITION_VERSION = 4
 """Part of the key of kept layers: raise it whenever composing gives other bytes for the same input."""
 
 

@@ -22,6 +22,7 @@ from copacetic.oci.layered import LayeredFilesystem
 from copacetic.oci.layerindex import LayerIndex, Row, scan_layer, unpack_text
 from copacetic.oci.layerstream import extract_files
 from copacetic.oci.layerwriter import read_content
+from copacetic.patch.claims import speaks_of
 from copacetic.patch.extent import Side, verify_extent
 from copacetic.patch.layer import NewLayer
 from copacetic.patch.match import match_findings
@@ -160,7 +161,7 @@ def verify_layer(
     """
     database = detect_database(after)
     assert database is not None
-    _verify_checksums(plan, database, after=after, read_back=read_back, unchanged=unchanged)
+    _verify_checksums(plan, database, after=after, read_back=read_back, unchanged=unchanged, explanation=explanation)
     side = Side(after, database)
     return verify_extent(plan, before=before, after=side, index=read_back.index, explanation=explanation)
 
@@ -172,10 +173,11 @@ def _verify_checksums(
     after: LayeredFilesystem,
     read_back: ReadBack,
     unchanged: Mapping[str, bytes | Spooled],
+    explanation: Explanation,
 ) -> None:
     """
     Hold the files of every changed package against the checksums in the result's own package database; what has none,
-    as a directory, has to be there.
+    as a directory, has to be there, unless scripts take it away (`rmdir`).
 
     A file of the new layer is hashed as it was read back. For one that was left out because the image had the same
     already, `unchanged` gives what the package ships: it must have the checksum, and be what the result has. What
@@ -205,8 +207,15 @@ def _verify_checksums(
             _compare(one, digests[one.canonical])
     for package in packages:
         for path in database.bare_paths(package):
-            if after.lookup(path, follow=False) is None:
+            gone = after.lookup(path, follow=False) is None
+            if gone and not _is_taken(explanation, package.name, after.resolve(path, follow=False)):
                 raise VerificationError(f"{package.name}: {path} is missing in the result")
+
+
+def _is_taken(explanation: Explanation, package: str, path: str) -> bool:
+    if explanation.effects is not None:
+        return path in explanation.effects and explanation.effects[path].entry is None
+    return any(one.name == package and speaks_of(one.scripts, path) for one in explanation.packages or ())
 
 
 def _find(package: str, path: str, after: ImageFilesystem) -> str:

@@ -25,6 +25,8 @@ class DebJudge(CommandJudge):
 
     installed_version: str = ""
     """Of the package whose script it is, before the upgrade; empty for one that is new."""
+    relinked: frozenset[str] = frozenset()
+    """Words of what was reproduced of update-alternatives by now: what it has to do is another matter from then on."""
     precedes: Callable[[str, str], bool | None] = field(default=lambda _left, _right: None)
     """Tells whether the first version is older than or equal to the second."""
 
@@ -54,10 +56,16 @@ class DebJudge(CommandJudge):
 
     def do_alternatives(self, words: Sequence[Value], repeated: bool, certain: bool) -> Judgement:
         known = tuple(word for word in words[1:] if word is not None)
-        if self.is_settled(words):
+        moved = not self.relinked.isdisjoint(known) or (bool(self.relinked) and len(known) < len(words) - 1)
+        if not moved and self.is_settled(words):
             return HARMLESS
-        if len(known) < len(words) - 1 or not certain:
-            return HARMLESS if repeated else needs_execution("update-alternatives with words that are not known")
+        verbs = {word for word in known if word.startswith("--")} - {"--slave", "--force", "--quiet", "--verbose"}
+        if len(known) < len(words) - 1 or not certain or verbs not in _ALTERNATIVES:
+            return (
+                HARMLESS
+                if repeated and not moved
+                else needs_execution("update-alternatives with words that are not known")
+            )
         return Judgement(
             ScriptClass.REPRODUCED,
             "update-alternatives is reproduced",
@@ -162,6 +170,8 @@ class DebJudge(CommandJudge):
         return HARMLESS
 
 
+_ALTERNATIVES = ({"--install"}, {"--remove"}, {"--auto"})
+"""What a handler does of update-alternatives."""
 _RULES: Mapping[str, Callable[[DebJudge, Sequence[Value], bool, bool], Judgement]] = {
     "dpkg-maintscript-helper": DebJudge.do_maintscript,
     "update-alternatives": DebJudge.do_alternatives,

@@ -68,6 +68,8 @@ class ScriptJudge:
     changes: ChangeSet
     _removed: set[str] = field(default_factory=set)
     """What earlier scripts of the package remove."""
+    _relinked: frozenset[str] = frozenset()
+    """Names and paths of alternatives that a script changes, of any package."""
     _remade: set[str] = field(default_factory=set)
     """What of it is made again out of the same files, so that it can stay."""
 
@@ -157,6 +159,7 @@ class ScriptJudge:
             image=self.surroundings,
             package=scripts.key,
             installed_version=scripts.old_version,
+            relinked=self._relinked,
             precedes=lambda left, right: self.surroundings.compare_versions(left, "le-nl", right),
         )
         lines = text.split("\n")
@@ -188,6 +191,8 @@ class ScriptJudge:
     def _follow_removals(self, command: Reached, judgement: Judgement) -> None:
         """Remember what is removed, and what is made again of what was."""
         for action in judgement.actions:
+            if action.kind == "alternatives":
+                self._relinked |= {word for word in action.words if not word.startswith("-") and not word.isdigit()}
             if action.kind in ("remove", "rmdir"):
                 self._removed |= {self.surroundings.resolve(word) for word in action.words if word[:1] == "/"}
         name = (command.words[0] or "").rpartition("/")[2]

@@ -85,6 +85,8 @@ def plan_alternative(tree: TreeBuilder, arguments: Sequence[str]) -> tuple[Alter
             return _install(tree, words[1:])
         if words[:1] == ["--remove"] and len(words) == 3:
             return _remove(tree, words[1], words[2])
+        if words[:1] == ["--auto"] and len(words) == 2:
+            return _automate(tree, words[1])
     except (ValueError, IndexError):
         return None
     return None
@@ -125,6 +127,15 @@ def _remove(tree: TreeBuilder, name: str, path: str) -> tuple[AlternativeEdit, .
     edits = _drop_slaves(tree, group)
     gone_paths = (link_path for link_path in (group.link.lstrip("/"), f"{LINKS}/{name}") if _is_link(tree, link_path))
     return (*edits, *(AlternativeEdit(path) for path in gone_paths), AlternativeEdit(f"{ADMIN}/{name}"))
+
+
+def _automate(tree: TreeBuilder, name: str) -> tuple[AlternativeEdit, ...] | None:
+    """Take the best choice from now on; of a name that isn't one, nothing is done."""
+    group = _read_group(tree, name) if "/" not in name else None
+    if group is None:
+        return ()
+    group.automatic = True
+    return _settle(tree, group)
 
 
 def _settle(tree: TreeBuilder, group: _Group) -> tuple[AlternativeEdit, ...]:
