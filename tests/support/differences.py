@@ -6,6 +6,8 @@ its reason. Nothing that a package ships or its database says may stand here.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 DIFFERENCES: tuple[tuple[str, str], ...] = (
     ("var/log/apt/*", "logs of the run"),
     ("var/log/dpkg.log", "a log of the run"),
@@ -23,6 +25,7 @@ DIFFERENCES: tuple[tuple[str, str], ...] = (
     ("var/lib/dpkg/available", "an empty file that dpkg creates"),
     ("var/lib/dpkg/updates/*", "dpkg's journal"),
     ("*/__pycache__/*.pyc", "byte code, which the real run compiles anew; ours removes what is stale, Python makes it"),
+    ("*/__pycache__", "the folder of byte code alone"),
     ("var/cache/man/*", "man-db's index for apropos, which its own timer renews"),
     ("var/cache/debconf/config.dat", "answers to questions that nobody was asked"),
     ("run/*", "run-time state"),
@@ -31,3 +34,14 @@ DIFFERENCES: tuple[tuple[str, str], ...] = (
     ("etc/resolv.conf", "written for the run"),
     ("etc/machine-id", "at random, where the image leaves it empty so that each start makes its own (machine-id(5))"),
 )
+
+OF_ONE: Mapping[str, tuple[tuple[str, str], ...]] = {
+    "bullseye-postgresql": (
+        ("usr/lib/jvm/*/lib/server/classes.jsa", "Java's class data archive, which only lets it start faster"),
+        (
+            "usr/share/man/*",
+            "links of alternatives to pages that the image has left out, made anew by a script as it was",
+        ),
+    ),
+}
+"""What may differ between two trees of one image besides, when nothing is run."""

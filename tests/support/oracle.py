@@ -14,7 +14,7 @@ import os
 import stat
 import subprocess
 import textwrap
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -148,16 +148,16 @@ def _walk(root: Path) -> Iterator[tuple[str, os.stat_result]]:
                 pending.append(path)
 
 
-def differences(real: Path, ours: Path) -> list[str]:
-    """Return how two trees differ, apart from what the written list allows, as lines."""
+def differences(real: Path, ours: Path, *, more: Iterable[str] = ()) -> list[str]:
+    """Return how two trees differ, apart from what the written list and `more` patterns allow, as lines."""
     expected, actual = read_tree(real), read_tree(ours)
     return [
         f"{path}: expected {expected.get(path)}, got {actual.get(path)}"
         for path in sorted(expected.keys() | actual.keys())
-        if expected.get(path) != actual.get(path) and not is_allowed(path)
+        if expected.get(path) != actual.get(path) and not is_allowed(path, more)
     ]
 
 
-def is_allowed(path: str) -> bool:
+def is_allowed(path: str, more: Iterable[str] = ()) -> bool:
     """Tell whether the written list has a reason for this path."""
-    return any(fnmatch.fnmatchcase(path, pattern) for pattern, _ in DIFFERENCES)
+    return any(fnmatch.fnmatchcase(path, pattern) for pattern in (*(pattern for pattern, _ in DIFFERENCES), *more))

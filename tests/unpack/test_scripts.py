@@ -482,6 +482,11 @@ def test_a_link_among_the_files_is_no_trouble(tmp_path: Path) -> None:
         ("if dpkg -l base 2>/dev/null | grep -q ^i; then other; fi", NEEDS),
         ("if dpkg -l none 2>/dev/null | grep -q none; then other; fi", NEEDS),
         ("if dpkg -l demo 2>/dev/null | grep -q ^i; then other; fi", NEEDS),
+        ("[ \"$(cat /usr/share/known)\" = 42 ] || other", HARMLESS),
+        ("[ \"$(cat /usr/share/known)\" = 43 ] || other", NEEDS),
+        ("[ \"$(cat /usr/share/known /etc/passwd)\" = 42 ] || other", NEEDS),
+        ("[ -z \"$(cat /usr/share/none)\" ] || other", NEEDS),
+        ("echo 7 > /tmp/x; [ \"$(cat /tmp/x)\" = 7 ] || other", NEEDS),
         ("cmp -s /etc/passwd /etc/passwd || other", HARMLESS),
         ("cmp -s /etc/passwd /etc/group || other", NEEDS),
         ("t=$(mktemp); other() { :; }; id > $t; rm -f $t", HARMLESS),
@@ -496,7 +501,14 @@ def test_what_the_tree_answers(line: str, expected: ScriptClass) -> None:
         None,
         script(line),
         fresh=True,
-        more={**IMAGE, "usr/share/fonts/x": "", "usr/bin/stat": "", "usr/bin/mktemp": ""},
+        more={
+            **IMAGE,
+            "usr/share/fonts/x": "",
+            "usr/share/known": "42\n",
+            "usr/bin/cat": "",
+            "usr/bin/stat": "",
+            "usr/bin/mktemp": "",
+        },
     )
 
     assert verdict.verdict is expected, verdict

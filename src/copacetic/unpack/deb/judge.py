@@ -56,7 +56,7 @@ class DebJudge(CommandJudge):
 
     def do_alternatives(self, words: Sequence[Value], repeated: bool, certain: bool) -> Judgement:
         known = tuple(word for word in words[1:] if word is not None)
-        moved = not self.relinked.isdisjoint(known) or (bool(self.relinked) and len(known) < len(words) - 1)
+        moved = not self.relinked.isdisjoint(known)
         if not moved and self.is_settled(words):
             return HARMLESS
         verbs = {word for word in known if word.startswith("--")} - {"--slave", "--force", "--quiet", "--verbose"}

@@ -11,6 +11,7 @@ from copacetic.unpack.tree import TreeBuilder
 
 __all__ = ["OUTPUTS", "Output"]
 
+MAX_TEXT = 4096
 Output = Callable[[TreeBuilder, Sequence[str]], str | None]
 
 
@@ -20,6 +21,14 @@ def _basename(_tree: TreeBuilder, words: Sequence[str]) -> str | None:
     name = words[0].rstrip("/").rpartition("/")[2]
     suffix = words[1] if len(words) == 2 else ""
     return name.removesuffix(suffix) if name != suffix else name
+
+
+def _cat(tree: TreeBuilder, words: Sequence[str]) -> str | None:
+    if len(words) != 1 or not words[0].startswith("/") or tree.lookup(words[0][1:]) is None:
+        return None
+    text = tree.read(words[0][1:], limit=MAX_TEXT).decode("ascii")
+    plain = text.rstrip("\n")
+    return plain if (plain or not text) and "\0" not in plain else None
 
 
 def _dirname(_tree: TreeBuilder, words: Sequence[str]) -> str | None:
@@ -59,6 +68,7 @@ def _stat(tree: TreeBuilder, words: Sequence[str]) -> str | None:
 
 OUTPUTS: Mapping[str, Output] = {
     "basename": _basename,
+    "cat": _cat,
     "dirname": _dirname,
     "mktemp": _mktemp,
     "readlink": _readlink,
