@@ -191,7 +191,8 @@ class Cache:
 
     def __init__(self, root: Path, *, temporary: bool = False) -> None:
         """Of a `temporary` folder, which this process has just made, the surroundings don't matter."""
-        self.root = root
+        self.root = root.absolute()
+        """A path that means the same to helper processes, whose working directory is another."""
         with _storage(f"can't use the cache folder {root}"):
             make_folder(root)
             if not temporary:

@@ -46,6 +46,15 @@ def test_layers_and_caches_are_shown_and_removed(tmp_path: Path, capsys: pytest.
     assert [path for path in tmp_path.glob("worker.v1/*/*/*") if path.parent.name != "locks"] == []
 
 
+def test_a_folder_may_be_named_from_where_one_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+    with open_worker(Path("here"), images={BASE: busybox_image()}) as worker:
+        assert read(worker, shell("cp /old/file /out").root, "out") == ["old\n"]
+
+    assert worker_usage(tmp_path / "here") != ()
+
+
 def test_what_a_worker_uses_is_not_removed(tmp_path: Path) -> None:
     with open_worker(tmp_path, images={BASE: busybox_image()}) as worker:
         assert read(worker, base(), "old/file") == ["old\n"]

@@ -249,8 +249,9 @@ class Execution:
         if full or any("No space left on device" in line for line in lines):
             where = "the disk is full" if full else "a disk is full"
             raise ExecutionError(f"{self.title}: {reason}: {where}{_last(words)}", hint=_FULL)
-        refusal = output.refusal if output.refusal and output.refusal not in lines else ""
-        said = f"{refusal and f'; it said: {refusal}'}{_last(words)}"
+        shown = _last(words)
+        refusal = output.refusal if output.refusal not in shown else ""
+        said = f"{refusal and f'; it said: {refusal}'}{shown}"
         hint = _REFUSED if output.refusal else None
         raise ExecutionError(f"{self.title}: {reason}{said or ', without a word'}", hint=hint)
 
