@@ -7,6 +7,7 @@ import hashlib
 import json
 import shutil
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,9 @@ from copacetic.cli import main
 from copacetic.oci.layout import LayoutSource
 from copacetic.repository import RepositorySettings
 from support.aptrepo import Deb, Repository, debian_image, file, serve_repository, write_image
+from support.debs import directory
 from support.images import Image, assert_valid_image, make_attestation, make_index, skopeo, write_layout
+from support.trees import layer_paths
 from support.values import HERE
 
 FOO = Deb(name="foo", version="1.0-1", architecture="amd64", files={"usr/bin/foo": file("old", 0o755)})
@@ -372,6 +375,18 @@ def test_a_script_that_must_run_refuses_its_package_by_name(tmp_path: Path, copa
     assert partial.code == 0
     assert read(layout, "patched", "usr/bin/foo") == b"old"
     assert read(layout, "patched", "var/lib/dpkg/status").decode().count("+deb12u1") == 1
+
+
+def test_an_empty_folder_of_the_package_goes_when_its_script_says_so(tmp_path: Path, copa: Any) -> None:
+    text = "#!/bin/sh\nset -e\nrm -f /usr/lib/x/mods/cache\nrmdir -p --ignore-fail-on-non-empty /usr/lib/x/mods\n"
+    foo = replace(FOO, files={**FOO.files, "usr/lib/x/mods": directory()}, scripts={"postrm": text})
+    with serve_repository([replace(foo, version=FOO2.version)]) as served:
+        programs = {"usr/bin/rm": "", "usr/bin/rmdir": "", "usr/lib/other": "", "usr/lib/x/mods/cache": "made"}
+        image = write_image(tmp_path / "layout", debian_image(served, [foo], more=programs))
+        run = copa("patch", "-i", image, "--to", f"oci:{tmp_path / 'layout'}:patched", "-q")
+
+    assert run.code == 0, run.err
+    assert "usr/lib/x" in layer_paths(tmp_path / "layout", "patched")
 
 
 @pytest.mark.parametrize("kind", ["oci", "docker"])
