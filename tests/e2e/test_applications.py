@@ -78,6 +78,8 @@ def test_the_tree_is_the_one_that_apt_leaves(case: Case, strategy: str) -> None:
     more = [pattern for pattern, _ in OF_ONE.get(case.name, ()) if strategy == "unpack"]
 
     assert differences(case.real(strategy), case.unpacked(strategy), more=more) == []
+    interests = [tree / "var/lib/dpkg/triggers/File" for tree in (case.real(strategy), case.unpacked(strategy))]
+    assert sorted(interests[0].read_text().split("\n")) == sorted(interests[1].read_text().split("\n"))
 
 
 def test_nothing_but_what_is_known_needs_execution(case: Case) -> None:

@@ -37,6 +37,7 @@ DIFFERENCES: tuple[tuple[str, str], ...] = (
 
 OF_ONE: Mapping[str, tuple[tuple[str, str], ...]] = {
     "bullseye-postgresql": (
+        ("var/lib/dpkg/triggers/File", "the order of its rows, which is apt's in unpacking and means nothing"),
         ("usr/lib/jvm/*/lib/server/classes.jsa", "Java's class data archive, which only lets it start faster"),
         (
             "usr/share/man/*",
