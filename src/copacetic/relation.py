@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Protocol
@@ -132,6 +132,10 @@ class PackageSet:
                 for provided in group:
                     self._providers[provided.name].append(_Provider(package, provided.version))
 
+    def has(self, name: str) -> bool:
+        """Tell whether a package of this name is there, or one that provides it, whatever its version."""
+        return name in self._providers
+
     def satisfying(self, relation: Relation, of: Package, *, positive: bool = True) -> Iterator[Package]:
         """Yield the packages that meet one relation of another package."""
         for provider in self._providers.get(relation.name, ()):
@@ -206,12 +210,18 @@ class Broken:
         )
 
 
-def broken_relations(packages: Sequence[Package], native: str) -> Iterator[Broken]:
-    """Yield what doesn't hold in a set of packages. Raises `RelationError` when too many provide the same."""
+def broken_relations(packages: Sequence[Package], native: str, *, partial: Collection[str] = ()) -> Iterator[Broken]:
+    """
+    Yield what doesn't hold in a set of packages. Raises `RelationError` when too many provide the same.
+
+    Of those in `partial`, by name, only a part is there: that something isn't there at all is nothing broken.
+    """
     known = PackageSet(packages, native)
     for package in known.packages:
         for field in POSITIVE:
             for group in _relations(package, field):
+                if package.name in partial and not any(known.has(relation.name) for relation in group):
+                    continue
                 if not any(any(known.satisfying(relation, package)) for relation in group):
                     yield Broken(package, field, group)
         for field in NEGATIVE:

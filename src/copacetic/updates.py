@@ -79,6 +79,8 @@ class InstalledPackage:
     """The administrator has put it on hold: it stays as it is."""
     state: str = ""
     """How far its package manager came with it, in its words (`half-configured`), where that isn't the end."""
+    partial: bool = False
+    """Only some of its files are in the image, and that stays so: nothing comes in for its sake."""
     fields: Mapping[str, str] = field(default_factory=dict, compare=False, repr=False)
     """The database's record by field name, spelled as there."""
 
@@ -180,6 +182,8 @@ class ScriptClass(StrEnum):
     REPRODUCED = "reproduced"
     """What it does is done by copacetic, without running it."""
     NEEDS_EXECUTION = "needs-execution"
+    REFUSED = "refused"
+    """Not a script's fault: the package can't be brought into this image, and running it would change nothing."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -103,6 +103,7 @@ def test_packages_of_both_kinds_are_one_database_and_status_speaks_first() -> No
     db = database(
         {
             "var/lib/dpkg/status": STATUS,
+            "var/lib/dpkg/info/a.list": "/.\n",
             "var/lib/dpkg/status.d/c": other,
             "var/lib/dpkg/status.d/a": other.replace("Package: c", "Package: a"),
         }

@@ -123,7 +123,7 @@ class PackageDatabase(Protocol):
 
 
 DATABASES: Mapping[str, tuple[str, ...]] = {
-    "copacetic.inventory.dpkg:DpkgDatabase": ("var/lib/dpkg",),
+    "copacetic.inventory.dpkg:DpkgDatabase": ("var/lib/dpkg", "var/lib/chisel"),
     "copacetic.inventory.apk:ApkDatabase": ("lib/apk", "usr/lib/apk"),
 }
 

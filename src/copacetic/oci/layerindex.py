@@ -57,6 +57,7 @@ KEEP = PathSelector(
         "usr/share/keyrings/",
         "usr/share/python3/",
         "var/cache/debconf/",
+        "var/lib/chisel/",
         "var/lib/dpkg/",
     ),
     names=frozenset(

@@ -37,6 +37,7 @@ class UnpackApplier:
             reads=self._unpacking.reads(),
             unchanged=composition.changes.unchanged,
             explanation=Explanation(packages=composition.packages, effects=composition.changes.effects),
+            checksums=composition.checksums,
         )
 
 

@@ -179,7 +179,8 @@ class _Proof:
                 if claim is None or claim[1].type is FileType.DIRECTORY:
                     continue
                 package, said = claim
-                if said.path not in self.listed[package.name, package.architecture]:
+                listed = self.listed[package.name, package.architecture]
+                if listed and said.path not in listed:
                     continue  # another package has it now
                 entry = lookup(path, follow=False)
                 problem = "is missing in the result" if entry is None else differs(claim, path, entry, entry)

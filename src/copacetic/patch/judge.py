@@ -23,7 +23,7 @@ from copacetic.updates import FetchedPackage, ScriptClass, ScriptVerdict
 
 __all__ = ["Judged", "ScriptJudge", "package_key"]
 
-JUDGEMENT_VERSION = 2
+JUDGEMENT_VERSION = 3
 """Raise it whenever the same scripts may get another verdict."""
 
 

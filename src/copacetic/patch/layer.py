@@ -29,7 +29,7 @@ from copacetic.unpack.shipped import Explanation
 from copacetic.unpack.tree import Changes
 from copacetic.updates import FetchedPackage
 
-COMPOSITION_VERSION = 4
+COMPOSITION_VERSION = 5
 """Part of the key of kept layers: raise it whenever composing gives other bytes for the same input."""
 
 
@@ -66,6 +66,8 @@ class ComposedLayer:
     """What the packages ship and the image has already."""
     explanation: Explanation = field(default_factory=Explanation)
     """What may account for everything in the layer."""
+    checksums: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    """See `Composition.checksums`."""
     reused: bool = False
     """Made before, from the same packages on an equal base, and proven then."""
 

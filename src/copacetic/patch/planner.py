@@ -235,8 +235,9 @@ def _resolve(
             continue
         packages = judged.packages
         strategy, reason, why_not = choose_strategy(packages, choice, forbidden=bool(excuse))
-        refusals = [package.update for package in packages if _offending(package.update)]
-        if strategy is Strategy.EXEC or not refusals:
+        refused = [package.update for package in packages if _refusal(package.update)]
+        offending = [] if strategy is Strategy.EXEC else [p.update for p in packages if _offending(p.update)]
+        if not refused and not offending:
             return _Chosen(
                 resolution=resolution,
                 packages=packages,
@@ -246,10 +247,15 @@ def _resolve(
                 reason=reason,
                 notes=(*left_out.notes, *filter(None, [excuse])),
             )
-        excuse = excuse or why_not
-        for update in refusals:
-            detail = describe_offence(update)
-            left_out.add(update, SkipReason.NEEDS_EXECUTION, detail, because=f"needs execution ({detail})")
+        for update in refused:
+            detail = _refusal(update)
+            left_out.add(update, SkipReason.UNSUPPORTED, detail, because=detail)
+        if offending:
+            excuse = excuse or why_not
+        for update in offending:
+            if update not in refused:
+                detail = describe_offence(update)
+                left_out.add(update, SkipReason.NEEDS_EXECUTION, detail, because=f"needs execution ({detail})")
     raise FixesMissingError("no set of updates was found that can be applied as a whole")
 
 
@@ -297,6 +303,11 @@ def _pinned(update: PlannedUpdate, path: Path) -> PlannedUpdate:
 
 def _key(update: PlannedUpdate) -> str:
     return f"{update.candidate.name}:{update.candidate.architecture}"
+
+
+def _refusal(update: PlannedUpdate) -> str:
+    """Say why a package can't be brought into this image at all; empty when it can."""
+    return next((script.reason for script in update.scripts if script.verdict is ScriptClass.REFUSED), "")
 
 
 def _offending(update: PlannedUpdate) -> list[ScriptVerdict]:

@@ -260,6 +260,7 @@ def _make_layer(
                     read_back=read_back,
                     unchanged=composed.unchanged,
                     explanation=composed.explanation,
+                    checksums=composed.checksums,
                 )
                 composed = replace(composed, notes=(*composed.notes, *notes))
                 layers.keep(request, opened.fs, composed)

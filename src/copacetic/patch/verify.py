@@ -153,15 +153,25 @@ def verify_layer(
     read_back: ReadBack,
     unchanged: Mapping[str, bytes | Spooled],
     explanation: Explanation,
+    checksums: Mapping[str, Mapping[str, str]],
 ) -> tuple[str, ...]:
     """
-    Check a new layer's files, whichever way it was made; `unchanged` is what packages ship that the image has already.
+    Check a new layer's files, whichever way it was made; `unchanged` is what packages ship that the image has already,
+    and `checksums` what they say of their files where the image's database doesn't (`Composition.checksums`).
 
     Returns what a user should know of it. Raises `VerificationError`.
     """
     database = detect_database(after)
     assert database is not None
-    _verify_checksums(plan, database, after=after, read_back=read_back, unchanged=unchanged, explanation=explanation)
+    _verify_checksums(
+        plan,
+        database,
+        after=after,
+        read_back=read_back,
+        unchanged=unchanged,
+        explanation=explanation,
+        shipped=checksums,
+    )
     side = Side(after, database)
     return verify_extent(plan, before=before, after=side, index=read_back.index, explanation=explanation)
 
@@ -174,6 +184,7 @@ def _verify_checksums(
     read_back: ReadBack,
     unchanged: Mapping[str, bytes | Spooled],
     explanation: Explanation,
+    shipped: Mapping[str, Mapping[str, str]],
 ) -> None:
     """
     Hold the files of every changed package against the checksums in the result's own package database; what has none,
@@ -181,13 +192,16 @@ def _verify_checksums(
 
     A file of the new layer is hashed as it was read back. For one that was left out because the image had the same
     already, `unchanged` gives what the package ships: it must have the checksum, and be what the result has. What
-    neither explains (a builder leaves out what is the same, too) is read from the image's own layers.
+    neither explains (a builder leaves out what is the same, too) is read from the image's own layers. `shipped` has
+    the checksums that packages bring, by `name:architecture`, where the image's database keeps none.
     """
     changed = {(u.candidate.name, u.candidate.architecture) for u in plan.updates}
     unexplained: list[_Expected] = []
     packages = [one for one in database.packages() if (one.name, one.architecture) in changed]
     for package in packages:
-        for path, (algorithm, digest) in database.checksums(package).items():
+        theirs = shipped.get(f"{package.name}:{package.architecture}", {})
+        own = {path: (database.checksum_algorithm, digest) for path, digest in theirs.items()}
+        for path, (algorithm, digest) in (*database.checksums(package).items(), *own.items()):
             expected = _Expected(
                 package=package.name,
                 path=path,

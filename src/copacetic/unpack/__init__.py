@@ -9,7 +9,7 @@ the changes that the distribution's own package manager would make.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib import import_module
 from pathlib import Path
 from typing import Protocol
@@ -32,6 +32,11 @@ class Composition:
     """What the packages say of their files."""
     notes: tuple[str, ...] = ()
     """Decisions a user wants to know: `kept etc/foo.conf, which was changed in the image`."""
+    checksums: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    """
+    What packages say of their own files where the image's database keeps no checksums: by `name:architecture`, path →
+    digest, of the database's algorithm.
+    """
 
 
 class Unpacker(Protocol):

@@ -5,6 +5,9 @@ dpkg's database, read from an image.
 A regular one is a `status` file with everything else in `info/`; a distroless one is a directory `status.d` with a
 stanza and, mostly, a list of checksums for each package. An image may have both, when somebody installed something
 on a distroless base: the `status` file then speaks for the packages that it names.
+
+Tools that put images together write a `status` without anything in `info/`, and so does who removes that folder. Of an
+image that chisel made only slices of packages are there: its `status` has no `Status`, or there is only a manifest.
 """
 
 from __future__ import annotations
@@ -12,10 +15,10 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from contextlib import suppress
 from functools import cached_property
 
-from copacetic.deb822 import Deb822Error, Stanza, parse_stanzas
+from copacetic.deb822 import Stanza
 from copacetic.errors import InventoryError
 from copacetic.inventory import PackageDatabase
 from copacetic.inventory.dpkg.config import (
@@ -27,7 +30,17 @@ from copacetic.inventory.dpkg.config import (
     parse_diversions,
     parse_statoverrides,
 )
-from copacetic.inventory.dpkg.rewrite import DebRecord, rewrite_info, rewrite_status, rewrite_triggers
+from copacetic.inventory.dpkg.manifest import MANIFEST, ChiselManifest, SlicedPath
+from copacetic.inventory.dpkg.rewrite import (
+    DebRecord,
+    bare_stanza,
+    installed_stanza,
+    rewrite_info,
+    rewrite_status,
+    rewrite_triggers,
+    sliced_stanza,
+)
+from copacetic.inventory.dpkg.rows import ARCHITECTURE, Row, read_rows
 from copacetic.lines import split_lines
 from copacetic.oci.filesystem import ImageFilesystem
 from copacetic.relation import RelationError, broken_relations, unreadable_relations
@@ -39,35 +52,19 @@ STATUS_D = f"{ROOT}/status.d"
 INFO = f"{ROOT}/info"
 TRIGGERS = f"{ROOT}/triggers"
 STATUS_LIMIT = 32 * 1024 * 1024
-MAX_PACKAGES = 30_000
 MAX_LINES = 250_000
 """Of a file about one package, each of which costs many times its bytes; the longest of Debian have about 100,000."""
 FILE_LIMIT = 16 * 1024 * 1024
 
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9+._-]{0,127}")
-_VERSION = re.compile(r"[!-.0-~]{1,256}")
-"""As dpkg reads its own database: it only warns of characters that a version doesn't have."""
-_ARCHITECTURE = re.compile(r"[a-z0-9][a-z0-9-]{0,63}")
-_SOURCE = re.compile(r"(\S+)(?:\s+\((\S+)\))?")
 _MD5_LINE = re.compile(r"([0-9a-f]{32})  (.+)")
-_INSTALLED = frozenset({"installed", "triggers-awaited", "triggers-pending"})
-_UNFINISHED = frozenset({"unpacked", "half-configured", "half-installed"})
-"""dpkg was interrupted, or a script failed: the files are there, vulnerable or not."""
 _OWN = frozenset(
     {"status", "arch", "diversions", "statoverride", "info", "alternatives", "triggers", "parts", "updates", "status.d"}
 )
 """Of dpkg's folder, files and folders."""
+_STATUS_FIELD = re.compile(rb"^Status:", re.MULTILINE | re.IGNORECASE)
+_SCRIPTS = ("config", "preinst", "postinst", "prerm", "postrm")
+_DOCUMENTATION = ("usr/share/doc", "usr/share/doc-base", "usr/share/info", "usr/share/lintian", "usr/share/man")
 _CONFIG_NAME = re.compile(r"[A-Za-z0-9_-]+(?:\.cfg)?")
-
-
-@dataclass(frozen=True, slots=True)
-class _Row:
-    """One stanza, and the file it stands in."""
-
-    stanza: Stanza
-    package: InstalledPackage
-    file: str
-    installed: bool
 
 
 class DpkgDatabase:
@@ -77,24 +74,24 @@ class DpkgDatabase:
     checksum_algorithm = "md5"
     version_scheme = "deb"
 
-    def __init__(self, fs: ImageFilesystem, rows: Sequence[_Row], *, regular: bool) -> None:
+    def __init__(self, fs: ImageFilesystem, rows: Sequence[Row], manifest: ChiselManifest | None = None) -> None:
         self._fs = fs
         self._rows = tuple(rows)
         self._by_package = {row.package: row for row in rows if row.installed}
-        self.regular = regular
-        """Whether there is a `status` file; otherwise only `status.d`."""
+        self._manifest = manifest
+        named = [row.package for row in rows if row.file == STATUS]
+        self.sliced = any(row.package.partial for row in rows)
+        """Whether some packages are there only in part, and stay so (`InstalledPackage.partial`)."""
+        self.bare = bool(named) and not named[0].partial and not self._keeps_records(named)
+        """Whether there is a `status` file and nothing in `info/`: who knows what belongs to which package?"""
+        self.regular = bool(named) and not named[0].partial and not self.bare
+        """Whether dpkg could work with it: a `status` file, and what belongs to it."""
 
     @classmethod
     def detect(cls, fs: ImageFilesystem) -> DpkgDatabase | None:
-        rows: list[_Row] = []
-        regular = False
-        try:
-            data = fs.read(STATUS, limit=STATUS_LIMIT)
-        except FileNotFoundError:
-            pass
-        else:
-            rows = list(_rows(data, STATUS, needs_status=True))
-            regular = bool(rows)
+        rows: list[Row] = []
+        with suppress(FileNotFoundError):
+            rows = _read_status(fs, fs.read(STATUS, limit=STATUS_LIMIT))
         named = {row.package.name for row in rows}
         for name in fs.iterdir(STATUS_D):
             path = f"{STATUS_D}/{name}"
@@ -104,22 +101,34 @@ class DpkgDatabase:
                 data = fs.read(path, limit=FILE_LIMIT)
             except FileNotFoundError:
                 continue
-            rows += [row for row in _rows(data, path, needs_status=False) if row.package.name not in named]
-        return cls(fs, rows, regular=regular) if any(row.installed for row in rows) else None
+            rows += [row for row in read_rows(data, path, needs_status=False) if row.package.name not in named]
+        manifest = ChiselManifest.find(fs)
+        if manifest is not None:
+            rows += manifest.complete(rows)
+        return cls(fs, rows, manifest) if any(row.installed for row in rows) else None
 
     @property
     def format(self) -> str:
-        return "dpkg status" if self.regular else "dpkg status.d"
+        if self.regular:
+            return "dpkg status"
+        if self.bare:
+            return "dpkg status without info"
+        if not self.sliced:
+            return "dpkg status.d"
+        return "chisel manifest.wall" if self.path == MANIFEST else "chisel status"
 
     @property
     def path(self) -> str:
-        return STATUS if self.regular else STATUS_D
+        files = {row.file for row in self._rows}
+        return next((path for path in (STATUS, MANIFEST) if path in files), STATUS_D)
 
     def packages(self) -> tuple[InstalledPackage, ...]:
         return tuple(sorted(self._by_package, key=lambda p: (p.name, p.architecture)))
 
     def files(self, package: InstalledPackage) -> tuple[str, ...]:
-        """From `info/*.list`; a distroless image has only the names in its checksums."""
+        """From `info/*.list`; a distroless image has only the names in its checksums, chisel those of slices."""
+        if package.partial:
+            return tuple(one.path for one in self.sliced_paths(package))
         if not self.is_regular(package):
             return tuple(self._md5sums(package))
         path = f"{self._info_stem(package)}.list"
@@ -132,7 +141,14 @@ class DpkgDatabase:
         stem = self._info_stem(package)
         return (f"{stem}.list", f"{stem}.md5sums")
 
+    def sliced_paths(self, package: InstalledPackage) -> Sequence[SlicedPath]:
+        """Return what chisel's manifest says that slices of a package brought; nothing without a manifest."""
+        return self._manifest.paths.get(package.name, ()) if self._manifest is not None and package.partial else ()
+
     def checksums(self, package: InstalledPackage) -> Mapping[str, tuple[str, str]]:
+        if package.partial:  # below etc, where chisel doesn't tell configuration files from others, users change them
+            found = ((one.path, one.final_sha256 or one.sha256) for one in self.sliced_paths(package))
+            return {path: ("sha256", sha256) for path, sha256 in found if sha256 and not path.startswith("etc/")}
         left_out = self.conffiles(package).keys()
         present = frozenset(self.files(package))
         return {
@@ -144,7 +160,7 @@ class DpkgDatabase:
         }
 
     def bare_paths(self, package: InstalledPackage) -> tuple[str, ...]:
-        others = self.conffiles(package).keys() | self._md5sums(package).keys()
+        others = self.conffiles(package).keys() | self._md5sums(package).keys() | self.checksums(package).keys()
         excludes = self.path_filters.excludes
         return tuple(
             self.diverted(path, package.name)
@@ -168,6 +184,7 @@ class DpkgDatabase:
             files = {row.file.rpartition("/")[2] for row in self._rows if row.package.name in packages}
             return name.removesuffix(".md5sums") in files.union(packages)
         is_own = (folder == root and name in _OWN) or folder in {f"{root}/alternatives", f"{root}/triggers"}
+        is_own |= self._manifest is not None and path == self._fs.resolve(MANIFEST)
         return True if is_own else None
 
     def is_configuration(self, path: str, package: InstalledPackage) -> bool:
@@ -188,7 +205,22 @@ class DpkgDatabase:
         return tuple(self._notes())
 
     def _notes(self) -> Iterator[str]:
-        """What dpkg itself would warn of, or finish at the next occasion."""
+        """What dpkg itself would warn of, or finish at the next occasion; what isn't known of its packages."""
+        if self.bare:
+            yield (
+                f"{self.format}: the image doesn't say which files are whose: those of an old version that the new one "
+                "doesn't have stay, and the proof goes by the new packages' own checksums"
+            )
+        elif self.sliced:
+            yield (
+                f"{self.format}: only those paths of a package are updated that are in the image; no script ever ran"
+                + (
+                    ""
+                    if self._manifest
+                    else ", and what the new version doesn't have stays, as nothing says whose it is"
+                )
+                + (f"; {MANIFEST} doesn't say which source a package is of" if self.path == MANIFEST else "")
+            )
         for package in self.packages():
             problem = unreadable_relations(package)
             if problem:
@@ -198,14 +230,16 @@ class DpkgDatabase:
                 yield f"{what}: its files are there, and dpkg has to finish it"
 
     def broken_dependencies(self) -> frozenset[str]:
+        partial = frozenset(package.name for package in self._by_package if package.partial)
         try:
-            return frozenset(str(one) for one in broken_relations(self.packages(), self.native_architecture))
+            found = broken_relations(self.packages(), self.native_architecture, partial=partial)
+            return frozenset(str(one) for one in found)
         except RelationError as error:
             raise InventoryError(f"{self.path}: {error}") from error
 
     def is_regular(self, package: InstalledPackage) -> bool:
-        """Tell whether a package's record is in the `status` file, so that the rest is in `info/`."""
-        return self._by_package[package].file == STATUS
+        """Tell whether a package's record is in the `status` file, and the rest is in `info/`."""
+        return self.regular and self._by_package[package].file == STATUS
 
     def stanza(self, package: InstalledPackage) -> Stanza:
         """Return the package's record."""
@@ -228,8 +262,7 @@ class DpkgDatabase:
 
     def scripts(self, package: InstalledPackage) -> Mapping[str, bytes]:
         """Return the installed maintainer scripts by name."""
-        names = ("config", "preinst", "postinst", "prerm", "postrm")
-        return {name: data for name in names if (data := self.info(package, name)) is not None}
+        return {name: data for name in _SCRIPTS if (data := self.info(package, name)) is not None}
 
     @cached_property
     def native_architecture(self) -> str:
@@ -243,7 +276,7 @@ class DpkgDatabase:
     @cached_property
     def foreign_architectures(self) -> tuple[str, ...]:
         lines = self._text(f"{ROOT}/arch").split()
-        return tuple(line for line in lines if line != self.native_architecture and _ARCHITECTURE.fullmatch(line))
+        return tuple(line for line in lines if line != self.native_architecture and ARCHITECTURE.fullmatch(line))
 
     @cached_property
     def diversions(self) -> Mapping[str, Diversion]:
@@ -257,6 +290,9 @@ class DpkgDatabase:
     def path_filters(self) -> PathFilters:
         names = [name for name in self._fs.iterdir("etc/dpkg/dpkg.cfg.d") if _CONFIG_NAME.fullmatch(name)]
         texts = [self._text(f"etc/dpkg/dpkg.cfg.d/{name}") for name in names]
+        if self.bare:  # what puts images together leaves documentation out; its own filters were elsewhere
+            absent = (folder for folder in _DOCUMENTATION if not self._fs.iterdir(folder))
+            texts[:0] = [f"path-exclude=/{folder}\npath-exclude=/{folder}/*\n" for folder in absent]
         return PathFilters.parse([*texts, self._text("etc/dpkg/dpkg.cfg")])
 
     @cached_property
@@ -274,12 +310,31 @@ class DpkgDatabase:
     def rewrite(self, records: Sequence[DebRecord]) -> Mapping[str, bytes | None]:
         """Return the database's files that change when packages were installed; None removes one."""
         changes: dict[str, bytes | None] = {}
-        in_status = [r for r in records if self.regular and (r.replaces is None or self.is_regular(r.replaces))]
+        in_status = [record for record in records if self._home(record) == STATUS]
         if in_status:
-            changes[STATUS] = rewrite_status(self._status_rows(), in_status)
+            write = installed_stanza if self.regular else bare_stanza if self.bare else sliced_stanza
+            changes[STATUS] = rewrite_status(self._status_rows(), in_status, write)
+        if self.regular:
+            changes.update(self._rewrite_info(in_status))
+        elif self.bare:
+            for record in in_status:
+                for name in self._info_files(record.replaces) if record.replaces is not None else ():
+                    changes[f"{INFO}/{name}"] = record.control_files.get(name.rpartition(".")[2])
+        for record in records:
+            if self._home(record) not in {STATUS, MANIFEST}:
+                changes.update(self._rewrite_distroless(record))
+        manifest = self._manifest.rewrite(records) if self._manifest is not None and self.sliced else None
+        return changes if manifest is None else {**changes, MANIFEST: manifest}
+
+    def _home(self, record: DebRecord) -> str:
+        """Return the file in which a record stands, or where a new one goes."""
+        return self.path if record.replaces is None else self._by_package[record.replaces].file
+
+    def _rewrite_info(self, records: Sequence[DebRecord]) -> Mapping[str, bytes | None]:
+        changes: dict[str, bytes | None] = {}
         file_triggers = self._text(f"{TRIGGERS}/File")
         named = dict(self.named_triggers)
-        for record in in_status:
+        for record in records:
             old = self._info_files(record.replaces) if record.replaces is not None else []
             changes.update(rewrite_info(record, old, INFO))
             for name, text in rewrite_triggers(record, file_triggers, named).items():
@@ -289,9 +344,6 @@ class DpkgDatabase:
                     changes[f"{TRIGGERS}/File"] = text.encode()
                 else:
                     named[name] = text
-        for record in records:
-            if record not in in_status:
-                changes.update(self._rewrite_distroless(record))
         return changes
 
     def _rewrite_distroless(self, record: DebRecord) -> Mapping[str, bytes | None]:
@@ -317,12 +369,21 @@ class DpkgDatabase:
     def _info_names(self) -> tuple[str, ...]:
         return self._fs.iterdir(INFO)
 
+    def _keeps_records(self, packages: Sequence[InstalledPackage]) -> bool:
+        """Tell whether `info/` has a list of files, or a script: the first package mostly answers that."""
+        stems = (f"{INFO}/{name}" for p in packages for name in (p.name, f"{p.name}:{p.architecture}"))
+        if any(self._fs.lookup(f"{stem}.list") is not None for stem in stems):
+            return True
+        return any(name.rpartition(".")[2] in _SCRIPTS for name in self._info_names)
+
     def _info_stem(self, package: InstalledPackage) -> str:
         qualified = f"{INFO}/{package.name}:{package.architecture}"
         return qualified if self._fs.lookup(f"{qualified}.list") is not None else f"{INFO}/{package.name}"
 
     def _md5sums(self, package: InstalledPackage) -> Mapping[str, str]:
         row = self._by_package[package]
+        if row.package.partial:
+            return {}
         path = f"{self._info_stem(package)}.md5sums" if row.file == STATUS else f"{row.file}.md5sums"
         lines = (_MD5_LINE.fullmatch(line) for line in split_lines(self._text(path)))
         return {_relative(match[2].removeprefix("./"), path): match[1] for match in lines if match is not None}
@@ -347,46 +408,16 @@ def _relative(name: str, where: str) -> str:
     return name.lstrip("/")
 
 
-def _rows(data: bytes, file: str, *, needs_status: bool) -> Iterator[_Row]:
-    seen: set[tuple[str, str]] = set()
+def _read_status(fs: ImageFilesystem, data: bytes) -> list[Row]:
+    """Read the `status` file, whoever wrote it."""
+    if _STATUS_FIELD.search(data) is None:
+        return read_rows(data, STATUS, needs_status=False, partial=True)
     try:
-        for stanza in parse_stanzas(data.decode("utf-8", "surrogateescape")):
-            row = _row(stanza, file, needs_status)
-            key = (row.package.name, row.package.architecture)
-            if key in seen:
-                raise InventoryError(f"{file}: {key[0]}:{key[1]} stands there twice")
-            if len(seen) == MAX_PACKAGES:
-                raise InventoryError(f"{file} has more than {MAX_PACKAGES} packages")
-            seen.add(key)
-            yield row
-    except Deb822Error as error:
-        raise InventoryError(f"{file}: {error}") from error
-
-
-def _row(stanza: Stanza, file: str, needs_status: bool) -> _Row:
-    name, version = stanza.find("Package"), stanza.find("Version")
-    architecture = stanza.find("Architecture", "all")
-    words = stanza.find("Status").split()
-    if needs_status and len(words) != 3:
-        raise InventoryError(f"{file}: {name[:100]!r} has no usable Status")
-    state = words[2] if needs_status and words[2] in _UNFINISHED else ""
-    installed = not needs_status or bool(state) or words[2] in _INSTALLED
-    if not _NAME.fullmatch(name):
-        raise InventoryError(f"{file}: not a package name: {name[:100]!r}")
-    if installed and not (_VERSION.fullmatch(version) and _ARCHITECTURE.fullmatch(architecture)):
-        raise InventoryError(f"{file}: {name} has the version {version[:100]!r} for {architecture[:100]!r}")
-    source = _SOURCE.fullmatch(stanza.find("Source").strip())
-    package = InstalledPackage(
-        name=name,
-        version=version,
-        architecture=architecture,
-        source_name=source[1] if source else name,
-        source_version=(source[2] if source else None) or version,
-        held=bool(words) and words[0] == "hold",
-        state=state,
-        fields=stanza.fields,
-    )
-    return _Row(stanza, package, file, installed)
+        return read_rows(data, STATUS, needs_status=True)
+    except InventoryError:
+        if fs.iterdir(INFO):  # dpkg wrote it, and it is broken
+            raise
+        return read_rows(data, STATUS, needs_status=True, mended=True)
 
 
 _: type[PackageDatabase] = DpkgDatabase

@@ -7,12 +7,13 @@ Stanzas that don't change stay byte for byte. A changed one has dpkg's order of 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 from copacetic.deb822 import Stanza, format_stanza
 from copacetic.inventory.dpkg.config import Conffile
 from copacetic.lines import split_lines
+from copacetic.oci.filesystem import Entry
 from copacetic.updates import InstalledPackage
 
 # The order of fieldinfos[] in dpkg's lib/dpkg/parse.c; fields it doesn't know follow in the package's order.
@@ -67,6 +68,10 @@ class DebRecord:
     conffiles: tuple[Conffile, ...] = ()
     """With the checksums to record, obsolete ones of the old version last."""
     replaces: InstalledPackage | None = None
+    sha256: str = ""
+    """Of the package file."""
+    placed: Mapping[str, Entry] = field(default_factory=dict)
+    """What of a package that is there only in part has come to the paths that the database knows of it."""
 
     @property
     def name(self) -> str:
@@ -93,27 +98,42 @@ def installed_stanza(record: DebRecord) -> str:
     return format_stanza(ranked)
 
 
+def bare_stanza(record: DebRecord) -> str:
+    """Return the stanza in a status file that dpkg didn't write, or lost its lists: as much as it had before."""
+    old = record.replaces.fields if record.replaces is not None else {}
+    return installed_stanza(record if "Conffiles" in old else replace(record, conffiles=()))
+
+
+def sliced_stanza(record: DebRecord) -> str:
+    """Return the stanza of a file that is control files one after the other."""
+    return record.control.text
+
+
 def file_list(record: DebRecord) -> bytes:
     """Return the record's `info/*.list`: every path once, the root as `/.`."""
     lines = dict.fromkeys(f"/{path}" if path else "/." for path in record.files)
     return "".join(f"{line}\n" for line in lines).encode("utf-8", "surrogateescape")
 
 
-def rewrite_status(stanzas: Sequence[tuple[tuple[str, str], str]], records: Sequence[DebRecord]) -> bytes:
+def rewrite_status(
+    stanzas: Sequence[tuple[tuple[str, str], str]],
+    records: Sequence[DebRecord],
+    write: Callable[[DebRecord], str] = installed_stanza,
+) -> bytes:
     """
     Return the new status file. `stanzas` are the old ones, as ((name, architecture), text), in their order.
 
     A new package goes where dpkg, which sorts by name, has it.
     """
     replaced = {
-        (record.replaces.name, record.replaces.architecture): installed_stanza(record)
+        (record.replaces.name, record.replaces.architecture): write(record)
         for record in records
         if record.replaces is not None
     }
     rows = [(key, replaced.pop(key, text)) for key, text in stanzas]
     for record in sorted((r for r in records if r.replaces is None), key=lambda r: (r.name, r.architecture)):
         key = (record.name, record.architecture)
-        text = installed_stanza(record)
+        text = write(record)
         same = next((n for n, (other, _) in enumerate(rows) if other == key), None)
         if same is not None:  # known, but not installed: its configuration files are still there
             rows[same] = (key, text)

@@ -34,6 +34,10 @@ class AptPackageManager:
         """See `PackageManager.open`."""
         if not isinstance(database, DpkgDatabase):
             raise UnsupportedImageError(f"apt can't install into a {database.format} database")
+        if database.bare or database.sliced:
+            raise UnsupportedImageError(
+                f"{database.format}: no dpkg can work with such records, so nothing can be run for it", hint=HINT
+            )
         if database.regular:
             if any(not database.is_regular(package) for package in database.packages()):
                 raise UnsupportedImageError(

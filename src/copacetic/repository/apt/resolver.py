@@ -64,6 +64,7 @@ class Resolver:
         frozen: Mapping[str, str],
     ) -> None:
         self._installed = {(p.name, p.architecture): p for p in installed}
+        self._partial = frozenset(p.name for p in installed if p.partial)
         self._native = native
         self._offers = offers
         self._exhaustive = exhaustive
@@ -144,7 +145,7 @@ class Resolver:
     def _broken(self, packages: Mapping[Key, InstalledPackage | Candidate]) -> dict[str, Broken]:
         ordered = [packages[key] for key in sorted(packages)]
         try:
-            return {_identity(one): one for one in broken_relations(ordered, self._native)}
+            return {_identity(one): one for one in broken_relations(ordered, self._native, partial=self._partial)}
         except RelationError as error:
             raise RepositoryError(str(error)) from error
 

@@ -17,8 +17,9 @@ from copacetic.inventory.dpkg import DpkgDatabase
 from copacetic.unpack.deb.handlers.settled import DEB_COMMANDS, DEB_MADE, DEB_OUTPUTS, DEB_QUERIES
 from copacetic.unpack.deb.owners import Ownership
 from copacetic.unpack.deb.package import DebPackage
-from copacetic.unpack.deb.payload import read_checksums
+from copacetic.unpack.deb.payload import read_checksums, spool_payload
 from copacetic.unpack.deb.scripts import JudgedScript, ScriptJudge, ScriptSet
+from copacetic.unpack.deb.slices import Slices
 from copacetic.unpack.deb.triggers import find_activations
 from copacetic.unpack.scripts.changes import ChangeSet, PackageChange
 from copacetic.unpack.scripts.judgement import Action
@@ -27,8 +28,9 @@ from copacetic.unpack.tree import TreeBuilder
 from copacetic.updates import ScriptClass, ScriptVerdict
 from copacetic.version import compare_versions
 
-__all__ = ["Assessment", "assess_packages"]
+__all__ = ["Assessment", "assess_packages", "is_sliced"]
 
+SHELL = "bin/sh"
 NO_SCRIPTS = "this image keeps no maintainer scripts and has none of the programs they call"
 
 
@@ -52,11 +54,13 @@ def assess_packages(tree: TreeBuilder, database: DpkgDatabase, packages: Sequenc
     surroundings.unstable = judge.unstable_paths(list(sets.values()))
     judged: dict[str, list[JudgedScript]] = {}
     for package in packages:
-        if _is_scriptless(database, package):
+        if is_sliced(database, package):
+            judged[package.key] = _judge_slices(tree, database, package)
+        elif _is_scriptless(tree, database, package):
             judged[package.key] = [_without_scripts(package.key, name) for name in package.scripts]
         else:
             judged[package.key] = judge.judge_package(sets[package.key])
-    if database.regular:
+    if database.regular or (database.bare and tree.lookup(SHELL) is not None):
         _judge_triggers(judge, database, packages, sets, judged)
     actions = dict.fromkeys(action for scripts in judged.values() for one in scripts for action in one.actions)
     verdicts = {key: tuple(one.verdict for one in scripts) for key, scripts in judged.items()}
@@ -87,7 +91,29 @@ def _judge_triggers(
             judged[cause].append(JudgedScript(verdict, result.actions))
 
 
-def _is_scriptless(database: DpkgDatabase, package: DebPackage) -> bool:
+def is_sliced(database: DpkgDatabase, package: DebPackage) -> bool:
+    """Tell whether the image has, or would have, only a part of a package."""
+    if package.installed is None:
+        return database.sliced and not database.regular
+    return package.installed.partial
+
+
+def _judge_slices(tree: TreeBuilder, database: DpkgDatabase, package: DebPackage) -> list[JudgedScript]:
+    payload = spool_payload(package.archive, None, installed_size=package.installed_size)
+    judged = [_without_scripts(package.key, name) for name in package.scripts]
+    obstacle = Slices(tree, database, package).find_obstacle(payload)
+    if obstacle:
+        verdict = ScriptVerdict(
+            package=package.key, script="slices", verdict=ScriptClass.REFUSED, reason=f"{package.version}: {obstacle}"
+        )
+        judged.insert(0, JudgedScript(verdict))
+    return judged
+
+
+def _is_scriptless(tree: TreeBuilder, database: DpkgDatabase, package: DebPackage) -> bool:
+    """Who removed only dpkg's records may have let scripts run before, and what they call may be there."""
+    if database.bare and tree.lookup(SHELL) is not None:
+        return False
     if package.installed is None:
         return not database.regular
     return not database.is_regular(package.installed)
@@ -165,6 +191,8 @@ def _refuse_conflicts(database: DpkgDatabase, packages: Sequence[DebPackage]) ->
     listed = {p.key: [*(p.md5sums or ()), *(path for path, gone in p.conffiles.items() if not gone)] for p in packages}
     added: list[tuple[DebPackage, list[str]]] = []
     for package in packages:
+        if is_sliced(database, package):
+            continue  # nothing new comes in
         old = frozenset(database.files(package.installed)) if package.installed is not None else frozenset()
         added.append((package, [path for path in listed[package.key] if path not in old]))
     if not any(paths for _, paths in added):

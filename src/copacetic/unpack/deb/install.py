@@ -21,6 +21,7 @@ from copacetic.unpack.deb.handlers.bytecode import remove_stale
 from copacetic.unpack.deb.owners import Claim, Owner, Ownership
 from copacetic.unpack.deb.package import DebPackage
 from copacetic.unpack.deb.payload import PayloadEntry
+from copacetic.unpack.deb.slices import Slices
 from copacetic.unpack.spooler import read_spooled
 from copacetic.unpack.tree import TreeBuilder
 
@@ -92,6 +93,8 @@ class _Run:
         self._old_conffiles: Mapping[str, Conffile] = (
             database.conffiles(package.installed) if package.installed is not None else {}
         )
+        partial = package.installed is not None and package.installed.partial
+        self._slices = Slices(tree, database, package) if partial else None
         self.result = Installation()
 
     # -- the new version -------------------------------------------------------------------------------------
@@ -111,6 +114,8 @@ class _Run:
 
     def _place(self, entry: PayloadEntry) -> bool:
         """Put one path; returns whether it belongs to the package's list."""
+        if self._slices is not None and entry.path and not self._slices.has(entry.path):
+            return False
         if entry.path and self._filters(entry):
             return True
         target = self._divert(entry.path)
@@ -314,7 +319,7 @@ class _Run:
     def remove_old_files(self) -> None:
         """Take away what the new version doesn't have, unless it is somebody else's or a configuration file."""
         installed = self._package.installed
-        if installed is None:
+        if installed is None or installed.partial:
             return
         for path in reversed(self._database.files(installed)):
             if path == "" or path in self._kept or path in self._package.conffiles:

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 from copacetic.inventory.dpkg import DpkgDatabase
 from copacetic.oci.filesystem import FileType
@@ -20,13 +20,22 @@ _SUFFIXES = (".dpkg-dist", ".dpkg-new")
 
 
 def describe_shipped(
-    package: DebPackage, payload: Sequence[PayloadEntry], database: DpkgDatabase, accounts: Accounts
+    package: DebPackage,
+    payload: Sequence[PayloadEntry],
+    database: DpkgDatabase,
+    accounts: Accounts,
+    *,
+    only: Collection[str] | None = None,
 ) -> ShippedPackage:
-    """Leave out what the image's filters keep away; names of one file have what the last of them says."""
+    """
+    Leave out what the image's filters keep away, and what isn't in `only`, where the image has slices of packages;
+    names of one file have what the last of them says.
+    """
     filters = database.path_filters
     kept = {
         entry.path: entry
         for entry in payload
+        if only is None or entry.path in only
         if not entry.path or not filters.excludes(entry.path, directory_or_link=entry.type in _SPECIAL)
     }
     attributes = _attributes(package, kept)

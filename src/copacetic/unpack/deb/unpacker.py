@@ -24,17 +24,20 @@ from copacetic.errors import (
 )
 from copacetic.inventory import PackageDatabase
 from copacetic.inventory.dpkg import DebRecord, DpkgDatabase
+from copacetic.lines import split_lines
 from copacetic.oci.filesystem import Entry, FileType, ImageFilesystem
 from copacetic.repository.limits import total_limit
+from copacetic.repository.packages import file_digest
 from copacetic.unpack import Composition, FetchedPackage
 from copacetic.unpack.accounts import Accounts
-from copacetic.unpack.deb.assess import Assessment, assess_packages
+from copacetic.unpack.deb.assess import Assessment, assess_packages, is_sliced
 from copacetic.unpack.deb.handlers.reproduce import Reproduction, make_accounts, reproduce
 from copacetic.unpack.deb.install import Installation, Installer, md5_of
 from copacetic.unpack.deb.owners import Ownership
 from copacetic.unpack.deb.package import SCRIPTS, DebPackage, load_package
 from copacetic.unpack.deb.payload import PayloadEntry, spool_payload
 from copacetic.unpack.deb.shipped import describe_shipped
+from copacetic.unpack.deb.slices import Slices
 from copacetic.unpack.shipped import ShippedPackage
 from copacetic.unpack.spooler import Spooler, read_spooled
 from copacetic.unpack.tree import TreeBuilder
@@ -96,14 +99,18 @@ class DebUnpacker:
         installed = self._install(tree, loaded, payloads)
         notes = [note for installation in installed.values() for note in installation.notes]
         notes += reproduce(reproduction, assessment.actions)
-        records = [_record(package, installed[package.key], payloads[package.key]) for package in loaded]
+        records = [self._record(tree, package, installed[package.key], payloads[package.key]) for package in loaded]
         records += self._losers(tree, installed)
         self._write_database(tree, records, epoch)
         accounts = Accounts(tree)
         return Composition(
             changes=tree.finish(),
-            packages=tuple(describe_shipped(p, payloads[p.key], self._database, accounts) for p in loaded),
+            packages=tuple(
+                describe_shipped(p, payloads[p.key], self._database, accounts, only=self._kept(p, installed[p.key]))
+                for p in loaded
+            ),
             notes=tuple(notes),
+            checksums={p.key: self._untold(p, installed[p.key], payloads[p.key]) for p in loaded},
         )
 
     def shipped(self, packages: Sequence[FetchedPackage]) -> tuple[ShippedPackage, ...]:
@@ -162,6 +169,52 @@ class DebUnpacker:
         if key not in self._assessed:
             self._assessed[key] = assess_packages(tree, self._database, packages)
         return self._assessed[key]
+
+    def _record(
+        self, tree: TreeBuilder, package: DebPackage, installation: Installation, payload: Sequence[PayloadEntry]
+    ) -> DebRecord:
+        files = {name: data for name, data in package.control.files.items() if name != "control"}
+        if "md5sums" not in files:
+            files["md5sums"] = _checksums(payload, installation.files)
+        sliced = is_sliced(self._database, package)
+        return DebRecord(
+            control=package.stanza,
+            control_files=files,
+            files=tuple(installation.files),
+            conffiles=tuple(installation.conffiles),
+            replaces=package.installed,
+            sha256=file_digest(package.archive.path) if sliced else "",
+            placed=Slices(tree, self._database, package).placed(payload) if sliced else {},
+        )
+
+    def _kept(self, package: DebPackage, installation: Installation) -> frozenset[str] | None:
+        """Return what of a package is in the image, where its database doesn't say so by itself."""
+        tells = not is_sliced(self._database, package) and not self._database.bare
+        return None if tells else frozenset(installation.files)
+
+    def _untold(
+        self, package: DebPackage, installation: Installation, payload: Sequence[PayloadEntry]
+    ) -> Mapping[str, str]:
+        """
+        Return the MD5 that a package gives its own files, as far as they belong into the image as it was, where the
+        database in it has no such list.
+        """
+        sliced = is_sliced(self._database, package)
+        if not sliced and not self._database.bare:
+            return {}
+        sums = package.md5sums
+        if sums is None:
+            text = _checksums(payload, [entry.path for entry in payload]).decode("utf-8", "surrogateescape")
+            sums = {path: md5 for md5, _, path in (line.partition("  ") for line in split_lines(text))}
+        kept = frozenset(installation.files)
+        slices = Slices(TreeBuilder(self._fs), self._database, package) if sliced else None
+        return {
+            self._database.diverted(path, package.name): md5
+            for path, md5 in sums.items()
+            if path not in package.conffiles
+            and not self._database.path_filters.excludes(path, directory_or_link=False)
+            and (path in kept if slices is None else slices.has(path))
+        }
 
     def _losers(self, tree: TreeBuilder, installations: Mapping[str, Installation]) -> list[DebRecord]:
         """Return the records of packages that stay, without the paths that others (by key) took over."""
@@ -226,21 +279,10 @@ def _identity(package: DebPackage) -> str:
 def _refuse_execution(assessment: Assessment) -> None:
     for verdicts in assessment.verdicts.values():
         for verdict in verdicts:
+            if verdict.verdict is ScriptClass.REFUSED:
+                raise PackageError(f"{verdict.package} can't be brought into this image: {verdict.reason}")
             if verdict.verdict is ScriptClass.NEEDS_EXECUTION:
                 raise NeedsExecutionError(f"{verdict.package}: {verdict.script} would have to be run: {verdict.reason}")
-
-
-def _record(package: DebPackage, installation: Installation, payload: Sequence[PayloadEntry]) -> DebRecord:
-    files = {name: data for name, data in package.control.files.items() if name != "control"}
-    if "md5sums" not in files:
-        files["md5sums"] = _checksums(payload, installation.files)
-    return DebRecord(
-        control=package.stanza,
-        control_files=files,
-        files=tuple(installation.files),
-        conffiles=tuple(installation.conffiles),
-        replaces=package.installed,
-    )
 
 
 def _checksums(payload: Sequence[PayloadEntry], files: Sequence[str]) -> bytes:
