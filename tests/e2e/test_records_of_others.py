@@ -1,0 +1,115 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`copa` on images whose package records something else than dpkg wrote, over a small repository."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from copacetic.cli import main
+from support.aptrepo import Repository, serve_repository, write_image
+from support.chisel import MANIFEST, STATUS, control_status, files_of, image_of, manifest_rows, stripped_status, wall
+from support.debs import Deb, file, symlink
+from support.trees import Content, layer_files, layer_paths
+
+LIB, LINK = "usr/lib/libdemo.so.1", "usr/lib/libdemo.so"
+OLD = Deb(
+    name="demo", version="1.0", architecture="amd64",
+    files={LIB: file("old"), LINK: symlink("libdemo.so.1"), "usr/bin/demo": file("old tool", 0o755)},
+)  # fmt: skip
+NEW = replace(
+    OLD, version="2.0", fields={"Depends": "libabsent (>= 3), other (>= 1.5)"},
+    files={**OLD.files, LIB: file("new"), "usr/bin/more": file("more")},
+)  # fmt: skip
+OTHER = Deb(name="other", version="1.0", architecture="amd64", files={"usr/bin/other": file("other")})
+NEWER = replace(OTHER, version="2.0", files={"usr/bin/other": file("newer")})
+ABSENT = Deb(name="libabsent", version="3", architecture="amd64", files={"usr/lib/libabsent": file("x")})
+BROKEN = replace(NEW, files={**NEW.files, LINK: symlink("libdemo.so.2"), "usr/lib/libdemo.so.2": file("new")})
+SLICES = [(OLD, (LIB, LINK)), (OTHER, ("usr/bin/other",))]
+FORMS: Mapping[str, Mapping[str, Content]] = {
+    "chisel status": {**files_of(SLICES), STATUS: control_status([OLD, OTHER])},
+    "chisel manifest.wall": {**files_of(SLICES), MANIFEST: wall(manifest_rows(SLICES))},
+    "dpkg status without info": {**files_of(SLICES), STATUS: stripped_status([OLD, OTHER])},
+}
+
+
+@pytest.fixture
+def repository() -> Iterator[Repository]:
+    with serve_repository([NEW, NEWER, ABSENT]) as served:
+        yield served
+
+
+def patch(image: str, tmp_path: Path, *more: str) -> int:
+    target = f"oci:{tmp_path / 'image'}:patched"
+    return main(["patch", "-i", image, "--to", target, "--no-cache", "-o", str(tmp_path / "outcome.json"), *more])
+
+
+def outcome(tmp_path: Path) -> Mapping[str, object]:
+    (platform,) = json.loads((tmp_path / "outcome.json").read_text())["platforms"]
+    return platform  # type: ignore[no-any-return]
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_such_an_image_is_patched_and_the_plan_says_what_is_not_known(
+    form: str, repository: Repository, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    image = write_image(tmp_path / "image", image_of(FORMS[form], repository))
+
+    assert main(["inspect", image, "--cache-dir", str(tmp_path / "cache")]) == 0
+    assert form in capsys.readouterr().out
+    assert patch(image, tmp_path) == 0
+
+    plan = outcome(tmp_path)["plan"]
+    names = [update["name"] for update in plan["updates"]]  # type: ignore[index]
+    sliced = form.startswith("chisel")
+    assert names == (["demo", "other"] if sliced else ["demo", "libabsent", "other"])
+    assert plan["notes"][0].startswith(f"{form}: ")  # type: ignore[index]
+    changed = layer_paths(tmp_path / "image", "patched")
+    record = MANIFEST if "manifest" in form else STATUS
+    assert changed >= {LIB, "usr/bin/other", record}
+    if sliced:
+        assert changed == {LIB, "usr/bin/other", record}
+
+
+@pytest.mark.parametrize("form", ["chisel status", "chisel manifest.wall"])
+def test_what_would_need_another_set_of_paths_is_left_by_name(
+    form: str, repository: Repository, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    repository.publish([BROKEN, NEWER, ABSENT])
+    image = write_image(tmp_path / "image", image_of(FORMS[form], repository))
+
+    assert patch(image, tmp_path) == 4
+    reason = "2.0: usr/lib/libdemo.so would become a link to libdemo.so.2, which is not in the image"
+    assert f"demo 1.0 can't be updated: {reason}" in " ".join(capsys.readouterr().err.split())
+    assert patch(image, tmp_path, "--ignore-errors") == 0
+
+    assert layer_paths(tmp_path / "image", "patched") == {"usr/bin/other", MANIFEST if "manifest" in form else STATUS}
+    (skipped,) = outcome(tmp_path)["plan"]["skipped"]  # type: ignore[index]
+    assert (skipped["name"], skipped["reason"], skipped["detail"]) == ("demo", "unsupported", reason)
+
+
+def test_a_package_that_lies_about_its_own_files_is_found_out(
+    repository: Repository, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    lying = replace(NEW, md5sums=False, control={"md5sums": f"{'0' * 32}  {LIB}\n"})
+    repository.publish([lying, NEWER, ABSENT])
+    image = write_image(tmp_path / "image", image_of(FORMS["chisel status"], repository))
+
+    assert patch(image, tmp_path) == 5
+
+    assert f"demo: {LIB} has the md5" in " ".join(capsys.readouterr().err.split())
+
+
+def test_patching_twice_changes_nothing_the_second_time(repository: Repository, tmp_path: Path) -> None:
+    image = write_image(tmp_path / "image", image_of(FORMS["chisel manifest.wall"], repository))
+    assert patch(image, tmp_path) == 0
+    first = layer_files(tmp_path / "image", "patched")
+
+    assert patch(f"oci:{tmp_path / 'image'}:patched", tmp_path) == 0
+
+    assert outcome(tmp_path)["notes"] == ["nothing to update"]
+    assert layer_files(tmp_path / "image", "patched") == first
