@@ -231,7 +231,7 @@ def _tar(*members: tuple[tarfile.TarInfo, bytes]) -> bytes:
         ({"var/lib/dpkg/status": "Package: a\nStatus: install ok installed\nVersion: 1\nArchitecture: all\n"}, "no etc/os-release"),
         ({"etc/os-release": OS_RELEASE, "var/lib/dpkg/status": "Package: a\nbroken\n"}, "var/lib/dpkg/status: line 2"),
         ({"etc/os-release": OS_RELEASE, "var/lib/dpkg/status": "Package: ../a\nStatus: install ok installed\n"}, "not a package name"),
-        ({"etc/os-release": OS_RELEASE, "var/lib/dpkg/status": "Package: a\nVersion: 1\n"}, "no usable Status"),
+        ({"etc/os-release": OS_RELEASE, "var/lib/dpkg/status": "Package: a\nVersion: 1\nStatus: installed\n"}, "no usable Status"),
     ],
 )  # fmt: skip
 def test_an_image_that_can_t_be_patched(

@@ -139,6 +139,7 @@ def test_triggers_follow_a_package_s_interests() -> None:
     db = database(
         {
             "var/lib/dpkg/status": STATUS,
+            "var/lib/dpkg/info/a.list": "/.\n",
             "var/lib/dpkg/triggers/File": "/usr/old a\n/usr/kept b\n",
             "var/lib/dpkg/triggers/ldconfig": "b\n",
         }
@@ -157,7 +158,8 @@ def test_triggers_follow_a_package_s_interests() -> None:
         ("Package: a\nnonsense\n", "var/lib/dpkg/status: line 2"),
         ("Package: -a\nStatus: install ok installed\nVersion: 1\nArchitecture: all\n", "not a package name"),
         ("Package: a\nStatus: install ok installed\nVersion: 1 0\nArchitecture: all\n", "has the version"),
-        ("Package: a\nVersion: 1\n", "no usable Status"),
+        ("Package: a\nVersion: 1\nStatus: installed\n", "no usable Status"),
+        ("Package: a\nVersion: 1\n\nPackage: b\nStatus: install ok installed\nVersion: 1\n", "no usable Status"),
         (STATUS + STATUS, "stands there twice"),
     ],
 )

@@ -41,7 +41,8 @@ STATUS = "Package: foo\nStatus: install ok installed\nVersion: 1.0\nArchitecture
 
 
 def image(*items: TarItem, status: str = STATUS, without: str = "") -> LayeredFilesystem:
-    members = [tar_file("var/lib/dpkg/status", status), *program_items(without=without), *items]
+    records = [tar_file("var/lib/dpkg/status", status), tar_file("var/lib/dpkg/info/foo.list", "/.\n")]
+    members = [*records, *program_items(without=without), *items]
     return stack(make_tar(members))
 
 

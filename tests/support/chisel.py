@@ -97,7 +97,7 @@ def files_of(slices: Slices) -> dict[str, Content]:
                 tarfile.SYMTYPE: lambda m=member: symlink(m.target),  # type: ignore[misc]
                 tarfile.DIRTYPE: lambda m=member: directory(m.mode),  # type: ignore[misc]
             }
-            found[path] = kinds.get(member.type, lambda m=member: m.content)()  # type: ignore[misc]
+            found[path] = kinds.get(member.type, lambda m=member: m.content)()
     return with_parents(found)
 
 

@@ -225,7 +225,7 @@ def test_configuration_files_are_recorded_where_they_were_and_kept_where_they_we
     changed = changes_to(tree({**files, "etc/demo.conf": "mine"}), tmp_path / "again", new) if _again(tmp_path) else {}
 
     assert unchanged["etc/demo.conf"] == b"2"
-    assert b" /etc/demo.conf c81e728d9d4c2f636f067f89cc14862c" in (unchanged[STATUS] or b"")  # type: ignore[operator]
+    assert b" /etc/demo.conf c81e728d9d4c2f636f067f89cc14862c" in (unchanged[STATUS] or b"")
     assert "etc/demo.conf" not in changed
 
 

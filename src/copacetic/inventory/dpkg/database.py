@@ -128,7 +128,7 @@ class DpkgDatabase:
     def files(self, package: InstalledPackage) -> tuple[str, ...]:
         """From `info/*.list`; a distroless image has only the names in its checksums, chisel those of slices."""
         if package.partial:
-            return tuple(one.path for one in self.sliced_paths(package))
+            return tuple(one.path for one in self.sliced_paths(package) or ())
         if not self.is_regular(package):
             return tuple(self._md5sums(package))
         path = f"{self._info_stem(package)}.list"
@@ -141,13 +141,15 @@ class DpkgDatabase:
         stem = self._info_stem(package)
         return (f"{stem}.list", f"{stem}.md5sums")
 
-    def sliced_paths(self, package: InstalledPackage) -> Sequence[SlicedPath]:
-        """Return what chisel's manifest says that slices of a package brought; nothing without a manifest."""
-        return self._manifest.paths.get(package.name, ()) if self._manifest is not None and package.partial else ()
+    def sliced_paths(self, package: InstalledPackage) -> Sequence[SlicedPath] | None:
+        """Return what chisel's manifest says that slices of a package brought; None where it doesn't know of it."""
+        if self._manifest is None or package.name not in self._manifest.packages:
+            return None
+        return self._manifest.paths.get(package.name, ())
 
     def checksums(self, package: InstalledPackage) -> Mapping[str, tuple[str, str]]:
         if package.partial:  # below etc, where chisel doesn't tell configuration files from others, users change them
-            found = ((one.path, one.final_sha256 or one.sha256) for one in self.sliced_paths(package))
+            found = ((one.path, one.final_sha256 or one.sha256) for one in self.sliced_paths(package) or ())
             return {path: ("sha256", sha256) for path, sha256 in found if sha256 and not path.startswith("etc/")}
         left_out = self.conffiles(package).keys()
         present = frozenset(self.files(package))

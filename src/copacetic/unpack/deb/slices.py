@@ -28,7 +28,9 @@ class Slices:
     def __init__(self, tree: TreeBuilder, database: DpkgDatabase, package: DebPackage) -> None:
         self._tree = tree
         self._package = package
-        self._known = database.sliced_paths(package.installed) if package.installed is not None else ()
+        known = database.sliced_paths(package.installed) if package.installed is not None else None
+        self._is_known = known is not None
+        self._known = known or ()
         self._ours = {tree.resolve(one.path, follow=False) for one in self._known}
 
     def has(self, path: str) -> bool:
@@ -36,7 +38,7 @@ class Slices:
         target = self._tree.resolve(path, follow=False)
         if self._tree.lookup(target, follow=False) is None:
             return False
-        return not self._ours or target in self._ours
+        return not self._is_known or target in self._ours
 
     def find_obstacle(self, payload: Sequence[PayloadEntry]) -> str:
         """Say why the package can't be updated; empty when it can."""
@@ -95,7 +97,7 @@ class Slices:
 
     def _find_nothing(self, payload: Sequence[PayloadEntry], ours: Sequence[PayloadEntry]) -> str:
         """Without a manifest, what is there of a package is only known by the paths that it has in both versions."""
-        if self._known or any(_counts(entry) for entry in ours) or not any(map(_counts, payload)):
+        if self._is_known or any(_counts(entry) for entry in ours) or not any(map(_counts, payload)):
             return ""
         return "none of the new version's files is in the image, so nothing tells what it has of the package"
 
