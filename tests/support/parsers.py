@@ -9,18 +9,21 @@ from __future__ import annotations
 
 import tempfile
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
+
+import zstandard
 
 from copacetic.deb822 import PackagesIndexer, parse_stanza
 from copacetic.distro import Distro
 from copacetic.errors import CopaError, InventoryError, PackageError, RepositoryError, blame_input
 from copacetic.http.address import find_origin, join_address, show_address, split_credentials
 from copacetic.inventory.apk import ApkDatabase
-from copacetic.inventory.dpkg import DpkgDatabase
+from copacetic.inventory.dpkg import DebRecord, DpkgDatabase
 from copacetic.inventory.dpkg.archive import DebArchive
+from copacetic.inventory.dpkg.manifest import MANIFEST
 from copacetic.oci.challenge import parse_challenges, select_challenge
 from copacetic.oci.descriptor import Digest, Platform
 from copacetic.oci.manifest import ImageConfig, Index, Manifest, detect_media_type
@@ -95,7 +98,18 @@ DPKG |= {"dpkg.cfg": "etc/dpkg/dpkg.cfg"}
 
 def _read_dpkg(path: str, data: bytes) -> None:
     files = {"var/lib/dpkg/status": STATUS, "var/lib/dpkg/info/foo.list": b"/.\n/usr\n/usr/foo\n"}
-    database = DpkgDatabase.detect(MemoryFilesystem({**files, path: data}))
+    _ask_dpkg({**files, path: data})
+
+
+def _wall(lines: bytes) -> bytes:
+    """Put the header before a manifest's lines that goes with them."""
+    count = lines.removesuffix(b"\n").count(b"\n") + 2
+    header = b'{"jsonwall":"1.0","schema":"1.0","count":%d}\n' % count
+    return zstandard.ZstdCompressor().compress(header + lines)
+
+
+def _ask_dpkg(files: Mapping[str, bytes]) -> None:
+    database = DpkgDatabase.detect(MemoryFilesystem(dict(files)))
     if database is None:
         return
     for package in database.packages():
@@ -103,12 +117,17 @@ def _read_dpkg(path: str, data: bytes) -> None:
             read(package)
     for name in ("diversions", "statoverrides", "path_filters", "file_triggers", "named_triggers"):
         getattr(database, name)
-    _ = database.native_architecture, database.foreign_architectures
+    _ = database.native_architecture, database.foreign_architectures, database.notes()
+    first = database.packages()[0]
+    database.rewrite([DebRecord(control=database.stanza(first), control_files={}, files=(), replaces=first)])
     database.broken_dependencies()
 
 
 for _name, _path in DPKG.items():
     PARSERS[_name] = lambda data, path=_path: _read_dpkg(path, data)  # type: ignore[misc]
+
+PARSERS["status of others"] = lambda data: _ask_dpkg({"var/lib/dpkg/status": data})
+PARSERS["manifest.wall"] = lambda data: _ask_dpkg({MANIFEST: _wall(data)})
 
 INSTALLED = b"P:foo\nV:1-r0\nA:x86_64\nC:Q1qvSVyZFyaTbPPZTBcdNRBpwTFyM=\nF:usr\nR:foo\n\n"
 APK = {

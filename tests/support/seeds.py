@@ -21,6 +21,7 @@ from copacetic.updates import (
 )
 from support import adbs, mutations
 from support.apks import Apk, Item, member
+from support.chisel import control_status, manifest_rows, stripped_status
 from support.debs import Deb, Member, directory, file, hardlink, symlink, tar
 from support.mutations import Mutate
 from support.parsers import DPKG, INSTALLED, STATUS
@@ -192,6 +193,7 @@ def _report() -> object:
 _FILES_OF_DEB: Mapping[str, Member] = {
     "usr/bin/foo": file("x", 0o755), "usr/lib/l": symlink("foo"), "usr/bin/bar": hardlink("./usr/bin/foo"), "etc": directory(),
 }  # fmt: skip
+_SLICES = [(Deb(files=_FILES_OF_DEB), tuple(_FILES_OF_DEB))]
 _APK = Apk(
     name="foo", files={"usr/bin/foo": file("x", 0o755), "usr/lib/l": symlink("foo")}, scripts={"post-install": "#!/bin/sh\n"},
     depends=("bar>=1", "!baz"), provides=("cmd:foo=1",), triggers=("/usr/*",), install_if=("foo", "bar"), replaces=("x",),
@@ -213,6 +215,8 @@ def _index() -> bytes:
 
 _SEEDS: Mapping[str, Callable[[], Seed]] = {
     "status": lambda: _lines(0.3, _STATUS),
+    "status of others": lambda: _lines(0.3, stripped_status([Deb()]), control_status([Deb()])),
+    "manifest.wall": lambda: _lines(0.1, "".join(f"{json.dumps(row)}\n" for row in manifest_rows(_SLICES))),
     "status.d": lambda: _lines(0.3, _STATUS),
     "dpkg arch": lambda: _lines(0.3, "amd64\ni386\n"),
     "dpkg diversions": lambda: _lines(0.1, "/usr/bin/a\n/usr/bin/a.distrib\ndash\n/b\n/c\n:\n"),

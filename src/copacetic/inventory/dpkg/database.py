@@ -417,9 +417,10 @@ def _read_status(fs: ImageFilesystem, data: bytes) -> list[Row]:
     try:
         return read_rows(data, STATUS, needs_status=True)
     except InventoryError:
-        if fs.iterdir(INFO):  # dpkg wrote it, and it is broken
-            raise
-        return read_rows(data, STATUS, needs_status=True, mended=True)
+        if not fs.iterdir(INFO):  # otherwise dpkg wrote it, and it is broken
+            with suppress(InventoryError):
+                return read_rows(data, STATUS, needs_status=True, mended=True)
+        raise
 
 
 _: type[PackageDatabase] = DpkgDatabase
