@@ -234,6 +234,35 @@ def _again(tmp_path: Path) -> bool:
     return True
 
 
+@pytest.mark.parametrize(
+    ("manifest", "content", "kept"),
+    [
+        (True, "1", ""),
+        (True, "mine", "kept etc/demo.conf, which was changed in the image"),
+        (False, "1", "kept etc/demo.conf, which may have been changed in the image"),
+    ],
+)
+def test_a_slice_s_configuration_file_is_kept_unless_it_is_known_to_be_the_old_one(
+    manifest: bool, content: str, kept: str, tmp_path: Path
+) -> None:
+    old = replace(OLD, files={**FILES, "etc/demo.conf": file("1")}, conffiles=["/etc/demo.conf"])
+    new = replace(NEW, files={**NEW_FILES, "etc/demo.conf": file("2")}, conffiles=["/etc/demo.conf"])
+    slices = [(old, (LIB, "etc/demo.conf"))]
+    record: dict[str, Content] = (
+        {MANIFEST: wall(manifest_rows(slices))} if manifest else {STATUS: control_status([old])}
+    )
+    fs = tree({**files_of(slices), **record, "etc/demo.conf": content})
+
+    composition = compose(fs, [new.write(tmp_path)], tmp_path / "scratch")
+
+    changed = {change.path: change for change in composition.changes.entries}
+    assert composition.notes == ((kept,) if kept else ())
+    assert ("etc/demo.conf" in changed) == (not kept)
+    if manifest:
+        rows = unwall(read_content(changed[MANIFEST]))
+        assert path_row(old if kept else new, "etc/demo.conf") in rows
+
+
 def test_scripts_are_judged_where_only_dpkg_s_records_were_removed(tmp_path: Path) -> None:
     fs = tree({**files_of([(OLD, [LIB])]), STATUS: f"{BARE['status']}\n", "bin/sh": "shell", "usr/bin/frobnicate": "x"})
     deb = replace(NEW, scripts={"postinst": "#!/bin/sh\nfrobnicate\n"}).write(tmp_path)

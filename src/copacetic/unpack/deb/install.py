@@ -28,6 +28,8 @@ from copacetic.unpack.tree import TreeBuilder
 __all__ = ["Installation", "Installer", "md5_of"]
 
 MAX_CONFFILE = 16 * 1024 * 1024
+UNKNOWN = "unknown"
+"""Instead of a checksum, for what the old version shipped where nothing says it."""
 STATOVERRIDE = "var/lib/dpkg/statoverride"
 
 
@@ -233,7 +235,10 @@ class _Run:
         if fate is ConffileFate.INSTALL:
             self._tree.put(path, described, content)
         elif fate is ConffileFate.OFFER:
-            self._offer(path, described, content, missing=present is None)
+            state = "was removed from" if present is None else "was changed in"
+            if present is not None and shipped == UNKNOWN:
+                state = "may have been changed in"
+            self._offer(path, described, content, f"{state} the image")
 
     def _leave_link(self, path: str, target: str, entry: Entry, content: bytes) -> None:
         """What dpkg does where the administrator has made a link of a configuration file: it leaves all as it is."""
@@ -244,8 +249,7 @@ class _Run:
         self._tree.put(f"{target}.dpkg-new", entry, content)
         self.result.notes.append(f"{target} is a link in the image and stays one; the new version is {target}.dpkg-new")
 
-    def _offer(self, path: str, entry: Entry, content: bytes, *, missing: bool) -> None:
-        state = "was removed from the image" if missing else "was changed in the image"
+    def _offer(self, path: str, entry: Entry, content: bytes, state: str) -> None:
         if not self._is_regular():
             self.result.notes.append(f"kept {path}, which {state}")
             return
@@ -265,8 +269,11 @@ class _Run:
             return recorded.md5
         installed = self._package.installed
         if installed is not None and not self._database.is_regular(installed):
-            sums = self._database.md5sums(installed)
-            return sums.get(path, "unknown" if path in sums or self._tree.lookup(path) else NEW)
+            sha256 = self._slices.shipped(path) if self._slices is not None else ""
+            if sha256:
+                present = self._tree.lookup(path)
+                return self._md5_in_image(path) if present is not None and present.sha256 == sha256 else sha256
+            return self._database.md5sums(installed).get(path, UNKNOWN if self._tree.lookup(path) else NEW)
         for other in self._ownership.others(path, self._package):
             if other.installed is not None:
                 theirs = self._database.conffiles(other.installed).get(path)

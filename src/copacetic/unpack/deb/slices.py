@@ -40,6 +40,11 @@ class Slices:
             return False
         return not self._is_known or target in self._ours
 
+    def shipped(self, path: str) -> str:
+        """Return the SHA-256 of a file in the old version; empty where no manifest has it."""
+        target = self._tree.resolve(path, follow=False)
+        return next((one.sha256 for one in self._known if self._tree.resolve(one.path, follow=False) == target), "")
+
     def find_obstacle(self, payload: Sequence[PayloadEntry]) -> str:
         """Say why the package can't be updated; empty when it can."""
         if self._package.installed is None:
