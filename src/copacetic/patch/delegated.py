@@ -139,7 +139,6 @@ def upgrade_in_builder(
         read_back=read_back,
         unchanged=changes.unchanged,
         explanation=Explanation(),
-        checksums={},
     )
     return Delegated(plan=plan, layer=layer, epoch=epoch, matched=proven, notes=notes)
 

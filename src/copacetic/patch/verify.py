@@ -153,7 +153,7 @@ def verify_layer(
     read_back: ReadBack,
     unchanged: Mapping[str, bytes | Spooled],
     explanation: Explanation,
-    checksums: Mapping[str, Mapping[str, str]],
+    checksums: Mapping[str, Mapping[str, str]] | None = None,
 ) -> tuple[str, ...]:
     """
     Check a new layer's files, whichever way it was made; `unchanged` is what packages ship that the image has already,
@@ -170,7 +170,7 @@ def verify_layer(
         read_back=read_back,
         unchanged=unchanged,
         explanation=explanation,
-        shipped=checksums,
+        shipped=checksums or {},
     )
     side = Side(after, database)
     return verify_extent(plan, before=before, after=side, index=read_back.index, explanation=explanation)

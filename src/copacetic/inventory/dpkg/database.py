@@ -35,12 +35,13 @@ from copacetic.inventory.dpkg.rewrite import (
     DebRecord,
     bare_stanza,
     installed_stanza,
+    rewrite_distroless,
     rewrite_info,
     rewrite_status,
     rewrite_triggers,
     sliced_stanza,
 )
-from copacetic.inventory.dpkg.rows import ARCHITECTURE, Row, read_rows
+from copacetic.inventory.dpkg.rows import ARCHITECTURE, Row, read_rows, read_status
 from copacetic.lines import split_lines
 from copacetic.oci.filesystem import ImageFilesystem
 from copacetic.relation import RelationError, broken_relations, unreadable_relations
@@ -61,7 +62,6 @@ _OWN = frozenset(
     {"status", "arch", "diversions", "statoverride", "info", "alternatives", "triggers", "parts", "updates", "status.d"}
 )
 """Of dpkg's folder, files and folders."""
-_STATUS_FIELD = re.compile(rb"^Status:", re.MULTILINE | re.IGNORECASE)
 _SCRIPTS = ("config", "preinst", "postinst", "prerm", "postrm")
 _DOCUMENTATION = ("usr/share/doc", "usr/share/doc-base", "usr/share/info", "usr/share/lintian", "usr/share/man")
 _CONFIG_NAME = re.compile(r"[A-Za-z0-9_-]+(?:\.cfg)?")
@@ -91,7 +91,7 @@ class DpkgDatabase:
     def detect(cls, fs: ImageFilesystem) -> DpkgDatabase | None:
         rows: list[Row] = []
         with suppress(FileNotFoundError):
-            rows = _read_status(fs, fs.read(STATUS, limit=STATUS_LIMIT))
+            rows = read_status(fs.read(STATUS, limit=STATUS_LIMIT), STATUS, may_mend=lambda: not fs.iterdir(INFO))
         named = {row.package.name for row in rows}
         for name in fs.iterdir(STATUS_D):
             path = f"{STATUS_D}/{name}"
@@ -214,15 +214,12 @@ class DpkgDatabase:
                 "doesn't have stay, and the proof goes by the new packages' own checksums"
             )
         elif self.sliced:
-            yield (
-                f"{self.format}: only those paths of a package are updated that are in the image; no script ever ran"
-                + (
-                    ""
-                    if self._manifest
-                    else ", and what the new version doesn't have stays, as nothing says whose it is"
-                )
-                + (f"; {MANIFEST} doesn't say which source a package is of" if self.path == MANIFEST else "")
+            kept = "only those paths of a package are updated that are in the image; no script ever ran"
+            left = (
+                "" if self._manifest else ", and what the new version doesn't have stays, as nothing says whose it is"
             )
+            sources = f"; {MANIFEST} doesn't say which source a package is of" if self.path == MANIFEST else ""
+            yield f"{self.format}: {kept}{left}{sources}"
         for package in self.packages():
             problem = unreadable_relations(package)
             if problem:
@@ -324,7 +321,9 @@ class DpkgDatabase:
                     changes[f"{INFO}/{name}"] = record.control_files.get(name.rpartition(".")[2])
         for record in records:
             if self._home(record) not in {STATUS, MANIFEST}:
-                changes.update(self._rewrite_distroless(record))
+                path = f"{STATUS_D}/{record.name}" if record.replaces is None else self._home(record)
+                had_sums = self._fs.lookup(f"{path}.md5sums") is not None
+                changes.update(rewrite_distroless(record, path, had_sums=had_sums))
         manifest = self._manifest.rewrite(records) if self._manifest is not None and self.sliced else None
         return changes if manifest is None else {**changes, MANIFEST: manifest}
 
@@ -346,17 +345,6 @@ class DpkgDatabase:
                     changes[f"{TRIGGERS}/File"] = text.encode()
                 else:
                     named[name] = text
-        return changes
-
-    def _rewrite_distroless(self, record: DebRecord) -> Mapping[str, bytes | None]:
-        path = f"{STATUS_D}/{record.name}" if record.replaces is None else self._by_package[record.replaces].file
-        text = record.control.text.encode("utf-8", "surrogateescape") + b"\n"
-        changes: dict[str, bytes | None] = {path: text}
-        sums = record.control_files.get("md5sums")
-        if sums is not None:
-            changes[f"{path}.md5sums"] = sums
-        elif self._fs.lookup(f"{path}.md5sums") is not None:
-            changes[f"{path}.md5sums"] = None
         return changes
 
     def _status_rows(self) -> list[tuple[tuple[str, str], str]]:
@@ -408,19 +396,6 @@ def _relative(name: str, where: str) -> str:
     if ".." in name.split("/"):
         raise InventoryError(f"{where}: not a plain path: {name[:100]!r}")
     return name.lstrip("/")
-
-
-def _read_status(fs: ImageFilesystem, data: bytes) -> list[Row]:
-    """Read the `status` file, whoever wrote it."""
-    if _STATUS_FIELD.search(data) is None:
-        return read_rows(data, STATUS, needs_status=False, partial=True)
-    try:
-        return read_rows(data, STATUS, needs_status=True)
-    except InventoryError:
-        if not fs.iterdir(INFO):  # otherwise dpkg wrote it, and it is broken
-            with suppress(InventoryError):
-                return read_rows(data, STATUS, needs_status=True, mended=True)
-        raise
 
 
 _: type[PackageDatabase] = DpkgDatabase

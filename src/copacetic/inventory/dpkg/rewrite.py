@@ -143,6 +143,15 @@ def rewrite_status(
     return "".join(f"{text}\n\n" for _, text in rows).encode("utf-8", "surrogateescape")
 
 
+def rewrite_distroless(record: DebRecord, path: str, *, had_sums: bool) -> Mapping[str, bytes | None]:
+    """Return the files of a record of its own in `status.d`: the control file and, beside it, the checksums."""
+    changes: dict[str, bytes | None] = {path: record.control.text.encode("utf-8", "surrogateescape") + b"\n"}
+    sums = record.control_files.get("md5sums")
+    if sums is not None or had_sums:
+        changes[f"{path}.md5sums"] = sums
+    return changes
+
+
 def rewrite_info(record: DebRecord, old_names: Sequence[str], folder: str) -> Mapping[str, bytes | None]:
     """Return the changes in `info/`: `old_names` are the files that the old version has there."""
     changes: dict[str, bytes | None] = {f"{folder}/{name}": None for name in old_names}

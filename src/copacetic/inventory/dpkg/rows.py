@@ -9,14 +9,15 @@ write a Status into control files whose continuation lines lost their blank.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 
 from copacetic.deb822 import Deb822Error, Stanza, parse_stanzas
 from copacetic.errors import InventoryError
 from copacetic.updates import InstalledPackage
 
-__all__ = ["ARCHITECTURE", "MAX_PACKAGES", "NAME", "VERSION", "Row", "mend_stanzas", "read_rows"]
+__all__ = ["ARCHITECTURE", "MAX_PACKAGES", "NAME", "VERSION", "Row", "mend_stanzas", "read_rows", "read_status"]
 
 MAX_PACKAGES = 30_000
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9+._-]{0,127}")
@@ -27,6 +28,7 @@ _SOURCE = re.compile(r"(\S+)(?:\s+\((\S+)\))?")
 _INSTALLED = frozenset({"installed", "triggers-awaited", "triggers-pending"})
 _UNFINISHED = frozenset({"unpacked", "half-configured", "half-installed"})
 """dpkg was interrupted, or a script failed: the files are there, vulnerable or not."""
+_STATUS_FIELD = re.compile(rb"^Status:", re.MULTILINE | re.IGNORECASE)
 _FIELD = re.compile(r"([A-Z][A-Za-z0-9-]{1,40}):(?: |\Z)")
 _FOLLOWING = frozenset({"homepage", "built-using", "static-built-using", "original-maintainer", "tag", "task"})
 """Fields that stand behind the description. Another word and a colon there is the description's text."""
@@ -40,6 +42,19 @@ class Row:
     package: InstalledPackage
     file: str
     installed: bool
+
+
+def read_status(data: bytes, file: str, *, may_mend: Callable[[], bool]) -> list[Row]:
+    """Read a `status` file, whoever wrote it. What dpkg wrote itself isn't to be mended when it is broken."""
+    if _STATUS_FIELD.search(data) is None:
+        return read_rows(data, file, needs_status=False, partial=True)
+    try:
+        return read_rows(data, file, needs_status=True)
+    except InventoryError:
+        if may_mend():
+            with suppress(InventoryError):
+                return read_rows(data, file, needs_status=True, mended=True)
+        raise
 
 
 def read_rows(data: bytes, file: str, *, needs_status: bool, mended: bool = False, partial: bool = False) -> list[Row]:
