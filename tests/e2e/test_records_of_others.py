@@ -4,13 +4,16 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from copacetic.cli import main
+from copacetic.oci.change import Change
+from copacetic.oci.filesystem import Entry, FileType
+from copacetic.unpack.tree import Changes, TreeBuilder
 from support.aptrepo import Repository, serve_repository, write_image
 from support.chisel import MANIFEST, STATUS, control_status, files_of, image_of, manifest_rows, stripped_status, wall
 from support.debs import Deb, file, symlink
@@ -102,6 +105,46 @@ def test_a_package_that_lies_about_its_own_files_is_found_out(
     assert patch(image, tmp_path) == 5
 
     assert f"demo: {LIB} has the md5" in " ".join(capsys.readouterr().err.split())
+
+
+def _without(path: str) -> Callable[[Changes], Changes]:
+    return lambda changes: replace(changes, entries=tuple(one for one in changes.entries if one.path != path))
+
+
+def _with(path: str, entry: Entry | None) -> Callable[[Changes], Changes]:
+    content = b"more" if entry is not None else None
+    added = Change(path=path, entry=entry, content=content)
+    return lambda changes: replace(changes, entries=tuple(sorted((*changes.entries, added), key=lambda one: one.path)))
+
+
+_MORE = Entry(type=FileType.FILE, mode=0o644, size=4)
+OTHER_LAYERS: Mapping[str, tuple[Callable[[Changes], Changes], str]] = {
+    "a link is gone": (_with(LINK, None), LINK),
+    "a file stayed": (_without(LIB), f"demo: {LIB} has the md5"),
+    "a mode stayed": (_without("usr/bin/other"), "usr/bin/other has the mode 0644 instead of 0755"),
+    "a stranger": (_with("usr/bin/none", _MORE), "usr/bin/none is in the new layer, and no package"),
+    "a path that was never there": (_with("usr/bin/more", _MORE), "usr/bin/more is in the new layer, and no package"),
+}
+
+
+@pytest.mark.parametrize(
+    ("form", "name"),
+    # Where nothing says what was left out, the whole package comes in.
+    [(form, name) for form in FORMS for name in OTHER_LAYERS if form.startswith("chisel") or "never" not in name],
+)
+def test_a_layer_of_anything_else_is_refused(
+    form: str, name: str, repository: Repository, tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    edit, message = OTHER_LAYERS[name]
+    repository.publish([NEW, replace(NEWER, files={"usr/bin/other": file("other", 0o755)}), ABSENT])
+    image = write_image(tmp_path / "image", image_of(FORMS[form], repository))
+    finish = TreeBuilder.finish
+    monkeypatch.setattr(TreeBuilder, "finish", lambda tree: edit(finish(tree)))
+
+    assert patch(image, tmp_path) == 5
+
+    assert message in " ".join(capsys.readouterr().err.split())
 
 
 def test_patching_twice_changes_nothing_the_second_time(repository: Repository, tmp_path: Path) -> None:

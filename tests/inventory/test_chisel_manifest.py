@@ -110,8 +110,9 @@ def test_only_the_lines_that_change_are_written_anew_in_chisel_s_own_spelling_an
         (compressed('{"jsonwall":"1.0","schema":"1.0","count":1}' + " " * 70_000), "one of more than 65536 bytes"),
         (compressed("\n" * 200_000), "more than 100000 lines"),
         (compressed("x" * (17 * 1024 * 1024)), "manifest.wall: "),
+        (wall({**PACKAGE, "name": f"p{number}"} for number in range(30_001)), "more than 30000 packages"),
     ],
-    ids=range(19),
+    ids=range(20),
 )  # fmt: skip
 def test_what_is_no_manifest_is_refused_with_the_line(data: bytes, message: str) -> None:
     with pytest.raises(InventoryError, match=message):
