@@ -24,7 +24,7 @@ __all__ = [
 
 _FIELD = re.compile(r"([!-,./0-9;-~][!-9;-~]*):[ \t]*(.*)")
 _MAX_FIELDS = 500
-_MAX_LINES = 1_000_000
+MAX_LINES = 1_000_000
 """Of a file: each costs a hundred bytes, however short it is."""
 _MAX_STANZA = 1024 * 1024
 """In an index; the longest of Debian's have some 80 KB."""
@@ -60,8 +60,8 @@ def parse_stanzas(text: str, *, comments: bool = False) -> Iterator[Stanza]:
 
     Raises `Deb822Error`, naming the line.
     """
-    if text.count("\n") > _MAX_LINES:
-        raise Deb822Error(f"more than {_MAX_LINES} lines")
+    if text.count("\n") > MAX_LINES:
+        raise Deb822Error(f"more than {MAX_LINES} lines")
     start = 1
     lines: list[str] = []
     for number, line in enumerate(text.split("\n"), start=1):

@@ -312,6 +312,19 @@ _case(
     lambda size: _status(size * 1_100, "Provides: x (= 1)\nDepends: x (>= 2{n})\n"),
 )
 _case("status: very many conffiles", "status", lambda size: STATUS[:-1] + b"\n /x obsolete" * (size * 60_000) + b"\n")
+_case(
+    "status of others: one field of very many lines without a blank",
+    "status of others",
+    lambda size: STATUS + b"Description: x\n" + b"y\n" * (size * size * 30_000),
+)
+_case(
+    "manifest: very many slices of very many paths",
+    "manifest.wall",
+    lambda size: (
+        b'{"kind":"package","name":"a","version":"1","arch":"all"}\n'
+        + b'{"kind":"path","path":"/a","slices":[%s]}\n' % b",".join([b'"a_b"'] * 10_000) * (size * 40)
+    ),
+)
 _case("dpkg list: very many files", "dpkg list", lambda size: b"/a\n" * (size * size * 30_000))
 _case("dpkg md5sums: very many files", "dpkg md5sums", lambda size: b"0" * 32 + b"  a\n" * (size * 200_000))
 _case("dpkg diversions: very many", "dpkg diversions", lambda size: b"/a\n/b\nc\n" * (size * 100_000))

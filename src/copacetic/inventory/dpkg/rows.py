@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 
-from copacetic.deb822 import Deb822Error, Stanza, parse_stanzas
+from copacetic.deb822 import MAX_LINES, Deb822Error, Stanza, parse_stanzas
 from copacetic.errors import InventoryError
 from copacetic.updates import InstalledPackage
 
@@ -86,6 +86,8 @@ def mend_stanzas(text: str) -> Iterator[Stanza]:
 
     A line is a field only where it can't be anything else, so that a description can't set one.
     """
+    if text.count("\n") > MAX_LINES:
+        raise Deb822Error(f"more than {MAX_LINES} lines")
     start = 0
     lines = text.split("\n")
     for number in range(len(lines) + 1):

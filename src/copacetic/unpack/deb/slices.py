@@ -31,7 +31,7 @@ class Slices:
         known = database.sliced_paths(package.installed) if package.installed is not None else None
         self._is_known = known is not None
         self._known = known or ()
-        self._ours = {tree.resolve(one.path, follow=False) for one in self._known}
+        self._ours = {tree.resolve(one.path, follow=False): one for one in self._known}
 
     def has(self, path: str) -> bool:
         """Tell whether a path of the package is in the image, and there for this package as far as that is known."""
@@ -42,8 +42,8 @@ class Slices:
 
     def shipped(self, path: str) -> str:
         """Return the SHA-256 of a file in the old version; empty where no manifest has it."""
-        target = self._tree.resolve(path, follow=False)
-        return next((one.sha256 for one in self._known if self._tree.resolve(one.path, follow=False) == target), "")
+        known = self._ours.get(self._tree.resolve(path, follow=False))
+        return known.sha256 if known is not None else ""
 
     def find_obstacle(self, payload: Sequence[PayloadEntry]) -> str:
         """Say why the package can't be updated; empty when it can."""
