@@ -215,11 +215,9 @@ class DpkgDatabase:
             )
         elif self.sliced:
             kept = "only those paths of a package are updated that are in the image; no script ever ran"
-            left = (
-                "" if self._manifest else ", and what the new version doesn't have stays, as nothing says whose it is"
-            )
+            left = ", and what the new version doesn't have stays, as nothing says whose it is"
             sources = f"; {MANIFEST} doesn't say which source a package is of" if self.path == MANIFEST else ""
-            yield f"{self.format}: {kept}{left}{sources}"
+            yield f"{self.format}: {kept}{'' if self._manifest else left}{sources}"
         for package in self.packages():
             problem = unreadable_relations(package)
             if problem:
