@@ -7,7 +7,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from copacetic.deb822 import parse_stanza
@@ -168,6 +168,7 @@ def test_a_broken_database_names_the_place(status: str, message: str) -> None:
         detect_database(tree({"var/lib/dpkg/status": status}))
 
 
+@settings(deadline=None)
 @given(st.text(max_size=300))
 def test_any_text_is_a_database_or_refused(text: str) -> None:
     try:
