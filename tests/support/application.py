@@ -115,8 +115,9 @@ APPLICATIONS = {
         "bullseye",
         ("postgresql", "default-jre-headless"),
         slim=True,
-        # The one has to build Java's key store, and breaks the other one's present version.
-        skipped=frozenset(("tzdata", "ca-certificates-java", "ca-certificates")),
+        # Java's key store has to be built, and the certificates' new version breaks what does it now; the server's
+        # manual pages are taken out of the alternatives and put back, from a list that a pipe makes.
+        skipped=frozenset(("tzdata", "ca-certificates-java", "ca-certificates", "postgresql-13")),
     ),
     "bookworm-dev": Application("bookworm", ("python3", "git", "build-essential", "openssh-server", "systemd")),
     "jammy-web": Application(

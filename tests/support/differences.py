@@ -39,10 +39,11 @@ OF_ONE: Mapping[str, tuple[tuple[str, str], ...]] = {
     "bullseye-postgresql": (
         ("var/lib/dpkg/triggers/File", "the order of its rows, which is apt's in unpacking and means nothing"),
         ("usr/lib/jvm/*/lib/server/classes.jsa", "Java's class data archive, which only lets it start faster"),
+        ("etc/ssl/certs/java/cacerts", "Java's key store, in which every entry has the time of the run"),
         (
             "usr/share/man/*",
             "links of alternatives to pages that the image has left out, made anew by a script as it was",
         ),
     ),
 }
-"""What may differ between two trees of one image besides, when nothing is run."""
+"""What may differ between two trees of one image besides."""
