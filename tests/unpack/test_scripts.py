@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from copacetic.errors import NeedsExecutionError
+from copacetic.unpack import Composition
 from copacetic.updates import ScriptClass, ScriptVerdict
 from support.composed import compose, open_unpacker, plan_debs
 from support.debs import Deb, Member, file, symlink
@@ -545,19 +546,41 @@ def test_a_cache_that_one_script_removes_and_another_makes_again_stays(tmp_path:
     assert not [change.path for change in composed.changes.entries if change.entry is None]
 
 
-@pytest.mark.parametrize("again", [True, False])
-def test_an_alternative_that_one_script_removes_and_another_makes_again_stays(again: bool, tmp_path: Path) -> None:
-    words = "/usr/bin/vi vi /usr/share/same 10"
-    scripts = {
-        "prerm": script("update-alternatives --remove vi /usr/share/same"),
-        "postinst": script(f"update-alternatives --install {words}" if again else "true"),
-    }
+REMAKES = "update-alternatives --install"
+
+
+def alternatives(tmp_path: Path, postinst: str) -> Composition:
+    """Upgrade a package that takes the alternative `vi` away before."""
+    scripts = {"prerm": script("update-alternatives --remove vi /usr/share/same"), "postinst": script(postinst)}
     group = "auto\n/usr/bin/vi\n\n/usr/share/same\n10\n\n"
     more = {**IMAGE, "var/lib/dpkg/alternatives/vi": group, "usr/bin/update-alternatives": ""}
     fs = tree(installed(Deb(version="1.0", files=FILES, scripts=scripts), more=more))
     deb = Deb(version="2.0", files=NEW_FILES, scripts=scripts).write(tmp_path)
+    return compose(fs, [deb], tmp_path / "scratch")
 
-    composed = compose(fs, [deb], tmp_path / "scratch")
+
+@pytest.mark.parametrize(
+    ("postinst", "stays"),
+    [
+        (f"{REMAKES} /usr/bin/vi vi /usr/share/same 10", True),
+        (f"{REMAKES} /usr/bin/ex ex /usr/share/ex $(other)", False),
+        ("true", False),
+    ],
+)
+def test_an_alternative_that_one_script_removes_and_another_makes_again_stays(
+    postinst: str, stays: bool, tmp_path: Path
+) -> None:
+    composed = alternatives(tmp_path, postinst)
 
     gone = {change.path for change in composed.changes.entries if change.entry is None}
-    assert ("var/lib/dpkg/alternatives/vi" in gone) is not again
+    assert ("var/lib/dpkg/alternatives/vi" not in gone) is stays
+
+
+@pytest.mark.parametrize(
+    "words", ["/usr/bin/$n $n /usr/share/same 10", "/usr/bin/ex ex /usr/share/ex 10 --slave /usr/bin/$n $n /usr/$n"]
+)
+def test_where_names_of_alternatives_are_not_known_after_one_was_removed_the_script_is_run(
+    words: str, tmp_path: Path
+) -> None:
+    with pytest.raises(NeedsExecutionError, match="update-alternatives with words that are not known"):
+        alternatives(tmp_path, f"n=$(other)\n{REMAKES} {words}")

@@ -56,7 +56,7 @@ class DebJudge(CommandJudge):
 
     def do_alternatives(self, words: Sequence[Value], repeated: bool, certain: bool) -> Judgement:
         known = tuple(word for word in words[1:] if word is not None)
-        moved = not self.relinked.isdisjoint(known)
+        moved = not self.relinked.isdisjoint(known) or (bool(self.relinked) and not _names_alternative(words[1:]))
         if not moved and self.is_settled(words):
             return HARMLESS
         verbs = {word for word in known if word.startswith("--")} - {"--slave", "--force", "--quiet", "--verbose"}
@@ -170,6 +170,14 @@ class DebJudge(CommandJudge):
         return HARMLESS
 
 
+def _names_alternative(words: Sequence[Value]) -> bool:
+    """Tell whether it is known which alternative is meant, and with which others, whatever else isn't."""
+    last = max((at + _NAME_AT[word] for at, word in enumerate(words) if word in _NAME_AT), default=0)
+    return last < len(words) and None not in words[: last + 1]
+
+
+_NAME_AT = {"--install": 2, "--slave": 2, "--set": 1, "--auto": 1, "--remove": 1, "--remove-all": 1}
+"""How far after a verb of update-alternatives a name stands."""
 _ALTERNATIVES = ({"--install"}, {"--remove"}, {"--auto"})
 """What a handler does of update-alternatives."""
 _RULES: Mapping[str, Callable[[DebJudge, Sequence[Value], bool, bool], Judgement]] = {
