@@ -63,13 +63,14 @@ def test_comments_count_only_where_the_format_has_them() -> None:
         list(parse_stanzas("# no\nA: 1"))
 
 
+@pytest.mark.no_cover
 def test_a_field_of_very_many_lines_costs_no_more_than_its_lines() -> None:
     lines = 400_000
     started = time.process_time()
 
     (stanza,) = parse_stanzas("A: x" + "\n y" * lines + "\nB: z\n w")
 
-    assert time.process_time() - started < 2
+    assert time.process_time() - started < 5
     assert stanza.fields["A"] == "x" + "\ny" * lines
     assert stanza.fields["B"] == "z\nw"
 

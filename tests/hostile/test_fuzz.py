@@ -71,6 +71,7 @@ def test_what_is_not_mutated_is_accepted(name: str) -> None:
         PARSERS[name](data)
 
 
+@pytest.mark.no_cover
 @pytest.mark.parametrize("name", PARSERS)
 def test_every_input_is_accepted_or_one_of_our_errors(name: str) -> None:
     fuzz(name, FEW, 0)

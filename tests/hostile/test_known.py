@@ -138,6 +138,7 @@ def _script() -> bytes:
     return bytes(header) + b"x".ljust(512, b"\0")
 
 
+@pytest.mark.no_cover  # which takes several times as long
 @pytest.mark.parametrize("name", SMALL)
 def test_what_is_small_takes_little_time(name: str) -> None:
     parser, make = SMALL[name]
@@ -149,7 +150,7 @@ def test_what_is_small_takes_little_time(name: str) -> None:
     except CopaError:
         pass
 
-    assert time.process_time() - started < 2, f"{len(data)} bytes"
+    assert time.process_time() - started < 5, f"{len(data)} bytes"
 
 
 def test_a_document_of_ours_is_still_one() -> None:

@@ -126,6 +126,7 @@ def test_a_manifest_and_a_status_that_contradict_each_other_are_refused() -> Non
         database(wall(ROWS), status)
 
 
+@pytest.mark.no_cover
 def test_the_largest_manifest_takes_a_moment() -> None:
     slices = [f"p{number}_x" for number in range(5_000)]
     rows = [{**PATH, "path": f"/{number}", "slices": slices} for number in range(300)]

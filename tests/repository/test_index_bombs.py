@@ -42,6 +42,7 @@ BOMBS = {
 }
 
 
+@pytest.mark.no_cover
 @pytest.mark.parametrize("name", BOMBS)
 def test_an_index_that_is_a_bomb_is_refused_with_its_address(tmp_path: Path, repository: Repository, name: str) -> None:
     repository.publish([], packages=BOMBS[name] + "\n")
@@ -55,6 +56,7 @@ def test_an_index_that_is_a_bomb_is_refused_with_its_address(tmp_path: Path, rep
     assert time.process_time() - started < 5
 
 
+@pytest.mark.no_cover
 def test_a_compressed_message_is_no_inrelease(tmp_path: Path, repository: Repository) -> None:
     repository.publish([deb("a", "2")])
     path = "dists/stable-security/InRelease"
@@ -66,7 +68,7 @@ def test_a_compressed_message_is_no_inrelease(tmp_path: Path, repository: Reposi
     with pytest.raises(SignatureError, match="InRelease is not a signed text"):
         Image(tmp_path, repository, deb("a", "1")).resolve()
     assert len(repository.files[path]) < 100_000
-    assert time.process_time() - started < 0.3
+    assert time.process_time() - started < 1
 
 
 def test_many_versions_of_a_package_are_no_bomb(tmp_path: Path, repository: Repository) -> None:
@@ -76,6 +78,7 @@ def test_many_versions_of_a_package_are_no_bomb(tmp_path: Path, repository: Repo
     assert changes(Image(tmp_path, repository, deb("a", "1")).resolve()) == {"a": "2.999"}
 
 
+@pytest.mark.no_cover
 def test_a_stanza_that_provides_a_name_ten_thousand_times_is_looked_at_once(
     tmp_path: Path, repository: Repository
 ) -> None:
@@ -90,4 +93,4 @@ def test_a_stanza_that_provides_a_name_ten_thousand_times_is_looked_at_once(
     (note,) = [note for note in resolution.notes if note.startswith("left out: ")]
     assert note.endswith("p can't be read: line 8: a second Provides")
     assert changes(resolution) == {}
-    assert time.process_time() - started < 2
+    assert time.process_time() - started < 5
