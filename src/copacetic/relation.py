@@ -18,6 +18,7 @@ from copacetic.version import compare_versions
 
 __all__ = [
     "Group",
+    "Package",
     "Relation",
     "RelationError",
     "broken_relations",

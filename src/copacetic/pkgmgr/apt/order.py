@@ -8,31 +8,18 @@ before doesn't meet can't be met (deb-control(5), Pre-Depends).
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Protocol, TypeVar
+from collections.abc import Sequence
+from typing import TypeVar
 
-from copacetic.relation import Relation, RelationError, parse_relations, provides
+from copacetic.relation import Package, Relation, RelationError, parse_relations, provides
 
-__all__ = ["Installable", "group_by_predependencies"]
-
-
-class Installable(Protocol):
-    """What has to be known of a package, on the disk or installed."""
-
-    @property
-    def name(self) -> str: ...
-    @property
-    def version(self) -> str: ...
-    @property
-    def architecture(self) -> str: ...
-    @property
-    def fields(self) -> Mapping[str, str]: ...
+__all__ = ["group_by_predependencies"]
 
 
-_T = TypeVar("_T", bound=Installable)
+_T = TypeVar("_T", bound=Package)
 
 
-def group_by_predependencies(new: Sequence[_T], installed: Sequence[Installable]) -> list[list[_T]]:
+def group_by_predependencies(new: Sequence[_T], installed: Sequence[Package]) -> list[list[_T]]:
     """Return the packages in groups to be installed one after the other, each in the order given; mostly one."""
     strict = [_needs(package, "Pre-Depends", new, installed) for package in new]
     loose = [_needs(package, "Depends", new, installed) for package in new]
@@ -48,7 +35,7 @@ def group_by_predependencies(new: Sequence[_T], installed: Sequence[Installable]
     return [[p for p, at in zip(new, rank, strict=True) if at == number] for number in sorted(set(rank))]
 
 
-def _needs(package: Installable, field: str, new: Sequence[_T], installed: Sequence[Installable]) -> set[int]:
+def _needs(package: Package, field: str, new: Sequence[_T], installed: Sequence[Package]) -> set[int]:
     """Which of the new packages meet a relation that nothing installed meets."""
     found: set[int] = set()
     try:
@@ -62,7 +49,7 @@ def _needs(package: Installable, field: str, new: Sequence[_T], installed: Seque
     return found
 
 
-def _meets(package: Installable, relation: Relation) -> bool:
+def _meets(package: Package, relation: Relation) -> bool:
     if package.name == relation.name:
         return relation.accepts(package.version)
     return provides(package, relation)
