@@ -10,10 +10,20 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping
 from fnmatch import fnmatchcase
+from urllib.parse import urlsplit
 
 from copacetic.distro import Distro
 
-__all__ = ["OWN", "Vendor", "is_allowed", "is_own_name", "maintainer_of", "tags_of"]
+__all__ = [
+    "OWN",
+    "Vendor",
+    "explain_withheld",
+    "is_allowed",
+    "is_own_name",
+    "maintainer_of",
+    "tags_of",
+    "vendor_of_host",
+]
 
 Vendor = str
 OWN: Vendor = ""
@@ -51,3 +61,16 @@ def maintainer_of(text: str) -> str:
 def is_allowed(name: str, patterns: Iterable[str]) -> bool:
     """Tell whether the user lets a package change its vendor."""
     return any(fnmatchcase(name, pattern) for pattern in patterns)
+
+
+def vendor_of_host(uri: str) -> Vendor:
+    """Return whose a repository is that says nothing of itself: its host's."""
+    return urlsplit(uri).hostname or uri
+
+
+def explain_withheld(name: str, version: str, theirs: Iterable[Vendor], mine: Iterable[Vendor]) -> str:
+    """Say that a version of a package isn't taken because it is of others than the installed one."""
+    others, owners = (", ".join(sorted({one or "the distribution" for one in some})) for some in (theirs, mine))
+    return (
+        f"{version} is offered by {others}, and the installed one is {owners}'s: --allow-vendor-change {name} takes it"
+    )

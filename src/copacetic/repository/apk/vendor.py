@@ -6,12 +6,11 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from urllib.parse import urlsplit
 
 from copacetic.apk.dependency import Dependency
 from copacetic.distro import Distro
 from copacetic.repository.apk.offers import Offer, Universe
-from copacetic.repository.vendor import OWN, Vendor, is_allowed
+from copacetic.repository.vendor import OWN, Vendor, explain_withheld, is_allowed, vendor_of_host
 from copacetic.updates import Origin
 
 __all__ = ["Vendors", "vendor_of"]
@@ -34,11 +33,7 @@ class Vendors:
         owners, theirs = self._owners(universe, present), {self.by_source[number] for number in offer.sources}
         if not owners or not theirs or owners & theirs or any(d.name == offer.name and d.tag for d in world):
             return ""
-        mine, others = (", ".join(sorted(one or "the distribution" for one in some)) for some in (owners, theirs))
-        return (
-            f"{offer.version} is offered by {others}, and the installed one is {mine}'s: "
-            f"--allow-vendor-change {offer.name} takes it"
-        )
+        return explain_withheld(offer.name, offer.version, theirs, owners)
 
     def _owners(self, universe: Universe, present: Offer) -> set[Vendor]:
         """Who has this very package; if nobody, it is the distribution's, where that has one of the name."""
@@ -54,5 +49,5 @@ def vendor_of(origin: Origin, distro: Distro) -> Vendor:
     """A key is called after whose it is, as `alpine-devel@lists.alpinelinux.org-58199dcc.rsa.pub`."""
     name = _ENDING.sub("", origin.signed_by).rpartition("@")[2].casefold()
     if not name:
-        return urlsplit(origin.uri).hostname or origin.uri
+        return vendor_of_host(origin.uri)
     return OWN if any(word in name for word in (distro.id, *distro.id_like)) else name

@@ -11,14 +11,22 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from urllib.parse import urlsplit
 
 from copacetic.distro import Distro
 from copacetic.relation import Relation, provides
 from copacetic.repository.apt.index import PackagesIndex
 from copacetic.repository.apt.preferences import DOWNGRADES, Preferences, Subject
 from copacetic.repository.apt.resolver import sort_candidates
-from copacetic.repository.vendor import OWN, Vendor, is_allowed, is_own_name, maintainer_of, tags_of
+from copacetic.repository.vendor import (
+    OWN,
+    Vendor,
+    explain_withheld,
+    is_allowed,
+    is_own_name,
+    maintainer_of,
+    tags_of,
+    vendor_of_host,
+)
 from copacetic.updates import Candidate, InstalledPackage, PlannedUpdate
 from copacetic.version import compare_versions
 
@@ -72,12 +80,8 @@ class Offered:
         if not crossing:
             return ""
         other = crossing[-1]
-        theirs = ", ".join(sorted({_shown(self._vendors[id(place)]) for place in other.places}))
-        mine = ", ".join(sorted(map(_shown, self._owners(package))))
-        return (
-            f"{other.candidate.version} is offered by {theirs}, and the installed one is {mine}'s: "
-            f"--allow-vendor-change {package.name} takes it"
-        )
+        theirs = (self._vendors[id(place)] for place in other.places)
+        return explain_withheld(package.name, other.candidate.version, theirs, self._owners(package))
 
     def additions(self, relation: Relation, architecture: str) -> Sequence[Candidate]:
         """Return packages that would satisfy a relation and aren't installed, the best first."""
@@ -208,12 +212,8 @@ def _vendor(index: PackagesIndex, distro: Distro) -> Vendor:
     """
     name = index.release.field("Origin") or index.release.field("Label")
     if not name or name.startswith(". "):
-        return urlsplit(index.release.source.uri).hostname or index.release.source.uri
+        return vendor_of_host(index.release.source.uri)
     return OWN if is_own_name(name, distro) else name.casefold()
-
-
-def _shown(vendor: Vendor) -> str:
-    return vendor or "the distribution"
 
 
 def _upstream(version: str) -> str:
