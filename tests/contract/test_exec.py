@@ -15,7 +15,7 @@ from copacetic import llb
 from copacetic.errors import ExecutionError, SolverError
 from copacetic.llb.graph import MakeFile
 from copacetic.llb.solver import EventKind, Inputs, Solver
-from support.running import count_runs
+from support.running import count_runs, running_with
 
 
 def test_arguments_reach_the_program_as_they_are(solver: Solver) -> None:
@@ -211,21 +211,10 @@ def test_a_solve_and_an_export_within_it_run_a_process_once(solver: Solver, tmp_
     assert count_runs(recorder.events, name) == 1
 
 
-def _running(token: str) -> bool:
-    """Tell whether a process with a token among its arguments is on this machine, in whatever namespace."""
-    for path in Path("/proc").glob("[0-9]*/cmdline"):
-        try:
-            if token.encode() in path.read_bytes().split(b"\0"):
-                return True
-        except OSError:
-            continue
-    return False
-
-
 def _wait_for(token: str, *, running: bool) -> bool:
     deadline = time.monotonic() + 20
     while time.monotonic() < deadline:
-        if _running(token) is running:
+        if bool(running_with(token)) is running:
             return True
         time.sleep(0.05)
     return False

@@ -120,3 +120,15 @@ class Patching:
         """Return the image's tree, as umoci sees it."""
         umoci("unpack", "--image", f"{self.folder / 'out'}:{tag}", self.folder / f"root-{tag}")
         return self.folder / f"root-{tag}" / "rootfs"
+
+
+def running_with(token: str) -> list[str]:
+    """Return the processes of this machine that have a word as an argument."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        try:
+            if token in path.read_bytes().decode("utf-8", "replace").split("\0"):
+                found.append(path.parent.name)
+        except OSError:
+            continue
+    return found

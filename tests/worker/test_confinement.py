@@ -20,6 +20,7 @@ from copacetic.llb.solver import Inputs, Solver
 from support.builder import BASE
 from support.busybox import busybox_image
 from support.images import Image, make_image, make_layer, tar_file
+from support.running import running_with
 from support.worker import compile_c, open_worker
 
 pytestmark = pytest.mark.system
@@ -319,18 +320,7 @@ def test_processes_that_were_left_in_the_background_end_with_the_program(solver:
     with solver.solve(shell(script).root.marshal(AMD64), Inputs(), Recorder()):
         pass
 
-    assert _with_argument(token) == []
-
-
-def _with_argument(token: str) -> list[str]:
-    found = []
-    for path in Path("/proc").glob("[0-9]*/cmdline"):
-        try:
-            if token in path.read_bytes().decode("utf-8", "replace").split("\0"):
-                found.append(path.parent.name)
-        except OSError:
-            continue
-    return found
+    assert running_with(token) == []
 
 
 def test_the_worker_never_runs_python_of_the_image(solver: Solver) -> None:

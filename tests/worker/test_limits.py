@@ -22,6 +22,7 @@ from copacetic.worker.inside import guard
 from support.builder import BASE
 from support.busybox import busybox_image
 from support.images import MemorySource
+from support.running import running_with
 from support.worker import compile_c, open_worker
 
 pytestmark = pytest.mark.system
@@ -39,21 +40,10 @@ def attempt(folder: Path, mode: str, limits: Limits, script: str, program: bytes
     with open_worker(folder, modes=[mode] if mode else [], images={BASE: busybox_image()}, limits=limits) as worker:
         with pytest.raises(ExecutionError) as caught, worker.solve(state.marshal(AMD64), Inputs(), Recorder()):
             pass
-        assert _with_argument(token) == []
+        assert running_with(token) == []
         assert read(worker, shell("echo well > /out").root, "out") == ["well\n"], "it is of no use any more"
     assert "\n" not in str(caught.value)
     return str(caught.value)
-
-
-def _with_argument(token: str) -> list[str]:
-    found = []
-    for path in Path("/proc").glob("[0-9]*/cmdline"):
-        try:
-            if token in path.read_bytes().decode("utf-8", "replace").split("\0"):
-                found.append(path.parent.name)
-        except OSError:
-            continue
-    return found
 
 
 @every_mode
