@@ -81,12 +81,13 @@ def mounts_in(folder: Path) -> list[str]:
 
 
 @cache
-def compile_c(source: str) -> bytes:
+def compile_c(source: str, **names: int) -> bytes:
     """Return a static program, for tries that no shell can make. Skips where there is no compiler."""
     if shutil.which("gcc") is None:
         pytest.skip("gcc is not installed")
     with tempfile.TemporaryDirectory() as folder:
         program = Path(folder, "program")
         command = ["gcc", "-static", "-O1", "-s", "-x", "c", "-", "-o", str(program)]
+        command += [f"-D{name}={value}" for name, value in names.items()]
         subprocess.run(command, input=source.encode(), check=True, capture_output=True)
         return program.read_bytes()

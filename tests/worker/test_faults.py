@@ -3,11 +3,14 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import random
 import signal
+import socket
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Iterator
@@ -24,6 +27,8 @@ from copacetic.llb.solver import EventKind, Inputs
 from copacetic.oci import Platform
 from copacetic.worker import WorkerSettings, WorkerSolver
 from copacetic.worker.execution import Limits
+from copacetic.worker.inside import server
+from copacetic.worker.inside.channel import Channel
 from support.builder import BASE
 from support.busybox import busybox_image
 from support.images import MemorySource, small_disk
@@ -204,6 +209,7 @@ def test_what_was_solved_long_ago_is_removed(mode: tuple[str, ...], tmp_path: Pa
 
 _VICTIM = """
 import sys
+import tempfile
 from pathlib import Path
 sys.path.insert(0, sys.argv[1])
 from contract.solving import Recorder, AMD64, shell, base
@@ -361,3 +367,23 @@ def _until(condition: object) -> bool:
             return True
         time.sleep(0.05)
     return False
+
+
+def test_a_machine_that_has_no_process_to_spare_refuses_one_job_and_keeps_its_helper(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def no_more() -> int:
+        raise BlockingIOError(errno.EAGAIN, "Resource temporarily unavailable")
+
+    ours, theirs = socket.socketpair()
+    with ours, theirs, tempfile.TemporaryFile() as file:
+        job = Channel(ours)
+        job.send({"a": "request"}, [file.fileno()])
+        monkeypatch.setattr(os, "fork", no_more)
+
+        assert server._fork(theirs.fileno()) == -1
+
+        received = job.receive()
+        assert received is not None
+        assert received[0]["refused"] == "storage"
+        assert received[0]["reason"] == "Resource temporarily unavailable"

@@ -8,6 +8,7 @@ the other end of its socket is closed, whatever became of the process that had i
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import json
 import os
@@ -62,7 +63,7 @@ def _serve(channel: Channel) -> None:
             raise ValueError(name)
         # Imported here, it is there for every later job, too.
         job: Job = import_module(f"copacetic.worker.inside.{name}").run
-        if os.fork() == 0:
+        if _fork(fds[0]) == 0:
             channel.close()
             _work(Channel(socket.socket(fileno=fds[0])), job)
         for handle in fds:
@@ -70,6 +71,19 @@ def _serve(channel: Channel) -> None:
         for following in _AFTERWARDS.get(name, ()):
             # There is time for what is going to be needed next.
             import_module(f"copacetic.worker.inside.{following}")
+
+
+def _fork(handle: int) -> int:
+    """A machine with no process to spare is no reason to be gone: that job is refused, on its own channel."""
+    try:
+        return os.fork()
+    except OSError as error:
+        with contextlib.suppress(OSError), socket.socket(fileno=os.dup(handle)) as end:
+            received = Channel(end).receive()
+            for one in received[1] if received else ():
+                os.close(one)
+            Channel(end).send(_describe_refusal(error))
+        return -1
 
 
 def _describe_refusal(error: OSError) -> Message:
