@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING
 from demo.roots import build_root
 
 from bench.measure import Result, Sample, repeat, run
-from copacetic.patch.solvelog import KNOWN
+from copacetic.pipeline.apply.solvelog import KNOWN
 from support.buildkitd import buildkitd
 from support.debian import layout_of
 

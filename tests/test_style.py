@@ -109,10 +109,10 @@ def test_the_command_line_reference_is_up_to_date() -> None:
 
 
 def test_patching_without_running_anything_loads_nothing_that_runs_something() -> None:
-    code = "import sys, copacetic.api, copacetic.patch.run; print(*sys.modules)"
+    code = "import sys, copacetic.api, copacetic.pipeline.run; print(*sys.modules)"
     loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
 
-    assert "copacetic.patch.run" in loaded
+    assert "copacetic.pipeline.run" in loaded
     assert not [name for name in loaded if re.match(r"h2|google|copacetic\.(llb|worker|pkgmgr|buildkit\.solver)", name)]
 
 

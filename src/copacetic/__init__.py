@@ -20,9 +20,9 @@ TYPE_CHECKING = False  # importing typing would be most of what this costs, and 
 if TYPE_CHECKING:
     from copacetic.api import PlanSet, Settings, inspect, patch, plan
     from copacetic.errors import CopaError
-    from copacetic.patch.inspect import Inspection
-    from copacetic.patch.outcome import Outcome, PlatformOutcome
-    from copacetic.patch.request import LayerCompression, PatchRequest, Strategy
+    from copacetic.pipeline.open.inspect import Inspection
+    from copacetic.pipeline.outcome import Outcome, PlatformOutcome
+    from copacetic.request import LayerCompression, PatchRequest, Strategy
     from copacetic.updates import Plan
 
 __all__ = [
@@ -44,15 +44,15 @@ __all__ = [
 
 _HOMES = {
     "CopaError": "errors",
-    "Inspection": "patch.inspect",
-    "LayerCompression": "patch.request",
-    "Outcome": "patch.outcome",
-    "PatchRequest": "patch.request",
+    "Inspection": "pipeline.open.inspect",
+    "LayerCompression": "request",
+    "Outcome": "pipeline.outcome",
+    "PatchRequest": "request",
     "Plan": "updates",
     "PlanSet": "api",
-    "PlatformOutcome": "patch.outcome",
+    "PlatformOutcome": "pipeline.outcome",
     "Settings": "api",
-    "Strategy": "patch.request",
+    "Strategy": "request",
     "inspect": "api",
     "patch": "api",
     "plan": "api",

@@ -16,22 +16,22 @@ from pathlib import Path
 from threading import Lock
 from typing import TYPE_CHECKING
 
-from copacetic.buildkit.settings import BuilderSettings
 from copacetic.cache import Cache, temporary_folder
+from copacetic.connect.settings import BuilderSettings
 from copacetic.errors import PlanFileError, UnsupportedBuilderError, UsageError
 from copacetic.http import HttpClient, HttpSettings
 from copacetic.oci import Digest, Platform, Reference
 from copacetic.oci.location import Location
 from copacetic.oci.registrysettings import RegistrySettings
 from copacetic.oci.transport import Destination, Source
-from copacetic.patch.environment import Environment, Execution, ImageAccess
-from copacetic.patch.outcome import Outcome
-from copacetic.patch.planfile import PLAN_LIMIT, read_plans, write_plans
-from copacetic.patch.request import PatchRequest, Strategy
-from copacetic.patch.run import patch_image, plan_image
+from copacetic.pipeline.environment import Environment, Execution, ImageAccess
+from copacetic.pipeline.outcome import Outcome
+from copacetic.pipeline.plan.document import PLAN_LIMIT, read_plans, write_plans
+from copacetic.pipeline.run import patch_image, plan_image
 from copacetic.progress import Progress, Silent
 from copacetic.report import load_reports
 from copacetic.repository import RepositorySettings
+from copacetic.request import PatchRequest, Strategy
 from copacetic.updates import Plan, Report
 
 if TYPE_CHECKING:
@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from copacetic.llb.solver import Solver
     from copacetic.oci.credentials import Credentials, Keychain
     from copacetic.oci.registryclient import RegistryClient
-    from copacetic.patch.inspect import Inspection
+    from copacetic.pipeline.open.inspect import Inspection
     from copacetic.worker.execution import Limits
 
 PATCHED_SUFFIX = "-patched"
@@ -155,7 +155,7 @@ class _Means:
         A builder may fetch what it reaches in the same way as we do. What this machine reaches in a way of its own, by
         a mirror or a flag about transport, it sends; what is on loopback, unless the builder is behind a socket here.
         """
-        from copacetic.buildkit.address import UnixAddress
+        from copacetic.connect.address import UnixAddress
 
         reference, registry, builder = location.reference, self._settings.registry, self._settings.builder
         if reference is None or registry.plain_http or not registry.tls_verify or registry.cert_dir or registry.mirrors:
@@ -320,7 +320,7 @@ def inspect(
     progress: Progress | None = None,
 ) -> Inspection:
     """Tell what is in an image: distribution, packages, and which layer each came with."""
-    from copacetic.patch.inspect import inspect_image
+    from copacetic.pipeline.open.inspect import inspect_image
 
     settings, progress = settings or Settings(), progress or Silent()
     location = Location.parse(image)

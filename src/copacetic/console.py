@@ -21,7 +21,7 @@ from copacetic.progress import Progress, Task
 from copacetic.tables import doubt_lines, format_size, outcome_lines
 
 if TYPE_CHECKING:
-    from copacetic.patch.outcome import Outcome
+    from copacetic.pipeline.outcome import Outcome
 
 _MIN_SHOWN = 0.05
 """Steps shorter than this (in seconds) don't get a plain line of their own."""

@@ -12,8 +12,8 @@ from copacetic.printable import printable
 
 if TYPE_CHECKING:
     from copacetic.buildkit.probe import BuilderReport, Probe
-    from copacetic.patch.inspect import InspectedPlatform, Inspection
-    from copacetic.patch.outcome import Outcome, PlatformOutcome
+    from copacetic.pipeline.open.inspect import InspectedPlatform, Inspection
+    from copacetic.pipeline.outcome import Outcome, PlatformOutcome
     from copacetic.updates import MatchedFinding, Origin, Plan, PlannedUpdate
 
 _SHOWN_FINDINGS = 3

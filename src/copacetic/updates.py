@@ -242,7 +242,7 @@ class MatchedFinding:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
-    """What is going to happen to one platform of one image, and why; `patch.planfile` reads and writes it."""
+    """What is going to happen to one platform of one image, and why; `pipeline.plan.document` reads and writes it."""
 
     image: str
     image_digest: Digest

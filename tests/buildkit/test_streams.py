@@ -21,13 +21,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from copacetic.buildkit.dial.dockerexec import ExecStream
-from copacetic.buildkit.dial.engine import PushbackStream
-from copacetic.buildkit.dial.greeting import GreetedStream
-from copacetic.buildkit.dial.process import ProcessStream
-from copacetic.buildkit.dial.stream import SocketStream, Stream
-from copacetic.buildkit.dial.tls import TlsStream, make_context
-from copacetic.buildkit.tlsfiles import TlsFiles
+from copacetic.connect.dial.dockerexec import ExecStream
+from copacetic.connect.dial.engine import PushbackStream
+from copacetic.connect.dial.greeting import GreetedStream
+from copacetic.connect.dial.process import ProcessStream
+from copacetic.connect.dial.stream import SocketStream, Stream
+from copacetic.connect.dial.tls import TlsStream, make_context
+from copacetic.connect.tlsfiles import TlsFiles
 from copacetic.errors import BuilderUnreachableError, UsageError
 from support.certificate import Certificate, make_certificate
 
@@ -166,7 +166,7 @@ def test_a_program_gets_no_ctrl_c_of_ours(tmp_path: Path) -> None:
     program = f"""
 import sys, time
 sys.path.insert(0, {str(Path(__file__).parents[2] / "src")!r})
-from copacetic.buildkit.dial.process import ProcessStream
+from copacetic.connect.dial.process import ProcessStream
 stream = ProcessStream(["sh", "-c", "trap 'echo hit' INT; echo ready; read line; echo $line"], name="sh", missing="")
 assert stream.recv(100) == b"ready\\n"
 try:

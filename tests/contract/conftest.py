@@ -13,10 +13,10 @@ from contextlib import AbstractContextManager, contextmanager
 
 import pytest
 
-from copacetic.buildkit.address import parse_address
-from copacetic.buildkit.route import find_routes
-from copacetic.buildkit.settings import BuilderSettings
 from copacetic.buildkit.solver import BuildkitSolver
+from copacetic.connect.address import parse_address
+from copacetic.connect.route import find_routes
+from copacetic.connect.settings import BuilderSettings
 from copacetic.llb.solver import Solver
 from support.builder import BASE
 from support.busybox import busybox_image

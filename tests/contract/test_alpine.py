@@ -11,8 +11,8 @@ import pytest
 import copacetic
 from copacetic import api
 from copacetic.llb.solver import Solver
-from copacetic.patch.request import Strategy
 from copacetic.repository import RepositorySettings
+from copacetic.request import Strategy
 from support.apkoracle import alpine_image
 from support.images import assert_valid_image, fixture
 from support.served import Served, serve

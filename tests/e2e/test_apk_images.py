@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 
 from copacetic.cli import main
-from copacetic.unpack.handlers.libcache import LibraryCache
+from copacetic.scripts.handlers.libcache import LibraryCache
 from support import adbs
 from support.apkoracle import ROOTS, alpine_image, alpine_image_on, alpine_root, run_in, snapshot
 from support.apkrepo import ApkRepository, apk_image, public_pem

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from copacetic.cli import main
-from copacetic.deb822 import parse_stanza
+from copacetic.deb.deb822 import parse_stanza
 from support.debian import need, sources
 from support.distroless import KEYRING, distroless_layout
 from support.images import assert_valid_image

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from copacetic.buildkit.address import parse_address
-from copacetic.buildkit.settings import BuilderSettings
+from copacetic.connect.address import parse_address
+from copacetic.connect.settings import BuilderSettings
 from copacetic.errors import (
     CopaError,
     VerificationError,

@@ -15,9 +15,9 @@ import pytest
 
 import copacetic
 from copacetic import api
-from copacetic.buildkit.address import parse_address
-from copacetic.buildkit.settings import BuilderSettings
 from copacetic.cache import Cache
+from copacetic.connect.address import parse_address
+from copacetic.connect.settings import BuilderSettings
 from copacetic.errors import (
     CopaError,
     ExecutionError,
@@ -34,8 +34,8 @@ from copacetic.llb.solver import Inputs
 from copacetic.oci import Platform
 from copacetic.oci.layerindex import unpack_text
 from copacetic.oci.location import Location
-from copacetic.patch.request import Strategy
 from copacetic.progress import Silent
+from copacetic.request import Strategy
 from copacetic.updates import SkipReason
 from support.aptrepo import Deb, Repository, debian_image, file, serve_repository, write_image
 from support.debs import MTIME, directory

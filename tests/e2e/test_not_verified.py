@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from copacetic.cli import main
-from copacetic.patch.planfile import write_document
+from copacetic.documents import write_document
 from copacetic.printable import printable
 from support.aptrepo import Deb, Repository, debian_image, file, serve_repository, write_image
 

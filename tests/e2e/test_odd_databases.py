@@ -13,8 +13,8 @@ import pytest
 import copacetic
 from copacetic.errors import NeedsExecutionError
 from copacetic.oci.layout import LayoutSource
-from copacetic.patch.request import Strategy
 from copacetic.repository import RepositorySettings
+from copacetic.request import Strategy
 from copacetic.updates import FindingStatus
 from support.aptrepo import Deb, Repository, debian_image, file, serve_repository, write_image
 from support.images import Image, make_image, make_layer
@@ -156,7 +156,7 @@ def test_a_vendors_odd_record_stays_as_it_is(
     assert [update.candidate.name for update in platform.plan.updates] == ["bar", "foo"]
     assert [n for n in platform.plan.notes if note and n.startswith(note)] or not note
     from copacetic.cache import Cache
-    from copacetic.patch.image import load_image, open_filesystem
+    from copacetic.pipeline.open.image import load_image, open_filesystem
     from copacetic.progress import Silent
 
     source = LayoutSource(out, "1")

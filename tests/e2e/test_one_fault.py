@@ -16,8 +16,8 @@ import copacetic
 from copacetic.cli import main
 from copacetic.errors import FixesMissingError, IntegrityError
 from copacetic.oci.layout import LayoutSource
-from copacetic.patch.request import Strategy
 from copacetic.repository import RepositorySettings
+from copacetic.request import Strategy
 from copacetic.updates import FindingStatus, SkipReason
 from support import aptrepo
 from support.apkrepo import apk_image, serve_apks

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from copacetic.cli import main
-from copacetic.oci.change import Change
-from copacetic.unpack.tree import Changes, TreeBuilder
+from copacetic.oci.change import Change, Changes
+from copacetic.oci.tree import TreeBuilder
 from support.aptrepo import Deb, Repository, debian_image, file, serve_repository, write_image
 from support.debs import directory, hardlink, symlink
 

@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 
 from copacetic.cli import main
-from copacetic.oci.change import Change
+from copacetic.oci.change import Change, Changes
 from copacetic.oci.filesystem import Entry, FileType
-from copacetic.unpack.tree import Changes, TreeBuilder
+from copacetic.oci.tree import TreeBuilder
 from support.aptrepo import Repository, serve_repository, write_image
 from support.chisel import MANIFEST, STATUS, control_status, files_of, image_of, manifest_rows, stripped_status, wall
 from support.debs import Deb, file, symlink

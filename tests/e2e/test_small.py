@@ -70,7 +70,7 @@ def trivy(path: Path, image: Image, *rows: tuple[str, str, str]) -> Path:
 def read(layout: Path, tag: str, path: str) -> bytes:
     """Read a file of an image through the product's own view."""
     from copacetic.cache import Cache
-    from copacetic.patch.image import load_image, open_filesystem
+    from copacetic.pipeline.open.image import load_image, open_filesystem
     from copacetic.progress import Silent
 
     source = LayoutSource(layout, tag)

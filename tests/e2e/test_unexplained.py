@@ -15,11 +15,11 @@ import pytest
 
 from copacetic.compression import decompress
 from copacetic.errors import VerificationError
-from copacetic.oci.change import Change
+from copacetic.oci.change import Change, Changes
 from copacetic.oci.filesystem import Entry, FileType
 from copacetic.oci.layout import LayoutSource
-from copacetic.patch.request import Strategy
-from copacetic.unpack.tree import Changes, TreeBuilder
+from copacetic.oci.tree import TreeBuilder
+from copacetic.request import Strategy
 from support.apkrepo import apk_image, serve_apks
 from support.apks import Apk
 from support.aptrepo import Deb, installed_files, serve_repository

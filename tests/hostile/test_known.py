@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from copacetic.errors import CopaError, InventoryError, PackageError, PlanFileError, ReportError, RepositoryError
-from copacetic.patch.planfile import write_plans
+from copacetic.pipeline.plan.document import write_plans
 from copacetic.updates import PlannedUpdate
 from support.parsers import PARSERS, STATUS
 from support.values import candidate, installed, plan

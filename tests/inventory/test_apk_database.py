@@ -27,7 +27,7 @@ from copacetic.inventory.apk.scripts import read_scripts
 from copacetic.oci.directory import DirectoryFilesystem
 from copacetic.oci.filesystem import ImageFilesystem
 from copacetic.oci.layout import LayoutSource
-from copacetic.patch.image import load_image, open_filesystem
+from copacetic.pipeline.open.image import load_image, open_filesystem
 from copacetic.progress import Silent
 from copacetic.updates import InstalledPackage
 from support.apkoracle import ROOTS, alpine_root, run_in, upgrade

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import zstandard
 
-from copacetic.deb822 import parse_stanza
+from copacetic.deb.deb822 import parse_stanza
 from copacetic.errors import InventoryError
 from copacetic.inventory.dpkg import DebRecord, DpkgDatabase
 from copacetic.oci.filesystem import Entry, FileType

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from copacetic.deb822 import parse_stanza
+from copacetic.deb.deb822 import parse_stanza
 from copacetic.errors import InventoryError
 from copacetic.inventory import detect_database
 from copacetic.inventory.dpkg import Conffile, DebRecord, DpkgDatabase, PathFilters

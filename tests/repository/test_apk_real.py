@@ -18,8 +18,8 @@ from copacetic.errors import PackageUnavailableError, UnreachableError
 from copacetic.http import HttpClient, HttpSettings
 from copacetic.inventory import detect_database
 from copacetic.oci.filesystem import ImageFilesystem
-from copacetic.patch.image import read_distro
-from copacetic.patch.match import match_findings, want_everything
+from copacetic.pipeline.open.image import read_distro
+from copacetic.pipeline.plan.match import match_findings, want_everything
 from copacetic.progress import Silent
 from copacetic.report.trivy import parse
 from copacetic.repository import RepositoryContext, RepositorySettings, open_repository

@@ -23,7 +23,7 @@ from typing import Any
 import zstandard
 from pysequoia import SignatureMode, Tsk, sign
 
-from copacetic.deb822 import parse_stanza
+from copacetic.deb.deb822 import parse_stanza
 from copacetic.inventory.dpkg.rewrite import DebRecord, file_list, installed_stanza
 from support.debs import Deb, file
 from support.images import Image, make_image, make_layer, write_layout

@@ -9,15 +9,14 @@ import subprocess
 from collections.abc import Sequence
 from pathlib import Path
 
-from copacetic.deb822 import parse_stanza
+from copacetic.deb.deb822 import parse_stanza
 from copacetic.inventory.dpkg import DpkgDatabase
 from copacetic.inventory.dpkg.archive import DebArchive
-from copacetic.oci.change import Change
+from copacetic.oci.change import Change, Changes
 from copacetic.oci.directory import DirectoryFilesystem
 from copacetic.oci.filesystem import FileType, ImageFilesystem
 from copacetic.unpack import Composition, FetchedPackage
 from copacetic.unpack.deb import DebUnpacker
-from copacetic.unpack.tree import Changes
 from copacetic.updates import Candidate, Origin, PlannedUpdate
 
 EPOCH = 1_700_000_000

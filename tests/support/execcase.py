@@ -21,9 +21,9 @@ from copacetic.errors import (
 from copacetic.llb.solver import Capabilities
 from copacetic.oci.layerindex import Row, unpack_text
 from copacetic.oci.layout import LayoutSource
-from copacetic.patch.request import Strategy
 from copacetic.progress import Silent
 from copacetic.repository import RepositorySettings
+from copacetic.request import Strategy
 from support.aptrepo import Deb, Repository, debian_image, file, installed_files, write_image
 from support.debs import MTIME
 from support.fakesolver import Answer, FakeSolver

@@ -25,7 +25,7 @@ from copacetic.oci.archive import OciArchiveSource
 from copacetic.oci.dockerarchive import DockerArchiveSource
 from copacetic.oci.layout import LayoutSource
 from copacetic.oci.transport import Source
-from copacetic.patch.image import load_image, open_filesystem
+from copacetic.pipeline.open.image import load_image, open_filesystem
 from copacetic.progress import Silent
 from support.images import Image, Layer, describe, make_image, make_layer, write_layout
 from support.rawtar import END, header, long_name, member, padded, pax, record

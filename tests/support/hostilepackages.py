@@ -21,9 +21,9 @@ import msgspec
 import zstandard
 
 from copacetic.cache import Cache
+from copacetic.deb.relation import Relation, provides
 from copacetic.http import HttpClient, HttpSettings
 from copacetic.progress import Silent
-from copacetic.relation import Relation, provides
 from copacetic.repository.apt.index import INDEX_VERSION, IndexStore, IndexTable, PackagesIndex
 from copacetic.repository.apt.release import IndexFile
 from copacetic.repository.apt.resolver import sort_candidates

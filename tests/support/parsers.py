@@ -16,7 +16,8 @@ from pathlib import Path
 
 import zstandard
 
-from copacetic.deb822 import PackagesIndexer, parse_stanza
+from copacetic.deb.deb822 import PackagesIndexer, parse_stanza
+from copacetic.deb.relation import Relation, RelationError, parse_relations, provides
 from copacetic.distro import Distro
 from copacetic.errors import CopaError, InventoryError, PackageError, RepositoryError, blame_input
 from copacetic.http.address import find_origin, join_address, show_address, split_credentials
@@ -28,8 +29,7 @@ from copacetic.oci.challenge import parse_challenges, select_challenge
 from copacetic.oci.descriptor import Digest, Platform
 from copacetic.oci.manifest import ImageConfig, Index, Manifest, detect_media_type
 from copacetic.oci.reference import Reference
-from copacetic.patch.planfile import read_plans, write_plans
-from copacetic.relation import Relation, RelationError, parse_relations, provides
+from copacetic.pipeline.plan.document import read_plans, write_plans
 from copacetic.report import parse_report
 from copacetic.repository.apk.index import ApkIndex, make_candidate, read_v2, read_v3
 from copacetic.repository.apk.package import open_package
@@ -43,12 +43,12 @@ from copacetic.repository.apt.release import Release, parse_release
 from copacetic.repository.apt.resolver import sort_candidates
 from copacetic.repository.apt.sources import AptSource, parse_sources, substitute
 from copacetic.repository.sums import SumsMaker
+from copacetic.scripts.shell.interpret import follow_script
+from copacetic.scripts.shell.parser import parse_shell
+from copacetic.scripts.shell.syntax import ShellSyntaxError
 from copacetic.strict import read_digits
 from copacetic.tables import plan_table
 from copacetic.unpack.deb.payload import spool_payload
-from copacetic.unpack.scripts.shell.interpret import follow_script
-from copacetic.unpack.scripts.shell.parser import parse_shell
-from copacetic.unpack.scripts.shell.syntax import ShellSyntaxError
 from copacetic.updates import Origin
 from support.memoryfs import MemoryFilesystem
 from support.trees import stack

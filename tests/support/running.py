@@ -15,7 +15,7 @@ import pytest
 
 from copacetic.cli import main
 from copacetic.llb.solver import Event, EventKind
-from copacetic.patch.solvelog import KNOWN
+from copacetic.pipeline.apply.solvelog import KNOWN
 from support.buildkitd import buildkitd
 from support.dockerd import dockerd
 from support.images import umoci

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import cache
 
-from copacetic.patch.planfile import write_plans
+from copacetic.pipeline.plan.document import write_plans
 from copacetic.updates import (
     FindingStatus,
     MatchedFinding,

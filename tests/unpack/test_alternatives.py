@@ -12,9 +12,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from copacetic.oci.directory import DirectoryFilesystem
+from copacetic.oci.tree import TreeBuilder
 from copacetic.unpack.deb.handlers.alternatives import plan_alternative
 from copacetic.unpack.deb.handlers.settled import find_settled
-from copacetic.unpack.tree import TreeBuilder
 from support.composed import apply_changes, copy_root
 from support.debian import need
 from support.oracle import differences

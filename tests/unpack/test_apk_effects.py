@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 
 from copacetic.oci.directory import DirectoryFilesystem
+from copacetic.oci.tree import TreeBuilder
+from copacetic.scripts.judgement import FAILS
 from copacetic.unpack.apk.scripts import ScriptCall, ScriptRunner
-from copacetic.unpack.scripts.judgement import FAILS
-from copacetic.unpack.tree import TreeBuilder
 from copacetic.updates import ScriptClass, ScriptVerdict
 from support.apkoracle import alpine_root, differences, run_in
 from support.composed import apply_changes, copy_root

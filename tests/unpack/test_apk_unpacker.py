@@ -12,11 +12,11 @@ import pytest
 from copacetic.errors import NeedsExecutionError, PackageError
 from copacetic.oci.change import Spooled
 from copacetic.oci.filesystem import FileType, ImageFilesystem
+from copacetic.oci.layerwriter import read_content
 from copacetic.unpack import Composition
 from copacetic.unpack.apk.busybox import read_applets
 from copacetic.unpack.apk.protected import ProtectedPaths
 from copacetic.unpack.apk.triggers import Interest, find_fired
-from copacetic.unpack.spooler import read_spooled
 from copacetic.updates import ScriptClass, ScriptVerdict
 from support.apkcomposed import compose, open_unpacker, plan_apks
 from support.apkrepo import apk_image
@@ -52,7 +52,7 @@ def content(composition: Composition, path: str) -> str | None:
     if change.entry is None:
         return None
     data = change.content
-    return (read_spooled(data) if isinstance(data, Spooled) else data or b"").decode()
+    return (read_content(data) if isinstance(data, Spooled) else data or b"").decode()
 
 
 def paths(composition: Composition) -> set[str]:

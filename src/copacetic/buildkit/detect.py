@@ -13,14 +13,14 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from copacetic.buildkit.address import Address, BuildxAddress, DockerAddress, UnixAddress
-from copacetic.buildkit.buildxstore import load_builder, selected_builder
-from copacetic.buildkit.dial.docker import DockerDial
-from copacetic.buildkit.dockercontext import current_endpoint, find_engine
 from copacetic.buildkit.probe import BuilderReport, Probe, ProbeState
-from copacetic.buildkit.route import Route, find_routes
-from copacetic.buildkit.settings import BuilderSettings
 from copacetic.buildkit.solver import BuildkitSolver
+from copacetic.connect.address import Address, BuildxAddress, DockerAddress, UnixAddress
+from copacetic.connect.buildxstore import load_builder, selected_builder
+from copacetic.connect.dial.docker import DockerDial
+from copacetic.connect.dockercontext import current_endpoint, find_engine
+from copacetic.connect.route import Route, find_routes
+from copacetic.connect.settings import BuilderSettings
 from copacetic.errors import BuilderUnreachableError, CopaError, SolverError, UnsupportedBuilderError, UsageError
 
 __all__ = ["find_builders", "open_builder"]

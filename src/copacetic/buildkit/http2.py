@@ -17,7 +17,7 @@ from threading import Condition, RLock, Thread, current_thread
 from typing import Any
 
 from copacetic.buildkit.http2stream import CANCEL, ConnectionLostError, Headers, Stream, decode_headers, tell_stream
-from copacetic.buildkit.stream import ByteStream
+from copacetic.connect.stream import ByteStream
 from copacetic.errors import SolverError
 
 __all__ = ["CANCEL", "Connection", "ConnectionLostError", "Headers", "Stream"]

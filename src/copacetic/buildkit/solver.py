@@ -18,7 +18,7 @@ from copacetic.buildkit.gateway import Gateway
 from copacetic.buildkit.grpc import Channel, Code, RpcError
 from copacetic.buildkit.http2 import Connection, ConnectionLostError
 from copacetic.buildkit.session import parse
-from copacetic.buildkit.stream import Connect
+from copacetic.connect.stream import Connect
 from copacetic.errors import BuilderUnreachableError, ImageError, SolverError, UnsupportedBuilderError
 from copacetic.llb.definition import Definition
 from copacetic.llb.graph import ExecOp, Network, SourceOp

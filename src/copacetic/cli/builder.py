@@ -14,9 +14,9 @@ from copacetic.cli.options import option
 from copacetic.errors import InvalidAddressError, UsageError
 
 if TYPE_CHECKING:
-    from copacetic.buildkit.address import Address
-    from copacetic.buildkit.settings import BuilderSettings
-    from copacetic.buildkit.tlsfiles import TlsFiles
+    from copacetic.connect.address import Address
+    from copacetic.connect.settings import BuilderSettings
+    from copacetic.connect.tlsfiles import TlsFiles
     from copacetic.worker.execution import Limits
 
 _PATH = click.Path(path_type=Path)
@@ -66,7 +66,7 @@ def make_builder_settings(values: Mapping[str, Any], environment: Mapping[str, s
 
     Raises `UsageError` for a malformed address, or for flags of TLS that don't fit together.
     """
-    from copacetic.buildkit.settings import BuilderSettings
+    from copacetic.connect.settings import BuilderSettings
 
     environment = os.environ if environment is None else environment
     address, origin = _address(values["addr"], environment)
@@ -91,7 +91,7 @@ def _address(flag: str | None, environment: Mapping[str, str]) -> tuple[Address 
     text, origin = (flag, "--addr") if flag else (environment.get("BUILDKIT_HOST", ""), "BUILDKIT_HOST")
     if not text:
         return None, "default"
-    from copacetic.buildkit.address import parse_address
+    from copacetic.connect.address import parse_address
 
     try:
         return parse_address(text), origin
@@ -100,7 +100,7 @@ def _address(flag: str | None, environment: Mapping[str, str]) -> tuple[Address 
 
 
 def _flags_of_tls(values: Mapping[str, Any], address: Address | None) -> TlsFiles:
-    from copacetic.buildkit.tlsfiles import TlsFiles
+    from copacetic.connect.tlsfiles import TlsFiles
 
     files = TlsFiles(
         ca=values["cacert"],
@@ -120,7 +120,7 @@ def _flags_of_tls(values: Mapping[str, Any], address: Address | None) -> TlsFile
 
 def _docker_tls(environment: Mapping[str, str], docker_config: Path) -> TlsFiles:
     """Docker's variables: one turns TLS on, the other says where ca.pem, cert.pem and key.pem are."""
-    from copacetic.buildkit.tlsfiles import TlsFiles
+    from copacetic.connect.tlsfiles import TlsFiles
 
     folder = environment.get("DOCKER_CERT_PATH", "")
     if not folder and not environment.get("DOCKER_TLS_VERIFY"):

@@ -15,7 +15,7 @@ from copacetic.attest import WRITERS, find_writer
 from copacetic.errors import StorageError, UsageError
 
 if TYPE_CHECKING:
-    from copacetic.patch.outcome import Outcome
+    from copacetic.pipeline.outcome import Outcome
 
 _IN_PLACE = frozenset({errno.EACCES, errno.EPERM, errno.EBUSY})
 _HINT = "free some space, or name another file"

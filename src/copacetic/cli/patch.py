@@ -15,7 +15,7 @@ from copacetic.cli.options import COMMON, PATCHING, REGISTRY, REPOSITORY, apply,
 from copacetic.cli.request import make_request
 
 if TYPE_CHECKING:
-    from copacetic.patch.outcome import Outcome
+    from copacetic.pipeline.outcome import Outcome
 
 FORMATS = ("json", "openvex")
 

@@ -12,12 +12,12 @@ from copacetic.errors import UsageError
 
 if TYPE_CHECKING:
     from copacetic.console import Console
-    from copacetic.patch.request import PatchRequest
+    from copacetic.request import PatchRequest
 
 
 def make_request(values: Mapping[str, Any], console: Console) -> PatchRequest:
     """Raises `UsageError` for what is known and not supported yet."""
-    from copacetic.patch.request import LayerCompression, PatchRequest, Strategy
+    from copacetic.request import LayerCompression, PatchRequest, Strategy
 
     types = frozenset(values["pkg_types"])
     if types - {"os", "library"} or not types:

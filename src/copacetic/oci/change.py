@@ -3,12 +3,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from copacetic.oci.filesystem import Entry
 
-__all__ = ["RESERVED_PREFIX", "Change", "Spooled", "is_reserved"]
+__all__ = ["RESERVED_PREFIX", "Change", "Changes", "NamedEffect", "Spooled", "is_reserved"]
 
 RESERVED_PREFIX = ".wh."
 
@@ -34,6 +35,27 @@ class Change:
     """A regular file's bytes; None for other types, and for a further name of a file (see `hardlink`)."""
     hardlink: str = ""
     """The path, earlier in the layer, of which this is another name; empty for a first name."""
+
+
+@dataclass(frozen=True, slots=True)
+class NamedEffect:
+    """Something in a layer that no package ships: who wanted it, and what it is to be (None: gone)."""
+
+    name: str
+    entry: Entry | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Changes:
+    """A finished set of changes, sorted so that parents and link targets come first."""
+
+    entries: tuple[Change, ...]
+    reads: frozenset[str] = field(default_factory=frozenset)
+    """Every path of the image whose state went into this result: its read set."""
+    unchanged: Mapping[str, bytes | Spooled] = field(default_factory=dict)
+    """Content that was asked for and left out, because the image has the same at this path already."""
+    effects: Mapping[str, NamedEffect] = field(default_factory=dict)
+    """What was done in somebody's name; see `TreeBuilder.in_name_of`."""
 
 
 def is_reserved(path: str) -> bool:

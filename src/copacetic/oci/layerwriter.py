@@ -236,8 +236,13 @@ def _content(content: bytes | Spooled) -> Iterator[bytes]:
 
 
 def read_content(content: bytes | Spooled) -> bytes:
-    """Return a change's content whole."""
-    return b"".join(_content(content))
+    """Return a change's content whole. Raises `StorageError`."""
+    if isinstance(content, bytes):
+        return content
+    try:
+        return b"".join(_content(content))
+    except OSError as error:
+        raise StorageError(f"{content.path}: {error.strerror or error}") from error
 
 
 def _header(

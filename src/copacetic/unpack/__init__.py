@@ -15,9 +15,10 @@ from pathlib import Path
 from typing import Protocol
 
 from copacetic.inventory import PackageDatabase
+from copacetic.oci.change import Changes
 from copacetic.oci.filesystem import ImageFilesystem
+from copacetic.oci.tree import TreeBuilder
 from copacetic.unpack.shipped import ShippedPackage
-from copacetic.unpack.tree import Changes, TreeBuilder
 from copacetic.updates import FetchedPackage, ScriptVerdict
 
 __all__ = ["UNPACKERS", "Composition", "FetchedPackage", "Unpacker", "open_unpacker"]

@@ -12,9 +12,10 @@ from dataclasses import dataclass
 
 import msgspec
 
-from copacetic.oci.filesystem import Entry, FileType
+from copacetic.oci.change import NamedEffect
+from copacetic.oci.filesystem import FileType
 
-__all__ = ["Explanation", "NamedEffect", "ShippedPackage", "ShippedPath"]
+__all__ = ["Explanation", "ShippedPackage", "ShippedPath"]
 
 
 class ShippedPath(msgspec.Struct, frozen=True, kw_only=True, gc=False):
@@ -51,14 +52,6 @@ class ShippedPackage:
     """The text of all its scripts."""
     suffixes: tuple[str, ...] = ()
     """Under which the new version of a configuration file may stand beside the present one."""
-
-
-@dataclass(frozen=True, slots=True)
-class NamedEffect:
-    """Something in a layer that no package ships: who wanted it, and what it is to be (None: gone)."""
-
-    name: str
-    entry: Entry | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

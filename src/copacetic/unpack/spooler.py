@@ -9,10 +9,9 @@ from pathlib import Path
 from threading import Lock
 from typing import Generic, TypeVar
 
-from copacetic.errors import PackageError, StorageError
-from copacetic.oci.change import Spooled
+from copacetic.errors import PackageError
 
-__all__ = ["Spooler", "read_spooled"]
+__all__ = ["Spooler"]
 
 _WORKERS = 2
 _Entry = TypeVar("_Entry")
@@ -67,13 +66,3 @@ class Spooler(Generic[_Entry]):
             path.unlink()
             raise PackageError(f"the packages unpack to more than {limit} bytes together")
         return entries
-
-
-def read_spooled(spooled: Spooled) -> bytes:
-    """Return a spooled file's bytes."""
-    try:
-        with spooled.path.open("rb") as file:
-            file.seek(spooled.offset)
-            return file.read(spooled.size)
-    except OSError as error:
-        raise StorageError(f"{spooled.path}: {error.strerror or error}") from error

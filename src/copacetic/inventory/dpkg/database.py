@@ -18,7 +18,8 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
 from functools import cached_property
 
-from copacetic.deb822 import Stanza
+from copacetic.deb.deb822 import Stanza
+from copacetic.deb.relation import RelationError, broken_relations, unreadable_relations
 from copacetic.errors import InventoryError
 from copacetic.inventory import PackageDatabase
 from copacetic.inventory.dpkg.config import (
@@ -44,7 +45,6 @@ from copacetic.inventory.dpkg.rewrite import (
 from copacetic.inventory.dpkg.rows import ARCHITECTURE, Row, read_rows, read_status
 from copacetic.lines import split_lines
 from copacetic.oci.filesystem import ImageFilesystem
-from copacetic.relation import RelationError, broken_relations, unreadable_relations
 from copacetic.updates import InstalledPackage
 
 ROOT = "var/lib/dpkg"

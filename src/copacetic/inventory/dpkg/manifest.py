@@ -17,7 +17,7 @@ from typing import Any
 import msgspec
 
 from copacetic.compression import DecompressionError, decompress
-from copacetic.deb822 import Stanza
+from copacetic.deb.deb822 import Stanza
 from copacetic.errors import InventoryError
 from copacetic.inventory.dpkg.rewrite import DebRecord
 from copacetic.inventory.dpkg.rows import ARCHITECTURE, MAX_PACKAGES, NAME, VERSION, Row

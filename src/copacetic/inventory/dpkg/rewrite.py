@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from copacetic.deb822 import Stanza, format_stanza
+from copacetic.deb.deb822 import Stanza, format_stanza
 from copacetic.inventory.dpkg.config import Conffile
 from copacetic.lines import split_lines
 from copacetic.oci.filesystem import Entry

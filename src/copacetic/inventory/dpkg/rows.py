@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 
-from copacetic.deb822 import MAX_LINES, Deb822Error, Stanza, parse_stanzas
+from copacetic.deb.deb822 import MAX_LINES, Deb822Error, Stanza, parse_stanzas
 from copacetic.errors import InventoryError
 from copacetic.updates import InstalledPackage
 

@@ -14,7 +14,7 @@ import tarfile
 from collections.abc import Iterable, Sequence
 
 from copacetic import llb
-from copacetic.deb822 import format_stanza, parse_stanza
+from copacetic.deb.deb822 import format_stanza, parse_stanza
 from copacetic.inventory.dpkg import DpkgDatabase
 from copacetic.inventory.dpkg.archive import ControlPart, DebArchive
 from copacetic.inventory.dpkg.rewrite import DebRecord

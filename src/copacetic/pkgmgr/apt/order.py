@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TypeVar
 
-from copacetic.relation import Package, Relation, RelationError, parse_relations, provides
+from copacetic.deb.relation import Package, Relation, RelationError, parse_relations, provides
 
 __all__ = ["group_by_predependencies"]
 

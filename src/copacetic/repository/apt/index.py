@@ -22,7 +22,7 @@ import msgspec
 
 from copacetic.cache import Cache
 from copacetic.compression import DecompressedReader, DecompressionError, DecompressionLimitError
-from copacetic.deb822 import Deb822Error, PackagesIndexer, Stanza, find_package, parse_stanza
+from copacetic.deb.deb822 import Deb822Error, PackagesIndexer, Stanza, find_package, parse_stanza
 from copacetic.errors import IntegrityError, RepositoryError, blame_input
 from copacetic.http import HttpClient, RefusedError, ResumedBody
 from copacetic.printable import printable

@@ -12,8 +12,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
+from copacetic.deb.relation import Relation, provides
 from copacetic.distro import Distro
-from copacetic.relation import Relation, provides
 from copacetic.repository.apt.index import PackagesIndex
 from copacetic.repository.apt.preferences import DOWNGRADES, Preferences, Subject
 from copacetic.repository.apt.resolver import sort_candidates

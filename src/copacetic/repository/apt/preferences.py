@@ -16,7 +16,7 @@ from functools import lru_cache
 from typing import Protocol, TypeAlias
 from urllib.parse import urlsplit
 
-from copacetic.deb822 import Deb822Error, parse_stanzas
+from copacetic.deb.deb822 import Deb822Error, parse_stanzas
 from copacetic.errors import RepositoryError, blame_input
 from copacetic.glob import matches_glob
 from copacetic.oci.filesystem import ImageFilesystem

@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 
 from copacetic.cache import Bucket
-from copacetic.deb822 import Deb822Error, Stanza, parse_stanza
+from copacetic.deb.deb822 import Deb822Error, Stanza, parse_stanza
 from copacetic.errors import ExpiredRepositoryError, RepositoryError, SignatureError
 from copacetic.http import HttpClient
 from copacetic.repository.apt.keys import Keyring, Signed

@@ -12,8 +12,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
+from copacetic.deb.relation import Broken, Relation, RelationError, broken_relations, unreadable_relations
 from copacetic.errors import InvalidVersionError, RepositoryError
-from copacetic.relation import Broken, Relation, RelationError, broken_relations, unreadable_relations
 from copacetic.updates import Candidate, InstalledPackage, PlannedUpdate, Skipped, SkipReason, Wanted
 from copacetic.version import compare_versions, parse_version
 

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from urllib.parse import quote
 
-from copacetic.deb822 import Deb822Error, parse_stanzas
+from copacetic.deb.deb822 import Deb822Error, parse_stanzas
 from copacetic.errors import RepositoryError, blame_input, hide_credentials
 from copacetic.http.login import Login
 from copacetic.lines import split_lines

@@ -13,9 +13,9 @@ from dataclasses import replace
 
 from copacetic.lines import split_lines
 from copacetic.oci.filesystem import Entry, FileType
+from copacetic.oci.tree import TreeBuilder
 from copacetic.strict import read_digits
 from copacetic.unpack.apk.effects import Effect
-from copacetic.unpack.tree import TreeBuilder
 from copacetic.version import compare_versions
 
 __all__ = ["make_account"]

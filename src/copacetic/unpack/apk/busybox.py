@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from copacetic.lines import split_lines
 from copacetic.oci.filesystem import FileType
-from copacetic.unpack.tree import TreeBuilder
+from copacetic.oci.tree import TreeBuilder
 
 __all__ = ["BINARY", "applet_paths", "install_links", "prune_links"]
 

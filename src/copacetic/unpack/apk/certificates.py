@@ -16,8 +16,8 @@ from dataclasses import dataclass
 from copacetic.errors import ImageError
 from copacetic.lines import split_lines
 from copacetic.oci.filesystem import Entry, FileType, ImageFilesystem
-from copacetic.unpack.handlers.rehash import rehash
-from copacetic.unpack.tree import TreeBuilder
+from copacetic.oci.tree import TreeBuilder
+from copacetic.scripts.handlers.rehash import rehash
 
 __all__ = ["Bundling", "has_only_known_hooks", "learn_bundling", "update_certificates"]
 

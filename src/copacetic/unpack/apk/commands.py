@@ -10,11 +10,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from copacetic.oci.filesystem import FileType
-from copacetic.unpack.scripts.changes import ChangeSet
-from copacetic.unpack.scripts.judge import CommandJudge, Rule
-from copacetic.unpack.scripts.judgement import HARMLESS, Judgement, needs_execution
-from copacetic.unpack.scripts.shell.expansion import Value
-from copacetic.unpack.tree import TreeBuilder
+from copacetic.oci.tree import TreeBuilder
+from copacetic.scripts.changes import ChangeSet
+from copacetic.scripts.judge import CommandJudge, Rule
+from copacetic.scripts.judgement import HARMLESS, Judgement, needs_execution
+from copacetic.scripts.shell.expansion import Value
 
 __all__ = ["ApkJudge", "find_changes"]
 

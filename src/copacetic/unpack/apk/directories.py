@@ -17,8 +17,8 @@ from copacetic.apk.tools import ApkTools
 from copacetic.inventory.apk import Owner
 from copacetic.inventory.apk.scripts import display_key
 from copacetic.oci.filesystem import Entry, FileType
+from copacetic.oci.tree import TreeBuilder
 from copacetic.unpack.apk.holders import Holder, Holders
-from copacetic.unpack.tree import TreeBuilder
 
 __all__ = ["Directories"]
 

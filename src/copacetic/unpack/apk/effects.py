@@ -14,10 +14,10 @@ from dataclasses import dataclass, replace
 
 from copacetic.errors import ImageError, PackageError
 from copacetic.oci.filesystem import Entry, FileType
-from copacetic.unpack.accounts import Accounts
+from copacetic.oci.tree import TreeBuilder
+from copacetic.scripts.accounts import Accounts
+from copacetic.scripts.shell.expansion import has_pattern
 from copacetic.unpack.apk.live import LiveImage
-from copacetic.unpack.scripts.shell.expansion import has_pattern
-from copacetic.unpack.tree import TreeBuilder
 
 __all__ = ["EFFECTS", "Effect", "do_command"]
 

@@ -18,14 +18,14 @@ from copacetic.errors import ConflictError, ImageError, PackageError, about_pack
 from copacetic.inventory.apk import ApkFile, Owner
 from copacetic.oci.change import Spooled
 from copacetic.oci.filesystem import Entry, FileType
+from copacetic.oci.tree import TreeBuilder
 from copacetic.repository.apk.package import ApkEntry
-from copacetic.unpack.accounts import Accounts
+from copacetic.scripts.accounts import Accounts
 from copacetic.unpack.apk.directories import Directories
 from copacetic.unpack.apk.holders import Holder, Holders
 from copacetic.unpack.apk.package import ApkPackage
 from copacetic.unpack.apk.payload import PayloadEntry
 from copacetic.unpack.apk.protected import ProtectedPaths
-from copacetic.unpack.tree import TreeBuilder
 
 __all__ = ["NEW_SUFFIX", "Installer", "further_name"]
 

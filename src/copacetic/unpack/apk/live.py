@@ -13,11 +13,11 @@ from dataclasses import dataclass, field
 
 from copacetic.errors import ImageError, InvalidVersionError
 from copacetic.glob import matches_glob
-from copacetic.unpack.scripts.settled import COMMANDS, ask
-from copacetic.unpack.scripts.shell.expansion import Value, has_pattern
-from copacetic.unpack.scripts.shell.interpret import Reached
-from copacetic.unpack.scripts.surroundings import PROGRAM_FOLDERS, find_local, test_entry
-from copacetic.unpack.tree import TreeBuilder
+from copacetic.oci.tree import TreeBuilder
+from copacetic.scripts.settled import COMMANDS, ask
+from copacetic.scripts.shell.expansion import Value, has_pattern
+from copacetic.scripts.shell.interpret import Reached
+from copacetic.scripts.surroundings import PROGRAM_FOLDERS, find_local, test_entry
 from copacetic.version import compare_versions
 
 __all__ = ["LiveImage"]

@@ -14,18 +14,18 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from copacetic.oci.filesystem import ImageFilesystem
+from copacetic.oci.tree import TreeBuilder
+from copacetic.scripts.commands import ATTRIBUTES, FILE_CHANGERS
+from copacetic.scripts.judgement import FAILS, HARMLESS, Judgement, needs_execution, worst
+from copacetic.scripts.repetition import NOTHING_RAN, Ran
+from copacetic.scripts.shell.interpret import Reached, follow_script
+from copacetic.scripts.shell.parser import is_bash, parse_shell
+from copacetic.scripts.shell.syntax import ShellSyntaxError
 from copacetic.unpack.apk import busybox
 from copacetic.unpack.apk.accounts import make_account
 from copacetic.unpack.apk.commands import ApkJudge, find_changes
 from copacetic.unpack.apk.effects import EFFECTS, Effect, do_command
 from copacetic.unpack.apk.live import LiveImage
-from copacetic.unpack.scripts.commands import ATTRIBUTES, FILE_CHANGERS
-from copacetic.unpack.scripts.judgement import FAILS, HARMLESS, Judgement, needs_execution, worst
-from copacetic.unpack.scripts.repetition import NOTHING_RAN, Ran
-from copacetic.unpack.scripts.shell.interpret import Reached, follow_script
-from copacetic.unpack.scripts.shell.parser import is_bash, parse_shell
-from copacetic.unpack.scripts.shell.syntax import ShellSyntaxError
-from copacetic.unpack.tree import TreeBuilder
 from copacetic.updates import ScriptClass, ScriptVerdict
 
 __all__ = ["ScriptCall", "ScriptRunner"]
@@ -213,7 +213,7 @@ class _Run:
         return Effect(None, changed=True)
 
     def do_ldconfig(self, words: list[str]) -> Effect | None:
-        from copacetic.unpack.handlers.ldconfig import update_library_cache
+        from copacetic.scripts.handlers.ldconfig import update_library_cache
 
         if len(words) > 1 and not all(word.startswith("/") for word in words[1:]):
             return None

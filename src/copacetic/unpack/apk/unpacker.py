@@ -21,6 +21,7 @@ from copacetic.errors import (
 from copacetic.inventory import PackageDatabase
 from copacetic.inventory.apk import ApkChange, ApkDatabase
 from copacetic.oci.filesystem import Entry, FileType, ImageFilesystem
+from copacetic.oci.tree import TreeBuilder
 from copacetic.repository.limits import total_limit
 from copacetic.unpack import Composition, FetchedPackage
 from copacetic.unpack.apk.package import ApkPackage, load_package
@@ -30,7 +31,6 @@ from copacetic.unpack.apk.shipped import describe_shipped
 from copacetic.unpack.apk.upgrade import Upgrade, commit_hooks
 from copacetic.unpack.shipped import ShippedPackage
 from copacetic.unpack.spooler import Spooler
-from copacetic.unpack.tree import TreeBuilder
 from copacetic.updates import ScriptClass, ScriptVerdict
 
 __all__ = ["ApkUnpacker"]

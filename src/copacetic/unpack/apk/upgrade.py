@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 
 from copacetic.inventory.apk import ApkDatabase
 from copacetic.oci.filesystem import FileType, ImageFilesystem
+from copacetic.oci.tree import TreeBuilder
 from copacetic.unpack.apk.directories import Directories
 from copacetic.unpack.apk.holders import Holder, Holders
 from copacetic.unpack.apk.install import Installer
@@ -20,7 +21,6 @@ from copacetic.unpack.apk.payload import Payloads
 from copacetic.unpack.apk.protected import ProtectedPaths
 from copacetic.unpack.apk.scripts import ScriptCall, ScriptRunner
 from copacetic.unpack.apk.triggers import Interest, find_fired
-from copacetic.unpack.tree import TreeBuilder
 from copacetic.updates import ScriptClass, ScriptVerdict
 
 __all__ = ["Upgrade", "commit_hooks"]

@@ -14,6 +14,10 @@ from dataclasses import dataclass
 
 from copacetic.errors import InvalidVersionError, about_package
 from copacetic.inventory.dpkg import DpkgDatabase
+from copacetic.oci.tree import TreeBuilder
+from copacetic.scripts.changes import ChangeSet, PackageChange
+from copacetic.scripts.judgement import Action
+from copacetic.scripts.surroundings import ImageSurroundings
 from copacetic.unpack.deb.handlers.settled import DEB_COMMANDS, DEB_MADE, DEB_OUTPUTS, DEB_QUERIES
 from copacetic.unpack.deb.owners import Ownership
 from copacetic.unpack.deb.package import DebPackage
@@ -21,10 +25,6 @@ from copacetic.unpack.deb.payload import read_checksums, spool_payload
 from copacetic.unpack.deb.scripts import JudgedScript, ScriptJudge, ScriptSet
 from copacetic.unpack.deb.slices import Slices
 from copacetic.unpack.deb.triggers import find_activations
-from copacetic.unpack.scripts.changes import ChangeSet, PackageChange
-from copacetic.unpack.scripts.judgement import Action
-from copacetic.unpack.scripts.surroundings import ImageSurroundings
-from copacetic.unpack.tree import TreeBuilder
 from copacetic.updates import ScriptClass, ScriptVerdict
 from copacetic.version import compare_versions
 

@@ -15,15 +15,15 @@ from dataclasses import dataclass, field, replace
 from copacetic.errors import ConflictError, ImageError, PackageError, about_package
 from copacetic.inventory.dpkg import Conffile, DpkgDatabase
 from copacetic.oci.filesystem import Entry, FileType
-from copacetic.unpack.accounts import Accounts
+from copacetic.oci.layerwriter import read_content
+from copacetic.oci.tree import TreeBuilder
+from copacetic.scripts.accounts import Accounts
 from copacetic.unpack.deb.conffile import NEW, ConffileFate, select_fate
 from copacetic.unpack.deb.handlers.bytecode import remove_stale
 from copacetic.unpack.deb.owners import Claim, Owner, Ownership
 from copacetic.unpack.deb.package import DebPackage
 from copacetic.unpack.deb.payload import PayloadEntry
 from copacetic.unpack.deb.slices import Slices
-from copacetic.unpack.spooler import read_spooled
-from copacetic.unpack.tree import TreeBuilder
 
 __all__ = ["Installation", "Installer", "md5_of"]
 
@@ -215,7 +215,7 @@ class _Run:
         assert spooled is not None
         if spooled.size > MAX_CONFFILE:
             raise PackageError(f"{entry.path} has {spooled.size} bytes, too many for a configuration file")
-        content = read_spooled(spooled)
+        content = read_content(spooled)
         new = self._shipped[entry.path] = md5_of(content)
         path = self._tree.resolve(target, follow=False)
         present = self._tree.lookup(path, follow=False)

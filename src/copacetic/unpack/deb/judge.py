@@ -7,13 +7,13 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 
+from copacetic.scripts.commands import BYTE_COMPILERS
+from copacetic.scripts.judge import CommandJudge, Rule, is_plain
+from copacetic.scripts.judgement import HARMLESS, Action, Judgement, needs_execution
+from copacetic.scripts.options import CHANGERS, parse_options
+from copacetic.scripts.shell.expansion import Value
 from copacetic.unpack.deb.handlers.users import parse_account
 from copacetic.unpack.deb.recognised import BYTECODE, LINKS, LOCAL_FOLDERS
-from copacetic.unpack.scripts.commands import BYTE_COMPILERS
-from copacetic.unpack.scripts.judge import CommandJudge, Rule, is_plain
-from copacetic.unpack.scripts.judgement import HARMLESS, Action, Judgement, needs_execution
-from copacetic.unpack.scripts.options import CHANGERS, parse_options
-from copacetic.unpack.scripts.shell.expansion import Value
 from copacetic.updates import ScriptClass
 
 __all__ = ["DebJudge"]

@@ -12,9 +12,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 
+from copacetic.deb.relation import RelationError, parse_relations
 from copacetic.errors import ConflictError
 from copacetic.inventory.dpkg import DpkgDatabase
-from copacetic.relation import RelationError, parse_relations
 from copacetic.unpack.deb.package import DebPackage
 from copacetic.updates import InstalledPackage
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from copacetic.deb822 import Deb822Error, Stanza, parse_stanza
+from copacetic.deb.deb822 import Deb822Error, Stanza, parse_stanza
 from copacetic.errors import PackageError, about_package
 from copacetic.inventory.dpkg.archive import ControlPart, DebArchive
 from copacetic.lines import split_lines

@@ -13,7 +13,7 @@ import re
 from collections.abc import Mapping
 from functools import partial
 
-from copacetic.unpack.scripts.judgement import Action, Judgement
+from copacetic.scripts.judgement import Action, Judgement
 from copacetic.updates import ScriptClass
 
 __all__ = ["BYTECODE", "LINKS", "LOCAL_FOLDERS", "mark_fragments", "normalise_script", "recognise_script"]

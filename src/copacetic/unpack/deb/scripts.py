@@ -14,16 +14,16 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
+from copacetic.scripts.changes import ChangeSet
+from copacetic.scripts.commands import ATTRIBUTES, CACHES, DERIVERS, FILE_CHANGERS, IDEMPOTENT
+from copacetic.scripts.judgement import FAILS, Action, Judgement, needs_execution, worst
+from copacetic.scripts.repetition import NOTHING_RAN, Ran
+from copacetic.scripts.shell.interpret import Followed, Reached, Surroundings, follow_script
+from copacetic.scripts.shell.parser import is_bash, parse_shell
+from copacetic.scripts.shell.syntax import ShellSyntaxError
+from copacetic.scripts.surroundings import ImageSurroundings, written_paths
 from copacetic.unpack.deb.judge import DebJudge
 from copacetic.unpack.deb.recognised import mark_fragments, normalise_script, recognise_script
-from copacetic.unpack.scripts.changes import ChangeSet
-from copacetic.unpack.scripts.commands import ATTRIBUTES, CACHES, DERIVERS, FILE_CHANGERS, IDEMPOTENT
-from copacetic.unpack.scripts.judgement import FAILS, Action, Judgement, needs_execution, worst
-from copacetic.unpack.scripts.repetition import NOTHING_RAN, Ran
-from copacetic.unpack.scripts.shell.interpret import Followed, Reached, Surroundings, follow_script
-from copacetic.unpack.scripts.shell.parser import is_bash, parse_shell
-from copacetic.unpack.scripts.shell.syntax import ShellSyntaxError
-from copacetic.unpack.scripts.surroundings import ImageSurroundings, written_paths
 from copacetic.updates import ScriptClass, ScriptVerdict
 
 __all__ = ["JudgedScript", "ScriptJudge", "ScriptSet"]

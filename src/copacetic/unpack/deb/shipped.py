@@ -7,7 +7,7 @@ from collections.abc import Collection, Mapping, Sequence
 
 from copacetic.inventory.dpkg import DpkgDatabase
 from copacetic.oci.filesystem import FileType
-from copacetic.unpack.accounts import Accounts
+from copacetic.scripts.accounts import Accounts
 from copacetic.unpack.deb.install import STATOVERRIDE
 from copacetic.unpack.deb.package import DebPackage
 from copacetic.unpack.deb.payload import PayloadEntry

@@ -13,9 +13,9 @@ from collections.abc import Mapping, Sequence
 
 from copacetic.inventory.dpkg import DpkgDatabase
 from copacetic.oci.filesystem import Entry, FileType
+from copacetic.oci.tree import TreeBuilder
 from copacetic.unpack.deb.package import DebPackage
 from copacetic.unpack.deb.payload import PayloadEntry
-from copacetic.unpack.tree import TreeBuilder
 
 __all__ = ["Slices"]
 

@@ -13,8 +13,8 @@ from dataclasses import dataclass
 
 from copacetic.inventory.dpkg import DpkgDatabase
 from copacetic.lines import split_lines
+from copacetic.scripts.changes import ChangeSet
 from copacetic.unpack.deb.package import DebPackage
-from copacetic.unpack.scripts.changes import ChangeSet
 
 __all__ = ["Activation", "find_activations"]
 

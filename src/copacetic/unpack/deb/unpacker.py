@@ -13,7 +13,7 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
-from copacetic.deb822 import Stanza
+from copacetic.deb.deb822 import Stanza
 from copacetic.errors import (
     ConflictError,
     NeedsExecutionError,
@@ -26,10 +26,12 @@ from copacetic.inventory import PackageDatabase
 from copacetic.inventory.dpkg import DebRecord, DpkgDatabase
 from copacetic.lines import split_lines
 from copacetic.oci.filesystem import Entry, FileType, ImageFilesystem
+from copacetic.oci.layerwriter import read_content
+from copacetic.oci.tree import TreeBuilder
 from copacetic.repository.limits import total_limit
 from copacetic.repository.packages import file_digest
+from copacetic.scripts.accounts import Accounts
 from copacetic.unpack import Composition, FetchedPackage
-from copacetic.unpack.accounts import Accounts
 from copacetic.unpack.deb.assess import Assessment, assess_packages, is_sliced
 from copacetic.unpack.deb.handlers.reproduce import Reproduction, make_accounts, reproduce
 from copacetic.unpack.deb.install import Installation, Installer, md5_of
@@ -39,8 +41,7 @@ from copacetic.unpack.deb.payload import PayloadEntry, spool_payload
 from copacetic.unpack.deb.shipped import describe_shipped
 from copacetic.unpack.deb.slices import Slices
 from copacetic.unpack.shipped import ShippedPackage
-from copacetic.unpack.spooler import Spooler, read_spooled
-from copacetic.unpack.tree import TreeBuilder
+from copacetic.unpack.spooler import Spooler
 from copacetic.updates import InstalledPackage, ScriptClass, ScriptVerdict
 
 __all__ = ["DebUnpacker"]
@@ -294,7 +295,7 @@ def _checksums(payload: Sequence[PayloadEntry], files: Sequence[str]) -> bytes:
         while entry is not None and entry.hardlink:
             entry = by_path.get(entry.hardlink)
         if entry is not None and entry.content is not None:
-            lines.append(f"{md5_of(read_spooled(entry.content))}  {path}\n")
+            lines.append(f"{md5_of(read_content(entry.content))}  {path}\n")
     return "".join(lines).encode("utf-8", "surrogateescape")
 
 

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from copacetic.oci.filesystem import FileType
-from copacetic.unpack.tree import TreeBuilder
+from copacetic.oci.tree import TreeBuilder
 
 __all__ = ["AlternativeEdit", "plan_alternative"]
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 import re
 
 from copacetic.oci.filesystem import FileType
-from copacetic.unpack.tree import TreeBuilder
+from copacetic.oci.tree import TreeBuilder
 
 __all__ = ["remove_bytecode", "remove_stale"]
 

@@ -15,8 +15,8 @@ from collections.abc import Iterator
 from copacetic.errors import ImageError, NeedsExecutionError
 from copacetic.lines import split_lines
 from copacetic.oci.filesystem import Entry, FileType
-from copacetic.unpack.handlers.rehash import rehash
-from copacetic.unpack.tree import TreeBuilder
+from copacetic.oci.tree import TreeBuilder
+from copacetic.scripts.handlers.rehash import rehash
 
 __all__ = ["update_certificates", "update_configuration"]
 

@@ -9,14 +9,14 @@ from dataclasses import dataclass, replace
 from copacetic.errors import NeedsExecutionError
 from copacetic.inventory.dpkg import DpkgDatabase
 from copacetic.oci.filesystem import FileType
+from copacetic.oci.tree import TreeBuilder
+from copacetic.scripts.handlers.ldconfig import update_library_cache
+from copacetic.scripts.judgement import Action
 from copacetic.unpack.deb.handlers.alternatives import plan_alternative
 from copacetic.unpack.deb.handlers.bytecode import remove_bytecode
 from copacetic.unpack.deb.handlers.certificates import update_certificates, update_configuration
 from copacetic.unpack.deb.handlers.users import make_account, parse_account
 from copacetic.unpack.deb.package import DebPackage
-from copacetic.unpack.handlers.ldconfig import update_library_cache
-from copacetic.unpack.scripts.judgement import Action
-from copacetic.unpack.tree import TreeBuilder
 
 __all__ = ["Reproduction", "make_accounts", "reproduce"]
 

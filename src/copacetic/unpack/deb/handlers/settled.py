@@ -7,9 +7,9 @@ import re
 from collections.abc import Mapping, Sequence
 
 from copacetic.inventory.dpkg.config import Diversion, parse_diversions
-from copacetic.unpack.deb.handlers.alternatives import plan_alternative
-from copacetic.unpack.scripts.outputs import OUTPUTS, Output
-from copacetic.unpack.scripts.settled import (
+from copacetic.oci.tree import TreeBuilder
+from copacetic.scripts.outputs import OUTPUTS, Output
+from copacetic.scripts.settled import (
     COMMANDS,
     QUERIES,
     Answer,
@@ -19,7 +19,7 @@ from copacetic.unpack.scripts.settled import (
     operands_of,
     read_lines,
 )
-from copacetic.unpack.tree import TreeBuilder
+from copacetic.unpack.deb.handlers.alternatives import plan_alternative
 
 __all__ = ["DEB_COMMANDS", "DEB_MADE", "DEB_OUTPUTS", "DEB_QUERIES", "find_settled"]
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 
 from copacetic.lines import split_lines
 from copacetic.oci.filesystem import Entry, FileType
-from copacetic.unpack.tree import TreeBuilder
+from copacetic.oci.tree import TreeBuilder
 from copacetic.version import compare_versions
 
 __all__ = ["AccountRequest", "make_account", "parse_account"]

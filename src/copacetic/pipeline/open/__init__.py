@@ -1,0 +1,2 @@
+# SPDX-License-Identifier: Apache-2.0
+"""From a source to the platforms of an image, and into one's files: distribution and package database; no plan yet."""

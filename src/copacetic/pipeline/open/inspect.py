@@ -1,0 +1,150 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What an image consists of: distribution, package database, packages, and the layer that each came with."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from copacetic.documents import write_document
+from copacetic.errors import UnsupportedImageError
+from copacetic.oci import Digest, Platform
+from copacetic.oci.transport import Source
+from copacetic.pipeline.environment import Environment
+from copacetic.pipeline.open.image import (
+    OpenedImage,
+    PlatformImage,
+    load_image,
+    open_filesystem,
+    read_distro,
+    recognise,
+)
+from copacetic.updates import InstalledPackage
+
+INSPECTION_SCHEMA_VERSION = 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class InspectedLayer:
+    """One layer of the image, the lowest first."""
+
+    digest: Digest
+    diff_id: Digest
+    size: int
+    """Compressed, in bytes."""
+    created_by: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class InspectedPlatform:
+    """One platform of the image."""
+
+    platform: Platform
+    digest: Digest
+    distro: str
+    database: str
+    """The database's format, or why there is none that copacetic can use."""
+    database_path: str
+    packages: tuple[tuple[InstalledPackage, int | None], ...]
+    """Each with the position of the layer that its present version came with, where the files tell."""
+    layers: tuple[InspectedLayer, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Inspection:
+    """An image, as copacetic sees it."""
+
+    image: str
+    digest: Digest
+    platforms: tuple[InspectedPlatform, ...]
+
+    def to_json(self) -> bytes:
+        """Return the documented object (docs/reference/json.md), ending in a newline."""
+        return write_document(
+            {
+                "schemaVersion": INSPECTION_SCHEMA_VERSION,
+                "kind": "copacetic.inspection",
+                "image": self.image,
+                "digest": str(self.digest),
+                "platforms": [_document(platform) for platform in self.platforms],
+            }
+        )
+
+
+def inspect_image(source: Source, platforms: Sequence[Platform], environment: Environment) -> Inspection:
+    """Look into every chosen platform; one without an operating system is described, not refused."""
+    image = load_image(source, platforms)
+    return Inspection(
+        image=source.name,
+        digest=image.root.digest,
+        platforms=tuple(_inspect(source, platform, environment) for platform in image.platforms),
+    )
+
+
+def _inspect(source: Source, platform: PlatformImage, environment: Environment) -> InspectedPlatform:
+    fs = open_filesystem(source, platform, environment.cache, jobs=environment.jobs, progress=environment.progress)
+    try:
+        opened = recognise(platform, fs, source.name)
+    except UnsupportedImageError as error:
+        found = read_distro(fs)
+        distro, database, path = found.pretty_name if found else "", str(error), ""
+        packages: tuple[tuple[InstalledPackage, int | None], ...] = ()
+    else:
+        distro, database, path = opened.distro.pretty_name, opened.database.format, opened.database.path
+        packages = tuple((package, _layer_of(opened, package)) for package in opened.database.packages())
+    return InspectedPlatform(
+        platform=platform.platform,
+        digest=platform.descriptor.digest,
+        distro=distro,
+        database=database,
+        database_path=path,
+        packages=packages,
+        layers=_layers(platform),
+    )
+
+
+def _layer_of(opened: OpenedImage, package: InstalledPackage) -> int | None:
+    """Return the highest layer that has a file of the package: an upgrade rewrites some, if not all, of them."""
+    positions = (opened.fs.layer_of(opened.fs.resolve(path)) for path in opened.database.own_files(package))
+    return max((position for position in positions if position is not None), default=None)
+
+
+def _layers(platform: PlatformImage) -> tuple[InspectedLayer, ...]:
+    created_by = [row.get("created_by", "") for row in platform.config.history if not row.get("empty_layer")]
+    created_by += [""] * (len(platform.manifest.layers) - len(created_by))
+    return tuple(
+        InspectedLayer(digest=layer.digest, diff_id=diff_id, size=layer.size, created_by=str(created))
+        for layer, diff_id, created in zip(platform.manifest.layers, platform.config.diff_ids, created_by, strict=False)
+    )
+
+
+def _document(platform: InspectedPlatform) -> dict[str, Any]:
+    return {
+        "platform": str(platform.platform),
+        "digest": str(platform.digest),
+        "distro": platform.distro or None,
+        "database": {"format": platform.database, "path": platform.database_path or None},
+        "layers": [
+            {
+                "digest": str(layer.digest),
+                "diffId": str(layer.diff_id),
+                "size": layer.size,
+                "createdBy": layer.created_by,
+            }
+            for layer in platform.layers
+        ],
+        "packages": [
+            {
+                "name": package.name,
+                "version": package.version,
+                "architecture": package.architecture,
+                "sourceName": package.source_name,
+                "sourceVersion": package.source_version,
+                "held": package.held,
+                "state": package.state or None,
+                "layer": layer,
+            }
+            for package, layer in platform.packages
+        ],
+    }

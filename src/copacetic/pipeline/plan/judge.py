@@ -1,0 +1,98 @@
+# SPDX-License-Identifier: Apache-2.0
+"""
+The verdicts about packages' maintainer scripts, or those that the same packages got on an equal base.
+
+Judging is a pure function of the packages and of what it reads in the image; it costs more than finding out that
+nothing of that has changed.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import msgspec
+
+from copacetic.cache import Cache
+from copacetic.oci.filesystem import ImageFilesystem
+from copacetic.pipeline.apply.unpack import Unpacking
+from copacetic.pipeline.open.memo import Memo
+from copacetic.unpack import Unpacker
+from copacetic.updates import FetchedPackage, ScriptClass, ScriptVerdict
+
+__all__ = ["Judged", "ScriptJudge", "package_key"]
+
+JUDGEMENT_VERSION = 3
+"""Raise it whenever the same scripts may get another verdict."""
+
+
+class _Judgement(msgspec.Struct, frozen=True, array_like=True):
+    verdicts: dict[str, list[tuple[str, str, str, str]]]
+    newest_mtime: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Judged:
+    """Packages with the verdicts about their scripts."""
+
+    packages: tuple[FetchedPackage, ...]
+    newest_mtime: int
+    """When the newest of them was built, in seconds: the default epoch."""
+
+
+class ScriptJudge:
+    """Judges packages for one image. Those that it doesn't know are spooled meanwhile."""
+
+    def __init__(self, fs: ImageFilesystem, cache: Cache, unpacking: Unpacking) -> None:
+        self._fs = fs
+        self._unpacking = unpacking
+        self._memo = Memo(cache, "judgements", version=JUDGEMENT_VERSION)
+
+    def judge(self, packages: Sequence[FetchedPackage]) -> Judged:
+        """Add the verdicts. Raises `PackageError` for a package that can't be read."""
+        if not packages:
+            return Judged(packages=(), newest_mtime=0)
+        key = hashlib.sha256("\n".join(sorted(package_key(package) for package in packages)).encode()).hexdigest()
+        with self._memo.lock(key):  # who comes later takes the verdicts, and decompresses nothing for itself
+            found = next(self._memo.find(key, self._fs), None)
+            if found is None:
+                self._unpacking.spool(packages)
+                judgement = _judge(self._unpacking.unpacker, packages)
+                self._memo.keep(key, self._fs, self._unpacking.reads(), msgspec.msgpack.encode(judgement))
+            else:
+                judgement = msgspec.msgpack.decode(found, type=_Judgement)
+        return Judged(
+            packages=tuple(_with_verdicts(package, judgement) for package in packages),
+            newest_mtime=judgement.newest_mtime,
+        )
+
+
+def package_key(package: FetchedPackage) -> str:
+    """Return all that determines what a package does to an image, as one line."""
+    candidate = package.update.candidate
+    return f"{candidate.name} {candidate.architecture} {candidate.version} {candidate.sha256}"
+
+
+def _judge(unpacker: Unpacker, packages: Sequence[FetchedPackage]) -> _Judgement:
+    verdicts = {
+        name: [(one.package, one.script, one.verdict.value, one.reason) for one in scripts]
+        for name, scripts in unpacker.classify(packages).items()
+    }
+    return _Judgement(verdicts, unpacker.newest_mtime(packages))
+
+
+def _with_verdicts(package: FetchedPackage, judgement: _Judgement) -> FetchedPackage:
+    candidate = package.update.candidate
+    scripts = tuple(
+        ScriptVerdict(package=name, script=script, verdict=ScriptClass(verdict), reason=reason)
+        for name, script, verdict, reason in judgement.verdicts.get(f"{candidate.name}:{candidate.architecture}", ())
+    )
+    installed = package.update.installed
+    if installed is not None and installed.state:
+        reason = f"{installed.version} is {installed.state}, and only its package manager can finish that"
+        unfinished = ScriptVerdict(
+            package=candidate.name, script="state", verdict=ScriptClass.NEEDS_EXECUTION, reason=reason
+        )
+        scripts = (unfinished, *scripts)
+    return replace(package, update=replace(package.update, scripts=scripts))

@@ -1,0 +1,53 @@
+# SPDX-License-Identifier: Apache-2.0
+"""
+What has run in an image before: the commands that the installed version's script reached when it was installed.
+
+Equal text is no run. A first installation ran few of a package's scripts, with arguments of its own, and what stands
+behind other ones in the same script has never been done. That other packages' files may have been others then isn't
+known, and left out of account.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from copacetic.scripts.shell.machine import Reached
+
+__all__ = ["NOTHING_RAN", "Ran"]
+
+_Key = tuple[tuple[str | None, ...], tuple[str | None, ...], str | None]
+
+
+@dataclass(frozen=True, slots=True)
+class Ran:
+    """Commands that have run; a version of the package counts as any other one."""
+
+    keys: frozenset[_Key] = frozenset()
+    versions: tuple[str, ...] = ()
+
+    @classmethod
+    def of(cls, commands: Iterable[Reached], versions: Sequence[str]) -> Ran:
+        known = tuple(version for version in versions if version)
+        return cls(frozenset(_key(command, known) for command in commands), known)
+
+    def has(self, command: Reached) -> bool:
+        """Tell whether a command has run, with the same words, where it runs, and with the same files to write to."""
+        return _key(command, self.versions) in self.keys
+
+
+NOTHING_RAN = Ran()
+
+
+def _key(command: Reached, versions: Sequence[str]) -> _Key:
+    return _mask(command.words, versions), _mask(command.writes, versions), command.directory
+
+
+def _mask(words: Sequence[str | None], versions: Sequence[str]) -> tuple[str | None, ...]:
+    masked: list[str | None] = []
+    for word in words:
+        value = word
+        for version in versions:
+            value = value.replace(version, "\0") if value is not None else None
+        masked.append(value)
+    return tuple(masked)

@@ -1,0 +1,161 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Loops, as an interpreter follows them that doesn't know how often they are gone through."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections import Counter
+from collections.abc import Callable, Sequence
+
+from copacetic.scripts.shell.expansion import Scope, Value, expand_fields, has_pattern, is_pattern
+from copacetic.scripts.shell.machine import State, Status, Surroundings, merge_states
+from copacetic.scripts.shell.syntax import AssignedNames, For, Node, Substitution, While
+
+__all__ = ["Loops"]
+
+MAX_ROUNDS = 64
+_JUMPS = frozenset(("break", "continue"))
+
+
+class Loops(ABC):
+    """The part of the interpreter that knows of loops, and of paths that part and meet."""
+
+    surroundings: Surroundings
+
+    def __init__(self, state: State) -> None:
+        self.state = state
+        self._returned: list[list[State]] = []
+        self._jumped: list[list[State]] = []
+        """For each loop around, the states in which a round may have been left early."""
+        self._ended = Counter[str]()
+        """How often a path was seen to end the script (`exit`) or a function (`return`)."""
+        self._assigned = AssignedNames()
+
+    @abstractmethod
+    def run(self, nodes: Sequence[Node]) -> Status: ...
+
+    @abstractmethod
+    def substitute(self, part: Substitution) -> Value: ...
+
+    @property
+    def scope(self) -> Scope:
+        return Scope(self.state.variables, self.state.arguments)
+
+    def choose(self, *alternatives: Callable[[], object]) -> None:
+        """Follow all alternatives from here, and go on with what they have in common."""
+        start, ended = self.state, self._ended.copy()
+        ends: list[State] = []
+        for alternative in alternatives:
+            self.state = start.copy()
+            self.state.certain = False
+            alternative()
+            ends.append(self.state)
+        self._merge(ends, certain=start.certain and self._ended == ended)
+
+    def _merge(self, ends: Sequence[State], *, certain: bool) -> None:
+        for state in ends:
+            if state.stopped == "return" and self._returned:
+                self._returned[-1].append(state)
+                self._ended["return"] += 1
+            elif state.stopped in _JUMPS:
+                self._jumped[-1].append(state)
+            else:
+                self._ended[state.stopped] += bool(state.stopped)
+        self.state = merge_states(ends, certain=certain)
+
+    def _for(self, node: For) -> Status:
+        values, plain = self._loop_values(node)
+        if plain and len(values) <= MAX_ROUNDS:
+            self._rounds(node.body, node.name, values)
+            return None
+        self._forget(node.body)
+        self.state.variables.assign(node.name, None)
+        self.choose(lambda: self._rounds(node.body, "", [None]), lambda: None)
+        self.state.variables.assign(node.name, None)
+        self._forget(node.body)
+        return None
+
+    def _loop_values(self, node: For) -> tuple[list[Value], bool]:
+        """Return what a loop goes through, and whether that is known."""
+        if node.words is None:
+            values: list[Value] = [None] if self.state.arguments is None else list(self.state.arguments)
+            return values, all(value is not None and not has_pattern(value) for value in values)
+        found, plain = list[Value](), True
+        for word in node.words:
+            for value in expand_fields(word, self.scope, self.substitute):
+                paths: Sequence[Value] | None = None if value is None else [value]
+                if value is not None and has_pattern(value):
+                    paths = self._find_paths(value) if is_pattern(word, self.scope) else None
+                found += paths or [value]  # a pattern that matches nothing stays as it is written
+                plain = plain and paths is not None
+        return found, plain
+
+    def _find_paths(self, pattern: str) -> Sequence[str] | None:
+        """Expand a pattern where the script is; what is found is written as the pattern is."""
+        located = self.state.locate(pattern)
+        found = self.surroundings.find_paths(located)
+        return None if found is None else [path[len(located) - len(pattern) :] for path in found]
+
+    def _rounds(self, body: tuple[Node, ...], name: str, values: Sequence[Value]) -> None:
+        """Run a loop's body for each value of a variable (or just so), and go on from wherever it may have ended."""
+        certain, ended = self.state.certain, self._ended.copy()
+        left: list[State] = []
+        for value in values:
+            if name:
+                self.state.variables.assign(name, value)
+            if self._round(body, left) or self.state.stopped:
+                break
+        if left:
+            self._merge([*left, self.state], certain=certain and self._ended == ended)
+
+    def _round(self, body: tuple[Node, ...], left: list[State]) -> bool:
+        """Run a loop's body once; states that may leave the loop go to `left`. Returns whether it ends for certain."""
+        certain, ended = self.state.certain, self._ended.copy()
+        self._jumped.append([])
+        self.run(body)
+        jumped = self._jumped.pop()
+        breaks = self.state.stopped == "break"
+        if self.state.stopped in _JUMPS:
+            self.state.stopped = ""
+        going = [state for state in jumped if state.stopped == "continue"]
+        left += (state for state in jumped if state.stopped == "break")
+        for state in jumped:
+            state.stopped = ""
+        if breaks and going:
+            left.append(self.state)
+            self.state = going.pop()
+            breaks = False
+        if going:
+            self._merge([*going, self.state], certain=certain and self._ended == ended)
+        self.state.certain = self.state.certain and not left
+        return breaks
+
+    def _while(self, node: While) -> Status:
+        loop = (*node.condition, *node.body)
+        self._forget(loop)
+        status = self.run(node.condition)
+        if status is not node.until and not self.state.stopped:
+            self.choose(lambda: self._rounds(node.body, "", [None]), lambda: None)
+        self._forget(loop)
+        return None
+
+    def _forget(self, nodes: tuple[Node, ...]) -> None:
+        """Take every variable that these commands may set for unknown, as a loop's first round is not its last."""
+        functions = dict(self.state.functions)
+        names, defined = self._assigned.find(nodes)
+        if names & functions.keys():
+            for body in (body for bodies in functions.values() for body in bodies if body is not None):
+                more, inner = self._assigned.find((body,))
+                names, defined = names | more, (*defined, *inner)
+        for function in defined:
+            self.state.define(function.name, function.body)
+        if "unset" in names:
+            for name in functions:
+                self.state.define(name, None)
+        self.state.variables.forget(name for name in names if name.isidentifier())
+        if names & {".", "source", "eval"}:
+            self.state.variables.forget_all()
+        if names & {"shift", "set"}:
+            self.state.arguments = None
+        if names & {"cd", "chdir", "pushd", "popd", "builtin", ".", "source", "eval", "command"}:
+            self.state.directory = None

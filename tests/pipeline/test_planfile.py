@@ -1,0 +1,150 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Plans survive the way through a file, and a hostile file does not get in."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from copacetic.errors import PlanFileError
+from copacetic.pipeline.plan.document import plan_document, read_plans, write_plans
+from copacetic.updates import (
+    FindingStatus,
+    MatchedFinding,
+    PlannedUpdate,
+    ScriptClass,
+    ScriptVerdict,
+    Skipped,
+    SkipReason,
+)
+from support.values import candidate, finding, installed, plan
+
+SHARED = [finding(name, "2.0-1", vulnerability_id="CVE-2026-7") for name in ("libfoo", "foo")]
+PLAN = replace(
+    plan(
+        PlannedUpdate(
+            installed=installed("foo", "1.0-1"),
+            candidate=candidate("foo", "2.0-1"),
+            findings=(SHARED[1],),
+            scripts=(
+                ScriptVerdict(
+                    package="foo:amd64", script="postinst", verdict=ScriptClass.HARMLESS, reason="has run before"
+                ),
+            ),
+        ),
+        PlannedUpdate(installed=None, candidate=candidate("libbar", "1:3~rc1-1"), required_by=("foo",)),
+        matched=tuple(
+            MatchedFinding(finding=f, status=FindingStatus.FIXABLE, packages=(f"{f.package}:amd64",)) for f in SHARED
+        ),
+    ),
+    skipped=(
+        Skipped(
+            package=installed("libfoo", "1.0-1"),
+            reason=SkipReason.HELD,
+            detail="on hold in the image",
+            findings=(SHARED[0],),
+        ),
+    ),
+    notes=("a note",),
+)
+
+
+def test_a_plan_that_was_written_reads_back_the_same() -> None:
+    (read,) = read_plans(write_plans([PLAN]), where="plan.json")
+
+    assert read == PLAN
+
+
+def test_a_finding_of_two_packages_comes_back_to_the_right_one() -> None:
+    (read,) = read_plans(write_plans([PLAN]), where="plan.json")
+
+    assert [f.package for f in read.updates[0].findings] == ["foo"]
+    assert [f.package for f in read.skipped[0].findings] == ["libfoo"]
+
+
+def test_the_document_names_the_address_and_digest_of_every_package() -> None:
+    document = plan_document(PLAN)
+
+    assert [(u["url"], u["sha256"]) for u in document["updates"]] == [
+        (u.candidate.url, u.candidate.sha256) for u in PLAN.updates
+    ]
+
+
+def test_fields_of_a_later_version_are_passed_over() -> None:
+    document = json.loads(write_plans([PLAN]))
+    document["later"] = document["plans"][0]["later"] = {"x": 1}
+
+    assert read_plans(json.dumps(document).encode(), where="plan.json") == (PLAN,)
+
+
+def _set(path: str, value: object) -> Callable[[Any], None]:
+    def change(document: Any) -> None:
+        *parents, last = [int(part) if part.isdigit() else part for part in path.split(".")]
+        for part in parents:
+            document = document[part]
+        document[last] = value
+
+    return change
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (_set("schemaVersion", 2), "schema version 2"),
+        (_set("kind", "something"), "something"),
+        (_set("plans.0.updates.0.name", "foo; rm -rf /"), "not valid in the update"),
+        (_set("plans.0.updates.0.name", "../../etc/passwd"), "not valid in the update"),
+        (_set("plans.0.updates.0.version", "1.0\n"), "not valid in the update"),
+        (_set("plans.0.updates.0.sha256", "0"), "not valid in the update"),
+        (_set("plans.0.updates.0.url", "file:///etc/shadow"), "no usable address"),
+        *(
+            (_set("plans.0.updates.0.url", url), "no usable address")
+            for url in (
+                "http://[x/",
+                "http://a\0b/",
+                "http://h/ b",
+                "http://h/\u202e",
+                "http:///x",
+                "FILE:///etc/passwd",
+                "",
+            )
+        ),
+        *((_set("plans.0.updates.0.size", size), "has no usable size") for size in (-1, 0, 10**18, 10**40)),
+        (_set("plans.0.repositories.0.tag", "edge\nP:x"), "not a repository's tag"),
+        (_set("plans.0.updates.0.repository", 9), "no usable address or repository"),
+        (_set("plans.0.updates.0.size", "big"), "size"),
+        (_set("plans.0.imageDigest", "sha256:beef"), "digest"),
+        (_set("plans.0.updates", 3), "updates"),
+    ],
+)
+def test_a_plan_that_is_not_one_is_refused_with_the_place(change: Callable[[Any], None], message: str) -> None:
+    document = json.loads(write_plans([PLAN]))
+    change(document)
+
+    with pytest.raises(PlanFileError, match=re.escape(message)) as error:
+        read_plans(json.dumps(document).encode(), where="plan.json")
+    assert "plan.json" in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"",
+        b"{",
+        b"[]",
+        b"null",
+        b"\xff",
+        b'{"kind":"copacetic.plan\xd9","plans":[]}',
+        b"[" * 100_000,
+        b'{"schemaVersion":' + b"9" * 5_000 + b"}",
+    ],
+)
+def test_what_is_not_json_of_the_right_shape_is_refused(data: bytes) -> None:
+    with pytest.raises(PlanFileError, match=r"plan\.json is not a plan"):
+        read_plans(data, where="plan.json")

@@ -1,0 +1,89 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Scripts at random, judged and then run: what is called harmless does nothing, in whichever shell."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+
+from copacetic.oci.directory import DirectoryFilesystem
+from copacetic.oci.tree import TreeBuilder
+from copacetic.scripts.changes import ChangeSet
+from copacetic.scripts.surroundings import ImageSurroundings
+from copacetic.unpack.deb.handlers.settled import DEB_COMMANDS, DEB_QUERIES
+from copacetic.unpack.deb.scripts import ScriptJudge, ScriptSet
+from copacetic.updates import ScriptClass
+from support.scriptbox import build_box, run_all
+from support.scriptgen import make_script
+
+pytestmark = [pytest.mark.system]
+
+BATCH = 500
+ALONG = {"dash": ("dash", "busybox"), "busybox": ("dash", "busybox"), "bash": ("bash",)}
+"""The shells that a script is run by: whatever is /bin/sh there."""
+
+
+def judge_all(root: Path, scripts: Sequence[tuple[str, str]]) -> list[tuple[ScriptClass, tuple[str, ...], str]]:
+    """Judge each as the postinst of a package that is new; returns the verdicts, what would be removed, and reasons."""
+    changes = ChangeSet()
+    tree = TreeBuilder(DirectoryFilesystem(root))
+    around = ImageSurroundings(tree, changes, lambda *_: None, queries=DEB_QUERIES, commands=DEB_COMMANDS)
+    judge = ScriptJudge(around, changes)
+    found = []
+    for _, text in scripts:
+        scripts_of = ScriptSet("x:all", "x", "all", "", "1", {}, {"postinst": text})
+        around.unstable = judge.unstable_paths([scripts_of])
+        (one,) = judge.judge_package(scripts_of)
+        gone = tuple(
+            os.path.normpath(w).lstrip("/")
+            for action in one.actions
+            for w in action.words
+            if action.kind == "remove" and w[0] == "/"
+        )
+        found.append((one.verdict.verdict, gone, one.verdict.reason))
+    return found
+
+
+def find_missed(root: Path, seeds: Sequence[int]) -> tuple[list[str], int]:
+    """Return the scripts that do something unforeseen, and how many were run."""
+    scripts = [make_script(seed) for seed in seeds]
+    verdicts = judge_all(root, scripts)
+    runs = [
+        (number, shell)
+        for number, (shell, _) in enumerate(scripts)
+        if verdicts[number][0] is not ScriptClass.NEEDS_EXECUTION
+        for shell in ALONG[shell]
+    ]
+    changed = run_all(root, [(shell, scripts[number][1]) for number, shell in runs])
+    missed = []
+    for (number, shell), paths in zip(runs, changed, strict=True):
+        verdict, gone, reason = verdicts[number]
+        around = {*gone, *(os.path.dirname(path) for path in gone)}
+        if set(paths) - around:
+            missed.append(
+                f"seed {seeds[number]}, {shell}: {verdict.value} ({reason}), but {paths}:\n{scripts[number][1]}"
+            )
+    return missed, len(runs)
+
+
+@pytest.mark.parametrize("batch", range(4))
+def test_what_is_called_harmless_does_nothing(batch: int, tmp_path: Path) -> None:
+    root = build_box(tmp_path / "root")
+
+    missed, ran = find_missed(root, range(batch * BATCH, (batch + 1) * BATCH))
+
+    assert missed == []
+    assert ran > BATCH // 10
+
+
+@pytest.mark.soak
+def test_what_is_called_harmless_does_nothing_a_hundred_thousand_times(tmp_path: Path) -> None:
+    start = int(time.time()) * 1_000_000
+    for batch in range(100):
+        root = build_box(tmp_path / f"root{batch}")
+        missed, _ = find_missed(root, range(start + batch * 1_000, start + (batch + 1) * 1_000))
+        assert missed == []
