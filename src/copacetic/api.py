@@ -1,269 +1,33 @@
 # SPDX-License-Identifier: Apache-2.0
 """
-The library's entry points: plan, patch and inspect one image.
+The library's entry points: plan, patch and inspect images.
 
-Together with the command line this is the only place that turns a name into a source or a destination. Nothing is
-printed and no environment is read; what the command line finds there comes in as `Settings`.
+Each opens a session, unless it is given one. Nothing is printed and no environment is read.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime
-from pathlib import Path
-from threading import Lock
+from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
-from copacetic.cache import Cache, temporary_folder
-from copacetic.connect.settings import BuilderSettings
-from copacetic.errors import PlanFileError, UnsupportedBuilderError, UsageError
-from copacetic.http import HttpClient, HttpSettings
-from copacetic.oci import Digest, Platform, Reference
+from copacetic.errors import CopaError, PlanFileError, UsageError
+from copacetic.oci import Platform, Reference
 from copacetic.oci.location import Location
-from copacetic.oci.registrysettings import RegistrySettings
-from copacetic.oci.transport import Destination, Source
-from copacetic.pipeline.environment import Environment, Execution, ImageAccess
 from copacetic.pipeline.outcome import Outcome
-from copacetic.pipeline.plan.document import PLAN_LIMIT, read_plans, write_plans
-from copacetic.pipeline.run import patch_image, plan_image
+from copacetic.pipeline.plan.document import PLAN_LIMIT, read_plans
+from copacetic.pipeline.run import Order, PlanSet, patch_image, plan_image
 from copacetic.progress import Progress, Silent
 from copacetic.report import load_reports
-from copacetic.repository import RepositorySettings
-from copacetic.request import PatchRequest, Strategy
+from copacetic.request import PatchRequest
+from copacetic.session import ImageAccess, Session, Settings, open_session
 from copacetic.updates import Plan, Report
 
 if TYPE_CHECKING:
-    from copacetic.llb.definition import Definition
-    from copacetic.llb.solver import Solver
-    from copacetic.oci.credentials import Credentials, Keychain
-    from copacetic.oci.registryclient import RegistryClient
     from copacetic.pipeline.open.inspect import Inspection
-    from copacetic.worker.execution import Limits
+
+__all__ = ["PlanSet", "Session", "Settings", "inspect", "open_session", "patch", "patch_many", "plan"]
 
 PATCHED_SUFFIX = "-patched"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Settings:
-    """How a run reaches the world; every default works without any configuration."""
-
-    cache_dir: Path | None = None
-    """None uses a temporary folder, which goes with the call."""
-    http: HttpSettings = field(default_factory=HttpSettings)
-    registry: RegistrySettings = field(default_factory=RegistrySettings)
-    auth_files: tuple[Path, ...] = ()
-    """Files with logins, the first that knows a registry counts."""
-    credentials: Credentials | None = None
-    """For every registry, instead of those in files."""
-    repository: RepositorySettings = field(default_factory=RepositorySettings)
-    builder: BuilderSettings | None = field(default_factory=BuilderSettings)
-    """Where a builder is, or may be looked for; None looks for none."""
-    worker: bool = True
-    """Whether programs may run in a sandbox of this machine when there is no builder."""
-    worker_limits: Limits | None = None
-    """What a program there may take; None for the documented amounts."""
-    tooling_image: str = ""
-    """Whose package manager acts on images without one, when something is to be run; empty: one that fits."""
-    jobs: int = 4
-    """How many platforms, layers or blobs are worked on at once."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PlanSet:
-    """The plans of an image's platforms."""
-
-    plans: tuple[Plan, ...]
-    graphs: Mapping[Digest, Definition] = field(default_factory=dict)
-    """What would be solved, by `Plan.image_digest`: when it was asked for, and only of plans that run something."""
-
-    def to_json(self) -> bytes:
-        """Return the documented object (docs/reference/json.md), ending in a newline."""
-        return write_plans(self.plans)
-
-
-class _Means:
-    """Clients that are made when they are needed, and shared within one call."""
-
-    def __init__(self, settings: Settings, cache: Cache, progress: Progress) -> None:
-        self._settings = settings
-        self._client: RegistryClient | None = None
-        self._keys: Keychain | None = None
-        self._solver: Solver | None = None
-        self._lock = Lock()
-        self._progress = progress
-        self.http = HttpClient(settings.http)
-        self._cache = cache
-
-    def environment(self, request: PatchRequest | None = None, location: Location | None = None) -> Environment:
-        settings = self._settings
-        execution = None
-        if request is not None and location is not None and request.strategy is not Strategy.UNPACK:
-            execution = self._execution(location)
-        registry = location.reference.registry if location is not None and location.reference is not None else ""
-        reach = replace(settings.repository.reach, registry=registry)
-        return Environment(
-            cache=self._cache,
-            http=self.http,
-            repository=replace(settings.repository, reach=reach),
-            progress=self._progress,
-            now=datetime.now(UTC),
-            jobs=settings.jobs,
-            execution=execution,
-        )
-
-    def close(self) -> None:
-        if self._solver is not None:
-            self._solver.close()
-
-    def _execution(self, location: Location) -> Execution | None:
-        settings = self._settings
-        if settings.builder is None and not settings.worker:
-            return None
-        return Execution(
-            open_solver=self._open_solver,
-            open_tooling=self._open_tooling,
-            credentials=self._find_credentials,
-            pull_name=self._pull_name(location),
-            delegate=settings.builder is not None and settings.builder.address is not None,
-            proxies=settings.http.proxies,
-        )
-
-    def _open_solver(self) -> Solver:
-        """BuildKit where an address says, or where it is found; else the worker. One solver for all platforms."""
-        with self._lock:
-            if self._solver is None:
-                self._solver = open_solver(self._settings, self._cache, self._progress)
-            return self._solver
-
-    def _open_tooling(self, default: str) -> ImageAccess:
-        """Never with credentials that were given for the image's own registry."""
-        from copacetic.oci.registry import RegistrySource
-
-        location = Location.parse(self._settings.tooling_image or default)
-        if location.reference is None:
-            return ImageAccess(source=self.source(location))
-        source = RegistrySource(location.reference, self._client_with(self._keys_of_files()))
-        return ImageAccess(source=source, pull_name=self._pull_name(location))
-
-    def _find_credentials(self, registry: str) -> Credentials | None:
-        return (self._keys or self._keys_of_files()).find(registry, "")
-
-    def _pull_name(self, location: Location) -> str:
-        """
-        A builder may fetch what it reaches in the same way as we do. What this machine reaches in a way of its own, by
-        a mirror or a flag about transport, it sends; what is on loopback, unless the builder is behind a socket here.
-        """
-        from copacetic.connect.address import UnixAddress
-
-        reference, registry, builder = location.reference, self._settings.registry, self._settings.builder
-        if reference is None or registry.plain_http or not registry.tls_verify or registry.cert_dir or registry.mirrors:
-            return ""
-        host = reference.registry.rpartition(":")[0] or reference.registry
-        elsewhere = builder is None or not isinstance(builder.address, UnixAddress)
-        return "" if elsewhere and (host in {"localhost", "[::1]"} or host.startswith("127.")) else reference.name
-
-    def source(self, location: Location) -> Source:
-        path, tag = location.path, location.tag
-        if location.reference is not None:
-            from copacetic.oci.registry import RegistrySource
-
-            return RegistrySource(location.reference, self._registry(location.reference.registry))
-        assert path is not None
-        if location.kind == "oci":
-            from copacetic.oci.layout import LayoutSource
-
-            return LayoutSource(path, tag)
-        if location.kind == "oci-archive":
-            from copacetic.oci.archive import OciArchiveSource
-
-            return OciArchiveSource(path, tag)
-        from copacetic.oci.dockerarchive import DockerArchiveSource
-
-        return DockerArchiveSource(path, tag)
-
-    def destination(self, location: Location) -> Destination:
-        path, tag = location.path, location.tag
-        if location.reference is not None:
-            from copacetic.oci.registry import RegistryDestination
-
-            return RegistryDestination(location.reference, self._registry(location.reference.registry))
-        assert path is not None
-        if location.kind == "oci":
-            from copacetic.oci.layout import LayoutDestination
-
-            return LayoutDestination(path, tag)
-        if location.kind == "oci-archive":
-            from copacetic.oci.archive import OciArchiveDestination
-
-            return OciArchiveDestination(path, tag)
-        from copacetic.oci.dockerarchive import DockerArchiveDestination
-
-        return DockerArchiveDestination(path, tag)
-
-    def _registry(self, host: str) -> RegistryClient:
-        from copacetic.oci.credentials import Keychain
-
-        if self._client is None:
-            given = {host: self._settings.credentials} if self._settings.credentials is not None else {}
-            self._keys = Keychain(self._settings.auth_files, given=given)
-            self._client = self._client_with(self._keys)
-        return self._client
-
-    def _client_with(self, keys: Keychain) -> RegistryClient:
-        from copacetic.oci.registryclient import RegistryClient
-        from copacetic.oci.registryconfig import RegistryConfig
-
-        return RegistryClient(self.http, RegistryConfig(self._settings.registry), keys)
-
-    def _keys_of_files(self) -> Keychain:
-        from copacetic.oci.credentials import Keychain
-
-        return Keychain(self._settings.auth_files)
-
-
-def open_solver(settings: Settings, cache: Cache, progress: Progress) -> Solver:
-    """
-    Return whatever can run programs: the builder that the settings name, one that is found, or the local worker.
-
-    Raises `SolverError`s, saying what was tried. The caller closes it.
-    """
-    from copacetic.errors import BuilderUnreachableError
-
-    tried = []
-    if settings.builder is not None:
-        from copacetic.buildkit.detect import open_builder
-
-        try:
-            return open_builder(settings.builder)
-        except (BuilderUnreachableError, UnsupportedBuilderError) as error:
-            if settings.builder.address is not None or not settings.worker:
-                raise
-            tried.append(str(error))
-    from copacetic.worker import WorkerSettings, WorkerSolver
-    from copacetic.worker.execution import Limits
-
-    limits = settings.worker_limits or Limits()
-    keep = settings.cache_dir is not None
-    worker = WorkerSolver(WorkerSettings(cache=cache, limits=limits, progress=progress, keep=keep))
-    try:
-        worker.capabilities()
-    except UnsupportedBuilderError as error:
-        worker.close()
-        raise UnsupportedBuilderError("; ".join([*tried, str(error)]), hint=error.hint) from error
-    return worker
-
-
-@contextmanager
-def _means(settings: Settings, progress: Progress) -> Iterator[_Means]:
-    with ExitStack() as stack:
-        folder = settings.cache_dir
-        if folder is None:
-            folder = stack.enter_context(temporary_folder("copacetic-"))
-        means = _Means(settings, Cache(folder, temporary=settings.cache_dir is None), progress)
-        stack.callback(means.close)
-        yield means
 
 
 def plan(
@@ -278,13 +42,11 @@ def plan(
 
     Packages are fetched into the cache, for their scripts decide what is possible. Raises `CopaError`s only.
     """
-    settings, progress = settings or Settings(), progress or Silent()
     location = Location.parse(request.image)
-    with _means(settings, progress) as means:
-        reports = _reports(request, progress)
-        environment = means.environment(request, location)
-        planned = plan_image(means.source(location), request, reports, environment, graphs=graphs)
-        return PlanSet(plans=planned.plans, graphs=planned.graphs)
+    with open_session(settings or Settings(), progress or Silent()) as session:
+        reports = _reports(request, session.progress)
+        order = Order(access=session.access(location), request=request, session=session, reports=reports)
+        return plan_image(order, graphs=graphs)
 
 
 def patch(request: PatchRequest, *, settings: Settings | None = None, progress: Progress | None = None) -> Outcome:
@@ -294,22 +56,35 @@ def patch(request: PatchRequest, *, settings: Settings | None = None, progress: 
     When there is nothing to do, nothing is written and the outcome's `changed` is false. Raises `CopaError`s only;
     after one of them nothing was published.
     """
-    settings, progress = settings or Settings(), progress or Silent()
+    with open_session(settings or Settings(), progress or Silent()) as session:
+        return _patch(request, session)
+
+
+def patch_many(
+    requests: Iterable[PatchRequest], *, settings: Settings | None = None, progress: Progress | None = None
+) -> Iterator[Outcome]:
+    """
+    Patch images one after the other with the same clients, caches and solver.
+
+    What goes wrong with one image is its outcome's `failure` and no end. Leaving the iterator early ends the session.
+    """
+    with open_session(settings or Settings(), progress or Silent()) as session:
+        for request in requests:
+            try:
+                yield _patch(request, session.child(request.image))
+            except CopaError as error:
+                yield Outcome.failed(request.image, error)
+
+
+def _patch(request: PatchRequest, session: Session) -> Outcome:
     location = Location.parse(request.image)
     target = select_destination(request, location)
-    with _means(settings, progress) as means:
-        reports, plans = _reports(request, progress), _plans(request)
-        source = means.source(location)
-        if target.kind == "docker-archive":
-            source = _one_image(source, request)
-        return patch_image(
-            source,
-            lambda: means.destination(target),
-            request,
-            reports=reports,
-            plans=plans,
-            environment=means.environment(request, location),
-        )
+    reports, plans = _reports(request, session.progress), _plans(request)
+    access = session.access(location)
+    if target.kind == "docker-archive":
+        access = _one_image(access, request)
+    order = Order(access=access, request=request, session=session, reports=reports, plans=plans)
+    return patch_image(order, lambda: session.destination(target))
 
 
 def inspect(
@@ -322,20 +97,20 @@ def inspect(
     """Tell what is in an image: distribution, packages, and which layer each came with."""
     from copacetic.pipeline.open.inspect import inspect_image
 
-    settings, progress = settings or Settings(), progress or Silent()
     location = Location.parse(image)
     chosen = [Platform.parse(text) for text in platforms]
-    with _means(settings, progress) as means:
-        return inspect_image(means.source(location), chosen, means.environment())
+    with open_session(settings or Settings(), progress or Silent()) as session:
+        return inspect_image(session.access(location), chosen, session)
 
 
-def _one_image(source: Source, request: PatchRequest) -> Source:
+def _one_image(access: ImageAccess, request: PatchRequest) -> ImageAccess:
     """A docker archive can't hold an index."""
     from copacetic.oci.selection import PlatformSource
 
     if len(request.platforms) > 1:
         raise UsageError("a docker archive holds one image", hint="choose one --platform, or write an oci: layout")
-    return PlatformSource(source, Platform.parse(request.platforms[0]) if request.platforms else None)
+    platform = Platform.parse(request.platforms[0]) if request.platforms else None
+    return ImageAccess(location=access.location, source=PlatformSource(access.source, platform))
 
 
 def select_destination(request: PatchRequest, location: Location) -> Location:

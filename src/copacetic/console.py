@@ -17,7 +17,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Self
 
 from copacetic.printable import printable
-from copacetic.progress import Progress, Task
+from copacetic.progress import Named, Progress, Task
 from copacetic.tables import doubt_lines, format_size, outcome_lines
 
 if TYPE_CHECKING:
@@ -111,6 +111,9 @@ class Console:
 
     def published(self, reference: str) -> None:
         self.reference = reference
+
+    def child(self, name: str) -> Progress:
+        return Named(self, name)
 
     def show_outcome(self, outcome: Outcome) -> None:
         """Show the summary: before and after, what stays open, where it went. What wasn't verified is always said."""

@@ -37,6 +37,10 @@ class Progress(Protocol):
         """Tell that the result is there; `reference` is `name@digest`."""
         ...
 
+    def child(self, name: str) -> Progress:
+        """Return what is told of one of several images, which it names."""
+        ...
+
 
 class _SilentTask:
     def advance(self, amount: int) -> None:
@@ -58,5 +62,32 @@ class Silent:
     def published(self, reference: str) -> None:
         pass
 
+    def child(self, name: str) -> Progress:
+        return self
 
+
+class Named:
+    """What is told of one image, with its name before each line."""
+
+    def __init__(self, parent: Progress, name: str) -> None:
+        self._parent = parent
+        self._name = name
+
+    def task(self, label: str, *, total: int | None = None) -> AbstractContextManager[Task]:
+        return self._parent.task(f"{self._name}: {label}", total=total)
+
+    def note(self, text: str) -> None:
+        self._parent.note(f"{self._name}: {text}")
+
+    def publishing(self, name: str) -> None:
+        self._parent.publishing(name)
+
+    def published(self, reference: str) -> None:
+        self._parent.published(reference)
+
+    def child(self, name: str) -> Progress:
+        return Named(self, name)
+
+
+_named: type[Progress] = Named
 _: type[Progress] = Silent

@@ -7,16 +7,9 @@ from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 
+from copacetic.updates import Strategy
 
-class Strategy(StrEnum):
-    """How updates are applied."""
-
-    AUTO = "auto"
-    """Unpack what can be; run the image's package manager where a script needs it and something here can do that."""
-    UNPACK = "unpack"
-    """The embedded engine: nothing of the image is run."""
-    EXEC = "exec"
-    """The image's own package manager runs, in a builder or in the local worker."""
+__all__ = ["LayerCompression", "PatchRequest", "Strategy"]
 
 
 class LayerCompression(StrEnum):

@@ -216,6 +216,12 @@ class FetchedPackage:
     update: PlannedUpdate
     path: Path
 
+    @property
+    def fingerprint(self) -> str:
+        """All that determines what the package does to an image, as one line."""
+        candidate = self.update.candidate
+        return f"{candidate.name} {candidate.architecture} {candidate.version} {candidate.sha256}"
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Resolution:
@@ -240,6 +246,17 @@ class MatchedFinding:
     """Installed packages that it concerns, as name:architecture."""
 
 
+class Strategy(StrEnum):
+    """How updates are applied."""
+
+    AUTO = "auto"
+    """Unpack what can be; run the image's package manager where a script needs it and something here can do that."""
+    UNPACK = "unpack"
+    """The embedded engine: nothing of the image is run."""
+    EXEC = "exec"
+    """The image's own package manager runs, in a builder or in the local worker."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
     """What is going to happen to one platform of one image, and why; `pipeline.plan.document` reads and writes it."""
@@ -251,8 +268,8 @@ class Plan:
     distro: str
     """As os-release calls it, for people: `Debian GNU/Linux 12 (bookworm)`."""
     package_type: str
-    strategy: str
-    """How the updates are applied: `unpack` or `exec`."""
+    strategy: Strategy
+    """How the updates are applied; never AUTO."""
     updates: tuple[PlannedUpdate, ...]
     skipped: tuple[Skipped, ...]
     matched: tuple[MatchedFinding, ...] | None

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 import copacetic
-from copacetic import api
+from copacetic import api, session
 from copacetic.llb.solver import Solver
 from copacetic.repository import RepositorySettings
 from copacetic.request import Strategy
@@ -37,7 +37,7 @@ def test_an_upgrade_by_apk_gives_the_layer_that_is_composed_without_it(
     folder = fixture("alpine/repo-3.18.9")
     served = Served()
     served.add_folder(folder)
-    monkeypatch.setattr(api, "open_solver", lambda *_means: _Lent(solver))
+    monkeypatch.setattr(session, "open_solver", lambda *_means: _Lent(solver))
 
     outcomes = {}
     with serve(served):

@@ -36,6 +36,7 @@ from copacetic.oci.layerindex import unpack_text
 from copacetic.oci.location import Location
 from copacetic.progress import Silent
 from copacetic.request import Strategy
+from copacetic.session import Session
 from copacetic.updates import SkipReason
 from support.aptrepo import Deb, Repository, debian_image, file, serve_repository, write_image
 from support.debs import MTIME, directory
@@ -290,7 +291,7 @@ def test_an_image_that_the_builder_cant_fetch_is_sent(
         return installs(SCRIPTED, BAR2)(definition, inputs)
 
     solver = case.builder(answer)
-    monkeypatch.setattr(api._Means, "_pull_name", lambda _means, _location: "registry.example/team/app")
+    monkeypatch.setattr(Session, "pull_name", lambda _session, _location: "registry.example/team/app")
     image = runnable(repository, [FOO, BAR])
     case.patch(image)
 
@@ -322,7 +323,7 @@ def test_a_builder_fetches_what_it_reaches_and_the_rest_is_sent(
 
     def pull_name(**registry: object) -> str:
         changed = replace(settings, registry=replace(settings.registry, **registry))  # type: ignore[arg-type]
-        return api._Means(changed, Cache(tmp_path), Silent())._pull_name(Location.parse(image))
+        return Session(changed, Cache(tmp_path), Silent()).pull_name(Location.parse(image))
 
     assert pull_name() == pulls
     assert pull_name(plain_http=True) == ""

@@ -12,12 +12,11 @@ import pytest
 
 import copacetic
 from copacetic.errors import NeedsExecutionError
-from copacetic.oci.layout import LayoutSource
 from copacetic.repository import RepositorySettings
 from copacetic.request import Strategy
 from copacetic.updates import FindingStatus
 from support.aptrepo import Deb, Repository, debian_image, file, serve_repository, write_image
-from support.images import Image, make_image, make_layer
+from support.images import Image, make_image, make_layer, open_layers
 from support.values import HERE
 
 FOO = Deb(name="foo", version="1.0-1", architecture="amd64", files={"usr/bin/foo": file("old", 0o755)})
@@ -155,13 +154,7 @@ def test_a_vendors_odd_record_stays_as_it_is(
     assert platform.plan is not None
     assert [update.candidate.name for update in platform.plan.updates] == ["bar", "foo"]
     assert [n for n in platform.plan.notes if note and n.startswith(note)] or not note
-    from copacetic.cache import Cache
-    from copacetic.pipeline.open.image import load_image, open_filesystem
-    from copacetic.progress import Silent
-
-    source = LayoutSource(out, "1")
-    (made,) = load_image(source, ()).platforms
-    fs = open_filesystem(source, made, Cache(tmp_path / "read"), jobs=1, progress=Silent())
+    (fs,) = open_layers(f"oci:{out}:1", tmp_path / "read")
     status = fs.read("var/lib/dpkg/status", limit=1 << 20).decode()
     assert alter("").strip() in status
 

@@ -19,7 +19,7 @@ from copacetic.oci.layout import LayoutSource
 from copacetic.repository import RepositorySettings
 from support.aptrepo import Deb, Repository, debian_image, file, serve_repository, write_image
 from support.debs import directory
-from support.images import Image, assert_valid_image, make_attestation, make_index, skopeo, write_layout
+from support.images import Image, assert_valid_image, make_attestation, make_index, open_layers, skopeo, write_layout
 from support.trees import layer_paths
 from support.values import HERE
 
@@ -69,13 +69,7 @@ def trivy(path: Path, image: Image, *rows: tuple[str, str, str]) -> Path:
 
 def read(layout: Path, tag: str, path: str) -> bytes:
     """Read a file of an image through the product's own view."""
-    from copacetic.cache import Cache
-    from copacetic.pipeline.open.image import load_image, open_filesystem
-    from copacetic.progress import Silent
-
-    source = LayoutSource(layout, tag)
-    (image,) = load_image(source, ()).platforms
-    fs = open_filesystem(source, image, Cache(layout.parent / "read-cache"), jobs=1, progress=Silent())
+    (fs,) = open_layers(f"oci:{layout}:{tag}", layout.parent / "read-cache")
     return fs.read(path, limit=1 << 20)
 
 

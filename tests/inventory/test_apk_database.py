@@ -18,7 +18,6 @@ from hypothesis import strategies as st
 
 from copacetic.apk.stanza import checksum_of
 from copacetic.apk.tools import ApkTools
-from copacetic.cache import Cache
 from copacetic.errors import InventoryError
 from copacetic.inventory import detect_database
 from copacetic.inventory.apk import ApkChange, ApkDatabase, ApkDirectory, ApkFile, ApkRecord, Owner
@@ -26,13 +25,10 @@ from copacetic.inventory.apk.installed import parse_records
 from copacetic.inventory.apk.scripts import read_scripts
 from copacetic.oci.directory import DirectoryFilesystem
 from copacetic.oci.filesystem import ImageFilesystem
-from copacetic.oci.layout import LayoutSource
-from copacetic.pipeline.open.image import load_image, open_filesystem
-from copacetic.progress import Silent
 from copacetic.updates import InstalledPackage
 from support.apkoracle import ROOTS, alpine_root, run_in, upgrade
 from support.apks import Apk, read_index
-from support.images import fixture
+from support.images import fixture, open_layers
 from support.trees import Content, stack, symlink, tree
 
 A = "C:Q1AAAAAAAAAAAAAAAAAAAAAAAAAAA=\nP:a\nV:1-r0\nA:x86_64\nS:1\nI:1\nT:\nU:\nL:\n"
@@ -326,9 +322,8 @@ def test_the_description_of_an_apko_build_that_updates_make_stale_is_named() -> 
 
 
 def layout(name: str, tmp_path: Path) -> ImageFilesystem:
-    source = LayoutSource(fixture(f"images/apko/{name}"), "")
-    (platform,) = load_image(source, ()).platforms
-    return open_filesystem(source, platform, Cache(tmp_path), jobs=1, progress=Silent())
+    (fs,) = open_layers(f"oci:{fixture(f'images/apko/{name}')}", tmp_path)
+    return fs
 
 
 def test_an_apko_image_without_apk_is_read_and_written_back_unchanged(tmp_path: Path) -> None:

@@ -67,7 +67,7 @@ def capture(
     tmp_path: Path, *items: TarItem, fs: LayeredFilesystem = BASE, recipe: Recipe | None = None
 ) -> dict[str, Change]:
     made = recipe or Recipe(base=llb.scratch(), result=llb.scratch())
-    changes = capture_changes([exported(tmp_path, *items)], fs, made, epoch=EPOCH)
+    changes = capture_changes([exported(tmp_path, *items)], fs, made, epoch=EPOCH).finish()
     return {change.path: change for change in changes.entries}
 
 
@@ -91,7 +91,7 @@ def test_what_is_the_same_below_is_left_out_and_remembered(tmp_path: Path) -> No
         BASE,
         Recipe(base=llb.scratch(), result=llb.scratch()),
         epoch=EPOCH,
-    )
+    ).finish()
 
     assert changes.entries == ()
     assert read_content(changes.unchanged["usr/bin/tool"]) == b"old"
@@ -231,7 +231,7 @@ def test_several_layers_count_one_over_the_other(tmp_path: Path) -> None:
     ]
     recipe = Recipe(base=llb.scratch(), result=llb.scratch())
 
-    changes = {c.path: c for c in capture_changes(layers, BASE, recipe, epoch=EPOCH).entries}
+    changes = {c.path: c for c in capture_changes(layers, BASE, recipe, epoch=EPOCH).finish().entries}
 
     assert content(changes["usr/bin/a"]) == b"2"
     assert "usr/bin/b" not in changes
@@ -318,7 +318,7 @@ def capture_upgrade(tmp_path: Path, *items: TarItem) -> dict[str, Change]:
     layer = exported(tmp_path, tar_file("lib/apk/db/installed", f"{installed_text(NEW)}\n"), *items)
     shipped = Shipped(fs, database, (), tmp_path)
     made = Recipe(base=llb.scratch(), result=llb.scratch())
-    return {c.path: c for c in capture_changes([layer], fs, made, epoch=EPOCH, shipped=shipped).entries}
+    return {c.path: c for c in capture_changes([layer], fs, made, epoch=EPOCH, shipped=shipped).finish().entries}
 
 
 def test_what_a_package_owns_is_not_left_behind_in_a_folder_for_what_is(tmp_path: Path) -> None:

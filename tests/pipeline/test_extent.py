@@ -17,9 +17,10 @@ from copacetic.inventory import detect_database
 from copacetic.oci import Digest, Platform
 from copacetic.oci.filesystem import ImageFilesystem
 from copacetic.oci.layerwriter import plain_parts
-from copacetic.pipeline.prove.extent import Side, verify_extent
+from copacetic.pipeline.prove.evidence import Evidence, Side
+from copacetic.pipeline.prove.extent import check_extent
 from copacetic.unpack.shipped import Explanation
-from copacetic.updates import Plan
+from copacetic.updates import Plan, Strategy
 from support.aptrepo import installed_files
 from support.composed import compose, open_unpacker, plan_debs
 from support.debs import Deb, Member, file, hardlink, symlink
@@ -69,11 +70,13 @@ class Case:
         )
         plan = Plan(
             image="image", image_digest=Digest.of(b""), platform=Platform(os="linux", architecture="amd64"),
-            distro="", package_type="deb", strategy="", updates=tuple(one.update for one in planned), skipped=(),
+            distro="", package_type="deb", strategy=Strategy.UNPACK, updates=tuple(one.update for one in planned), skipped=(),
             matched=None,
         )  # fmt: skip
-        return verify_extent(
-            plan, before=_side(before), after=_side(after), index=scan_tar(layer), explanation=explanation
+        return check_extent(
+            Evidence(
+                plan=plan, before=_side(before), after=_side(after), index=scan_tar(layer), explanation=explanation
+            )
         )
 
     def refused(self) -> str:

@@ -25,7 +25,7 @@ from copacetic.llb.definition import Definition
 from copacetic.llb.graph import Bind, ExecOp, Network, ProxyEnv, Tmpfs
 from copacetic.oci import Digest, Platform
 from copacetic.oci.layered import LayeredFilesystem
-from copacetic.pipeline.apply.execute import stage
+from copacetic.pipeline.apply.send import stage
 from copacetic.pkgmgr import PackageManager, Recipe, Upgrade, open_package_manager
 from copacetic.updates import Candidate, FetchedPackage, PlannedUpdate
 from support.debian import need

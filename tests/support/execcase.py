@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 import copacetic
-from copacetic import api
+from copacetic import api, session
 from copacetic.compression import decompress
 from copacetic.errors import (
     BuilderUnreachableError,
@@ -84,7 +84,7 @@ class Case:
         self.solver: FakeSolver | None = None
         self.notes = Notes()
         self.settings = api.Settings(cache_dir=folder / "cache", repository=RepositorySettings(reach=HERE))
-        monkeypatch.setattr(api, "open_solver", self._open)
+        monkeypatch.setattr(session, "open_solver", self._open)
 
     def _open(self, *_means: object) -> FakeSolver:
         if self.solver is None:

@@ -20,14 +20,7 @@ from typing import Any
 
 import zstandard
 
-from copacetic.cache import Cache
-from copacetic.oci.archive import OciArchiveSource
-from copacetic.oci.dockerarchive import DockerArchiveSource
-from copacetic.oci.layout import LayoutSource
-from copacetic.oci.transport import Source
-from copacetic.pipeline.open.image import load_image, open_filesystem
-from copacetic.progress import Silent
-from support.images import Image, Layer, describe, make_image, make_layer, write_layout
+from support.images import Image, Layer, describe, make_image, make_layer, open_layers, write_layout
 from support.rawtar import END, header, long_name, member, padded, pax, record
 
 SMALL, MEDIUM, LARGE = 1, 4, 10
@@ -72,14 +65,13 @@ def make(folder: Path, name: str, size: int) -> str:
 
 def use(folder: Path, name: str, _size: int) -> str:
     """Look at all of it as `copa inspect` does."""
-    source: Source = LayoutSource(folder / _LAYOUT, "1")
+    location = f"oci:{folder / _LAYOUT}:1"
     if name.startswith("docker-archive"):
-        source = DockerArchiveSource(folder / _ARCHIVE)
+        location = f"docker-archive:{folder / _ARCHIVE}"
     elif name.startswith("oci-archive"):
-        source = OciArchiveSource(folder / _ARCHIVE, "1")
+        location = f"oci-archive:{folder / _ARCHIVE}:1"
     seen = 0
-    for image in load_image(source, ()).platforms:
-        fs = open_filesystem(source, image, Cache(folder / "cache"), jobs=4, progress=Silent())
+    for fs in open_layers(location, folder / "cache"):
         for path, _ in fs.walk():
             seen += fs.resolve(path) is not None
     return f"{seen} paths"

@@ -26,8 +26,11 @@ from typing import Any, Self
 import pytest
 import zstandard
 
+from copacetic.cache import Cache
 from copacetic.compression import decompress
 from copacetic.oci.descriptor import Descriptor, Digest, Platform
+from copacetic.oci.layered import LayeredFilesystem
+from copacetic.oci.location import Location
 from copacetic.oci.manifest import (
     DOCKER_CONFIG,
     DOCKER_INDEX,
@@ -41,6 +44,9 @@ from copacetic.oci.manifest import (
     Manifest,
 )
 from copacetic.oci.transport import ByteStream, Destination, Source
+from copacetic.pipeline.open.image import load_image, open_filesystem
+from copacetic.progress import Silent
+from copacetic.session import Session, Settings
 
 REF_NAME = "org.opencontainers.image.ref.name"
 FIXTURES = Path(os.environ.get("COPA_FIXTURES") or Path(__file__).parents[2] / "../shared/fixtures").resolve()
@@ -235,6 +241,13 @@ def pack_directory(folder: Path, target: Path) -> Path:
         for path in sorted(folder.iterdir()):
             archive.add(path, path.name)
     return target
+
+
+def open_layers(location: str, cache: Path) -> list[LayeredFilesystem]:
+    """Return views of every variant of an image, as `copa inspect` has them."""
+    session = Session(Settings(jobs=1), Cache(cache), Silent())
+    image = load_image(session.access(Location.parse(location)), ())
+    return [open_filesystem(image, variant, session) for variant in image.variants]
 
 
 class MemorySource:

@@ -5,7 +5,16 @@ from __future__ import annotations
 
 from copacetic.http.reach import Reach, parse_network
 from copacetic.oci import Digest, Platform
-from copacetic.updates import Candidate, Finding, InstalledPackage, MatchedFinding, Origin, Plan, PlannedUpdate
+from copacetic.updates import (
+    Candidate,
+    Finding,
+    InstalledPackage,
+    MatchedFinding,
+    Origin,
+    Plan,
+    PlannedUpdate,
+    Strategy,
+)
 
 LOOPBACK = "127.0.0.0/8"
 HERE = Reach(networks=(parse_network(LOOPBACK),))
@@ -68,7 +77,7 @@ def plan(
         platform=Platform(os="linux", architecture="amd64"),
         distro="Debian GNU/Linux 12 (bookworm)",
         package_type="deb",
-        strategy="unpack",
+        strategy=Strategy.UNPACK,
         updates=updates,
         skipped=(),
         matched=matched,

@@ -10,13 +10,13 @@ import pytest
 
 from contract.solving import AMD64, Recorder, exported, read, shell
 from copacetic import llb
-from copacetic.api import Settings, open_solver
 from copacetic.cache import Cache
 from copacetic.cli.sandbox import worker_limits
 from copacetic.errors import ExecutionError, SolverError
 from copacetic.llb.graph import MakeFile, Mount
 from copacetic.llb.solver import Inputs
 from copacetic.progress import Silent
+from copacetic.session import Settings, open_solver
 from copacetic.worker.execution import Limits
 from copacetic.worker.inside import guard
 from support.builder import BASE

@@ -14,6 +14,7 @@ import click
 if TYPE_CHECKING:
     from copacetic.api import Settings
     from copacetic.console import Console
+    from copacetic.oci.credentials import Credentials
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -181,7 +182,7 @@ def make_settings(values: Mapping[str, Any]) -> Settings:
             mirrors=tuple(values["mirror"]),
         ),
         auth_files=(values["authfile"],) if values["authfile"] else auth_files(environment),
-        credentials=_credentials(values["creds"]),
+        credentials=_credentials(values),
         repository=RepositorySettings(
             definitions=tuple(values.get("repository", ())),
             keyrings=(*values.get("keyring", ()), *repository_keys(values)),
@@ -204,13 +205,19 @@ def make_settings(values: Mapping[str, Any]) -> Settings:
     )
 
 
-def _credentials(text: str | None) -> Any:
-    if not text:
-        return None
+def _credentials(values: Mapping[str, Any]) -> Mapping[str, Credentials]:
+    """A login is for the image's registry, or where the image is a file, for the result's."""
+    if not values["creds"]:
+        return {}
     from copacetic.oci.credentials import Credentials
+    from copacetic.oci.location import Location
 
-    user, _, password = text.partition(":")
-    return Credentials(username=user, password=password, origin="--creds")
+    user, _, password = values["creds"].partition(":")
+    tag = values.get("tag") or ""
+    places = (values.get("image"), values.get("destination"), tag if "/" in tag or ":" in tag else "")
+    references = (Location.parse(place).reference for place in places if place)
+    registry = next((reference.registry for reference in references if reference is not None), "")
+    return {registry: Credentials(username=user, password=password, origin="--creds")}
 
 
 def make_console(values: Mapping[str, Any]) -> Console:

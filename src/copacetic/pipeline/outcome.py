@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from copacetic.documents import write_document
+from copacetic.errors import CopaError
 from copacetic.oci import Descriptor, Digest, Platform
 from copacetic.pipeline.plan.document import finding_document, plan_document
 from copacetic.updates import FindingStatus, MatchedFinding, Plan
@@ -56,6 +57,16 @@ class PlatformOutcome:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Failure:
+    """Why nothing came of an image."""
+
+    exit_code: int
+    """That of the command line."""
+    message: str
+    hint: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Outcome:
     """The whole run."""
 
@@ -65,6 +76,14 @@ class Outcome:
     digest: Digest | None
     platforms: tuple[PlatformOutcome, ...]
     seconds: float
+    failure: Failure | None = None
+    """None when all went well; otherwise nothing was published."""
+
+    @classmethod
+    def failed(cls, image: str, error: CopaError) -> Outcome:
+        """Of one of several images, as the others go on without it."""
+        failure = Failure(exit_code=error.exit_code, message=str(error), hint=error.hint or "")
+        return cls(image=image, reference="", digest=None, platforms=(), seconds=0.0, failure=failure)
 
     @property
     def changed(self) -> bool:
@@ -82,8 +101,13 @@ class Outcome:
                 "digest": str(self.digest) if self.digest else None,
                 "seconds": round(self.seconds, 3),
                 "platforms": [_platform_document(platform) for platform in self.platforms],
+                **({"error": _failure_document(self.failure)} if self.failure else {}),
             }
         )
+
+
+def _failure_document(failure: Failure) -> dict[str, Any]:
+    return {"exitCode": failure.exit_code, "message": failure.message, "hint": failure.hint or None}
 
 
 def _platform_document(outcome: PlatformOutcome) -> dict[str, Any]:

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """
-The use cases: plan an image, patch it, look into it. One flow over a list of platforms.
+The road for one image: plan it, or patch it. One flow over a list of variants, which are worked on side by side.
 
-Sources and destinations are given; nothing here knows what they are. Platforms are worked on side by side.
+Sources and destinations are given; nothing here knows what they are.
 """
 
 from __future__ import annotations
@@ -11,111 +11,128 @@ import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from copacetic.errors import CopaError, PlanFileError
 from copacetic.oci import Digest, Platform
-from copacetic.oci.transport import Destination, Source
-from copacetic.pipeline.environment import Environment
-from copacetic.pipeline.open.image import PlatformImage, SourceImage, load_image
+from copacetic.oci.transport import Destination
+from copacetic.pipeline.apply import begin, open_ways
+from copacetic.pipeline.job import Job
+from copacetic.pipeline.open.image import PlatformImage, SourceImage, load_image, open_image
 from copacetic.pipeline.outcome import Outcome, PlatformOutcome
-from copacetic.pipeline.plan.make import select_reports
-from copacetic.pipeline.platform import (
-    PatchedPlatform,
-    describe_plan,
-    open_platform,
-    patch_platform,
-    plan_platform,
-    untouched,
-)
-from copacetic.pipeline.publish.write import write_image
+from copacetic.pipeline.plan.concern import select_reports
+from copacetic.pipeline.plan.document import write_plans
+from copacetic.pipeline.platform import PatchedPlatform, patch_variant, plan_variant, untouched
+from copacetic.pipeline.publish import Publisher
 from copacetic.request import PatchRequest
+from copacetic.session import ImageAccess, Session
 from copacetic.updates import Finding, Plan, Report
 
 if TYPE_CHECKING:
     from copacetic.llb.definition import Definition
 
+__all__ = ["Order", "PlanSet", "patch_image", "plan_image"]
+
 _T = TypeVar("_T")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class PlannedImage:
-    """The plans of an image's platforms, and, where they were asked for, the graphs that would be solved."""
+class PlanSet:
+    """The plans of an image's platforms."""
 
     plans: tuple[Plan, ...]
-    graphs: Mapping[Digest, Definition]
-    """By the digest of the platform's manifest, of the plans that run something."""
+    graphs: Mapping[Digest, Definition] = field(default_factory=dict)
+    """What would be solved, by `Plan.image_digest`: when it was asked for, and only of plans that run something."""
+
+    def to_json(self) -> bytes:
+        """Return the documented object (docs/reference/json.md), ending in a newline."""
+        return write_plans(self.plans)
 
 
-def plan_image(
-    source: Source,
-    request: PatchRequest,
-    reports: Sequence[Report],
-    environment: Environment,
-    *,
-    graphs: bool = False,
-) -> PlannedImage:
-    """Plan every chosen platform that is concerned; nothing is changed."""
-    image = load_image(source, [Platform.parse(text) for text in request.platforms])
-    findings = _findings(image, reports, request)
-    concerned = [p for p in image.platforms if p.digest in findings]
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Order:
+    """What is asked of one image."""
 
-    def one(platform: PlatformImage) -> tuple[Plan, Definition | None]:
-        opened = open_platform(image, platform, environment)
-        prepared = plan_platform(image, opened, findings[platform.digest], request, environment)
-        graph = describe_plan(prepared, image, opened, environment) if graphs else None
-        return prepared.plan, graph
+    access: ImageAccess
+    request: PatchRequest
+    session: Session
+    reports: tuple[Report, ...] = ()
+    plans: tuple[Plan, ...] = ()
+    """The stored plans to apply; empty makes new ones."""
 
-    made = _refuse_failures(_side_by_side(one, concerned, environment.jobs), concerned)
-    return PlannedImage(
+
+@dataclass(frozen=True, slots=True)
+class _Run:
+    """An order with the image that it is about."""
+
+    order: Order
+    image: SourceImage
+    findings: Mapping[Digest, tuple[Finding, ...] | None]
+    """By variant: None means every available update, a variant that is absent stays as it is."""
+    stored: Mapping[Digest, Plan]
+
+    @classmethod
+    def start(cls, order: Order) -> _Run:
+        image = load_image(order.access, [Platform.parse(text) for text in order.request.platforms])
+        return cls(order, image, _findings(order, image), _stored_plans(order.plans, image))
+
+    def is_concerned(self, variant: PlatformImage) -> bool:
+        return variant.digest in self.findings and (not self.order.plans or variant.digest in self.stored)
+
+    def job(self, variant: PlatformImage, scratch: Path | None = None) -> Job:
+        session = self.order.session
+        return Job(
+            opened=open_image(self.image, variant, session),
+            request=self.order.request,
+            findings=self.findings[variant.digest],
+            stored=self.stored.get(variant.digest),
+            scratch=scratch,
+            session=session,
+        )
+
+
+def plan_image(order: Order, *, graphs: bool = False) -> PlanSet:
+    """Plan every chosen platform that is concerned; nothing is changed. `graphs` gives those that would be solved."""
+    run = _Run.start(order)
+
+    def one(variant: PlatformImage) -> tuple[Plan, Definition | None]:
+        job = run.job(variant)
+        prepared = plan_variant(job)
+        with open_ways(job) as ways:
+            return prepared.plan, ways.of(prepared.plan.strategy).describe(prepared.packages) if graphs else None
+
+    concerned = [variant for variant in run.image.variants if run.is_concerned(variant)]
+    made = _refuse_failures(_side_by_side(one, concerned, order.session.settings.jobs), concerned)
+    return PlanSet(
         plans=tuple(plan for plan, _ in made),
         graphs={plan.image_digest: graph for plan, graph in made if graph is not None},
     )
 
 
-def patch_image(
-    source: Source,
-    destination: Callable[[], Destination],
-    request: PatchRequest,
-    *,
-    reports: Sequence[Report],
-    plans: Sequence[Plan],
-    environment: Environment,
-) -> Outcome:
+def patch_image(order: Order, destination: Callable[[], Destination]) -> Outcome:
     """
-    Patch every chosen platform and publish the result, or nothing.
-
-    `plans` holds the stored plans to apply; empty makes new ones. The destination is opened only when there is
+    Patch every chosen platform and publish the result, or nothing. The destination is opened only when there is
     something to write.
     """
     started = time.monotonic()
-    image = load_image(source, [Platform.parse(text) for text in request.platforms])
-    findings = _findings(image, reports, request)
-    stored = _stored_plans(plans, image)
-    with environment.cache.scratch() as scratch:
+    run, session = _Run.start(order), order.session
+    with session.cache.scratch() as scratch:
 
-        def one(platform: PlatformImage) -> PlatformOutcome | PatchedPlatform:
-            digest = platform.digest
-            if digest not in findings or (plans and digest not in stored):
-                return untouched(platform, None, "no report or plan is about this platform")
-            folder = Path(tempfile.mkdtemp(dir=scratch))
-            return patch_platform(image, platform, request, findings[digest], stored.get(digest), folder, environment)
+        def one(variant: PlatformImage) -> PlatformOutcome | PatchedPlatform:
+            if not run.is_concerned(variant):
+                return untouched(variant, None, "no report or plan is about this platform")
+            with begin(run.image, variant, order.request, session):
+                return patch_variant(run.job(variant, Path(tempfile.mkdtemp(dir=scratch))))
 
-        made = _side_by_side(one, image.platforms, environment.jobs)
-        results = _outcomes(made, image.platforms, tolerant=request.ignore_errors)
+        made = _side_by_side(one, run.image.variants, session.settings.jobs)
+        results = _outcomes(made, run.image.variants, tolerant=order.request.ignore_errors)
         patched = {r.image.original.digest: r.image for r in results if isinstance(r, PatchedPlatform)}
-        reference = ""
-        if patched:
-            with destination() as target, environment.progress.task(f"write {target.name}"):
-                result = write_image(image, patched, target, scratch=scratch, jobs=environment.jobs)
-                environment.progress.publishing(target.name)
-                reference = target.publish(*result)
-                environment.progress.published(reference)
+        reference = Publisher(destination, scratch, session).publish(run.image, patched) if patched else ""
     _, at, digest = reference.rpartition("@")
     return Outcome(
-        image=source.name,
+        image=run.image.name,
         reference=reference,
         digest=Digest.parse(digest) if at else None,
         platforms=tuple(_outcome(r) if isinstance(r, PatchedPlatform) else r for r in results),
@@ -123,68 +140,65 @@ def patch_image(
     )
 
 
-def _findings(
-    image: SourceImage, reports: Sequence[Report], request: PatchRequest
-) -> Mapping[Digest, tuple[Finding, ...] | None]:
-    """By manifest: None means every available update, a platform that is absent stays as it is."""
-    if not reports:
-        return {p.digest: None for p in image.platforms}
-    selected = select_reports(reports, image, lenient=request.ignore_errors)
+def _findings(order: Order, image: SourceImage) -> Mapping[Digest, tuple[Finding, ...] | None]:
+    if not order.reports:
+        return {variant.digest: None for variant in image.variants}
+    selected = select_reports(order.reports, image, lenient=order.request.ignore_errors)
     return {digest: findings for digest, findings in selected.items() if findings is not None}
 
 
 def _stored_plans(plans: Sequence[Plan], image: SourceImage) -> Mapping[Digest, Plan]:
-    there = {platform.digest for platform in image.platforms}
+    there = {variant.digest for variant in image.variants}
     for plan in plans:
         if plan.image_digest not in there:
-            message = f"the plan is for {plan.image_digest} ({plan.platform}), which {image.source.name} doesn't have"
+            message = f"the plan is for {plan.image_digest} ({plan.platform}), which {image.name} doesn't have"
             raise PlanFileError(message)
     return {plan.image_digest: plan for plan in plans}
 
 
 def _side_by_side(
-    work: Callable[[PlatformImage], _T], platforms: Sequence[PlatformImage], jobs: int
+    work: Callable[[PlatformImage], _T], variants: Sequence[PlatformImage], jobs: int
 ) -> list[_T | CopaError]:
-    """Run one thread per platform; the failure of one doesn't end the others."""
+    """Run one thread per variant; the failure of one doesn't end the others."""
 
-    def attempt(platform: PlatformImage) -> _T | CopaError:
+    def attempt(variant: PlatformImage) -> _T | CopaError:
         try:
-            return work(platform)
+            return work(variant)
         except CopaError as error:
             return error
 
-    if len(platforms) < 2:
-        return [attempt(platform) for platform in platforms]
+    if len(variants) < 2:
+        return [attempt(variant) for variant in variants]
     with ThreadPoolExecutor(jobs) as pool:
-        return list(pool.map(attempt, platforms))
+        return list(pool.map(attempt, variants))
 
 
-def _refuse_failures(made: Sequence[_T | CopaError], platforms: Sequence[PlatformImage]) -> list[_T]:
+def _refuse_failures(made: Sequence[_T | CopaError], variants: Sequence[PlatformImage]) -> list[_T]:
     """Raise the first failure, in the index's order; it names its platform, and the others that failed."""
     done = [result for result in made if not isinstance(result, CopaError)]
-    failed = [(p, e) for p, e in zip(platforms, made, strict=True) if isinstance(e, CopaError)]
+    failed = [(v, e) for v, e in zip(variants, made, strict=True) if isinstance(e, CopaError)]
     if not failed:
         return done
-    platform, error = failed[0]
-    if len(platforms) == 1:
+    variant, error = failed[0]
+    if len(variants) == 1:
         raise error
     others = ", ".join(str(other.platform) for other, _ in failed[1:])
     more = f" (and {others} failed, too)" if others else ""
-    raise type(error)(f"{platform.platform}: {error}{more}", hint=error.hint) from error
+    raise type(error)(f"{variant.platform}: {error}{more}", hint=error.hint) from error
 
 
 def _outcomes(
     made: Sequence[PlatformOutcome | PatchedPlatform | CopaError],
-    platforms: Sequence[PlatformImage],
+    variants: Sequence[PlatformImage],
     *,
     tolerant: bool,
 ) -> list[PlatformOutcome | PatchedPlatform]:
     """Failures are outcomes of their platforms when the others go on without them: where that is asked for."""
     if not tolerant or all(isinstance(result, CopaError) for result in made):
-        return _refuse_failures(made, platforms)
+        return _refuse_failures(made, variants)
     return [
-        untouched(platform, None, f"failed, and stays as it is: {result}") if isinstance(result, CopaError) else result
-        for platform, result in zip(platforms, made, strict=True)
+        untouched(variant, None, f"failed, and stays as it is: {result}") if isinstance(result, CopaError) else result
+        for variant, result in zip(variants, made, strict=True)
     ]
 
 
@@ -193,11 +207,11 @@ def _outcome(patched: PatchedPlatform) -> PlatformOutcome:
     return PlatformOutcome(
         platform=image.original.platform,
         plan=patched.plan,
-        before=image.original.descriptor.digest,
+        before=image.original.digest,
         after=image.descriptor.digest,
         layer=image.layer.descriptor,
         layer_files=image.layer.files,
         verified=True,
-        matched=patched.matched,
-        notes=patched.notes,
+        matched=patched.proof.matched,
+        notes=patched.proof.notes,
     )

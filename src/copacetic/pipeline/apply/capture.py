@@ -17,7 +17,7 @@ from pathlib import Path
 
 from copacetic.errors import RAN_HINT, CopaError, SolverError, StorageError, VerificationError
 from copacetic.llb.solver import ExportedLayer
-from copacetic.oci.change import RESERVED_PREFIX, Changes, Spooled, is_reserved
+from copacetic.oci.change import RESERVED_PREFIX, Spooled, is_reserved
 from copacetic.oci.filesystem import Entry, FileType, ImageFilesystem
 from copacetic.oci.tarstream import TarEntry, TarError, TarReader
 from copacetic.oci.tree import TreeBuilder
@@ -66,10 +66,10 @@ class _Layer:
 
 def capture_changes(
     layers: Sequence[ExportedLayer], fs: ImageFilesystem, recipe: Recipe, *, epoch: int, shipped: Shipped | None = None
-) -> Changes:
+) -> TreeBuilder:
     """
-    Return what the layers of a solved recipe change in `fs`. `epoch` is in seconds; without `shipped`, no package is
-    known to own anything.
+    Return `fs` with what the layers of a solved recipe change in it. `epoch` is in seconds; without `shipped`, no
+    package is known to own anything.
 
     The changes refer to the layers' files. Raises `SolverError` for a layer that can't be one.
     """
@@ -82,7 +82,7 @@ def capture_changes(
             tree = capture.build(owned)
         shipped.reveal(tree, owned, capture.concealed, capture.beside)
         capture.date(tree, owned, shipped)
-    return tree.finish()
+    return tree
 
 
 def newest_mtime(layers: Sequence[ExportedLayer], *, before: int) -> int:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""One image's unpacker for a whole run: composing asks nothing again that judging has found out."""
+"""The embedded engine: nothing of the image is run, and composing asks nothing again that judging has found out."""
 
 from __future__ import annotations
 
@@ -10,11 +10,16 @@ from typing import Self
 
 from copacetic.errors import ImageError
 from copacetic.inventory import detect_database
+from copacetic.oci import Digest
 from copacetic.oci.filesystem import ImageFilesystem
 from copacetic.oci.recording import RecordingFilesystem
-from copacetic.unpack import FetchedPackage, Unpacker, open_unpacker
+from copacetic.pipeline.job import Job
+from copacetic.pipeline.layer import ComposedLayer, LayerRequest, finish_layer
+from copacetic.unpack import Unpacker, open_unpacker
+from copacetic.unpack.shipped import Explanation
+from copacetic.updates import FetchedPackage
 
-__all__ = ["Unpacking"]
+__all__ = ["UnpackApplier", "Unpacking"]
 
 
 class Unpacking:
@@ -55,3 +60,36 @@ class Unpacking:
     def reads(self) -> frozenset[str]:
         """The paths that anything up to here depends on; see `RecordingFilesystem.reads`."""
         return self._recorder.reads()
+
+
+class UnpackApplier:
+    """Composes a layer straight from the packages."""
+
+    base: tuple[Digest, ...] = ()
+
+    def __init__(self, job: Job, unpacking: Unpacking) -> None:
+        self._job = job
+        self._unpacking = unpacking
+
+    def check(self) -> None:
+        """It has a use for every image whose packages can be planned."""
+
+    def why_not(self) -> str:
+        return ""
+
+    def describe(self, packages: Sequence[FetchedPackage]) -> None:
+        """Nothing is solved."""
+
+    def make(self, request: LayerRequest) -> ComposedLayer:
+        """See `Applier.make`."""
+        scratch = self._job.scratch
+        assert scratch is not None
+        composition = self._unpacking.unpacker.compose(request.packages, epoch=request.epoch, scratch=scratch)
+        return ComposedLayer(
+            layer=finish_layer(composition.changes, request, scratch),
+            notes=composition.notes,
+            reads=self._unpacking.reads(),
+            unchanged=composition.changes.unchanged,
+            explanation=Explanation(packages=composition.packages, effects=composition.changes.effects),
+            checksums=composition.checksums,
+        )

@@ -11,7 +11,6 @@ import contextlib
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
-from copacetic.cache import Cache
 from copacetic.distro import Distro
 from copacetic.errors import ImageError, UnsupportedImageError, UsageError
 from copacetic.inventory import PackageDatabase, detect_database
@@ -21,14 +20,14 @@ from copacetic.oci.layered import LayeredFilesystem
 from copacetic.oci.layerstore import LayerStore
 from copacetic.oci.selection import choose, find_images, read_config
 from copacetic.oci.transport import Source
-from copacetic.progress import Progress
+from copacetic.session import ImageAccess, Session
 
 OS_RELEASE_LIMIT = 64 * 1024
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PlatformImage:
-    """One platform's manifest and config."""
+    """A variant of an image: one platform's manifest and config."""
 
     platform: Platform
     descriptor: Descriptor
@@ -49,47 +48,58 @@ class PlatformImage:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SourceImage:
-    """What a reference leads to: an index (or None) and the platforms chosen from it."""
+    """What a location leads to: an index (or None) and the variants chosen from it."""
 
-    source: Source
+    access: ImageAccess
     root: Descriptor
     raw: bytes
     index: Index | None
-    platforms: tuple[PlatformImage, ...]
+    variants: tuple[PlatformImage, ...]
+
+    @property
+    def source(self) -> Source:
+        return self.access.source
+
+    @property
+    def name(self) -> str:
+        """For people, plans and labels."""
+        return self.access.source.name
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OpenedImage:
-    """One platform with a view into its files, and what was recognised in them."""
+    """One variant of an image with a view into its files, and what was recognised in them."""
 
-    image: PlatformImage
+    image: SourceImage
+    variant: PlatformImage
     fs: LayeredFilesystem
     distro: Distro
     database: PackageDatabase
 
 
-def load_image(source: Source, platforms: Sequence[Platform]) -> SourceImage:
+def load_image(access: ImageAccess, platforms: Sequence[Platform]) -> SourceImage:
     """
     Read the manifests of an image, or of an index's chosen platforms (all Linux ones by default).
 
     Raises `UsageError` when a chosen platform is not there, `UnsupportedImageError` when no Linux platform is.
     """
+    source = access.source
     root, raw = source.root()
     if not Index.is_index(root.media_type):
         with named(source.name):
             manifest = Manifest.parse(raw, root.media_type)
-        image = _describe(source, root.platform, root, manifest)
-        _refuse_missing(platforms, [image.platform])
-        return SourceImage(source=source, root=root, raw=raw, index=None, platforms=(image,))
+        variant = _describe(source, root.platform, root, manifest)
+        _refuse_missing(platforms, [variant.platform])
+        return SourceImage(access=access, root=root, raw=raw, index=None, variants=(variant,))
     with named(source.name):
         index = Index.parse(raw, root.media_type)
         found = find_images(source, index, choose(platforms))
     _refuse_missing(platforms, [image.platform for image in found])
-    images = [_describe(source, image.platform, image.descriptor, image.manifest) for image in found if image.manifest]
-    if not images:
+    variants = [_describe(source, one.platform, one.descriptor, one.manifest) for one in found if one.manifest]
+    if not variants:
         message = f"{source.name} has no Linux platform"
         raise UnsupportedImageError(message, hint="copacetic patches Linux images")
-    return SourceImage(source=source, root=root, raw=raw, index=index, platforms=tuple(images))
+    return SourceImage(access=access, root=root, raw=raw, index=index, variants=tuple(variants))
 
 
 def _refuse_missing(wanted: Sequence[Platform], present: Iterable[Platform]) -> None:
@@ -128,20 +138,25 @@ def named(name: str) -> Iterator[None]:
         raise type(error)(f"{name}: {error}", hint=error.hint) from error
 
 
-def open_filesystem(
-    source: Source, image: PlatformImage, cache: Cache, *, jobs: int, progress: Progress
-) -> LayeredFilesystem:
+def open_filesystem(image: SourceImage, variant: PlatformImage, session: Session) -> LayeredFilesystem:
     """Index the layers (or find their indexes in the cache), and stack them."""
-    store = LayerStore(cache)
-    return store.open(source, image.manifest.layers, image.config.diff_ids, jobs=jobs, progress=progress)
+    store = LayerStore(session.cache)
+    layers, diff_ids = variant.manifest.layers, variant.config.diff_ids
+    return store.open(image.source, layers, diff_ids, jobs=session.settings.jobs, progress=session.progress)
 
 
-def recognise(image: PlatformImage, fs: LayeredFilesystem, name: str) -> OpenedImage:
+def open_image(image: SourceImage, variant: PlatformImage, session: Session) -> OpenedImage:
+    """Look into a variant's files; see `recognise`."""
+    return recognise(image, variant, open_filesystem(image, variant, session))
+
+
+def recognise(image: SourceImage, variant: PlatformImage, fs: LayeredFilesystem) -> OpenedImage:
     """
     Find out which distribution this is, and open its package database.
 
     Raises `UnsupportedImageError`, saying which of the two is missing.
     """
+    name = image.name
     distro = read_distro(fs)
     database = detect_database(fs)
     if distro is None and database is None:
@@ -151,7 +166,7 @@ def recognise(image: PlatformImage, fs: LayeredFilesystem, name: str) -> OpenedI
         raise UnsupportedImageError(f"{name} ({distro.pretty_name}) has no package database that copacetic knows")
     if distro is None:
         raise UnsupportedImageError(f"{name} has a {database.format} database, but no etc/os-release to say whose")
-    return OpenedImage(image=image, fs=fs, distro=distro, database=database)
+    return OpenedImage(image=image, variant=variant, fs=fs, distro=distro, database=database)
 
 
 def read_distro(fs: ImageFilesystem) -> Distro | None:

@@ -10,16 +10,16 @@ from typing import Any
 from copacetic.documents import write_document
 from copacetic.errors import UnsupportedImageError
 from copacetic.oci import Digest, Platform
-from copacetic.oci.transport import Source
-from copacetic.pipeline.environment import Environment
 from copacetic.pipeline.open.image import (
     OpenedImage,
     PlatformImage,
+    SourceImage,
     load_image,
     open_filesystem,
     read_distro,
     recognise,
 )
+from copacetic.session import ImageAccess, Session
 from copacetic.updates import InstalledPackage
 
 INSPECTION_SCHEMA_VERSION = 1
@@ -72,20 +72,20 @@ class Inspection:
         )
 
 
-def inspect_image(source: Source, platforms: Sequence[Platform], environment: Environment) -> Inspection:
+def inspect_image(access: ImageAccess, platforms: Sequence[Platform], session: Session) -> Inspection:
     """Look into every chosen platform; one without an operating system is described, not refused."""
-    image = load_image(source, platforms)
+    image = load_image(access, platforms)
     return Inspection(
-        image=source.name,
+        image=image.name,
         digest=image.root.digest,
-        platforms=tuple(_inspect(source, platform, environment) for platform in image.platforms),
+        platforms=tuple(_inspect(image, variant, session) for variant in image.variants),
     )
 
 
-def _inspect(source: Source, platform: PlatformImage, environment: Environment) -> InspectedPlatform:
-    fs = open_filesystem(source, platform, environment.cache, jobs=environment.jobs, progress=environment.progress)
+def _inspect(image: SourceImage, variant: PlatformImage, session: Session) -> InspectedPlatform:
+    fs = open_filesystem(image, variant, session)
     try:
-        opened = recognise(platform, fs, source.name)
+        opened = recognise(image, variant, fs)
     except UnsupportedImageError as error:
         found = read_distro(fs)
         distro, database, path = found.pretty_name if found else "", str(error), ""
@@ -94,13 +94,13 @@ def _inspect(source: Source, platform: PlatformImage, environment: Environment) 
         distro, database, path = opened.distro.pretty_name, opened.database.format, opened.database.path
         packages = tuple((package, _layer_of(opened, package)) for package in opened.database.packages())
     return InspectedPlatform(
-        platform=platform.platform,
-        digest=platform.descriptor.digest,
+        platform=variant.platform,
+        digest=variant.digest,
         distro=distro,
         database=database,
         database_path=path,
         packages=packages,
-        layers=_layers(platform),
+        layers=_layers(variant),
     )
 
 
@@ -110,12 +110,12 @@ def _layer_of(opened: OpenedImage, package: InstalledPackage) -> int | None:
     return max((position for position in positions if position is not None), default=None)
 
 
-def _layers(platform: PlatformImage) -> tuple[InspectedLayer, ...]:
-    created_by = [row.get("created_by", "") for row in platform.config.history if not row.get("empty_layer")]
-    created_by += [""] * (len(platform.manifest.layers) - len(created_by))
+def _layers(variant: PlatformImage) -> tuple[InspectedLayer, ...]:
+    created_by = [row.get("created_by", "") for row in variant.config.history if not row.get("empty_layer")]
+    created_by += [""] * (len(variant.manifest.layers) - len(created_by))
     return tuple(
         InspectedLayer(digest=layer.digest, diff_id=diff_id, size=layer.size, created_by=str(created))
-        for layer, diff_id, created in zip(platform.manifest.layers, platform.config.diff_ids, created_by, strict=False)
+        for layer, diff_id, created in zip(variant.manifest.layers, variant.config.diff_ids, created_by, strict=False)
     )
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from copacetic.pipeline.open.image import OpenedImage, SourceImage
+from copacetic.pipeline.open.image import OpenedImage
 from copacetic.printable import printable
 
 __all__ = ["stale_descriptions"]
@@ -20,13 +20,14 @@ SBOM_FOLDER = "var/lib/db/sbom"
 MAX_NAMED = 8
 
 
-def stale_descriptions(image: SourceImage, opened: OpenedImage) -> tuple[str, ...]:
+def stale_descriptions(opened: OpenedImage) -> tuple[str, ...]:
     """Return a note on each kind of description that updates don't reach."""
-    return (*_attestations(image, opened), *_documents(opened))
+    return (*_attestations(opened), *_documents(opened))
 
 
-def _attestations(image: SourceImage, opened: OpenedImage) -> Iterator[str]:
-    count = len(image.index.attestations_of(opened.image.descriptor.digest)) if image.index is not None else 0
+def _attestations(opened: OpenedImage) -> Iterator[str]:
+    index = opened.image.index
+    count = len(index.attestations_of(opened.variant.digest)) if index is not None else 0
     if count:
         what = "an attestation" if count == 1 else f"{count} attestations"
         yield f"the index has {what} of this image (SBOM, provenance): copied as is, about the image before updates"

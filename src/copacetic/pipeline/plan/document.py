@@ -32,6 +32,7 @@ from copacetic.updates import (
     ScriptVerdict,
     Skipped,
     SkipReason,
+    Strategy,
 )
 
 PLAN_SCHEMA_VERSION = 1
@@ -155,7 +156,7 @@ def plan_document(plan: Plan) -> dict[str, Any]:
         platform=str(plan.platform),
         distro=plan.distro,
         package_type=plan.package_type,
-        strategy=plan.strategy,
+        strategy=str(plan.strategy),
         download_size=plan.download_size,
         updates=tuple(_update(update, origins) for update in plan.updates),
         skipped=tuple(_skipped(skipped) for skipped in plan.skipped),
@@ -254,7 +255,7 @@ def _read_plan(plan: _Plan, where: str) -> Plan:
         platform=Platform.parse(plan.platform),
         distro=plan.distro,
         package_type=plan.package_type,
-        strategy=plan.strategy,
+        strategy=Strategy(plan.strategy),
         updates=tuple(_read_update(update, origins, known, where) for update in plan.updates),
         skipped=tuple(_read_skipped(skipped, known) for skipped in plan.skipped),
         matched=matched,

@@ -3,26 +3,27 @@
 
 from __future__ import annotations
 
-from copacetic.pipeline.environment import Environment
-from copacetic.pipeline.open.image import OpenedImage
-from copacetic.repository import RepositoryContext
+from copacetic.pipeline.job import Job
+from copacetic.repository import Repository, RepositoryContext, open_repository
 
-__all__ = ["repository_context"]
+__all__ = ["open_repositories"]
 
 
-def repository_context(opened: OpenedImage, environment: Environment, *, tolerant: bool = False) -> RepositoryContext:
-    """Say what a repository of this platform may look at."""
-    return RepositoryContext(
+def open_repositories(job: Job) -> Repository:
+    """Raises `RepositoryError` for an image that has none and a user who names none."""
+    opened, session = job.opened, job.session
+    context = RepositoryContext(
         fs=opened.fs,
         package_type=opened.database.package_type,
         installed=opened.database.packages(),
         assumed=opened.database.assumed(),
         architecture=opened.database.native_architecture,
         distro=opened.distro,
-        http=environment.http,
-        cache=environment.cache,
-        now=environment.now,
-        settings=environment.repository,
-        progress=environment.progress,
-        tolerant=tolerant,
+        http=session.http,
+        cache=session.cache,
+        now=session.now,
+        settings=session.repository_settings(opened.image.access.location),
+        progress=session.progress,
+        tolerant=job.request.ignore_errors,
     )
+    return open_repository(context)

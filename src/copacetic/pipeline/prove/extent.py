@@ -15,15 +15,15 @@ from dataclasses import dataclass, field
 from functools import cached_property
 
 from copacetic.errors import RAN_HINT, VerificationError
-from copacetic.inventory import PackageDatabase
-from copacetic.oci.filesystem import Entry, FileType, ImageFilesystem
+from copacetic.oci.filesystem import Entry, FileType
 from copacetic.oci.layerindex import LayerIndex, unpack_text
 from copacetic.pipeline.prove.claims import Claim, Comparison, attributes_of, is_same, new_rights, speaks_of
+from copacetic.pipeline.prove.evidence import Evidence, Side
 from copacetic.scripts.accounts import Accounts
 from copacetic.unpack.shipped import Explanation, ShippedPackage, ShippedPath
 from copacetic.updates import InstalledPackage, Plan
 
-__all__ = ["Side", "verify_extent"]
+__all__ = ["check_extent"]
 
 _SHOWN = 5
 _ACCOUNTS = frozenset({"etc/passwd", "etc/group", "etc/shadow", "etc/gshadow"})
@@ -32,25 +32,16 @@ _CACHES = re.compile(r"etc/ld\.so\.cache|var/cache/.*|.*\.py[co]|(.*/)?__pycache
 """What scripts always leave and nobody wants to hear of."""
 
 
-@dataclass(frozen=True, slots=True)
-class Side:
-    """An image and its package database."""
-
-    fs: ImageFilesystem
-    database: PackageDatabase
-
-
-def verify_extent(
-    plan: Plan, *, before: Side, after: Side, index: LayerIndex, explanation: Explanation
-) -> tuple[str, ...]:
+def check_extent(evidence: Evidence) -> tuple[str, ...]:
     """
-    Hold every row of the new layer against what may account for it; `index` is the layer's, as it was read back.
+    Hold every row of the new layer against what may account for it.
 
     Returns what a user should know of what scripts did. Raises `VerificationError`, which names path and reason.
     """
-    proof = _Proof(plan, before, after, explanation)
+    explanation = evidence.explanation
+    proof = _Proof(evidence.plan, evidence.before, evidence.after, explanation)
     try:
-        proof.read(index)
+        proof.read(evidence.index)
         proof.check_others()
         proof.check_shipped()
         proof.check_rows()

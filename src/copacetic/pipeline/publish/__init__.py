@@ -1,2 +1,41 @@
 # SPDX-License-Identifier: Apache-2.0
 """From proven layers to manifests, and to a destination."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from copacetic.oci import Digest
+from copacetic.oci.transport import Destination
+from copacetic.pipeline.open.image import SourceImage
+from copacetic.pipeline.publish.manifest import PatchedImage
+from copacetic.pipeline.publish.write import ImageWriter
+from copacetic.session import Session
+
+__all__ = ["Publisher"]
+
+
+class Publisher:
+    """Writes a result where it shall go; the destination is opened only when there is something to write."""
+
+    def __init__(self, destination: Callable[[], Destination], scratch: Path, session: Session) -> None:
+        self._destination = destination
+        self._scratch = scratch
+        self._session = session
+
+    def publish(self, image: SourceImage, patched: Mapping[Digest, PatchedImage]) -> str:
+        """Write everything, give it its name in one step, and return `name@digest`. `patched`: see `ImageWriter`."""
+        progress = self._session.progress
+        with (
+            self._destination() as destination,
+            progress.task(f"write {destination.name}"),
+            ThreadPoolExecutor(self._session.settings.jobs) as pool,
+        ):
+            writer = ImageWriter(source=image.source, destination=destination, pool=pool, scratch=self._scratch)
+            root = writer.write(image, patched)
+            progress.publishing(destination.name)
+            reference = destination.publish(*root)
+            progress.published(reference)
+            return reference

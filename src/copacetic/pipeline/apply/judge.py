@@ -10,18 +10,19 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import msgspec
 
 from copacetic.cache import Cache
 from copacetic.oci.filesystem import ImageFilesystem
 from copacetic.pipeline.apply.unpack import Unpacking
+from copacetic.pipeline.job import Judged
 from copacetic.pipeline.open.memo import Memo
 from copacetic.unpack import Unpacker
 from copacetic.updates import FetchedPackage, ScriptClass, ScriptVerdict
 
-__all__ = ["Judged", "ScriptJudge", "package_key"]
+__all__ = ["VerdictMemo"]
 
 JUDGEMENT_VERSION = 3
 """Raise it whenever the same scripts may get another verdict."""
@@ -32,16 +33,7 @@ class _Judgement(msgspec.Struct, frozen=True, array_like=True):
     newest_mtime: int
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Judged:
-    """Packages with the verdicts about their scripts."""
-
-    packages: tuple[FetchedPackage, ...]
-    newest_mtime: int
-    """When the newest of them was built, in seconds: the default epoch."""
-
-
-class ScriptJudge:
+class VerdictMemo:
     """Judges packages for one image. Those that it doesn't know are spooled meanwhile."""
 
     def __init__(self, fs: ImageFilesystem, cache: Cache, unpacking: Unpacking) -> None:
@@ -53,7 +45,7 @@ class ScriptJudge:
         """Add the verdicts. Raises `PackageError` for a package that can't be read."""
         if not packages:
             return Judged(packages=(), newest_mtime=0)
-        key = hashlib.sha256("\n".join(sorted(package_key(package) for package in packages)).encode()).hexdigest()
+        key = hashlib.sha256("\n".join(sorted(package.fingerprint for package in packages)).encode()).hexdigest()
         with self._memo.lock(key):  # who comes later takes the verdicts, and decompresses nothing for itself
             found = next(self._memo.find(key, self._fs), None)
             if found is None:
@@ -66,12 +58,6 @@ class ScriptJudge:
             packages=tuple(_with_verdicts(package, judgement) for package in packages),
             newest_mtime=judgement.newest_mtime,
         )
-
-
-def package_key(package: FetchedPackage) -> str:
-    """Return all that determines what a package does to an image, as one line."""
-    candidate = package.update.candidate
-    return f"{candidate.name} {candidate.architecture} {candidate.version} {candidate.sha256}"
 
 
 def _judge(unpacker: Unpacker, packages: Sequence[FetchedPackage]) -> _Judgement:

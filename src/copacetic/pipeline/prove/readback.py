@@ -1,0 +1,56 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The produced layer as a stranger reads it: from the disk, again, stacked on the image's own layers."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any, TypeAlias
+
+from copacetic.oci.layered import LayeredFilesystem
+from copacetic.oci.layerindex import LayerIndex, Row, scan_layer, unpack_text
+from copacetic.oci.layerstream import extract_files
+from copacetic.pipeline.layer import NewLayer
+
+__all__ = ["Checksums", "ReadBack"]
+
+Checksums: TypeAlias = Mapping[str, Mapping[str, str]]
+"""Path in the layer → algorithm → hexadecimal digest, of every regular file."""
+
+
+class ReadBack:
+    """
+    The produced layer, read again from the disk as a stranger would.
+
+    `algorithm` is that of the image's package database, None for a layer whose files were proven before; the SHA-256
+    is known of every file in any case.
+    """
+
+    def __init__(self, layer: NewLayer, algorithm: str | None) -> None:
+        self._layer = layer
+        hashers: dict[str, Any] = {}
+
+        def on_file(path: str) -> Any:
+            hashers[path] = hashlib.new(str(algorithm), usedforsecurity=False)
+            return hashers[path]
+
+        with layer.path.open("rb") as stream:
+            self.index: LayerIndex = scan_layer(
+                stream, layer.descriptor, layer.diff_id, on_file=on_file if algorithm else None
+            )
+        rows = self.index.rows
+        known = {unpack_text(row.path): row.sha256.hex() for row in rows if row.type == "0"}
+        found = {
+            path: {"sha256": known.get(path, ""), str(algorithm): hasher.hexdigest()}
+            for path, hasher in hashers.items()
+        }
+        links = {unpack_text(row.path): unpack_text(row.target) for row in rows if row.type == "1"}
+        self.checksums: Checksums = found | {path: found.get(target, {}) for path, target in links.items()}
+
+    def stacked_on(self, fs: LayeredFilesystem) -> LayeredFilesystem:
+        """Return the composed image's view."""
+        return fs.stacked_with(self.index, self._load)
+
+    def _load(self, _position: int, rows: Mapping[str, Row]) -> Iterator[tuple[str, Iterable[memoryview]]]:
+        with self._layer.path.open("rb") as stream:
+            yield from extract_files(stream, self._layer.descriptor, self._layer.diff_id, rows)
