@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from copacetic.cli import main
-from copacetic.cli.ending import catch_signals, restore_signals
+from copacetic.cli.ending import Ending, restore_signals
 from copacetic.oci.layout import LayoutDestination
 from support.aptrepo import Deb, Repository, debian_image, file, serve_repository, write_image
 
@@ -124,7 +124,7 @@ class Interrupted:
 
         monkeypatch.setattr(LayoutDestination, method, interrupted)
         with serve_repository([NEW]) as repository, restore_signals():
-            catch_signals()
+            Ending().catch_signals()
             image = write_image(folder / "layout", debian_image(repository, [FOO]))
             self.code = main(["patch", "-i", image, "--to", self.target, "--cache-dir", str(folder / "cache"), "-q"])
 

@@ -27,11 +27,11 @@ def count(frame, event, argument):
         moments.pop(0)
         os.kill(os.getpid(), numbers.pop(0))
 
-def watched(catch=ending.catch_signals):
-    catch()
+def watched(self, catch=ending.Ending.catch_signals):
+    catch(self)
     sys.setprofile(count)
 
-ending.catch_signals = watched
+ending.Ending.catch_signals = watched
 """
 _COUNTED = f"{_CHILD}\nleave = os._exit\nos._exit = lambda code: (os.write(2, str(calls).encode()), leave(code))\nrun()"
 EVENTS = 40
@@ -94,7 +94,7 @@ def test_a_signal_that_something_swallows_ends_the_run_all_the_same() -> None:
 
 
 def test_a_result_that_cant_be_written_is_no_success() -> None:
-    code = "from copacetic.cli import ending\nending.run_process(lambda: print('result') or 0)"
+    code = "from copacetic.cli.ending import Ending\nEnding().run_process(lambda: print('result') or 0)"
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
     with Path("/dev/full").open("w") as full:
         done = subprocess.run(

@@ -222,7 +222,7 @@ def _credentials(values: Mapping[str, Any]) -> Mapping[str, Credentials]:
 
 def make_console(values: Mapping[str, Any]) -> Console:
     """Return the console that the flags and the environment ask for, and set up logging."""
-    from copacetic.cli import ending
+    from copacetic.cli.ending import Ending
     from copacetic.console import Console
 
     environment = os.environ
@@ -238,7 +238,8 @@ def make_console(values: Mapping[str, Any]) -> Console:
 
         logging.basicConfig(format="debug: %(name)s: %(message)s")
         logging.getLogger("copacetic").setLevel(logging.DEBUG)
+    ending = click.get_current_context().find_object(Ending) or Ending()
     if values["timeout"]:
         ending.start_timer(values["timeout"])
-    ending.told = Console(mode=mode, color=color, plain=plain)
-    return ending.told
+    ending.console = Console(mode=mode, color=color, plain=plain)
+    return ending.console
