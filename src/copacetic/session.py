@@ -18,6 +18,7 @@ from pathlib import Path
 from threading import Lock
 from typing import TYPE_CHECKING
 
+from copacetic.budget import Budget, Slots
 from copacetic.cache import Cache, temporary_folder
 from copacetic.connect.settings import BuilderSettings
 from copacetic.errors import BuilderUnreachableError, UnsupportedBuilderError
@@ -58,8 +59,8 @@ class Settings:
     """What a program there may take; None for the documented amounts."""
     tooling_image: str = ""
     """Whose package manager acts on images without one, when something is to be run; empty: one that fits."""
-    jobs: int = 4
-    """How many platforms, layers or blobs are worked on at once."""
+    jobs: int = 8
+    """How many platforms are worked on, and how many layers, indexes, packages or blobs are on their way, at once."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -116,6 +117,7 @@ class Session:
         self.cache = cache
         self.progress = progress
         self.now = datetime.now(UTC)
+        self.budget = Budget(transfers=Slots("transfer", settings.jobs))
         self._clients = _Clients(settings, cache, progress)
 
     def child(self, name: str) -> Session:
@@ -125,6 +127,7 @@ class Session:
         return child
 
     def close(self) -> None:
+        self.budget.close()
         self._clients.close()
 
     @property

@@ -14,6 +14,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from copacetic.budget import Slots
 from copacetic.cache import Cache
 from copacetic.errors import CorruptLayerError, HostileLayerError, ImageError, VerificationError
 from copacetic.oci import Descriptor, Digest
@@ -311,7 +312,7 @@ def test_a_layer_is_read_once_and_its_index_kept(tmp_path: Path) -> None:
 
     def open_it() -> LayeredFilesystem:
         store = LayerStore(Cache(tmp_path / "cache"))
-        return store.open(source, [layer.descriptor], [layer.diff_id], jobs=1, progress=Silent())
+        return store.open(source, [layer.descriptor], [layer.diff_id], transfers=Slots("test", 1), progress=Silent())
 
     assert open_it().read("big", limit=2000) == b"x" * 1000
     (tmp_path / "layout/blobs" / str(layer.descriptor.digest).replace(":", "/")).unlink()
@@ -329,7 +330,7 @@ def test_a_damaged_index_is_made_anew(tmp_path: Path) -> None:
     source = LayoutSource(tmp_path / "layout", "1")
     for _ in range(2):
         store = LayerStore(Cache(tmp_path / "cache"))
-        fs = store.open(source, [layer.descriptor], [layer.diff_id], jobs=1, progress=Silent())
+        fs = store.open(source, [layer.descriptor], [layer.diff_id], transfers=Slots("test", 1), progress=Silent())
         assert fs.read("a", limit=9) == b"1"
         (entry,) = [p for p in (tmp_path / "cache" / "layers.v2").iterdir() if p.is_file()]
         entry.write_bytes(entry.read_bytes()[:20])
@@ -414,7 +415,7 @@ def _changes(tmp_path: Path) -> list[Change]:
 @pytest.mark.parametrize("compression", ["none", "gzip", "zstd"])
 def test_a_written_layer_reads_back_the_same(tmp_path: Path, compression: str) -> None:
     changes = _changes(tmp_path)
-    written = write_layer(changes, tmp_path / "layer", compression=compression)
+    written = write_layer(changes, tmp_path / "layer", Slots("test", 2), compression=compression)
     descriptor = Descriptor(media_type="", digest=written.digest, size=written.size)
 
     with (tmp_path / "layer").open("rb") as stream:
@@ -439,7 +440,7 @@ def test_a_written_layer_reads_back_the_same(tmp_path: Path, compression: str) -
 def test_the_same_changes_give_the_same_bytes(tmp_path: Path) -> None:
     changes = _changes(tmp_path)
 
-    first, second = (write_layer(changes, tmp_path / name, compression="gzip") for name in ("a", "b"))
+    first, second = (write_layer(changes, tmp_path / name, Slots("test", 2), compression="gzip") for name in ("a", "b"))
 
     assert first == second
     assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
@@ -453,13 +454,13 @@ def test_no_layer_is_written_with_a_name_that_would_take_something_away(
     entry = None if kind is None else Entry(type=kind, mode=0o644)
 
     with pytest.raises(VerificationError, match="names with .wh. take files away"):
-        write_layer([Change(path=path, entry=entry)], tmp_path / "layer", compression="none")
+        write_layer([Change(path=path, entry=entry)], tmp_path / "layer", Slots("test", 2), compression="none")
 
 
 @pytest.mark.system
 def test_gnu_tar_and_tarfile_read_a_written_layer(tmp_path: Path) -> None:
     need("tar")
-    write_layer(_changes(tmp_path), tmp_path / "layer", compression="gzip")
+    write_layer(_changes(tmp_path), tmp_path / "layer", Slots("test", 2), compression="gzip")
 
     listed = subprocess.run(
         ["tar", "-tzf", tmp_path / "layer"],

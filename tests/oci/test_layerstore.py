@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from copacetic.budget import Slots
 from copacetic.cache import Cache
 from copacetic.errors import CorruptLayerError, HostileLayerError, IntegrityError
 from copacetic.oci import Digest
@@ -35,7 +36,7 @@ def look(tmp_path: Path, layers: list[Layer], diff_ids: list[Digest] | None = No
     store = LayerStore(Cache(tmp_path / "cache"))
     descriptors = [layer.descriptor for layer in layers]
     claimed = diff_ids or [layer.diff_id for layer in layers]
-    return store.open(LayoutSource(layout, "1"), descriptors, claimed, jobs=2, progress=Silent())
+    return store.open(LayoutSource(layout, "1"), descriptors, claimed, transfers=Slots("test", 2), progress=Silent())
 
 
 def test_another_layer_under_a_known_diff_id_is_as_corrupt_as_with_an_empty_cache(

@@ -316,7 +316,7 @@ def capture_upgrade(tmp_path: Path, *items: TarItem) -> dict[str, Change]:
     database = detect_database(fs)
     assert database is not None
     layer = exported(tmp_path, tar_file("lib/apk/db/installed", f"{installed_text(NEW)}\n"), *items)
-    shipped = Shipped(fs, database, (), tmp_path)
+    shipped = Shipped(fs, database)
     made = Recipe(base=llb.scratch(), result=llb.scratch())
     return {c.path: c for c in capture_changes([layer], fs, made, epoch=EPOCH, shipped=shipped).finish().entries}
 

@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from copacetic.budget import Slots
 from copacetic.inventory.apk import ApkDatabase
 from copacetic.oci.directory import DirectoryFilesystem
 from copacetic.oci.filesystem import ImageFilesystem
@@ -47,7 +48,7 @@ def plan_apks(fs: ImageFilesystem, rows: Sequence[tuple[Mapping[str, str], Path]
 
 
 def open_unpacker(fs: ImageFilesystem) -> ApkUnpacker:
-    return ApkUnpacker.open(fs, open_database(fs))
+    return ApkUnpacker.open(fs, open_database(fs), Slots("test", 2))
 
 
 def compose(

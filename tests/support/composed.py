@@ -9,6 +9,7 @@ import subprocess
 from collections.abc import Sequence
 from pathlib import Path
 
+from copacetic.budget import Slots
 from copacetic.deb.deb822 import parse_stanza
 from copacetic.inventory.dpkg import DpkgDatabase
 from copacetic.inventory.dpkg.archive import DebArchive
@@ -53,7 +54,7 @@ def plan_debs(fs: ImageFilesystem, debs: Sequence[Path]) -> list[FetchedPackage]
 def open_unpacker(fs: ImageFilesystem) -> DebUnpacker:
     database = DpkgDatabase.detect(fs)
     assert database is not None
-    return DebUnpacker.open(fs, database)
+    return DebUnpacker.open(fs, database, Slots("test", 2))
 
 
 def compose(fs: ImageFilesystem, debs: Sequence[Path], scratch: Path) -> Composition:

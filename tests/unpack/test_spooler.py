@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from copacetic.budget import Slots
 from copacetic.errors import PackageError
 from copacetic.unpack.spooler import Spooler
 
@@ -22,7 +23,7 @@ def test_a_job_begins_at_once_and_is_done_only_once(tmp_path: Path) -> None:
         path.write_text("payload")
         return ("an entry",)
 
-    spooler: Spooler[str] = Spooler()
+    spooler: Spooler[str] = Spooler(Slots("test", 2))
     spooler.start({"a": job}, tmp_path, limit=1000)
     assert begun.wait(10), "nothing begins before it is waited for"
     spooler.start({"a": job, "b": job}, tmp_path, limit=1000)
@@ -41,7 +42,7 @@ def test_nothing_is_written_after_it_was_closed(tmp_path: Path) -> None:
         path.write_text("late")
         return ()
 
-    spooler: Spooler[str] = Spooler()
+    spooler: Spooler[str] = Spooler(Slots("test", 2))
     spooler.start({str(number): job for number in range(50)}, tmp_path, limit=1000)
     threading.Timer(0.2, gate.set).start()
     spooler.close()
@@ -56,7 +57,7 @@ def test_an_error_comes_where_the_payload_is_needed(tmp_path: Path) -> None:
     def job(_path: Path) -> tuple[str, ...]:
         raise PackageError("it is broken")
 
-    spooler: Spooler[str] = Spooler()
+    spooler: Spooler[str] = Spooler(Slots("test", 2))
     spooler.start({"a": job}, tmp_path, limit=1000)
     with pytest.raises(PackageError, match="it is broken"):
         spooler.wait("a")
@@ -68,7 +69,7 @@ def test_what_all_jobs_write_together_has_a_limit(tmp_path: Path) -> None:
         path.write_bytes(bytes(400))
         return ()
 
-    spooler: Spooler[str] = Spooler()
+    spooler: Spooler[str] = Spooler(Slots("test", 2))
     spooler.start({str(number): job for number in range(50)}, tmp_path, limit=1000)
     with pytest.raises(PackageError, match="more than 1000 bytes together"):
         for number in range(50):

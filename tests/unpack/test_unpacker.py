@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from copacetic.budget import Slots
 from copacetic.errors import InventoryError, PackageError, UnsupportedImageError
 from copacetic.inventory import detect_database
 from copacetic.inventory.dpkg import DpkgDatabase
@@ -192,7 +193,7 @@ def test_the_registry_opens_it() -> None:
     database = detect_database(fs)
     assert database is not None
 
-    assert isinstance(open_unpacker(fs, database), DebUnpacker)
+    assert isinstance(open_unpacker(fs, database, Slots("test", 2)), DebUnpacker)
 
 
 def test_another_database_is_refused() -> None:
@@ -200,7 +201,7 @@ def test_another_database_is_refused() -> None:
         format = "apk"
 
     with pytest.raises(UnsupportedImageError, match="apk"):
-        DebUnpacker.open(tree({}), Other())  # type: ignore[arg-type]
+        DebUnpacker.open(tree({}), Other(), Slots("test", 2))  # type: ignore[arg-type]
 
 
 # -- distroless --------------------------------------------------------------------------------------------------

@@ -97,7 +97,7 @@ _PATH = click.Path(path_type=Path)
 COMMON = (
     option("--cache-dir", type=_PATH, help="Where layer indexes, repository indexes and packages are kept."),
     option("--no-cache", is_flag=True, help="Use a temporary cache, and throw it away."),
-    option("--jobs", type=click.IntRange(1, 64), default=4, show_default=True, help="How much is done side by side."),
+    option("--jobs", type=click.IntRange(1, 64), default=8, show_default=True, help="How much is done side by side."),
     option("--timeout", type=Duration(), default="30m", help="End the run after this time; 0 is never.  [30m]"),
     option("--progress", type=click.Choice(PROGRESS_MODES), default=None, help="How progress is shown.  [auto]"),
     option("-q", "--quiet", is_flag=True, help="Show errors and the result only."),

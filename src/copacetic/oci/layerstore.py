@@ -10,10 +10,11 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 
 import msgspec
 
+from copacetic.budget import Slots, give_up
 from copacetic.cache import Bucket, Cache
 from copacetic.oci.descriptor import Descriptor, Digest
 from copacetic.oci.layered import LayeredFilesystem
@@ -40,7 +41,7 @@ class LayerStore:
         layers: Sequence[Descriptor],
         diff_ids: Sequence[Digest],
         *,
-        jobs: int,
+        transfers: Slots,
         progress: Progress,
     ) -> LayeredFilesystem:
         """
@@ -53,12 +54,11 @@ class LayerStore:
         found = {key: self._find(pair) for key, pair in unique.items()}
         missing = [key for key, index in found.items() if index is None]
         budget = LayerBudget(known=sum(unique[key][0].size for key, index in found.items() if index is not None))
-        with ThreadPoolExecutor(max(1, min(jobs, len(missing)))) as pool:
-            work = {key: pool.submit(self._scan, source, unique[key], budget, progress) for key in missing}
-            try:
-                indexes = self._collect(pairs, found, work)
-            finally:
-                pool.shutdown(cancel_futures=True)
+        work = {key: transfers.submit(self._scan, source, unique[key], budget, progress) for key in missing}
+        try:
+            indexes = self._collect(pairs, found, work)
+        finally:
+            give_up(work.values())
         return LayeredFilesystem(indexes, _Loader(source, layers))
 
     def _collect(

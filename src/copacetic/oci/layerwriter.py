@@ -13,11 +13,12 @@ import os
 import struct
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, Protocol
 
+from copacetic.budget import Slots
 from copacetic.errors import StorageError, VerificationError
 from copacetic.oci.change import RESERVED_PREFIX, Change, Spooled, is_reserved
 from copacetic.oci.descriptor import Digest
@@ -55,17 +56,17 @@ class _Compressor(Protocol):
     def finish(self) -> None: ...
 
 
-def write_layer(changes: Iterable[Change], path: Path, *, compression: str) -> WrittenLayer:
+def write_layer(changes: Iterable[Change], path: Path, processors: Slots, *, compression: str) -> WrittenLayer:
     """
-    Write a layer file; `changes` come sorted. `compression` is none, gzip or zstd.
+    Write a layer file; `changes` come sorted. `compression` is none, gzip or zstd, done in these slots.
 
     Raises `StorageError` when the disk is full or a spooled payload is gone, and `VerificationError` for a name that
     whoever unpacks the layer would take for a whiteout.
     """
     try:
-        with path.open("wb") as file, ThreadPoolExecutor(3) as pool:
+        with path.open("wb") as file:
             out = _HashedFile(file)
-            plain = _Plain(_compressor(compression, out, pool))
+            plain = _Plain(_compressor(compression, out, processors))
             for part in plain_parts(changes):
                 plain.write(part)
             plain.finish()
@@ -135,19 +136,19 @@ class _Stored:
 class _Gzip:
     """One gzip member of independently deflated chunks, which threads can do side by side."""
 
-    def __init__(self, out: _HashedFile, pool: ThreadPoolExecutor) -> None:
+    def __init__(self, out: _HashedFile, processors: Slots) -> None:
         from isal import isal_zlib
 
         self._zlib = isal_zlib
         self._out = out
-        self._pool = pool
+        self._processors = processors
         self._crc = 0
         self._size = 0
         self._pending: deque[Future[bytes]] = deque()
         out.write(_GZIP_HEADER)
 
     def write(self, data: bytes) -> None:
-        self._pending.append(self._pool.submit(self._deflate, data))
+        self._pending.append(self._processors.submit(self._deflate, data))
         self._crc = self._zlib.crc32(data, self._crc)
         self._size += len(data)
         while len(self._pending) > 6:
@@ -178,10 +179,10 @@ class _Zstd:
         self._out.write(self._stream.flush())
 
 
-def _compressor(name: str, out: _HashedFile, pool: ThreadPoolExecutor) -> _Compressor:
+def _compressor(name: str, out: _HashedFile, processors: Slots) -> _Compressor:
     known: dict[str, Callable[[], _Compressor]] = {
         "none": lambda: _Stored(out),
-        "gzip": lambda: _Gzip(out, pool),
+        "gzip": lambda: _Gzip(out, processors),
         "zstd": lambda: _Zstd(out),
     }
     return known[name]()

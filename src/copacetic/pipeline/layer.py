@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from copacetic.budget import Slots
 from copacetic.oci import Descriptor, Digest
 from copacetic.oci.change import Changes, Spooled
 from copacetic.oci.layerwriter import write_layer
@@ -68,10 +69,10 @@ class LayerRequest:
         return hashlib.sha256(text.encode()).hexdigest()
 
 
-def finish_layer(changes: Changes, request: LayerRequest, scratch: Path) -> NewLayer:
+def finish_layer(changes: Changes, request: LayerRequest, scratch: Path, processors: Slots) -> NewLayer:
     """Write changes as a layer file in `scratch`."""
     path = scratch / "layer"
-    written = write_layer(changes.entries, path, compression=request.compression)
+    written = write_layer(changes.entries, path, processors, compression=request.compression)
     return NewLayer(
         path=path,
         descriptor=Descriptor(media_type=request.media_type, digest=written.digest, size=written.size),

@@ -15,6 +15,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Protocol
 
+from copacetic.budget import Budget
 from copacetic.cache import Cache
 from copacetic.distro import Distro
 from copacetic.http import HttpClient
@@ -67,6 +68,7 @@ class RepositoryContext:
     now: datetime
     settings: RepositorySettings
     progress: Progress
+    budget: Budget = field(default_factory=Budget)
     tolerant: bool = False
     """A repository that can't be used is left out, and named, whatever it is."""
 

@@ -10,11 +10,11 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Protocol
 from urllib.parse import urlsplit
 
+from copacetic.budget import Slots
 from copacetic.cache import Bucket, Cache
 from copacetic.errors import (
     PACKAGE_FAULTS,
@@ -31,7 +31,6 @@ from copacetic.updates import Candidate
 __all__ = ["PackageCheck", "PackageStore", "file_digest"]
 
 PACKAGES_VERSION = 1
-MAX_DOWNLOADS = 8
 
 
 class PackageCheck(Protocol):
@@ -50,13 +49,20 @@ class PackageStore:
     """Verified package files."""
 
     def __init__(
-        self, cache: Cache, http: HttpClient, progress: Progress, *, check: PackageCheck | None = None
+        self,
+        cache: Cache,
+        http: HttpClient,
+        progress: Progress,
+        transfers: Slots,
+        *,
+        check: PackageCheck | None = None,
     ) -> None:
         self._cache = cache
         self._bucket: Bucket = cache.bucket("packages", version=PACKAGES_VERSION)
         self._digests: Bucket = cache.bucket("package-digests", version=PACKAGES_VERSION)
         self._http = http
         self._progress = progress
+        self._transfers = transfers
         self._check = check
 
     def fetch(self, candidates: Sequence[Candidate]) -> Mapping[Candidate, Path]:
@@ -69,11 +75,8 @@ class PackageStore:
         if not candidates:
             return {}
         total = sum(candidate.size for candidate in candidates)
-        with (
-            self._progress.task(f"fetch {len(candidates)} package{'s' * (len(candidates) != 1)}", total=total) as task,
-            ThreadPoolExecutor(min(MAX_DOWNLOADS, len(candidates))) as pool,
-        ):
-            tried = list(pool.map(lambda candidate: self._try(candidate, task), candidates))
+        with self._progress.task(f"fetch {len(candidates)} package{'s' * (len(candidates) != 1)}", total=total) as task:
+            tried = self._transfers.map(lambda candidate: self._try(candidate, task), candidates)
         raise_together(result for result in tried if isinstance(result, CopaError))
         return {c: path for c, path in zip(candidates, tried, strict=True) if isinstance(path, Path)}
 

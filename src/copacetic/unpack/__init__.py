@@ -14,6 +14,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Protocol
 
+from copacetic.budget import Slots
 from copacetic.inventory import PackageDatabase
 from copacetic.oci.change import Changes
 from copacetic.oci.filesystem import ImageFilesystem
@@ -44,7 +45,7 @@ class Unpacker(Protocol):
     """Installs packages of one format into an image's tree, without running them."""
 
     @classmethod
-    def open(cls, fs: ImageFilesystem, database: PackageDatabase) -> Unpacker: ...
+    def open(cls, fs: ImageFilesystem, database: PackageDatabase, processors: Slots) -> Unpacker: ...
 
     def classify(self, packages: Sequence[FetchedPackage]) -> Mapping[str, tuple[ScriptVerdict, ...]]:
         """Judge every script of the packages, old and new, by `name:architecture`; reads only their control parts."""
@@ -95,8 +96,8 @@ UNPACKERS: Mapping[str, str] = {
 }
 
 
-def open_unpacker(fs: ImageFilesystem, database: PackageDatabase) -> Unpacker:
-    """Return the unpacker that goes with the image's package database."""
+def open_unpacker(fs: ImageFilesystem, database: PackageDatabase, processors: Slots) -> Unpacker:
+    """Return the unpacker that goes with the image's package database; it decompresses in these slots."""
     module, _, name = UNPACKERS[database.package_type].partition(":")
-    unpacker: Unpacker = getattr(import_module(module), name).open(fs, database)
+    unpacker: Unpacker = getattr(import_module(module), name).open(fs, database, processors)
     return unpacker

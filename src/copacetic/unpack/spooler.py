@@ -4,16 +4,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from pathlib import Path
 from threading import Lock
 from typing import Generic, TypeVar
 
+from copacetic.budget import Slots, give_up
 from copacetic.errors import PackageError
 
 __all__ = ["Spooler"]
 
-_WORKERS = 2
 _Entry = TypeVar("_Entry")
 
 
@@ -24,8 +24,8 @@ class Spooler(Generic[_Entry]):
     A job gets the file to write, which doesn't exist, and returns what is in it.
     """
 
-    def __init__(self) -> None:
-        self._pool: ThreadPoolExecutor | None = None
+    def __init__(self, processors: Slots) -> None:
+        self._processors = processors
         self._work: dict[str, Future[tuple[_Entry, ...]]] = {}
         self._lock = Lock()
         self._started = 0
@@ -37,12 +37,11 @@ class Spooler(Generic[_Entry]):
 
         `limit` is for all files together, in bytes: the job that goes beyond it fails with a `PackageError`.
         """
-        self._pool = self._pool or ThreadPoolExecutor(_WORKERS, thread_name_prefix="spool")
         for key, job in jobs.items():
             if key not in self._work:
                 path = scratch / f"{self._started}.payload"
                 self._started += 1
-                self._work[key] = self._pool.submit(self._run, job, path, limit)
+                self._work[key] = self._processors.submit(self._run, job, path, limit)
 
     def wait(self, key: str) -> tuple[_Entry, ...]:
         """Return what a job found, or raise what it raised."""
@@ -50,9 +49,7 @@ class Spooler(Generic[_Entry]):
 
     def close(self) -> None:
         """Give up what hasn't begun, and wait for the rest: nothing is written after this."""
-        if self._pool is not None:
-            self._pool.shutdown(cancel_futures=True)
-            self._pool = None
+        give_up(self._work.values())
         self._work.clear()
         self._written = 0
 

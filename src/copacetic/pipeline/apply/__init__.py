@@ -37,7 +37,7 @@ def begin(
 def open_ways(job: Job) -> Iterator[Ways]:
     """It has to be left before the job's scratch folder is removed."""
     ahead = job.scratch if job.request.strategy is not Strategy.EXEC else None
-    with Unpacking(job.opened.fs, ahead) as unpacking:
+    with Unpacking(job.opened.fs, job.session.budget.processors, ahead) as unpacking:
         yield _Ways(job, unpacking)
 
 

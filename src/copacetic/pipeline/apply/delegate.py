@@ -106,7 +106,7 @@ class BuilderDelegate:
         recipe, layers = run_recipe(make, job)
         started = int((job.session.now - _FRESH).timestamp())
         epoch = newest_mtime(layers, before=started) if job.request.epoch is None else job.request.epoch
-        shipped = Shipped(opened.fs, opened.database, (), job.scratch)
+        shipped = Shipped(opened.fs, opened.database)
         tree = capture_changes(layers, opened.fs, recipe, epoch=epoch, shipped=shipped)
         database = detect_database(cast(ImageFilesystem, tree))  # it looks, lists and reads; a tree does that
         if database is None:
@@ -118,7 +118,7 @@ class BuilderDelegate:
         media_type = layer_media_type(opened.variant.manifest, compression)
         request = LayerRequest(packages=(), epoch=epoch, compression=compression, media_type=media_type)
         changes = tree.finish()
-        layer = finish_layer(changes, request, job.scratch)
+        layer = finish_layer(changes, request, job.scratch, job.session.budget.processors)
         return Delegated(plan=plan, epoch=epoch, composed=ComposedLayer(layer=layer, unchanged=changes.unchanged))
 
     def _describe(self, names: tuple[str, ...] | None) -> Upgrade:

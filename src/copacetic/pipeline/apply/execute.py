@@ -9,10 +9,11 @@ is never moved: its layers go from the source to the destination as they are.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import TypeAlias
 
 from copacetic import llb
+from copacetic.budget import give_up
 from copacetic.errors import (
     BuilderUnreachableError,
     ExecutionError,
@@ -85,14 +86,20 @@ class ExecuteApplier:
         if not job.session.may_run:
             raise UnsupportedImageError("the plan is to run the image's own programs, and nothing here may do that")
         self._unpacking.close()
-        with ThreadPoolExecutor(1) as beside:  # what the packages say is read while they are installed
-            said = beside.submit(open_unpacker(opened.fs, opened.database).shipped, request.packages)
+        processors, scratch = job.session.budget.processors, job.scratch
+        unpacker = open_unpacker(opened.fs, opened.database, processors)
+        said = processors.submit(unpacker.shipped, request.packages)  # read while they are installed
+        try:
             recipe, layers = run_recipe(self._installation(request.packages), job)
             packages = said.result()
-        shipped = Shipped(opened.fs, opened.database, request.packages, job.scratch / "shipped")
+        finally:
+            give_up([said])
+        folder = scratch / "shipped"
+        folder.mkdir()
+        shipped = Shipped(opened.fs, opened.database, partial(unpacker.place, request.packages, scratch=folder))
         changes = capture_changes(layers, opened.fs, recipe, epoch=request.epoch, shipped=shipped).finish()
         return ComposedLayer(
-            layer=finish_layer(changes, request, job.scratch),
+            layer=finish_layer(changes, request, scratch, processors),
             notes=recipe.notes,
             unchanged=changes.unchanged,
             explanation=Explanation(packages=packages, effects=None if recipe.runs_scripts else {}),

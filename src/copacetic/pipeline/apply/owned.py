@@ -10,10 +10,9 @@ from __future__ import annotations
 
 import fnmatch
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
 from typing import cast
 
 from copacetic.errors import SolverError
@@ -21,8 +20,6 @@ from copacetic.inventory import PackageDatabase, detect_database
 from copacetic.oci.filesystem import ImageFilesystem
 from copacetic.oci.tree import TreeBuilder
 from copacetic.pkgmgr import MOUNTED_FILES
-from copacetic.unpack import open_unpacker
-from copacetic.updates import FetchedPackage
 
 __all__ = ["Owned", "Patterns", "Shipped", "concealed_by"]
 
@@ -60,15 +57,17 @@ class Owned:
 
 
 class Shipped:
-    """The packages of one run. `packages` is empty where only the builder knows them."""
+    """
+    The packages of one run. `place` gives the image with their files in place, no script followed; without it, only
+    the builder has them.
+    """
 
     def __init__(
-        self, fs: ImageFilesystem, database: PackageDatabase, packages: Sequence[FetchedPackage], scratch: Path
+        self, fs: ImageFilesystem, database: PackageDatabase, place: Callable[[], TreeBuilder] | None = None
     ) -> None:
         self._fs = fs
         self._database = database
-        self._packages = packages
-        self._scratch = scratch
+        self._place = place
 
     def owned(self, tree: TreeBuilder) -> Owned:
         """Find what the packages own whose version a result has changed, by the lists of both databases."""
@@ -81,11 +80,8 @@ class Shipped:
 
     @cached_property
     def placed(self) -> TreeBuilder | None:
-        """The image with the packages' files in place, no script followed; None where only the builder has them."""
-        if not self._packages:
-            return None
-        self._scratch.mkdir()
-        return open_unpacker(self._fs, self._database).place(self._packages, scratch=self._scratch)
+        """What `place` gives; None where only the builder has the packages."""
+        return self._place() if self._place is not None else None
 
     def reveal(self, tree: TreeBuilder, owned: Owned, concealed: Patterns, beside: Mapping[str, str]) -> None:
         """

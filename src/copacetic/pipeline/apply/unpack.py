@@ -8,6 +8,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Self
 
+from copacetic.budget import Slots
 from copacetic.errors import ImageError
 from copacetic.inventory import detect_database
 from copacetic.oci import Digest
@@ -29,8 +30,9 @@ class Unpacking:
     Without a scratch folder nothing is spooled ahead. It has to be left before that folder is removed.
     """
 
-    def __init__(self, fs: ImageFilesystem, scratch: Path | None = None) -> None:
+    def __init__(self, fs: ImageFilesystem, processors: Slots, scratch: Path | None = None) -> None:
         self._recorder = RecordingFilesystem(fs)
+        self._processors = processors
         self._scratch = scratch
 
     def __enter__(self) -> Self:
@@ -50,7 +52,7 @@ class Unpacking:
         database = detect_database(self._recorder)
         if database is None:
             raise ImageError("the package database is gone")
-        return open_unpacker(self._recorder, database)
+        return open_unpacker(self._recorder, database, self._processors)
 
     def spool(self, packages: Sequence[FetchedPackage]) -> None:
         """Begin to decompress packages that are probably going to be composed."""
@@ -86,7 +88,7 @@ class UnpackApplier:
         assert scratch is not None
         composition = self._unpacking.unpacker.compose(request.packages, epoch=request.epoch, scratch=scratch)
         return ComposedLayer(
-            layer=finish_layer(composition.changes, request, scratch),
+            layer=finish_layer(composition.changes, request, scratch, self._job.session.budget.processors),
             notes=composition.notes,
             reads=self._unpacking.reads(),
             unchanged=composition.changes.unchanged,

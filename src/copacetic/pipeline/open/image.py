@@ -142,7 +142,7 @@ def open_filesystem(image: SourceImage, variant: PlatformImage, session: Session
     """Index the layers (or find their indexes in the cache), and stack them."""
     store = LayerStore(session.cache)
     layers, diff_ids = variant.manifest.layers, variant.config.diff_ids
-    return store.open(image.source, layers, diff_ids, jobs=session.settings.jobs, progress=session.progress)
+    return store.open(image.source, layers, diff_ids, transfers=session.budget.transfers, progress=session.progress)
 
 
 def open_image(image: SourceImage, variant: PlatformImage, session: Session) -> OpenedImage:

@@ -24,6 +24,7 @@ def open_repositories(job: Job) -> Repository:
         now=session.now,
         settings=session.repository_settings(opened.image.access.location),
         progress=session.progress,
+        budget=session.budget,
         tolerant=job.request.ignore_errors,
     )
     return open_repository(context)

@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from copacetic.oci import Digest
@@ -28,12 +27,9 @@ class Publisher:
     def publish(self, image: SourceImage, patched: Mapping[Digest, PatchedImage]) -> str:
         """Write everything, give it its name in one step, and return `name@digest`. `patched`: see `ImageWriter`."""
         progress = self._session.progress
-        with (
-            self._destination() as destination,
-            progress.task(f"write {destination.name}"),
-            ThreadPoolExecutor(self._session.settings.jobs) as pool,
-        ):
-            writer = ImageWriter(source=image.source, destination=destination, pool=pool, scratch=self._scratch)
+        transfers = self._session.budget.transfers
+        with self._destination() as destination, progress.task(f"write {destination.name}"):
+            writer = ImageWriter(image.source, destination, transfers, self._scratch)
             root = writer.write(image, patched)
             progress.publishing(destination.name)
             reference = destination.publish(*root)

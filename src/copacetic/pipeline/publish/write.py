@@ -4,10 +4,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
+from copacetic.budget import Slots
 from copacetic.errors import NotFoundError
 from copacetic.oci import Descriptor, Digest, Index, Manifest
 from copacetic.oci.manifest import ARTIFACT_MANIFEST, MANIFEST_TYPES, artifact_blobs, is_distributable
@@ -18,13 +18,13 @@ from copacetic.pipeline.publish.manifest import PatchedImage
 __all__ = ["ImageWriter"]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True)
 class ImageWriter:
     """From a source to a destination."""
 
     source: Source
     destination: Destination
-    pool: ThreadPoolExecutor
+    transfers: Slots
     scratch: Path
 
     def write(self, image: SourceImage, patched: Mapping[Digest, PatchedImage]) -> tuple[Descriptor, bytes]:
@@ -69,8 +69,7 @@ class ImageWriter:
 
     def _copy_blobs(self, descriptors: Iterable[Descriptor]) -> None:
         unique = {d.digest: d for d in descriptors if is_distributable(d)}
-        for _ in self.pool.map(lambda one: self.destination.copy_blob(one, self.source), unique.values()):
-            pass
+        self.transfers.map(lambda one: self.destination.copy_blob(one, self.source), unique.values())
 
     def _copy_entry(self, entry: Descriptor) -> None:
         """

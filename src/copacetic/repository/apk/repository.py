@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -39,7 +38,6 @@ from copacetic.updates import Candidate, InstalledPackage, Origin, PlannedUpdate
 
 WORLD = "etc/apk/world"
 WORLD_LIMIT = 1024 * 1024
-_JOBS = 8
 _TOLERANCE = "--ignore-errors goes on without it"
 
 
@@ -58,6 +56,7 @@ class ApkRepository:
             context.cache,
             context.http,
             context.progress,
+            context.budget.transfers,
             check=_IdentityCheck(third=context.settings.experimental_apk_v3),
         )
         self._indexes: list[ApkIndex] | None = None
@@ -172,8 +171,8 @@ class ApkRepository:
                     self._failures[source.url] = error
                     return None
 
-            with ThreadPoolExecutor(min(_JOBS, len(self._sources))) as pool:
-                self._indexes = [index for index in pool.map(one, self._sources) if index is not None]
+            found = context.budget.transfers.map(one, self._sources)
+            self._indexes = [index for index in found if index is not None]
         return self._indexes
 
     def _left_out(self) -> list[str]:

@@ -5,12 +5,12 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
+from copacetic.budget import give_up
 from copacetic.distro import Distro
 from copacetic.errors import CopaError, IntegrityError, RepositoryError, UnreachableError
 from copacetic.repository import Repository, RepositoryContext
@@ -31,7 +31,6 @@ from copacetic.repository.seen import SeenDates
 from copacetic.updates import Candidate, Origin, Resolution, SkipReason, Wanted
 
 RELEASES_VERSION = 2
-_JOBS = 8
 _WIDENING = frozenset({SkipReason.NO_CANDIDATE, SkipReason.DEPENDENCY, SkipReason.VENDOR})
 _T = TypeVar("_T")
 
@@ -48,7 +47,7 @@ class AptRepository:
         self._preferences = Preferences.read(context.fs, context.architecture)
         self._releases = context.cache.bucket("releases", version=RELEASES_VERSION)
         self._store = IndexStore(context.cache, context.http, context.progress)
-        self._packages = PackageStore(context.cache, context.http, context.progress)
+        self._packages = PackageStore(context.cache, context.http, context.progress, context.budget.transfers)
         self._read: dict[tuple[str, str], Release | None] = {}
         self._failures: dict[tuple[str, str], CopaError] = {}
         self._architectures = sorted({p.architecture for p in context.installed} | {context.architecture} - {"all"})
@@ -164,14 +163,17 @@ class AptRepository:
         One that can't be used is left out where nothing may depend on it (`resolve` decides that), and one of which
         pins take nothing isn't fetched.
         """
-        with ThreadPoolExecutor(_JOBS) as pool:
-            work = [
-                (place.release.source, pool.submit(self._store.open, place.release, place.component, architecture))
-                for source, place in self._places(sources)
-                if not self._preferences.is_never(place, self._context.architecture)
-                for architecture in self._architectures_of(source)
-            ]
+        transfers = self._context.budget.transfers
+        work = [
+            (place.release.source, transfers.submit(self._store.open, place.release, place.component, architecture))
+            for source, place in self._places(sources)
+            if not self._preferences.is_never(place, self._context.architecture)
+            for architecture in self._architectures_of(source)
+        ]
+        try:
             found = [self._attempt(source, future.result) for source, future in work]
+        finally:
+            give_up(future for _, future in work)
         return [index for index in found if index is not None]
 
     def _places(self, sources: Sequence[AptSource]) -> list[tuple[AptSource, Place]]:
@@ -181,9 +183,10 @@ class AptRepository:
         ]
         first = {(source.uri, source.suite): source for source in reversed(wanted)}
         missing = {key: source for key, source in first.items() if key not in self._read}
-        with ThreadPoolExecutor(_JOBS) as pool:
-            fetched = pool.map(lambda source: self._attempt(source, partial(self._release, source)), missing.values())
-            self._read.update(zip(missing, fetched, strict=True))
+        fetched = self._context.budget.transfers.map(
+            lambda source: self._attempt(source, partial(self._release, source)), missing.values()
+        )
+        self._read.update(zip(missing, fetched, strict=True))
         return [
             (source, Place(replace(release, source=source), component))
             for source in wanted

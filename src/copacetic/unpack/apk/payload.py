@@ -10,11 +10,11 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
+from copacetic.budget import Slots
 from copacetic.errors import PackageError, StorageError, about_package
 from copacetic.oci.change import Spooled, is_reserved
 from copacetic.oci.filesystem import FileType
@@ -93,20 +93,21 @@ def spool_payload(package: ApkPackage, spool: Path) -> tuple[PayloadEntry, ...]:
         raise StorageError(f"{spool}: {error.strerror or error}") from error
 
 
-def list_payloads(packages: Sequence[ApkPackage], *, workers: int = 2, digests: bool = False) -> Payloads:
+def list_payloads(
+    packages: Sequence[ApkPackage], processors: Slots | None = None, *, digests: bool = False
+) -> Payloads:
     """
     Describe payloads, unchecked, with the content (and its digest) of only the files that scripts may ask about.
 
     This is for looking ahead: what is installed is checked when it is spooled. `digests` checks, and adds the digests
-    of all files.
+    of all files. Without slots it is done one by one.
     """
 
     def read(package: ApkPackage) -> tuple[PayloadEntry, ...]:
         return () if package.is_virtual else _read(package, Path(), _Nowhere() if digests else None)
 
-    with ThreadPoolExecutor(workers) as pool:
-        found = pool.map(read, packages)
-        return {package.key: entries for package, entries in zip(packages, found, strict=True)}
+    found = processors.map(read, packages) if processors is not None else map(read, packages)
+    return {package.key: entries for package, entries in zip(packages, found, strict=True)}
 
 
 class _Nowhere:

@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
+from copacetic.budget import Slots
 from copacetic.errors import (
     NeedsExecutionError,
     PackageError,
@@ -39,18 +40,19 @@ __all__ = ["ApkUnpacker"]
 class ApkUnpacker:
     """Installs .apk files."""
 
-    def __init__(self, fs: ImageFilesystem, database: ApkDatabase) -> None:
+    def __init__(self, fs: ImageFilesystem, database: ApkDatabase, processors: Slots) -> None:
         self._fs = fs
         self._database = database
         self._loaded: dict[Path, ApkPackage] = {}
-        self._spooler: Spooler[PayloadEntry] = Spooler()
+        self._processors = processors
+        self._spooler: Spooler[PayloadEntry] = Spooler(processors)
 
     @classmethod
-    def open(cls, fs: ImageFilesystem, database: PackageDatabase) -> ApkUnpacker:
+    def open(cls, fs: ImageFilesystem, database: PackageDatabase, processors: Slots) -> ApkUnpacker:
         """Open an image that has apk's database."""
         if not isinstance(database, ApkDatabase):
             raise UnsupportedImageError(f"apk packages can't be installed into a {database.format} database")
-        return cls(fs, database)
+        return cls(fs, database, processors)
 
     def classify(self, packages: Sequence[FetchedPackage]) -> Mapping[str, tuple[ScriptVerdict, ...]]:
         """See `Unpacker.classify`. The whole upgrade is rehearsed, as a script's effect depends on when it runs."""
@@ -58,7 +60,7 @@ class ApkUnpacker:
         if not self._runs_anything(loaded):
             return {package.key: () for package in loaded}
         rehearsal = Upgrade(self._fs, self._database, loaded, epoch=0, rehearsal=True)
-        rehearsal.run(list_payloads(loaded))
+        rehearsal.run(list_payloads(loaded, self._processors))
         return {key: tuple(verdicts) for key, verdicts in rehearsal.verdicts.items()}
 
     def newest_mtime(self, packages: Sequence[FetchedPackage]) -> int:
@@ -105,7 +107,7 @@ class ApkUnpacker:
     def shipped(self, packages: Sequence[FetchedPackage]) -> tuple[ShippedPackage, ...]:
         """See `Unpacker.shipped`."""
         loaded = self._load(packages)
-        payloads = list_payloads(loaded, workers=1, digests=True)
+        payloads = list_payloads(loaded, digests=True)
         protected = ProtectedPaths.read(self._fs)
         return tuple(describe_shipped(package, payloads[package.key], protected) for package in loaded)
 

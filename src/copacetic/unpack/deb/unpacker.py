@@ -13,6 +13,7 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
+from copacetic.budget import Slots
 from copacetic.deb.deb822 import Stanza
 from copacetic.errors import (
     ConflictError,
@@ -50,19 +51,19 @@ __all__ = ["DebUnpacker"]
 class DebUnpacker:
     """Installs .deb files."""
 
-    def __init__(self, fs: ImageFilesystem, database: DpkgDatabase) -> None:
+    def __init__(self, fs: ImageFilesystem, database: DpkgDatabase, processors: Slots) -> None:
         self._fs = fs
         self._database = database
         self._loaded: dict[Path, DebPackage] = {}
         self._assessed: dict[tuple[str, ...], Assessment] = {}
-        self._spooler: Spooler[PayloadEntry] = Spooler()
+        self._spooler: Spooler[PayloadEntry] = Spooler(processors)
 
     @classmethod
-    def open(cls, fs: ImageFilesystem, database: PackageDatabase) -> DebUnpacker:
+    def open(cls, fs: ImageFilesystem, database: PackageDatabase, processors: Slots) -> DebUnpacker:
         """Open an image that has dpkg's database."""
         if not isinstance(database, DpkgDatabase):
             raise UnsupportedImageError(f"Debian packages can't be installed into a {database.format} database")
-        return cls(fs, database)
+        return cls(fs, database, processors)
 
     def classify(self, packages: Sequence[FetchedPackage]) -> Mapping[str, tuple[ScriptVerdict, ...]]:
         """See `Unpacker.classify`."""
