@@ -108,6 +108,58 @@ def test_the_command_line_reference_is_up_to_date() -> None:
     assert (ROOT / "docs/reference/cli.md").read_text() == reference()
 
 
+def test_the_texts_for_help_and_completion_are_up_to_date() -> None:
+    """`python -m copacetic.cli.reference` writes them."""
+    from copacetic.cli.page import FOLDER
+    from copacetic.cli.reference import help_pages
+
+    assert {path.name: path.read_text() for path in Path(FOLDER).iterdir()} == help_pages()
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        *(["--version"], ["--help"], ["-h"], ["help"], ["patch", "--help"], ["plan", "-h"], ["help", "inspect"]),
+        *(["cache", "--help"], ["help", "cache", "prune"], ["completion", "fish"], ["completion", "--help"]),
+    ],
+)
+def test_help_is_the_same_without_what_parses_flags(
+    arguments: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from copacetic.cli import main
+    from copacetic.cli.page import find_page
+
+    monkeypatch.setenv("COLUMNS", "80")
+    assert main(arguments) == 0
+
+    assert find_page(arguments, {"COLUMNS": "200"}) == capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        *([], ["patch"], ["--help", "patch"], ["nothing", "--help"], ["../cli", "--help"], ["help", "--help"]),
+        *(["completion", "tcsh"], ["patch", "--help", "-q"], ["help", "patch", "plan"], ["--version", "x"]),
+    ],
+)
+def test_what_takes_more_than_a_text_is_left_to_what_parses_flags(arguments: list[str]) -> None:
+    from copacetic.cli.page import find_page
+
+    assert find_page(arguments, {"COLUMNS": "80"}) is None
+    assert find_page(["--help"], {"COLUMNS": "60"}) is None
+    assert find_page(["completion", "bash"], {"_COPA_COMPLETE": "bash_complete"}) is None
+
+
+def test_help_imports_no_parser_of_flags() -> None:
+    code = (
+        "import sys; sys.argv[1:] = ['patch', '--help']\nfrom copacetic.cli import run\ntry: run()\nexcept SystemExit: "
+    )
+    code += "print('click' in sys.modules, 'copacetic.cli.ending' in sys.modules)"
+    said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+
+    assert said.endswith("False False\n")
+
+
 def test_patching_without_running_anything_loads_nothing_that_runs_something() -> None:
     code = "import sys, copacetic.api, copacetic.pipeline.run; print(*sys.modules)"
     loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()

@@ -76,6 +76,17 @@ def _main(arguments: list[str], ending: Ending) -> int:
 
 def run() -> NoReturn:
     """The entry point of the installed program."""
+    from copacetic.cli.page import find_page
+
+    page = find_page(sys.argv[1:], os.environ)
+    if page is not None:
+        try:
+            sys.stdout.write(page)
+            sys.stdout.flush()
+        except OSError:
+            pass  # what follows says the same, and what is wrong with it
+        else:
+            sys.exit(0)
     from copacetic.cli.ending import Ending
 
     ending = Ending()

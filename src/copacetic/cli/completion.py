@@ -8,17 +8,24 @@ import sys
 import click
 from click.shell_completion import get_completion_class
 
+SHELLS = ("bash", "zsh", "fish")
+
 
 @click.command
-@click.argument("shell", type=click.Choice(("bash", "zsh", "fish")))
+@click.argument("shell", type=click.Choice(SHELLS))
 def completion(shell: str) -> None:
     """
     Print a shell's completion script.
 
     For bash: `source <(copa completion bash)`.
     """
+    sys.stdout.write(completion_script(shell))
+
+
+def completion_script(shell: str) -> str:
+    """Return the script for one of `SHELLS`."""
     from copacetic.cli.root import copa
 
     kind = get_completion_class(shell)
     assert kind is not None
-    sys.stdout.write(kind(copa, {}, "copa", "_COPA_COMPLETE").source() + "\n")
+    return kind(copa, {}, "copa", "_COPA_COMPLETE").source() + "\n"

@@ -14,7 +14,7 @@ def help_(command: tuple[str, ...]) -> None:
     """Show a command's flags, as `copa COMMAND --help` does."""
     from copacetic.cli.root import copa
 
-    context = click.Context(copa, info_name="copa")
+    context = click.Context(copa, info_name="copa", **copa.context_settings)
     found: click.Command = copa
     for name in command:
         if not isinstance(found, click.Group):

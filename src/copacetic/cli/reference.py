@@ -1,13 +1,19 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The command line's reference page, made from the commands themselves: `python -m copacetic.cli.reference`."""
+"""
+The command line's reference page and its texts for help and completion, made from the commands themselves.
+
+`python -m copacetic.cli.reference` writes both.
+"""
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from pathlib import Path
 
 import click
 
+from copacetic.cli.completion import SHELLS, completion_script
+from copacetic.cli.page import FOLDER, WIDTH
 from copacetic.cli.root import COMMANDS, EXIT_CODES, copa
 
 _HEAD = """\
@@ -40,7 +46,7 @@ def _pages() -> Iterator[str]:
 
 
 def _page(command: click.Command, path: str) -> Iterator[str]:
-    context = click.Context(command, info_name=path)
+    context = click.Context(command, info_name=path, **copa.context_settings)
     yield f"## `{path}`\n"
     yield "\n".join(line.strip() for line in (command.help or "").splitlines()).strip() + "\n"
     if isinstance(command, click.Group):
@@ -57,5 +63,29 @@ def _page(command: click.Command, path: str) -> Iterator[str]:
     yield ""
 
 
+def help_pages() -> Mapping[str, str]:
+    """Return the texts of `cli.page` by the names of their files."""
+    pages = {f"copa-completion-{shell}": completion_script(shell) for shell in SHELLS}
+    pages |= _help_of(copa, click.Context(copa, info_name="copa", terminal_width=WIDTH - 2, **copa.context_settings))
+    return {f"{name}.txt": text for name, text in pages.items()}
+
+
+def _help_of(command: click.Command, context: click.Context) -> Mapping[str, str]:
+    pages = {context.command_path.replace(" ", "-"): f"{command.get_help(context)}\n"}
+    if isinstance(command, click.Group):
+        for name in command.list_commands(context):
+            child = command.get_command(context, name)
+            assert child is not None
+            if child.add_help_option:
+                pages |= _help_of(child, click.Context(child, info_name=name, parent=context))
+    return pages
+
+
+def _write() -> None:
+    Path("docs/reference/cli.md").write_text(reference())
+    for name, text in help_pages().items():
+        Path(FOLDER, name).write_text(text)
+
+
 if __name__ == "__main__":
-    sys.stdout.write(reference())
+    _write()
