@@ -364,9 +364,9 @@ def test_what_was_looked_at_is_the_read_set_and_decides_the_state() -> None:
     recorder.iterdir("d")
 
     assert recorder.reads() == {"a", "d/"}
-    assert state_of(one, "a") == state_of(other, "a")
-    assert state_of(one, "b") != state_of(other, "b")
-    assert state_of(one, "d/") != state_of(other, "d/")
+    assert state_of(one, ["a"]) == state_of(other, ["a"])
+    assert state_of(one, ["b"]) != state_of(other, ["b"])
+    assert state_of(one, ["d/"]) != state_of(other, ["d/"])
 
 
 def test_older_versions_of_a_file_are_those_of_lower_layers_the_lowest_first() -> None:
@@ -386,8 +386,8 @@ def test_older_versions_that_were_looked_at_are_part_of_the_read_set(tmp_path: P
 
     (element,) = recorder.reads()
 
-    assert state_of(one, "a") == state_of(other, "a")
-    assert state_of(one, element) != state_of(other, element)
+    assert state_of(one, ["a"]) == state_of(other, ["a"])
+    assert state_of(one, [element]) != state_of(other, [element])
     assert hidden_versions(RecordingFilesystem(DirectoryFilesystem(tmp_path)), "a", limit=10) == ()
 
 

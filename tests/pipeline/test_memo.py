@@ -3,14 +3,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
 
 from copacetic.cache import Cache
 from copacetic.oci.directory import DirectoryFilesystem
-from copacetic.oci.recording import RecordingFilesystem
+from copacetic.oci.filesystem import ImageFilesystem
+from copacetic.oci.recording import RecordingFilesystem, state_of
 from copacetic.pipeline.open.memo import MAX_VARIANTS, Memo
+from support.trees import tree
 
 
 @pytest.fixture
@@ -70,6 +73,22 @@ def test_names_that_are_no_text_can_be_in_a_read_set(memo: Memo, tmp_path: Path)
     memo.keep("key", image, frozenset({name}), b"result")
 
     assert list(memo.find("key", image)) == [b"result"]
+
+
+def test_an_image_that_was_seen_before_is_not_looked_at_again(memo: Memo, monkeypatch: pytest.MonkeyPatch) -> None:
+    one, same, other = (tree({"read": b"a"}, {"more": text}) for text in (b"b", b"b", b"c"))
+    memo.keep("key", one, frozenset({"read"}), b"result")
+    looked: list[object] = []
+
+    def watched(fs: ImageFilesystem, paths: Iterable[str]) -> str:
+        looked.append(fs)
+        return state_of(fs, paths)
+
+    monkeypatch.setattr("copacetic.pipeline.open.memo.state_of", watched)
+
+    assert [list(memo.find("key", fs)) for fs in (same, other, other)] == [[b"result"]] * 3
+
+    assert looked == [other], "an equal image is known by its layers, and another one is after it was found to be alike"
 
 
 def test_a_broken_entry_counts_as_none(memo: Memo, tmp_path: Path) -> None:

@@ -91,6 +91,12 @@ class LayeredFilesystem:
             self._stack(position, index)
 
     @property
+    def identity(self) -> str:
+        """The same for views in which everything is the same: what their layers unpack to."""
+        diff_ids = "\n".join(index.diff_id for index in self._indexes)
+        return hashlib.sha256(diff_ids.encode()).hexdigest()
+
+    @property
     def indexes(self) -> tuple[LayerIndex, ...]:
         return self._indexes
 

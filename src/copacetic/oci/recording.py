@@ -4,7 +4,9 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+
+import msgspec
 
 from copacetic.oci.filesystem import Entry, FileType, ImageFilesystem, LayeredView, hidden_versions
 
@@ -59,26 +61,32 @@ class RecordingFilesystem:
         return hidden_versions(self._fs, path, limit=limit)
 
 
-def state_of(fs: ImageFilesystem, path: str) -> bytes:
-    """Digest all that an image says about one element of a read set: where it is, what it is, what it holds."""
+def state_of(fs: ImageFilesystem, paths: Iterable[str]) -> str:
+    """Digest all that an image says about a read set: where each path is, what it is, what it holds."""
+    states = [_state(fs, path) for path in paths]
+    try:
+        data = msgspec.msgpack.encode(states)
+    except UnicodeEncodeError:  # a name that is no text
+        data = repr(states).encode("utf-8", "surrogateescape")
+    return hashlib.sha256(data).hexdigest()
+
+
+def _state(fs: ImageFilesystem, path: str) -> tuple[object, ...]:
     if path.endswith(_HIDDEN):
-        versions = hidden_versions(fs, path.removesuffix(_HIDDEN), limit=_HIDDEN_LIMIT)
-        return hashlib.sha256(repr((path, versions)).encode()).digest()
+        return path, hidden_versions(fs, path.removesuffix(_HIDDEN), limit=_HIDDEN_LIMIT)
     if path.endswith("/"):
-        parts: list[object] = [path, fs.resolve(path), fs.iterdir(path)]
-    else:
-        entry = fs.lookup(path, follow=False)
-        parts = [path, fs.resolve(path, follow=False), _description(entry)]
-        if entry is not None and entry.type is FileType.SYMLINK:
-            parts += [fs.resolve(path), _description(fs.lookup(path))]
-    return hashlib.sha256(repr(parts).encode("utf-8", "surrogateescape")).digest()
+        return path, fs.resolve(path), fs.iterdir(path)
+    entry = fs.lookup(path, follow=False)
+    state = (path, fs.resolve(path, follow=False), _description(entry))
+    if entry is None or entry.type is not FileType.SYMLINK:
+        return state
+    return *state, fs.resolve(path), _description(fs.lookup(path))
 
 
 def _description(entry: Entry | None) -> object:
     return entry and (
-        entry.type.value,
-        (entry.mode, entry.uid, entry.gid, entry.size, entry.target, entry.device),
-        (sorted(entry.xattrs.items()), entry.sha256, entry.link_group, entry.implicit),
+        *(entry.type.value, entry.mode, entry.uid, entry.gid, entry.size, entry.target, entry.device),
+        *(sorted(entry.xattrs.items()), entry.sha256, entry.link_group, entry.implicit),
     )
 
 

@@ -11,13 +11,14 @@ from pathlib import Path
 from copacetic.budget import Slots
 from copacetic.oci import Descriptor, Digest
 from copacetic.oci.change import Changes, Spooled
+from copacetic.oci.layerindex import LayerIndex
 from copacetic.oci.layerwriter import write_layer
 from copacetic.unpack.shipped import Explanation
 from copacetic.updates import FetchedPackage
 
 __all__ = ["COMPOSITION_VERSION", "ComposedLayer", "LayerRequest", "NewLayer", "finish_layer"]
 
-COMPOSITION_VERSION = 5
+COMPOSITION_VERSION = 6
 """Part of the key of kept layers: raise it whenever composing gives other bytes for the same input."""
 
 
@@ -45,8 +46,8 @@ class ComposedLayer:
     """What may account for everything in the layer."""
     checksums: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     """See `Composition.checksums`."""
-    reused: bool = False
-    """Made before, from the same packages on an equal base, and proven then."""
+    proven: LayerIndex | None = None
+    """What is in a layer that was made before, from the same packages on an equal base, and proven then."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

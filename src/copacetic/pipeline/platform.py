@@ -79,8 +79,8 @@ def _apply(prepared: PreparedPlan, job: Job, ways: Ways) -> PlatformOutcome | Pa
             with job.session.progress.task("compose layer"):
                 composed = way.make(request)
         proof = prove(job, plan, composed)
-        if not composed.reused:
-            layers.keep(request, job.opened.fs, replace(composed, notes=proof.notes))
+        if composed.proven is None:
+            layers.keep(request, job.opened.fs, replace(composed, notes=proof.notes, proven=proof.index))
     image = build_image(job.opened, plan, composed.layer, epoch=request.epoch)
     return PatchedPlatform(image=image, plan=plan, proof=proof)
 

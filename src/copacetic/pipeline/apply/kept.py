@@ -17,8 +17,10 @@ import msgspec
 from copacetic.cache import Cache
 from copacetic.oci import Descriptor, Digest
 from copacetic.oci.filesystem import ImageFilesystem
+from copacetic.oci.layerindex import LayerIndex
 from copacetic.pipeline.layer import COMPOSITION_VERSION, ComposedLayer, LayerRequest, NewLayer
 from copacetic.pipeline.open.memo import Memo
+from copacetic.repository.packages import file_digest
 
 __all__ = ["KeptLayers"]
 
@@ -40,17 +42,19 @@ class KeptLayers:
     def __init__(self, cache: Cache) -> None:
         self._memo = Memo(cache, "patches", version=COMPOSITION_VERSION)
         self._blobs = cache.bucket("patch-layers", version=COMPOSITION_VERSION)
+        self._indexes = cache.bucket("patch-indexes", version=COMPOSITION_VERSION)
 
     def lock(self, request: LayerRequest) -> AbstractContextManager[None]:
         """Hold a request while its layer is made, so that others wait and take it."""
         return self._memo.lock(request.key)
 
     def find(self, request: LayerRequest, fs: ImageFilesystem) -> ComposedLayer | None:
-        """Return a kept layer whose read set is the same in this image."""
+        """Return a kept layer whose read set is the same in this image, and whose file is still what it was."""
         for result in self._memo.find(request.key, fs):
             kept = msgspec.msgpack.decode(result, type=_Kept)
             path = self._blobs.path(kept.blob)
-            if path is not None:
+            index = self._index(kept.blob) if path is not None and file_digest(path) == kept.blob else None
+            if path is not None and index is not None:
                 layer = NewLayer(
                     path=path,
                     descriptor=Descriptor(
@@ -59,16 +63,24 @@ class KeptLayers:
                     diff_id=Digest.parse(kept.diff_id),
                     files=kept.files,
                 )
-                return ComposedLayer(layer=layer, notes=tuple(kept.notes), reused=True)
+                return ComposedLayer(layer=layer, notes=tuple(kept.notes), proven=index)
         return None
 
+    def _index(self, blob: str) -> LayerIndex | None:
+        data = self._indexes.read(blob)
+        try:
+            return msgspec.msgpack.decode(data, type=LayerIndex) if data else None
+        except msgspec.DecodeError:
+            return None
+
     def keep(self, request: LayerRequest, fs: ImageFilesystem, made: ComposedLayer) -> None:
-        """Remember a layer that passed verification."""
+        """Remember a layer that was proven."""
         layer = made.layer
         blob = layer.descriptor.digest.encoded
         with self._blobs.create(blob) as target, layer.path.open("rb") as stored:
             while part := stored.read(1 << 20):
                 target.write(part)
+        self._indexes.write(blob, msgspec.msgpack.encode(made.proven))
         kept = _Kept(
             blob=blob,
             digest=str(layer.descriptor.digest),

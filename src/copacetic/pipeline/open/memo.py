@@ -3,19 +3,20 @@
 Results of work that is a pure function of its inputs and of what it reads in an image.
 
 A result is kept with its read set: another image in which everything that was read is the same gets the same
-result. Images on one base pay once.
+result. Images on one base pay once, and an image that was seen before isn't even looked at.
 """
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import AbstractContextManager
 
 import msgspec
+from msgspec.structs import replace
 
 from copacetic.cache import Cache
 from copacetic.oci.filesystem import ImageFilesystem
+from copacetic.oci.layered import LayeredFilesystem
 from copacetic.oci.layerindex import pack_text, unpack_text
 from copacetic.oci.recording import state_of
 
@@ -23,10 +24,16 @@ MAX_VARIANTS = 8
 """Results kept for one key, one for each different base."""
 
 
+MAX_VIEWS = 256
+"""Images for which it is remembered that a result holds."""
+
+
 class _Kept(msgspec.Struct, frozen=True, array_like=True):
     reads: list[str]
     state: str
     result: bytes
+    views: list[str] = []
+    """Images for which that state was found, by `LayeredFilesystem.identity`."""
 
 
 class Memo:
@@ -41,14 +48,23 @@ class Memo:
 
     def find(self, key: str, fs: ImageFilesystem) -> Iterator[bytes]:
         """Yield the results that hold for this image, the newest first."""
-        for kept in self._variants(key):
-            if _state(fs, [unpack_text(path) for path in kept.reads]) == kept.state:
+        view = _identity(fs)
+        variants = self._variants(key)
+        for position, kept in enumerate(variants):
+            if view and view in kept.views:
+                yield kept.result
+            elif state_of(fs, (unpack_text(path) for path in kept.reads)) == kept.state:
+                if view:
+                    variants[position] = replace(kept, views=[view, *kept.views][:MAX_VIEWS])
+                    self._bucket.write(key, msgspec.msgpack.encode(variants))
                 yield kept.result
 
     def keep(self, key: str, fs: ImageFilesystem, reads: frozenset[str], result: bytes) -> None:
         """Remember a result with the paths that were read for it (see `RecordingFilesystem.reads`)."""
         ordered = sorted(reads)
-        kept = _Kept([pack_text(path) for path in ordered], _state(fs, ordered), result)
+        view = _identity(fs)
+        packed = [pack_text(path) for path in ordered]
+        kept = _Kept(packed, state_of(fs, ordered), result, [view] if view else [])
         others = [other for other in self._variants(key) if other.state != kept.state]
         self._bucket.write(key, msgspec.msgpack.encode([kept, *others][:MAX_VARIANTS]))
 
@@ -60,9 +76,5 @@ class Memo:
             return []
 
 
-def _state(fs: ImageFilesystem, paths: Sequence[str]) -> str:
-    """Digest what an image has at these paths."""
-    state = hashlib.sha256()
-    for path in paths:
-        state.update(state_of(fs, path))
-    return state.hexdigest()
+def _identity(fs: ImageFilesystem) -> str:
+    return fs.identity if isinstance(fs, LayeredFilesystem) else ""

@@ -2,8 +2,8 @@
 """
 The gate: nothing is published unless the result, read back as a stranger would, is what plan and packages say.
 
-It is the same for every way of applying a plan. A layer that was proven before is read again and its inventory looked
-at; what is in it can't have changed, as its digest says.
+It is the same for every way of applying a plan. Of a layer that was proven before only the inventory is looked at: what
+is in it can't have changed, as its digest says.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 from copacetic.errors import VerificationError
 from copacetic.inventory import PackageDatabase, detect_database
+from copacetic.oci.layerindex import LayerIndex
 from copacetic.pipeline.job import Job
 from copacetic.pipeline.layer import ComposedLayer
 from copacetic.pipeline.prove.content import check_content
@@ -34,20 +35,25 @@ class Proof:
     """What a user should know of it."""
     database: PackageDatabase
     """The result's."""
+    index: LayerIndex
+    """The new layer's."""
 
 
 def prove(job: Job, plan: Plan, composed: ComposedLayer) -> Proof:
     """Raises `VerificationError`."""
     opened = job.opened
     with job.session.progress.task("verify"):
-        read_back = ReadBack(composed.layer, None if composed.reused else opened.database.checksum_algorithm)
+        if composed.proven is not None:
+            read_back = ReadBack(composed.layer, composed.proven, {})
+        else:
+            read_back = ReadBack.of(composed.layer, opened.database.checksum_algorithm)
         after = read_back.stacked_on(opened.fs)
         database = detect_database(after)
         if database is None or database.package_type != plan.package_type:
             raise VerificationError("the result has no package database of the image's own kind")
         matched = check_inventory(plan, opened.database, database)
-        if composed.reused:
-            return Proof(matched=matched, notes=composed.notes, database=database)
+        if composed.proven is not None:
+            return Proof(matched=matched, notes=composed.notes, database=database, index=read_back.index)
         evidence = Evidence(
             plan=plan,
             before=Side(opened.fs, opened.database),
@@ -60,4 +66,5 @@ def prove(job: Job, plan: Plan, composed: ComposedLayer) -> Proof:
             shipped=composed.checksums,
         )
         check_content(evidence)
-        return Proof(matched=matched, notes=(*composed.notes, *check_extent(evidence)), database=database)
+        notes = (*composed.notes, *check_extent(evidence))
+        return Proof(matched=matched, notes=notes, database=database, index=read_back.index)

@@ -19,33 +19,35 @@ Checksums: TypeAlias = Mapping[str, Mapping[str, str]]
 
 
 class ReadBack:
-    """
-    The produced layer, read again from the disk as a stranger would.
+    """The produced layer."""
 
-    `algorithm` is that of the image's package database, None for a layer whose files were proven before; the SHA-256
-    is known of every file in any case.
-    """
-
-    def __init__(self, layer: NewLayer, algorithm: str | None) -> None:
+    def __init__(self, layer: NewLayer, index: LayerIndex, checksums: Checksums) -> None:
         self._layer = layer
+        self.index = index
+        self.checksums = checksums
+
+    @classmethod
+    def of(cls, layer: NewLayer, algorithm: str) -> ReadBack:
+        """
+        Read a layer again from the disk as a stranger would.
+
+        `algorithm` is that of the image's package database; the SHA-256 is known of every file in any case. Raises
+        `CorruptLayerError` for a layer that isn't what its descriptor says.
+        """
         hashers: dict[str, Any] = {}
 
         def on_file(path: str) -> Any:
-            hashers[path] = hashlib.new(str(algorithm), usedforsecurity=False)
+            hashers[path] = hashlib.new(algorithm, usedforsecurity=False)
             return hashers[path]
 
         with layer.path.open("rb") as stream:
-            self.index: LayerIndex = scan_layer(
-                stream, layer.descriptor, layer.diff_id, on_file=on_file if algorithm else None
-            )
-        rows = self.index.rows
-        known = {unpack_text(row.path): row.sha256.hex() for row in rows if row.type == "0"}
+            index = scan_layer(stream, layer.descriptor, layer.diff_id, on_file=on_file)
+        known = {unpack_text(row.path): row.sha256.hex() for row in index.rows if row.type == "0"}
         found = {
-            path: {"sha256": known.get(path, ""), str(algorithm): hasher.hexdigest()}
-            for path, hasher in hashers.items()
+            path: {"sha256": known.get(path, ""), algorithm: hasher.hexdigest()} for path, hasher in hashers.items()
         }
-        links = {unpack_text(row.path): unpack_text(row.target) for row in rows if row.type == "1"}
-        self.checksums: Checksums = found | {path: found.get(target, {}) for path, target in links.items()}
+        links = {unpack_text(row.path): unpack_text(row.target) for row in index.rows if row.type == "1"}
+        return cls(layer, index, found | {path: found.get(target, {}) for path, target in links.items()})
 
     def stacked_on(self, fs: LayeredFilesystem) -> LayeredFilesystem:
         """Return the composed image's view."""
