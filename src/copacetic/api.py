@@ -81,8 +81,8 @@ def _patch(request: PatchRequest, session: Session) -> Outcome:
     target = select_destination(request, location)
     reports, plans = _reports(request, session.progress), _plans(request)
     access = session.access(location)
-    if target.kind == "docker-archive":
-        access = _one_image(access, request)
+    if not target.transport.holds_index:
+        access = _one_image(access, request, target.transport.label)
     order = Order(access=access, request=request, session=session, reports=reports, plans=plans)
     return patch_image(order, lambda: session.destination(target))
 
@@ -103,12 +103,12 @@ def inspect(
         return inspect_image(session.access(location), chosen, session)
 
 
-def _one_image(access: ImageAccess, request: PatchRequest) -> ImageAccess:
-    """A docker archive can't hold an index."""
+def _one_image(access: ImageAccess, request: PatchRequest, where: str) -> ImageAccess:
+    """The image for a place that can't hold an index."""
     from copacetic.oci.selection import PlatformSource
 
     if len(request.platforms) > 1:
-        raise UsageError("a docker archive holds one image", hint="choose one --platform, or write an oci: layout")
+        raise UsageError(f"{where} holds one image", hint="choose one --platform, or write an oci: layout")
     platform = Platform.parse(request.platforms[0]) if request.platforms else None
     return ImageAccess(location=access.location, source=PlatformSource(access.source, platform))
 
@@ -130,10 +130,10 @@ def select_destination(request: PatchRequest, location: Location) -> Location:
         raise UsageError("the patched image has nowhere to go", hint="add --push, or --to oci:DIR:TAG")
     reference = location.reference
     if "/" in request.tag or ":" in request.tag:
-        return Location(kind="registry", reference=Reference.parse(request.tag))
+        return Location.in_registry(Reference.parse(request.tag))
     if reference is None:
         raise UsageError(f"--push needs a registry, and {location} is a file", hint="give --tag a full reference")
-    return Location(kind="registry", reference=reference.with_tag(request.tag or _patched_tag(reference)))
+    return Location.in_registry(reference.with_tag(request.tag or _patched_tag(reference)))
 
 
 def _patched_tag(reference: Reference) -> str:

@@ -107,7 +107,7 @@ class UsageError(CopaError):
 class InvalidReferenceError(UsageError):
     """An image reference does not follow the grammar."""
 
-    hint = "write [registry/]repository[:tag][@digest], oci:DIR[:TAG], oci-archive:FILE or docker-archive:FILE"
+    hint = "write [registry/]repository[:tag][@digest]"
 
 
 class InvalidAddressError(UsageError):

@@ -138,46 +138,11 @@ class Session:
 
     def access(self, location: Location) -> ImageAccess:
         """Nothing is asked yet."""
-        return ImageAccess(location=location, source=self._source(location))
-
-    def _source(self, location: Location) -> Source:
-        path, tag = location.path, location.tag
-        if location.reference is not None:
-            from copacetic.oci.registry import RegistrySource
-
-            return RegistrySource(location.reference, self._clients.registries)
-        assert path is not None
-        if location.kind == "oci":
-            from copacetic.oci.layout import LayoutSource
-
-            return LayoutSource(path, tag)
-        if location.kind == "oci-archive":
-            from copacetic.oci.archive import OciArchiveSource
-
-            return OciArchiveSource(path, tag)
-        from copacetic.oci.dockerarchive import DockerArchiveSource
-
-        return DockerArchiveSource(path, tag)
+        return ImageAccess(location=location, source=location.open_source(self._clients))
 
     def destination(self, location: Location) -> Destination:
         """Nothing is written yet."""
-        path, tag = location.path, location.tag
-        if location.reference is not None:
-            from copacetic.oci.registry import RegistryDestination
-
-            return RegistryDestination(location.reference, self._clients.registries)
-        assert path is not None
-        if location.kind == "oci":
-            from copacetic.oci.layout import LayoutDestination
-
-            return LayoutDestination(path, tag)
-        if location.kind == "oci-archive":
-            from copacetic.oci.archive import OciArchiveDestination
-
-            return OciArchiveDestination(path, tag)
-        from copacetic.oci.dockerarchive import DockerArchiveDestination
-
-        return DockerArchiveDestination(path, tag)
+        return location.open_destination(self._clients)
 
     def repository_settings(self, location: Location) -> RepositorySettings:
         """An image's repositories may be where its own registry is."""

@@ -21,13 +21,12 @@ from copacetic.errors import (
     CorruptLayerError,
     ImageError,
     IntegrityError,
-    InvalidReferenceError,
     NotFoundError,
     StorageError,
     UnsupportedImageError,
     UsageError,
 )
-from copacetic.oci import Digest, ImageConfig, Manifest
+from copacetic.oci import Digest, ImageConfig, Manifest, Reference
 from copacetic.oci.dockerarchive import DockerArchiveDestination, DockerArchiveSource
 from copacetic.oci.layout import LayoutDestination
 from copacetic.oci.manifest import DOCKER_LAYER, DOCKER_MANIFEST, MANIFEST_LIMIT, OCI_LAYER, OCI_MANIFEST
@@ -143,13 +142,13 @@ class TestReading:
             members += [tar_file(f"{n}.json", encode(made.config)), tar_file(f"{n}.tar", made.layers[0].plain)]
             rows.append({"Config": f"{n}.json", "RepoTags": tags, "Layers": [f"{n}.tar"]})
         path = write(tmp_path / "a.tar", [*members, tar_file("manifest.json", encode(rows))])
-        config = Manifest.parse(DockerArchiveSource(path, reference).root()[1]).config
+        config = Manifest.parse(DockerArchiveSource(path, Reference.parse(reference)).root()[1]).config
         assert config.digest == Digest.of(encode(one.config))
         with pytest.raises(UsageError, match="has 2 images") as caught:
             DockerArchiveSource(path).root()
         assert "web:1, registry.example/x/y:2, web:2" in str(caught.value.hint)
-        with pytest.raises(NotFoundError, match="has no image web:3"):
-            DockerArchiveSource(path, "web:3").root()
+        with pytest.raises(NotFoundError, match="has no image docker.io/library/web:3"):
+            DockerArchiveSource(path, Reference.parse("web:3")).root()
 
     def test_a_layer_with_another_content_is_found_by_its_reader(self, tmp_path: Path) -> None:
         made = image()
@@ -237,8 +236,8 @@ class TestWriting:
     def test_layers_are_plain_and_named_by_their_diff_id(self, tmp_path: Path) -> None:
         layers = [make_layer({f"{c}.txt": c * 9}, compression=c) for c in ("none", "gzip", "zstd")]
         made = image(*layers)
-        name = copy_image(MemorySource(made), DockerArchiveDestination(tmp_path / "a.tar", "web:1"))
-        assert name == f"docker-archive:{tmp_path}/a.tar:web:1@{made.descriptor.digest}"
+        name = copy_image(MemorySource(made), DockerArchiveDestination(tmp_path / "a.tar", Reference.parse("web:1")))
+        assert name == f"docker-archive:{tmp_path}/a.tar:docker.io/library/web:1@{made.descriptor.digest}"
         with tarfile.open(tmp_path / "a.tar") as tar:
             contents = {m.name: tar.extractfile(m).read() for m in tar}  # type: ignore[union-attr]
         config = f"{Digest.of(encode(made.config)).encoded}.json"
@@ -258,7 +257,10 @@ class TestWriting:
         ],
     )
     def test_the_name_is_as_docker_writes_it(self, tmp_path: Path, reference: str, tags: list[str] | None) -> None:
-        copy_image(MemorySource(image()), DockerArchiveDestination(tmp_path / "a.tar", reference))
+        copy_image(
+            MemorySource(image()),
+            DockerArchiveDestination(tmp_path / "a.tar", Reference.parse(reference) if reference else None),
+        )
         with tarfile.open(tmp_path / "a.tar") as tar:
             assert json.load(tar.extractfile("manifest.json"))[0]["RepoTags"] == tags  # type: ignore[arg-type]
 
@@ -322,10 +324,6 @@ class TestWriting:
         with pytest.raises(UnsupportedImageError, match="foreign layer"):
             copy_image(MemorySource(odd), DockerArchiveDestination(tmp_path / "a.tar"))
 
-    def test_a_bad_name_is_refused_at_once(self, tmp_path: Path) -> None:
-        with pytest.raises(InvalidReferenceError):
-            DockerArchiveDestination(tmp_path / "a.tar", "me/UPPER")
-
     def test_a_config_made_by_hand_is_kept_byte_for_byte(self, tmp_path: Path) -> None:
         made = image(config={"x-unknown": {"b": 1, "a": 2}})
         copy_image(MemorySource(made), DockerArchiveDestination(tmp_path / "a.tar"))
@@ -350,7 +348,7 @@ class TestOtherTools:
     @pytest.mark.parametrize("kind", ["oci", "docker"])
     def test_skopeo_and_umoci_read_what_was_written(self, tmp_path: Path, kind: str) -> None:
         made = image(make_layer({"etc/": "", "etc/name": "hello"}, kind=kind), plain("x"), kind=kind)
-        copy_image(MemorySource(made), DockerArchiveDestination(tmp_path / "a.tar", "web:1"))
+        copy_image(MemorySource(made), DockerArchiveDestination(tmp_path / "a.tar", Reference.parse("web:1")))
         shown = json.loads(skopeo("inspect", f"docker-archive:{tmp_path}/a.tar"))
         assert shown["Layers"] == [str(layer.diff_id) for layer in made.layers]
         skopeo("copy", f"docker-archive:{tmp_path}/a.tar:web:1", f"oci:{tmp_path}/l:1")
@@ -362,7 +360,9 @@ class TestOtherTools:
         made = image()
         write_layout(tmp_path / "l", {"1": made})
         skopeo("copy", f"oci:{tmp_path}/l:1", f"docker-archive:{tmp_path}/a.tar:web:1")
-        copy_image(DockerArchiveSource(tmp_path / "a.tar", "web:1"), LayoutDestination(tmp_path / "m", "1"))
+        copy_image(
+            DockerArchiveSource(tmp_path / "a.tar", Reference.parse("web:1")), LayoutDestination(tmp_path / "m", "1")
+        )
         document = assert_valid_image(tmp_path / "m", "1")
         assert [d["digest"] for d in document["layers"]] == [str(layer.diff_id) for layer in made.layers]
 

@@ -2,20 +2,28 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from copacetic.errors import InvalidReferenceError
+from copacetic.http import HttpClient, HttpSettings
 from copacetic.oci import Reference
+from copacetic.oci.credentials import Keychain
 from copacetic.oci.location import Location
+from copacetic.oci.registryclient import RegistryClient
+from copacetic.oci.registryconfig import RegistryConfig
+from copacetic.oci.registrysettings import RegistrySettings
+from copacetic.oci.transports import TRANSPORTS, NamedPath, TaggedPath, Transport
 
 
 @pytest.mark.parametrize("prefix", ["", "docker://", "registry://", "image://"])
 def test_registries_have_several_spellings(prefix: str) -> None:
     found = Location.parse(f"{prefix}registry.example/app:1")
-    assert found.kind == "registry"
+    assert found.transport.name == "registry"
     assert found.reference == Reference.parse("registry.example/app:1")
     assert str(found) == "registry.example/app:1"
 
@@ -39,15 +47,44 @@ def test_registries_have_several_spellings(prefix: str) -> None:
         ("oci-dir:///abs", "oci", "/abs", "", "oci:/abs"),
         ("oci-archive:f.tar:1", "oci-archive", "f.tar", "1", "oci-archive:f.tar:1"),
         ("docker-archive:f.tar", "docker-archive", "f.tar", "", "docker-archive:f.tar"),
-        ("docker-archive:f.tar:app", "docker-archive", "f.tar", "docker.io/library/app:latest", None),
+        (
+            "docker-archive:f.tar:app",
+            "docker-archive",
+            "f.tar",
+            "docker.io/library/app:latest",
+            "docker-archive:f.tar:docker.io/library/app:latest",
+        ),
         ("archive://f.tar", "docker-archive", "f.tar", "", "docker-archive:f.tar"),
     ],
 )
-def test_files_have_a_path_and_a_tag(text: str, kind: str, path: str, tag: str, canonical: str | None) -> None:
+def test_files_have_a_path_and_a_tag(text: str, kind: str, path: str, tag: str, canonical: str) -> None:
     found = Location.parse(text)
-    assert (found.kind, found.path, found.tag) == (kind, Path(path), tag)
-    assert str(found) == (canonical or f"{kind}:{path}:{tag}")
+    named = Reference.parse(tag) if tag else None
+    assert found.transport.name == kind
+    assert found.place == (NamedPath(Path(path), named) if kind == "docker-archive" else TaggedPath(Path(path), tag))
+    assert found.reference is None
+    assert str(found) == canonical
     assert Location.parse(str(found)) == found
+
+
+def test_a_malformed_location_says_every_form_that_there_is() -> None:
+    with pytest.raises(InvalidReferenceError) as caught:
+        Location.parse("oci:")
+    assert caught.value.hint == (
+        "write [registry/]repository[:tag][@digest], oci:DIR[:TAG], oci-archive:FILE or docker-archive:FILE"
+    )
+
+
+@pytest.mark.parametrize("transport", TRANSPORTS, ids=lambda row: row.name)
+def test_what_a_location_is_read_and_written_with_is_named_as_the_location_is(
+    tmp_path: Path, transport: Transport[Any]
+) -> None:
+    text = f"{transport.prefixes[0]}{tmp_path}/x:1" if transport.form else "registry.example/x:1"
+    location = Location.parse(text)
+    with HttpClient(HttpSettings()) as http:
+        clients = SimpleNamespace(registries=RegistryClient(http, RegistryConfig(RegistrySettings()), Keychain()))
+        assert location.open_source(clients).name == str(location)
+        assert location.open_destination(clients).name == str(location)
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from copacetic.errors import CopaError, CorruptLayerError, IntegrityError, NotFoundError
-from copacetic.oci import ImageConfig, Manifest
+from copacetic.oci import ImageConfig, Manifest, Reference
 from copacetic.oci.archive import OciArchiveDestination
 from copacetic.oci.dockerarchive import DockerArchiveDestination
 from copacetic.oci.layout import LayoutDestination, LayoutSource
@@ -27,10 +27,10 @@ from support.images import (
     write_layout,
 )
 
-KINDS: dict[str, tuple[type[Any], str]] = {
+KINDS: dict[str, tuple[type[Any], object]] = {
     "oci": (LayoutDestination, "1"),
     "oci-archive": (OciArchiveDestination, "1"),
-    "docker-archive": (DockerArchiveDestination, "web:1"),
+    "docker-archive": (DockerArchiveDestination, Reference.parse("web:1")),
 }
 BASE = make_image([make_layer({"etc/": "", "etc/name": "old", "etc/stays": "same"}), make_layer({"x": "y"})])
 NEW = make_layer({"etc/": "", "etc/name": "new"})

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from copacetic.errors import CopaError, NotFoundError, UnsupportedImageError, UsageError
+from copacetic.oci import Reference
 from copacetic.oci.archive import OciArchiveSource
 from copacetic.oci.dockerarchive import DockerArchiveDestination, DockerArchiveSource
 from copacetic.oci.layout import LayoutDestination, LayoutSource
@@ -73,7 +74,7 @@ def test_a_real_archive_is_copied(tmp_path: Path, path: str) -> None:
     source = DockerArchiveSource(fixture(f"images/{path}"))
     copy_image(source, LayoutDestination(tmp_path / "l", "1"))
     assert_valid_image(tmp_path / "l", "1")
-    copy_image(source, DockerArchiveDestination(tmp_path / "a.tar", "copy:1"))
+    copy_image(source, DockerArchiveDestination(tmp_path / "a.tar", Reference.parse("copy:1")))
     copy_image(DockerArchiveSource(tmp_path / "a.tar"), LayoutDestination(tmp_path / "m", "1"))
     assert_valid_image(tmp_path / "m", "1")
 
@@ -82,7 +83,8 @@ def test_a_real_archive_of_several_images_wants_a_choice(tmp_path: Path) -> None
     with pytest.raises(UsageError, match="images") as caught:
         DockerArchiveSource(fixture("images/ggcr/test_bundle.tar")).root()
     first = str(caught.value.hint).split("it has ")[1].split(",")[0]
-    copy_image(DockerArchiveSource(fixture("images/ggcr/test_bundle.tar"), first), LayoutDestination(tmp_path / "l"))
+    source = DockerArchiveSource(fixture("images/ggcr/test_bundle.tar"), Reference.parse(first))
+    copy_image(source, LayoutDestination(tmp_path / "l"))
     assert_valid_image(tmp_path / "l")
 
 
@@ -95,7 +97,7 @@ def test_a_real_archive_without_manifest_is_refused() -> None:
 def test_alpine_goes_in_and_out(tmp_path: Path) -> None:
     packed = fixture("alpine/alpine-3.10.2-docker-archive.tar.gz")
     source = DockerArchiveSource(packed)
-    copy_image(source, DockerArchiveDestination(tmp_path / "a.tar", "alpine:copy"))
+    copy_image(source, DockerArchiveDestination(tmp_path / "a.tar", Reference.parse("alpine:copy")))
     plain_archive = tmp_path / "plain.tar"
     plain_archive.write_bytes(gzip.decompress(packed.read_bytes()))
     theirs = json.loads(skopeo("inspect", f"docker-archive:{plain_archive}"))

@@ -82,6 +82,16 @@ class Networks(click.ParamType[Any]):
             self.fail(f"{str(value)[:80]!r} is not a network such as 10.0.0.0/8: {error}", param, ctx)
 
 
+class _Location(click.Option):
+    """An image's location; the forms that there are matter only when help is shown."""
+
+    def get_help_record(self, ctx: click.Context) -> tuple[str, str] | None:
+        from copacetic.oci.transports import list_forms
+
+        self.help = f"Image: {list_forms('REF')}."
+        return super().get_help_record(ctx)
+
+
 def _env(name: str) -> str:
     return "COPA_" + name.lstrip("-").upper().replace("-", "_")
 
@@ -130,7 +140,7 @@ REPOSITORY = (
     option("--no-host-repositories", is_flag=True, help="Never use this machine's repositories and keys."),
 )
 PATCHING = (
-    option("-i", "--image", required=True, help="Image: REF, oci:DIR[:TAG], oci-archive:FILE or docker-archive:FILE."),
+    option("-i", "--image", required=True, cls=_Location),
     option("-r", "--report", type=_PATH, multiple=True, help="A scanner's report, or a directory of reports."),
     option("--platform", type=CommaList(), default="", help="Platforms, as in linux/amd64,linux/arm64.  [all]"),
     option("--ignore-errors", is_flag=True, help="Go on with what can be fixed."),

@@ -79,7 +79,7 @@ class _Made:
 class DockerArchiveSource:
     """Reads one image of an archive: the one with the given reference, or the only one."""
 
-    def __init__(self, path: Path, reference: str = "") -> None:
+    def __init__(self, path: Path, reference: Reference | None = None) -> None:
         self._path = path
         self._reference = reference
         self.name = f"docker-archive:{path}:{reference}" if reference else f"docker-archive:{path}"
@@ -140,15 +140,15 @@ class DockerArchiveSource:
 
     def _select(self) -> tuple[_Saved, ...]:
         """The rows of the name, or the only image: rows with one config and the same layers are one."""
-        if not self._reference:
+        wanted = self._reference
+        if wanted is None:
             images = {(saved.config, saved.layers): saved for saved in self._saved}
             if len(images) != 1:
                 raise UsageError(f"{self.name} has {len(images)} images", hint=self._hint)
             return tuple(images.values())
-        wanted = Reference.parse(self._reference)
         found = tuple(saved for saved in self._saved if any(_same(tag, wanted) for tag in saved.tags))
         if not found:
-            raise NotFoundError(f"{self._path} has no image {self._reference}", hint=self._hint)
+            raise NotFoundError(f"{self._path} has no image {wanted}", hint=self._hint)
         return found
 
 
@@ -246,9 +246,9 @@ def _hash(stream: ByteStream) -> Digest:
 class DockerArchiveDestination:
     """Writes a new archive with one image; a file that is there already is replaced at the end."""
 
-    def __init__(self, path: Path, reference: str = "") -> None:
+    def __init__(self, path: Path, reference: Reference | None = None) -> None:
         self._path = path
-        self._reference = Reference.parse(reference) if reference else None
+        self._reference = reference
         self.name = f"docker-archive:{path}:{reference}" if reference else f"docker-archive:{path}"
         self._writer: ArchiveWriter | None = None
         self._lock = threading.Lock()

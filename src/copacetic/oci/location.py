@@ -1,85 +1,61 @@
 # SPDX-License-Identifier: Apache-2.0
-"""
-Where an image is: `[registry/]repository…`, `oci:DIR[:TAG]`, `oci-archive:FILE[:TAG]`, `docker-archive:FILE[:REF]`.
-
-As in skopeo, the first colon after the transport ends the path; a tag may be a whole reference, as in
-`oci:dir:web:1.0`, since some writers put one into `org.opencontainers.image.ref.name`. `docker://REF`,
-`registry://REF`, `oci-dir://DIR` and `archive://FILE` are other tools' spellings of the same.
-"""
+"""Where an image is, read from text: a reference for registries, a transport's prefix and a place for all else."""
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Literal
+from typing import Any
 
 from copacetic.errors import InvalidReferenceError
 from copacetic.oci.reference import Reference
+from copacetic.oci.transport import Destination, Source
+from copacetic.oci.transports import REGISTRY, TRANSPORTS, UNSUPPORTED, Clients, Transport, list_forms
 
-Kind = Literal["registry", "oci", "oci-archive", "docker-archive"]
-
-_FILES: tuple[tuple[str, Kind], ...] = (
-    ("oci-dir://", "oci"),
-    ("oci:", "oci"),
-    ("oci-archive:", "oci-archive"),
-    ("docker-archive:", "docker-archive"),
-    ("archive://", "docker-archive"),
-)
-_TAG = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.:@+-]*(?:/[A-Za-z0-9_][A-Za-z0-9_.:@+-]*)*")
-_MAX_TAG = 512
-_REGISTRIES = ("docker://", "registry://", "image://")
-_UNSUPPORTED = (
-    "docker-daemon:",
-    "containers-storage:",
-    "local://",
-    "dir:",
-    "fs://",
-    "sbom://",
-    "http://",
-    "https://",
+_PREFIXES = sorted(
+    ((prefix, transport) for transport in TRANSPORTS for prefix in transport.prefixes),
+    key=lambda row: len(row[0]),
+    reverse=True,
 )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True)
 class Location:
-    """One of the four kinds; `reference` belongs to registries, `path` and `tag` to files."""
+    """A place, and the transport to whose kind it belongs; `Location.parse(str(location)) == location`."""
 
-    kind: Kind
-    reference: Reference | None = None
-    path: Path | None = None
-    tag: str = ""
+    transport: Transport[Any]
+    place: Any
 
     @classmethod
     def parse(cls, text: str) -> Location:
         """Raises `InvalidReferenceError`."""
-        for prefix in _UNSUPPORTED:
-            if text.startswith(prefix):
-                raise InvalidReferenceError(f"{text[:200]!r}: the transport {prefix} is not supported")
-        for prefix, kind in _FILES:
-            if text.startswith(prefix):
-                return cls._file(kind, text[len(prefix) :], text)
-        prefix = next((prefix for prefix in _REGISTRIES if text.startswith(prefix)), "")
-        return cls(kind="registry", reference=Reference.parse(text.removeprefix(prefix)))
+        try:
+            prefix, transport = _select(text)
+            return cls(transport, transport.parse(text[len(prefix) :], text))
+        except InvalidReferenceError as error:
+            error.hint = f"write {list_forms('[registry/]repository[:tag][@digest]')}"
+            raise
 
     @classmethod
-    def _file(cls, kind: Kind, rest: str, text: str) -> Location:
-        path, _, tag = rest.partition(":")
-        if not path or "\0" in path:
-            raise InvalidReferenceError(f"{text[:200]!r} names no {'directory' if kind == 'oci' else 'file'}")
-        if tag and kind != "docker-archive":
-            _check_tag(tag, text)
-        if tag and kind == "docker-archive":
-            tag = str(Reference.parse(tag))
-        return cls(kind=kind, path=Path(path), tag=tag)
+    def in_registry(cls, reference: Reference) -> Location:
+        return cls(REGISTRY, reference)
+
+    @property
+    def reference(self) -> Reference | None:
+        """By what a registry has the image; None where no registry has it."""
+        return self.place if self.transport is REGISTRY else None
+
+    def open_source(self, clients: Clients) -> Source:
+        return self.transport.open_source(self.place, clients)
+
+    def open_destination(self, clients: Clients) -> Destination:
+        return self.transport.open_destination(self.place, clients)
 
     def __str__(self) -> str:
-        if self.reference is not None:
-            return str(self.reference)
-        tag = f":{self.tag}" if self.tag else ""
-        return f"{self.kind}:{self.path}{tag}"
+        return f"{self.transport.prefixes[0]}{self.place}"
 
 
-def _check_tag(tag: str, text: str) -> None:
-    if len(tag) > _MAX_TAG or not _TAG.fullmatch(tag):
-        raise InvalidReferenceError(f"{text[:200]!r}: {tag[:140]!r} is not a tag")
+def _select(text: str) -> tuple[str, Transport[Any]]:
+    for prefix in UNSUPPORTED:
+        if text.startswith(prefix):
+            raise InvalidReferenceError(f"{text[:200]!r}: the transport {prefix} is not supported")
+    return next(row for row in _PREFIXES if text.startswith(row[0]))
