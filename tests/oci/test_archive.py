@@ -180,8 +180,8 @@ class TestReading:
 class TestWriting:
     def test_what_is_written_is_a_layout(self, tmp_path: Path) -> None:
         made = make_index([image("one"), image("two", "linux/arm64")])
-        name = copy_image(MemorySource(made), OciArchiveDestination(tmp_path / "a.tar", "1"))
-        assert name == f"oci-archive:{tmp_path}/a.tar:1@{made.descriptor.digest}"
+        published = copy_image(MemorySource(made), OciArchiveDestination(tmp_path / "a.tar", "1"))
+        assert published.reference == f"oci-archive:{tmp_path}/a.tar:1@{made.descriptor.digest}"
         assert_valid_image(unpack(tmp_path / "a.tar", tmp_path / "l"), "1")
         assert [p.name for p in tmp_path.iterdir() if p.name != "l"] == ["a.tar"]
 

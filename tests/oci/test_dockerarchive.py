@@ -236,8 +236,12 @@ class TestWriting:
     def test_layers_are_plain_and_named_by_their_diff_id(self, tmp_path: Path) -> None:
         layers = [make_layer({f"{c}.txt": c * 9}, compression=c) for c in ("none", "gzip", "zstd")]
         made = image(*layers)
-        name = copy_image(MemorySource(made), DockerArchiveDestination(tmp_path / "a.tar", Reference.parse("web:1")))
-        assert name == f"docker-archive:{tmp_path}/a.tar:docker.io/library/web:1@{made.descriptor.digest}"
+        published = copy_image(
+            MemorySource(made), DockerArchiveDestination(tmp_path / "a.tar", Reference.parse("web:1"))
+        )
+        assert (
+            published.reference == f"docker-archive:{tmp_path}/a.tar:docker.io/library/web:1@{made.descriptor.digest}"
+        )
         with tarfile.open(tmp_path / "a.tar") as tar:
             contents = {m.name: tar.extractfile(m).read() for m in tar}  # type: ignore[union-attr]
         config = f"{Digest.of(encode(made.config)).encoded}.json"

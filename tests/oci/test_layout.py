@@ -188,8 +188,8 @@ class TestReading:
 class TestWriting:
     def test_a_copy_is_valid_and_the_same(self, tmp_path: Path) -> None:
         made = make_index([image("one"), image("two", platform="linux/arm64/v8")])
-        name = copy_image(MemorySource(made), LayoutDestination(tmp_path / "a/b/l", "1"))
-        assert name == f"oci:{tmp_path}/a/b/l:1@{made.descriptor.digest}"
+        published = copy_image(MemorySource(made), LayoutDestination(tmp_path / "a/b/l", "1"))
+        assert published.reference == f"oci:{tmp_path}/a/b/l:1@{made.descriptor.digest}"
         assert_valid_image(tmp_path / "a/b/l", "1")
         assert LayoutSource(tmp_path / "a/b/l", "1").root()[1] == made.raw
         assert sorted(p.name for p in (tmp_path / "a/b/l").iterdir()) == ["blobs", "index.json", "oci-layout"]
@@ -312,8 +312,8 @@ class TestWriting:
         assert (layout / "index.json").read_text() == "{"
 
     def test_parallel_publishers_lose_no_entry(self, tmp_path: Path) -> None:
-        def one(number: int) -> str:
-            return copy_image(MemorySource(image(f"text {number}")), LayoutDestination(tmp_path / "l", f"v{number}"))
+        def one(number: int) -> None:
+            copy_image(MemorySource(image(f"text {number}")), LayoutDestination(tmp_path / "l", f"v{number}"))
 
         with ThreadPoolExecutor(8) as pool:
             list(pool.map(one, range(16)))

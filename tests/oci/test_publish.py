@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from copacetic.errors import CopaError, CorruptLayerError, IntegrityError, NotFoundError
-from copacetic.oci import ImageConfig, Manifest, Reference
+from copacetic.oci import Digest, ImageConfig, Manifest, Reference
 from copacetic.oci.archive import OciArchiveDestination
 from copacetic.oci.dockerarchive import DockerArchiveDestination
 from copacetic.oci.layout import LayoutDestination, LayoutSource
@@ -54,8 +54,8 @@ def publish(destination: Destination, base: Image, layer: Layer, scratch: Path) 
         destination.write_blob(layer.descriptor, scratch / "layer")
         destination.write_blob(described, scratch / "config")
         destination.write_blob(described, scratch / "config")
-        name = destination.publish(describe(result.raw, result.media_type), result.raw)
-    assert name == f"{destination.name}@{describe(result.raw, '').digest}"
+        published = destination.publish(describe(result.raw, result.media_type), result.raw)
+    assert (published.name, published.digest) == (destination.name, Digest.of(result.raw))
     return result
 
 

@@ -89,8 +89,8 @@ def test_skopeo_reads_what_we_push(http: Recording, tmp_path: Path, kind: str) -
     image = make_test_image(kind)
     with docker_registry(tmp_path) as host:
         destination = RegistryDestination(Reference.parse(f"{host}/team/app:1"), connect(http))
-        name = copy_image(MemorySource(image), destination)
-        assert name == f"{host}/team/app:1@{image.descriptor.digest}"
+        published = copy_image(MemorySource(image), destination)
+        assert published.reference == f"{host}/team/app:1@{image.descriptor.digest}"
         assert raw_manifest(f"{host}/team/app:1") == image.raw
         assert raw_manifest(f"{host}/team/app@{image.descriptor.digest}") == image.raw
         skopeo("copy", "-q", "--src-tls-verify=false", f"docker://{host}/team/app:1", f"dir:{tmp_path}/copy")
@@ -202,9 +202,9 @@ def test_a_login_opens_the_registry_for_reading_and_writing(http: Recording, tmp
         authfile = tmp_path / "auth.json"
         skopeo("login", "--tls-verify=false", "--authfile", authfile, "-u", USER, "-p", PASSWORD, host)
         client = connect(http, Keychain([authfile]))
-        name = copy_image(MemorySource(image), RegistryDestination(Reference.parse(f"{host}/team/app:1"), client))
+        published = copy_image(MemorySource(image), RegistryDestination(Reference.parse(f"{host}/team/app:1"), client))
         copy = MemoryDestination()
-        copy_image(RegistrySource(Reference.parse(name), client), copy)
+        copy_image(RegistrySource(Reference.parse(published.reference), client), copy)
         assert copy.blobs == image.blobs
         assert raw_manifest(f"{host}/team/app:1", "--authfile", str(authfile)) == image.raw
 
@@ -284,12 +284,12 @@ def test_a_mirror_serves_and_the_origin_gets_the_push(http: Recording, tmp_path:
         client = connect(http, keychain, mirrors=((origin, f"{mirror}/cache"),))
         http.sent.clear()
         source = RegistrySource(Reference.parse(f"{origin}/team/app:1"), client)
-        name = copy_image(source, RegistryDestination(Reference.parse(f"{origin}/team/new:1"), client))
-        assert name.startswith(f"{origin}/team/new:1@")
+        published = copy_image(source, RegistryDestination(Reference.parse(f"{origin}/team/new:1"), client))
+        assert published.name == f"{origin}/team/new:1"
         read = {url.split("/")[2] for method, url in http.sent if method == "GET" and "/v2/cache" in url}
         written = {url.split("/")[2] for method, url in http.sent if method == "PUT"}
         assert (read, written) == ({mirror}, {origin})
         (tmp_path / "auth.json").write_text(json.dumps({"auths": {}}))
         copy = MemoryDestination()
-        copy_image(RegistrySource(Reference.parse(name), client), copy)
+        copy_image(RegistrySource(Reference.parse(published.reference), client), copy)
         assert copy.blobs == image.blobs

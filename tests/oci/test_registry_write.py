@@ -191,7 +191,8 @@ def test_publishing_writes_the_tag_and_returns_the_pinned_name(client: RegistryC
     server.on("PUT", f"/v2/team/new/manifests/{digest}", Answer(status=201))
     with RegistryDestination(reference(server, "team/new:2"), client) as destination:
         destination.write_manifest(IMAGE.descriptor, IMAGE.raw)
-        assert destination.publish(IMAGE.descriptor, IMAGE.raw) == f"{server.host}/team/new:2@{digest}"
+        published = destination.publish(IMAGE.descriptor, IMAGE.raw)
+        assert published.reference == f"{server.host}/team/new:2@{digest}"
     child, root = server.requests[-2:]
     assert (child.body, root.body) == (IMAGE.raw, IMAGE.raw)
     assert child.path.endswith(str(digest))

@@ -43,7 +43,7 @@ from copacetic.oci.manifest import (
     Index,
     Manifest,
 )
-from copacetic.oci.transport import ByteStream, Destination, Source
+from copacetic.oci.transport import ByteStream, Destination, Published, Source
 from copacetic.pipeline.open.image import load_image, open_filesystem
 from copacetic.progress import Silent
 from copacetic.session import Session, Settings
@@ -295,10 +295,10 @@ class MemoryDestination:
     def write_manifest(self, descriptor: Descriptor, raw: bytes) -> None:
         self._keep(descriptor, raw)
 
-    def publish(self, descriptor: Descriptor, raw: bytes) -> str:
+    def publish(self, descriptor: Descriptor, raw: bytes) -> Published:
         self._keep(descriptor, raw)
         self.published = Image(descriptor, raw, self.blobs)
-        return f"{self.name}@{descriptor.digest}"
+        return Published(name=self.name, digest=descriptor.digest)
 
     def _keep(self, descriptor: Descriptor, data: bytes) -> None:
         descriptor.check(data, where=self.name)
@@ -309,7 +309,7 @@ _SOURCE: type[Source] = MemorySource
 _DESTINATION: type[Destination] = MemoryDestination
 
 
-def copy_image(source: Source, destination: Destination) -> str:
+def copy_image(source: Source, destination: Destination) -> Published:
     """Copy everything below a source's root, as a patch run does with what it doesn't change."""
 
     def blobs_of(descriptor: Descriptor, raw: bytes) -> None:

@@ -21,7 +21,7 @@ from copacetic.oci.blobs import Window, copy_checked, open_regular
 from copacetic.oci.descriptor import Descriptor, Digest
 from copacetic.oci.layout import LAYOUT_FILE, find_root, replace_entry
 from copacetic.oci.manifest import MANIFEST_LIMIT
-from copacetic.oci.transport import ByteStream, Destination, Source
+from copacetic.oci.transport import ByteStream, Destination, Published, Source
 
 
 class OciArchiveSource:
@@ -98,11 +98,11 @@ class OciArchiveDestination:
         if self._claim(descriptor):
             self._open.append(_blob_name(descriptor), raw)
 
-    def publish(self, descriptor: Descriptor, raw: bytes) -> str:
+    def publish(self, descriptor: Descriptor, raw: bytes) -> Published:
         self.write_manifest(descriptor, raw)
         self._open.append("index.json", replace_entry(None, descriptor, self._tag, self.name))
         self._open.finish()
-        return f"{self.name}@{descriptor.digest}"
+        return Published(name=self.name, digest=descriptor.digest)
 
     @property
     def _open(self) -> ArchiveWriter:

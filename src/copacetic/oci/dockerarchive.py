@@ -51,7 +51,7 @@ from copacetic.oci.manifest import (
     is_image_config,
 )
 from copacetic.oci.reference import DEFAULT_TAG, Reference
-from copacetic.oci.transport import ByteStream, Destination, Source
+from copacetic.oci.transport import ByteStream, Destination, Published, Source
 
 _PLAIN_LIMIT = 256 * 1024**3
 _MAX_IMAGES, _MAX_TAGS = 1_000, 1_000
@@ -280,7 +280,7 @@ class DockerArchiveDestination:
         descriptor.check(raw, where=self.name)
         raise UsageError("a docker archive holds one image, and this one has several platforms", hint=_ONE_PLATFORM)
 
-    def publish(self, descriptor: Descriptor, raw: bytes) -> str:
+    def publish(self, descriptor: Descriptor, raw: bytes) -> Published:
         if Index.is_index(descriptor.media_type):
             self.write_manifest(descriptor, raw)
         descriptor.check(raw, where=self.name)
@@ -295,7 +295,7 @@ class DockerArchiveDestination:
         row = {"Config": config_name, "RepoTags": self._tags(), "Layers": names}
         writer.append("manifest.json", encode_document([row]))
         writer.finish()
-        return f"{self.name}@{descriptor.digest}"
+        return Published(name=self.name, digest=descriptor.digest)
 
     def _layer_names(self, manifest: Manifest, config: ImageConfig) -> list[str]:
         if len(manifest.layers) != len(config.diff_ids):

@@ -30,7 +30,7 @@ from copacetic.oci.blobs import Window, copy_checked, open_regular, read_whole, 
 from copacetic.oci.descriptor import Descriptor, Digest
 from copacetic.oci.manifest import MANIFEST_LIMIT, OCI_INDEX, Index, detect_media_type, encode_document
 from copacetic.oci.reference import Reference
-from copacetic.oci.transport import ByteStream, Destination, Source
+from copacetic.oci.transport import ByteStream, Destination, Published, Source
 
 REF_NAME = "org.opencontainers.image.ref.name"
 IMAGE_NAME = "io.containerd.image.name"
@@ -231,7 +231,7 @@ class LayoutDestination:
         with storage_errors(f"can't write {target}"):
             target.write_bytes(raw)
 
-    def publish(self, descriptor: Descriptor, raw: bytes) -> str:
+    def publish(self, descriptor: Descriptor, raw: bytes) -> Published:
         self.write_manifest(descriptor, raw)
         assert self._staging is not None
         with storage_errors(f"can't publish to {self._path}"), self._lock():
@@ -242,7 +242,7 @@ class LayoutDestination:
             if not layout.exists():
                 _write_file(self._staging / "oci-layout", LAYOUT_FILE).replace(layout)
             _write_file(self._staging / "index.json", index).replace(self._path / "index.json")
-        return f"{self.name}@{descriptor.digest}"
+        return Published(name=self.name, digest=descriptor.digest)
 
     def _refuse_other_directory(self) -> None:
         """Writing between somebody's own files is a slip of the keyboard rather than a wish."""

@@ -28,7 +28,7 @@ from copacetic.oci.reference import Reference
 from copacetic.oci.registryclient import RegistryClient
 from copacetic.oci.registryconfig import Endpoint
 from copacetic.oci.registryerror import explain_answer
-from copacetic.oci.transport import ByteStream, Destination, Source
+from copacetic.oci.transport import ByteStream, Destination, Published, Source
 from copacetic.oci.upload import Uploader
 from copacetic.oci.uploadbody import FileBody, SourceBody
 
@@ -211,9 +211,9 @@ class RegistryDestination:
     def write_manifest(self, descriptor: Descriptor, raw: bytes) -> None:
         self._put(descriptor, raw, str(descriptor.digest))
 
-    def publish(self, descriptor: Descriptor, raw: bytes) -> str:
+    def publish(self, descriptor: Descriptor, raw: bytes) -> Published:
         self._put(descriptor, raw, self.reference.tag)
-        return str(self.reference.with_digest(descriptor.digest))
+        return Published(name=self.name, digest=descriptor.digest)
 
     def _copy(self, descriptor: Descriptor, source: Source, location: str) -> None:
         """Send a blob, in the upload that a refused mount began, if there is one."""

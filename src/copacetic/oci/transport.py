@@ -4,10 +4,11 @@
 from __future__ import annotations
 
 from contextlib import AbstractContextManager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol, Self
 
-from copacetic.oci.descriptor import Descriptor
+from copacetic.oci.descriptor import Descriptor, Digest
 
 
 class ByteStream(Protocol):
@@ -42,6 +43,19 @@ class Source(Protocol):
         ...
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Published:
+    """What a destination's name leads to from now on."""
+
+    name: str
+    digest: Digest
+
+    @property
+    def reference(self) -> str:
+        """`name@digest`, for people and scripts."""
+        return f"{self.name}@{self.digest}"
+
+
 class Destination(Protocol):
     """
     Writes one image or index. Nothing is visible under the destination's name until `publish`.
@@ -67,6 +81,6 @@ class Destination(Protocol):
         """Write a manifest that an index is going to name; all its blobs are here already."""
         ...
 
-    def publish(self, descriptor: Descriptor, raw: bytes) -> str:
-        """Give the manifest or index its name, in one step, and return `name@digest`."""
+    def publish(self, descriptor: Descriptor, raw: bytes) -> Published:
+        """Give the manifest or index the destination's name, in one step."""
         ...

@@ -129,12 +129,11 @@ def patch_image(order: Order, destination: Callable[[], Destination]) -> Outcome
         made = _side_by_side(one, run.image.variants, session.settings.jobs)
         results = _outcomes(made, run.image.variants, tolerant=order.request.ignore_errors)
         patched = {r.image.original.digest: r.image for r in results if isinstance(r, PatchedPlatform)}
-        reference = Publisher(destination, scratch, session).publish(run.image, patched) if patched else ""
-    _, at, digest = reference.rpartition("@")
+        published = Publisher(destination, scratch, session).publish(run.image, patched) if patched else None
     return Outcome(
         image=run.image.name,
-        reference=reference,
-        digest=Digest.parse(digest) if at else None,
+        reference=published.reference if published else "",
+        digest=published.digest if published else None,
         platforms=tuple(_outcome(r) if isinstance(r, PatchedPlatform) else r for r in results),
         seconds=time.monotonic() - started,
     )

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from copacetic.oci import Digest
-from copacetic.oci.transport import Destination
+from copacetic.oci.transport import Destination, Published
 from copacetic.pipeline.open.image import SourceImage
 from copacetic.pipeline.publish.manifest import PatchedImage
 from copacetic.pipeline.publish.write import ImageWriter
@@ -24,14 +24,14 @@ class Publisher:
         self._scratch = scratch
         self._session = session
 
-    def publish(self, image: SourceImage, patched: Mapping[Digest, PatchedImage]) -> str:
-        """Write everything, give it its name in one step, and return `name@digest`. `patched`: see `ImageWriter`."""
+    def publish(self, image: SourceImage, patched: Mapping[Digest, PatchedImage]) -> Published:
+        """Write everything, and give it its name in one step. `patched`: see `ImageWriter`."""
         progress = self._session.progress
         transfers = self._session.budget.transfers
         with self._destination() as destination, progress.task(f"write {destination.name}"):
             writer = ImageWriter(image.source, destination, transfers, self._scratch)
             root = writer.write(image, patched)
             progress.publishing(destination.name)
-            reference = destination.publish(*root)
-            progress.published(reference)
-            return reference
+            published = destination.publish(*root)
+            progress.published(published.reference)
+            return published
