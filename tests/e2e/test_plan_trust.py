@@ -14,6 +14,9 @@ import pytest
 from pysequoia import Tsk
 
 from copacetic.cli import main
+from copacetic.oci import Manifest
+from copacetic.oci.layout import LayoutSource
+from copacetic.oci.selection import read_config
 from support.apkrepo import KEY_NAME, ApkRepository, apk_image, public_pem, serve_apks
 from support.apks import Apk
 from support.aptrepo import Deb, Repository, debian_image, file, serve_repository, write_image
@@ -48,6 +51,11 @@ class Planned:
         document = json.loads(self._file.read_text())
         plan = document["plans"][0]
         change(plan["updates"][0], plan["repositories"][0])
+        self._file.write_text(json.dumps(document))
+
+    def change_image(self, name: str) -> None:
+        document = json.loads(self._file.read_text())
+        document["plans"][0]["image"] = name
         self._file.write_text(json.dumps(document))
 
     def apply(self, *flags: str, cache: str = "cache") -> tuple[int, str]:
@@ -93,6 +101,18 @@ def test_a_plan_that_names_another_package_is_refused(planned: Planned, reposito
     text = planned.refused(cache=cache)
 
     assert "no signed index has the plan's foo 1.0-2 of " in text
+
+
+def test_a_plan_is_not_asked_where_the_image_is_from(planned: Planned) -> None:
+    planned.change_image("registry.example/somebody/else:1")
+
+    code, text = planned.apply()
+
+    assert code == 0, text
+    source = LayoutSource(planned.published, "1")
+    config = read_config(source, Manifest.parse(source.root()[1]).config)
+    assert "sh.copa.patch.origin.digest" in config.labels
+    assert "sh.copa.patch.origin.name" not in config.labels
 
 
 def test_who_trusts_it_gets_it_and_is_told_that_nobody_else_vouches(planned: Planned, repository: Repository) -> None:

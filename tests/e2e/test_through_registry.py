@@ -60,6 +60,7 @@ def test_a_patched_image_is_pushed_and_skopeo_sees_the_digest_that_was_printed(
         ).stdout
         assert json.loads(raw)["Digest"] == digest
         assert len(json.loads(raw)["Layers"]) == 2
+        assert json.loads(raw)["Labels"]["sh.copa.patch.origin.name"] == "team/app"
 
 
 @pytest.mark.system
