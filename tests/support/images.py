@@ -43,6 +43,7 @@ from copacetic.oci.manifest import (
     Index,
     Manifest,
 )
+from copacetic.oci.referrers import Document, make_referrer
 from copacetic.oci.transport import ByteStream, Destination, Published, Source
 from copacetic.pipeline.open.image import load_image, open_filesystem
 from copacetic.progress import Silent
@@ -294,6 +295,11 @@ class MemoryDestination:
 
     def write_manifest(self, descriptor: Descriptor, raw: bytes) -> None:
         self._keep(descriptor, raw)
+
+    def attach(self, subject: Descriptor, document: Document) -> None:
+        referrer = make_referrer(subject, document)
+        for descriptor, data in (*referrer.blobs, (referrer.descriptor, referrer.raw)):
+            self._keep(descriptor, data)
 
     def publish(self, descriptor: Descriptor, raw: bytes) -> Published:
         self._keep(descriptor, raw)

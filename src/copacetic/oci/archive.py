@@ -13,15 +13,17 @@ import threading
 from collections.abc import Iterator
 from functools import cached_property
 from pathlib import Path
-from typing import Self
+from typing import NoReturn, Self
 
 from copacetic.errors import ImageError, IntegrityError
 from copacetic.oci.archivefile import ArchiveFile, ArchiveWriter
 from copacetic.oci.blobs import Window, copy_checked, open_regular
 from copacetic.oci.descriptor import Descriptor, Digest
-from copacetic.oci.layout import LAYOUT_FILE, find_root, replace_entry
+from copacetic.oci.layout import LAYOUT_FILE
+from copacetic.oci.layoutindex import find_root, replace_entry
 from copacetic.oci.manifest import MANIFEST_LIMIT
-from copacetic.oci.transport import ByteStream, Destination, Published, Source
+from copacetic.oci.referrers import Document
+from copacetic.oci.transport import ByteStream, Destination, Published, Source, refuse_document
 
 
 class OciArchiveSource:
@@ -97,6 +99,9 @@ class OciArchiveDestination:
         descriptor.check(raw, where=self.name)
         if self._claim(descriptor):
             self._open.append(_blob_name(descriptor), raw)
+
+    def attach(self, subject: Descriptor, document: Document) -> NoReturn:
+        refuse_document(self)
 
     def publish(self, descriptor: Descriptor, raw: bytes) -> Published:
         self.write_manifest(descriptor, raw)

@@ -16,7 +16,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Self
+from typing import NoReturn, Self
 
 from copacetic.compression import DecompressedReader, DecompressionError, Format, detect
 from copacetic.errors import (
@@ -51,7 +51,8 @@ from copacetic.oci.manifest import (
     is_image_config,
 )
 from copacetic.oci.reference import DEFAULT_TAG, Reference
-from copacetic.oci.transport import ByteStream, Destination, Published, Source
+from copacetic.oci.referrers import Document
+from copacetic.oci.transport import ByteStream, Destination, Published, Source, refuse_document
 
 _PLAIN_LIMIT = 256 * 1024**3
 _MAX_IMAGES, _MAX_TAGS = 1_000, 1_000
@@ -279,6 +280,9 @@ class DockerArchiveDestination:
     def write_manifest(self, descriptor: Descriptor, raw: bytes) -> None:
         descriptor.check(raw, where=self.name)
         raise UsageError("a docker archive holds one image, and this one has several platforms", hint=_ONE_PLATFORM)
+
+    def attach(self, subject: Descriptor, document: Document) -> NoReturn:
+        refuse_document(self)
 
     def publish(self, descriptor: Descriptor, raw: bytes) -> Published:
         if Index.is_index(descriptor.media_type):

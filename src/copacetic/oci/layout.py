@@ -2,9 +2,8 @@
 """
 Images in a directory: the OCI image layout (image-spec, image-layout.md).
 
-A tag is the annotation `org.opencontainers.image.ref.name` of an entry of index.json. What is written becomes
-visible by one rename of index.json; until then it lies in a folder of its own, which a killed run leaves behind and
-the next publisher removes. The only things ever deleted are those folders.
+What is written becomes visible by one rename of index.json; until then it lies in a folder of its own, which a killed
+run leaves behind and the next publisher removes. The only things ever deleted are those folders.
 
 Manifests are stored as they are, also Docker's: the specification allows other media types, crane and containerd
 read them, skopeo wants OCI manifests in a layout.
@@ -14,29 +13,24 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
-import json
 import os
 import secrets
 import shutil
 import tempfile
-from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import replace
 from pathlib import Path
-from typing import Any, Self
+from typing import Self
 
-from copacetic.errors import CopaError, ImageError, IntegrityError, NotFoundError, UsageError
+from copacetic.errors import IntegrityError, UsageError
 from copacetic.oci.blobs import Window, copy_checked, open_regular, read_whole, storage_errors
 from copacetic.oci.descriptor import Descriptor, Digest
-from copacetic.oci.manifest import MANIFEST_LIMIT, OCI_INDEX, Index, detect_media_type, encode_document
-from copacetic.oci.reference import Reference
+from copacetic.oci.layoutindex import add_entry, find_root, find_tag, replace_entry
+from copacetic.oci.manifest import MANIFEST_LIMIT
+from copacetic.oci.referrers import Document, list_referrer, make_referrer, referrers_tag
 from copacetic.oci.transport import ByteStream, Destination, Published, Source
 
-REF_NAME = "org.opencontainers.image.ref.name"
-IMAGE_NAME = "io.containerd.image.name"
 LAYOUT_FILE = b'{"imageLayoutVersion":"1.0.0"}'
 _STAGING = ".copa-"
-_SHOWN_TAGS = 20
 
 
 class LayoutSource:
@@ -73,105 +67,6 @@ class LayoutSource:
         return _blob_path(self.path, descriptor)
 
 
-def find_root(raw: bytes, tag: str, where: str, read: Callable[[Descriptor], bytes]) -> tuple[Descriptor, bytes]:
-    """Return what a tag leads to in an index.json, which may be the image's own index; raises as `select_entry`."""
-    entry = select_entry(raw, tag, where)
-    document = raw if entry.digest == Digest.of(raw) else read(entry)
-    return replace(entry, media_type=entry.media_type or detect_media_type(document)), document
-
-
-def select_entry(raw: bytes, tag: str, where: str) -> Descriptor:
-    """
-    Choose the entry of an index.json that a tag, or a whole name, leads to; without one there must be only one.
-
-    Raises `ImageError` for a broken index, `NotFoundError` for an unknown tag, `UsageError` for a missing one.
-    """
-    try:
-        entries = Index.parse(raw, OCI_INDEX).manifests
-    except ImageError as error:
-        raise ImageError(f"{where}: index.json is unusable: {error}") from error
-    found = _named(entries, tag) if tag else entries
-    if not found:
-        if tag:
-            hint = f"it has {listed}" if (listed := _names(entries)) else "none of its images has a tag"
-            raise NotFoundError(f"{where}: there is no tag {tag}", hint=hint)
-        raise NotFoundError(f"{where} holds no image", hint="its index.json has no entries")
-    if len({entry.digest for entry in found}) > 1:
-        if not tag and _is_image(found):
-            return Descriptor(media_type=OCI_INDEX, digest=Digest.of(raw), size=len(raw))
-        what = f"has {len(found)} images" + (f" with the tag {tag}" if tag else "")
-        raise UsageError(f"{where} {what}", hint=f"append :TAG; it has {_names(found) or 'no tags'}")
-    return found[0]
-
-
-def _named(entries: Sequence[Descriptor], tag: str) -> Sequence[Descriptor]:
-    """A tag leads to what has it as its name here; docker and containerd write the whole name beside it."""
-    found = [entry for entry in entries if entry.annotations.get(REF_NAME) == tag]
-    whole = [entry for entry in entries if entry.annotations.get(IMAGE_NAME) in {tag, _complete(tag)}]
-    return whole or found
-
-
-def _complete(tag: str) -> str:
-    try:
-        return str(Reference.parse(tag)) if "/" in tag or ":" in tag else ""
-    except CopaError:
-        return ""
-
-
-def _names(entries: Sequence[Descriptor]) -> str:
-    """What can be appended: tags, and whole names where one tag leads to several images."""
-    tags = Counter(entry.annotations.get(REF_NAME, "") for entry in entries)
-    names = set()
-    for entry in entries:
-        tag = entry.annotations.get(REF_NAME, "")
-        names.add(entry.annotations.get(IMAGE_NAME, tag) if tags[tag] > 1 else tag)
-    shown = sorted(filter(None, names))
-    return ", ".join(shown[:_SHOWN_TAGS]) + (", …" if len(shown) > _SHOWN_TAGS else "")
-
-
-def _is_image(entries: Sequence[Descriptor]) -> bool:
-    """Tell whether index.json is one image's index itself: entries without names, each with a platform of its own."""
-    images = [entry for entry in entries if not Index.is_attestation(entry)]
-    platforms = {entry.platform for entry in images}
-    nameless = not any(entry.annotations.get(name) for entry in entries for name in (REF_NAME, IMAGE_NAME))
-    return nameless and None not in platforms and len(platforms) == len(images)
-
-
-def replace_entry(raw: bytes | None, entry: Descriptor, tag: str, where: str) -> bytes:
-    """
-    Return an index.json that names `entry` by `tag`; all other entries and fields stay.
-
-    Without a tag the index may hold nothing else than one image without a tag, which is replaced: otherwise nobody
-    could tell the images apart.
-    """
-    document: dict[str, Any] = {"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": []}
-    if raw is not None:
-        try:
-            Index.parse(raw, OCI_INDEX)
-        except ImageError as error:
-            raise ImageError(f"{where}: index.json is unusable: {error}") from error
-        document = json.loads(raw)
-    entries: list[dict[str, Any]] = document["manifests"] or []
-    same = [position for position, old in enumerate(entries) if _tag_of(old) == tag]
-    if (not tag and len(entries) > 1) or (not tag and entries and not same):
-        raise UsageError(f"{where} holds other images", hint="append :TAG, so that this one has a name of its own")
-    new = entry.to_json()
-    annotations = {k: v for k, v in entry.annotations.items() if k != REF_NAME}
-    if tag:
-        annotations[REF_NAME] = tag
-    new.pop("annotations", None)
-    if annotations:
-        new["annotations"] = annotations
-    at = same[0] if same else len(entries)
-    kept = [old for old in entries if _tag_of(old) != tag]
-    document["manifests"] = [*kept[:at], new, *kept[at:]]
-    return encode_document(document)
-
-
-def _tag_of(entry: dict[str, Any]) -> str:
-    return str((entry.get("annotations") or {}).get(REF_NAME) or "")
-
-
 def _blob_path(root: Path, descriptor: Descriptor) -> Path:
     return root / "blobs" / descriptor.digest.algorithm / descriptor.digest.encoded
 
@@ -190,6 +85,7 @@ class LayoutDestination:
         self._staging: Path | None = None
         self._staging_lock = -1
         self._created: list[Path] = []
+        self._attached: dict[Digest, list[Descriptor]] = {}
 
     def __enter__(self) -> Self:
         with storage_errors(f"can't write the layout {self._path}"):
@@ -231,11 +127,20 @@ class LayoutDestination:
         with storage_errors(f"can't write {target}"):
             target.write_bytes(raw)
 
+    def attach(self, subject: Descriptor, document: Document) -> None:
+        """As an entry of index.json, and in the list of the subject's referrers, which is another entry."""
+        referrer = make_referrer(subject, document)
+        for descriptor, data in (*referrer.blobs, (referrer.descriptor, referrer.raw)):
+            self.write_manifest(descriptor, data)
+        self._attached.setdefault(subject.digest, []).append(referrer.descriptor)
+
     def publish(self, descriptor: Descriptor, raw: bytes) -> Published:
         self.write_manifest(descriptor, raw)
         assert self._staging is not None
         with storage_errors(f"can't publish to {self._path}"), self._lock():
             index = replace_entry(self._read_index(), descriptor, self._tag, self.name)
+            for subject, referrers in self._attached.items():
+                index = self._list_referrers(index, subject, referrers)
             self._remove_leftovers()
             self._reveal_blobs()
             layout = self._path / "oci-layout"
@@ -243,6 +148,19 @@ class LayoutDestination:
                 _write_file(self._staging / "oci-layout", LAYOUT_FILE).replace(layout)
             _write_file(self._staging / "index.json", index).replace(self._path / "index.json")
         return Published(name=self.name, digest=descriptor.digest)
+
+    def _list_referrers(self, index: bytes, subject: Digest, referrers: Sequence[Descriptor]) -> bytes:
+        tag = referrers_tag(subject)
+        where = f"oci:{self._path}:{tag}"
+        entry = find_tag(index, tag, self.name)
+        raw = None if entry is None else LayoutSource(self._path, tag).manifest(entry)
+        for referrer in referrers:
+            entry, raw = list_referrer(raw, referrer, where)
+            index = add_entry(index, referrer, self.name)
+        assert entry is not None
+        assert raw is not None
+        self.write_manifest(entry, raw)
+        return replace_entry(index, entry, tag, self.name)
 
     def _refuse_other_directory(self) -> None:
         """Writing between somebody's own files is a slip of the keyboard rather than a wish."""

@@ -18,21 +18,31 @@ from threading import Lock
 from typing import Self, TypeVar
 
 from copacetic.compression import DecompressedReader, DecompressionError
-from copacetic.errors import ImageError, IntegrityError, RegistryError, StorageError, UnreachableError, UsageError
+from copacetic.errors import (
+    ImageError,
+    IntegrityError,
+    NotFoundError,
+    RegistryError,
+    StorageError,
+    UnreachableError,
+    UsageError,
+)
 from copacetic.http import Response, ResumedBody
 from copacetic.http.client import REDIRECTS
-from copacetic.oci.challenge import PUSH
+from copacetic.oci.challenge import PULL, PUSH
 from copacetic.oci.descriptor import Descriptor, Digest
 from copacetic.oci.manifest import INDEX_TYPES, MANIFEST_LIMIT, MANIFEST_TYPES, detect_media_type
 from copacetic.oci.reference import Reference
+from copacetic.oci.referrers import Document, list_referrer, make_referrer, referrers_tag
 from copacetic.oci.registryclient import RegistryClient
 from copacetic.oci.registryconfig import Endpoint
 from copacetic.oci.registryerror import explain_answer
 from copacetic.oci.transport import ByteStream, Destination, Published, Source
 from copacetic.oci.upload import Uploader
-from copacetic.oci.uploadbody import FileBody, SourceBody
+from copacetic.oci.uploadbody import Body, DataBody, FileBody, SourceBody
 
 _ACCEPT = ", ".join((*INDEX_TYPES, *MANIFEST_TYPES))
+_LIST_ATTEMPTS = 5
 _GZIP = b"\x1f\x8b"
 _T = TypeVar("_T")
 _logger = logging.getLogger(__name__)
@@ -69,7 +79,7 @@ class RegistrySource:
 
         def read(endpoint: Endpoint) -> bytes:
             what = f"{self.name}: manifest {descriptor.digest}"
-            raw, headers = self._read_manifest(endpoint, str(descriptor.digest), what)
+            raw, headers = _read_manifest(self._client, endpoint, str(descriptor.digest), what)
             descriptor.check(raw, where=self.name)
             _check_header(headers, descriptor.digest, self.name)
             return raw
@@ -101,7 +111,7 @@ class RegistrySource:
 
     def _read_root(self, endpoint: Endpoint) -> tuple[Descriptor, bytes]:
         wanted = self.reference.digest
-        raw, headers = self._read_manifest(endpoint, str(wanted or self.reference.tag), self.name)
+        raw, headers = _read_manifest(self._client, endpoint, str(wanted or self.reference.tag), self.name)
         digest = wanted or Digest.of(raw)
         try:
             media_type = _find_media_type(raw, headers)
@@ -113,16 +123,6 @@ class RegistrySource:
         _check_header(headers, digest, self.name)
         _logger.debug("%s is %s at %s", self.name, digest, endpoint.name)
         return descriptor, raw
-
-    def _read_manifest(self, endpoint: Endpoint, name: str, what: str) -> tuple[bytes, Mapping[str, str]]:
-        headers = {"Accept": _ACCEPT}
-        with self._client.send(endpoint, "GET", f"manifests/{name}", what=what, headers=headers) as response:
-            if response.status != 200:
-                raise explain_answer(response, what)
-            try:
-                return _decode(response.read_all(MANIFEST_LIMIT), what), response.headers
-            except (UnreachableError, IntegrityError) as error:
-                raise type(error)(f"{what}: {error}", hint=error.hint) from error
 
     def _open_blob(self, endpoint: Endpoint, descriptor: Descriptor) -> _Blob:
         what = f"{self.name}: blob {descriptor.digest}"
@@ -203,17 +203,43 @@ class RegistryDestination:
             raise StorageError(f"{path}: {(error.strerror or str(error)).lower()}") from error
         if size != descriptor.size:
             raise IntegrityError(f"{path}: has {size} bytes instead of the {descriptor.size} of {descriptor.digest}")
-        with self._claim(descriptor) as claimed:
-            if not claimed.done and not self._has(descriptor):
-                self._uploader.upload(descriptor, FileBody(path))
-            claimed.done = True
+        self._upload(descriptor, FileBody(path))
 
     def write_manifest(self, descriptor: Descriptor, raw: bytes) -> None:
         self._put(descriptor, raw, str(descriptor.digest))
 
+    def attach(self, subject: Descriptor, document: Document) -> None:
+        """A registry that knows what a subject is says so; for others the referrers are listed under a tag, too."""
+        referrer = make_referrer(subject, document)
+        for descriptor, data in referrer.blobs:
+            self._upload(descriptor, DataBody(data))
+        headers = self._put(referrer.descriptor, referrer.raw, str(referrer.descriptor.digest))
+        if headers.get("OCI-Subject") != str(subject.digest):
+            self._list(referrers_tag(subject.digest), referrer.descriptor)
+
     def publish(self, descriptor: Descriptor, raw: bytes) -> Published:
         self._put(descriptor, raw, self.reference.tag)
         return Published(name=self.name, digest=descriptor.digest)
+
+    def _list(self, tag: str, referrer: Descriptor) -> None:
+        """Others may write a list at the same time, and the last one wins: what was written is read again."""
+        where = f"{self.reference.name}:{tag}"
+        for _ in range(_LIST_ATTEMPTS):
+            try:
+                found, _headers = _read_manifest(self._client, self._endpoint, tag, where, actions=PUSH)
+            except NotFoundError:
+                found = None
+            descriptor, listed = list_referrer(found, referrer, where)
+            if listed == found:
+                return
+            self._put(descriptor, listed, tag)
+        raise RegistryError(f"{where}: the list of referrers doesn't keep what is written to it", hint="try again")
+
+    def _upload(self, descriptor: Descriptor, body: Body) -> None:
+        with self._claim(descriptor) as claimed:
+            if not claimed.done and not self._has(descriptor):
+                self._uploader.upload(descriptor, body)
+            claimed.done = True
 
     def _copy(self, descriptor: Descriptor, source: Source, location: str) -> None:
         """Send a blob, in the upload that a refused mount began, if there is one."""
@@ -268,9 +294,9 @@ class RegistryDestination:
         except UnreachableError:
             return False
 
-    def _put(self, descriptor: Descriptor, raw: bytes, name: str) -> None:
+    def _put(self, descriptor: Descriptor, raw: bytes, name: str) -> Mapping[str, str]:
         descriptor.check(raw, where=self.name)
-        what = self.name if name == self.reference.tag else f"{self.name}: manifest {descriptor.digest}"
+        what = self.name if name == self.reference.tag else f"{self.name}: manifest {name}"
         headers = {"Content-Type": descriptor.media_type}
         response = self._client.send(
             self._endpoint, "PUT", f"manifests/{name}", what=what, actions=PUSH, headers=headers, body=raw
@@ -279,6 +305,7 @@ class RegistryDestination:
             raise explain_answer(response, what)
         response.discard()
         _check_header(response.headers, descriptor.digest, what)
+        return response.headers
 
 
 class _Progress:
@@ -294,6 +321,19 @@ class _Progress:
 
     def __exit__(self, *exc: object) -> None:
         self._lock.release()
+
+
+def _read_manifest(
+    client: RegistryClient, endpoint: Endpoint, name: str, what: str, *, actions: str = PULL
+) -> tuple[bytes, Mapping[str, str]]:
+    headers = {"Accept": _ACCEPT}
+    with client.send(endpoint, "GET", f"manifests/{name}", what=what, actions=actions, headers=headers) as response:
+        if response.status != 200:
+            raise explain_answer(response, what)
+        try:
+            return _decode(response.read_all(MANIFEST_LIMIT), what), response.headers
+        except (UnreachableError, IntegrityError) as error:
+            raise type(error)(f"{what}: {error}", hint=error.hint) from error
 
 
 def _decode(raw: bytes, what: str) -> bytes:

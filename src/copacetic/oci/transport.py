@@ -6,9 +6,11 @@ from __future__ import annotations
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol, Self
+from typing import NoReturn, Protocol, Self
 
+from copacetic.errors import UsageError
 from copacetic.oci.descriptor import Descriptor, Digest
+from copacetic.oci.referrers import Document
 
 
 class ByteStream(Protocol):
@@ -81,6 +83,21 @@ class Destination(Protocol):
         """Write a manifest that an index is going to name; all its blobs are here already."""
         ...
 
+    def attach(self, subject: Descriptor, document: Document) -> None:
+        """
+        Put a document beside a manifest or index that was written before; its readers may see it from `publish` on.
+
+        Attaching a document twice adds nothing, and what others have attached stays. Raises `UsageError` where there
+        is no place for documents (`Transport.attaches`).
+        """
+        ...
+
     def publish(self, descriptor: Descriptor, raw: bytes) -> Published:
         """Give the manifest or index the destination's name, in one step."""
         ...
+
+
+def refuse_document(destination: Destination) -> NoReturn:
+    """Be the `attach` of a destination that can't have documents beside an image."""
+    hint = "push to a registry, or write an oci: layout"
+    raise UsageError(f"{destination.name} has no place for documents about the image", hint=hint)

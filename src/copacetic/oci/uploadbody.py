@@ -25,6 +25,16 @@ class Body(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
+class DataBody:
+    """Bytes that are here already."""
+
+    data: bytes
+
+    def pieces(self, start: int, stop: int) -> Iterator[bytes]:
+        yield self.data[start:stop]
+
+
+@dataclass(frozen=True, slots=True)
 class FileBody:
     """A local file."""
 
