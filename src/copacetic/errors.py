@@ -36,6 +36,7 @@ Every error that copacetic raises on purpose.
     │   ├── UnsupportedBuilderError  3   a builder that lacks what is needed
     │   └── ExecutionError           1   a process in the image failed
     ├── VerificationError            5   the result is not what was planned
+    ├── DaemonUnreachableError       1   nothing answers where a daemon was looked for
     └── StorageError                 1   the local disk or cache failed
 
 A message says what happened, where and with which values, in lower case and without a full stop. What the user
@@ -111,7 +112,7 @@ class InvalidReferenceError(UsageError):
 
 
 class InvalidAddressError(UsageError):
-    """The address of a builder does not follow the grammar."""
+    """The address of a builder or an engine does not follow the grammar."""
 
     hint = (
         "write unix://PATH, tcp://HOST:PORT, docker://[CONTEXT], buildx://[NAME], docker-container://NAME, "
@@ -266,6 +267,10 @@ class FixesMissingError(CopaError):
 
 class NeedsExecutionError(FixesMissingError):
     """A package can't be installed without running its scripts."""
+
+
+class DaemonUnreachableError(CopaError):
+    """No daemon answers at an address, or the way to it fails: a socket, a port, a program, a context."""
 
 
 class SolverError(CopaError):

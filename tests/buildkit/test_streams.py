@@ -25,10 +25,10 @@ from copacetic.connect.dial.dockerexec import ExecStream
 from copacetic.connect.dial.engine import PushbackStream
 from copacetic.connect.dial.greeting import GreetedStream
 from copacetic.connect.dial.process import ProcessStream
-from copacetic.connect.dial.stream import SocketStream, Stream
 from copacetic.connect.dial.tls import TlsStream, make_context
+from copacetic.connect.stream import SocketStream, Stream
 from copacetic.connect.tlsfiles import TlsFiles
-from copacetic.errors import BuilderUnreachableError, UsageError
+from copacetic.errors import DaemonUnreachableError, UsageError
 from support.certificate import Certificate, make_certificate
 
 AMOUNT = 3_000_000
@@ -156,7 +156,7 @@ def test_writing_to_a_program_that_has_ended_says_why_it_ended() -> None:
     assert stream.recv(10) == b""
 
     try:
-        with pytest.raises(BuilderUnreachableError, match="kube-pod://x: sh ended with status 1: no such pod"):
+        with pytest.raises(DaemonUnreachableError, match="kube-pod://x: sh ended with status 1: no such pod"):
             stream.sendall(b"x" * 1_000_000)
     finally:
         stream.close()
@@ -189,7 +189,7 @@ stream.close()
 
 
 def test_a_missing_program_is_named_with_what_to_do() -> None:
-    with pytest.raises(BuilderUnreachableError, match="x://: no-such-program is not installed") as caught:
+    with pytest.raises(DaemonUnreachableError, match="x://: no-such-program is not installed") as caught:
         ProcessStream(["no-such-program"], name="x://", missing="install it")
 
     assert caught.value.hint == "install it"
@@ -286,7 +286,7 @@ def test_closing_tls_from_another_thread_ends_a_waiting_read(certificate: Certif
 
 def test_a_peer_that_never_shakes_hands_is_left_with_a_reason(certificate: Certificate) -> None:
     here, there = socket.socketpair()
-    with here, there, pytest.raises(BuilderUnreachableError, match="no TLS handshake within 0.2 s"):
+    with here, there, pytest.raises(DaemonUnreachableError, match="no TLS handshake within 0.2 s"):
         _client(SocketStream(here), certificate, seconds=0.2)
 
 
@@ -345,7 +345,7 @@ def test_a_builder_s_first_bytes_come_through_however_they_are_cut(cuts: list[in
 def test_whoever_isn_t_a_builder_is_told_from_one_by_its_first_words(said: bytes, message: str) -> None:
     stream = GreetedStream(Scripted(said), seconds=1, name="tcp://host:1")
 
-    with pytest.raises(BuilderUnreachableError) as caught:
+    with pytest.raises(DaemonUnreachableError) as caught:
         stream.recv(100)
 
     assert str(caught.value).startswith("tcp://host:1: ")
@@ -357,7 +357,7 @@ def test_whoever_says_nothing_is_left_with_a_reason() -> None:
     with there:
         stream = GreetedStream(SocketStream(here), seconds=0.2, name="tcp://host:1", hint="look there")
 
-        with pytest.raises(BuilderUnreachableError, match="tcp://host:1: no answer within"):
+        with pytest.raises(DaemonUnreachableError, match="tcp://host:1: no answer within"):
             stream.recv(100)
         stream.close()
 
@@ -365,7 +365,7 @@ def test_whoever_says_nothing_is_left_with_a_reason() -> None:
 def test_a_shell_that_talks_for_ever_is_not_listened_to_for_ever() -> None:
     endless = Scripted(b"y" * 1_000_000)
 
-    with pytest.raises(BuilderUnreachableError) as caught:
+    with pytest.raises(DaemonUnreachableError) as caught:
         GreetedStream(endless, seconds=1, name="ssh://host").recv(100)
 
     assert len(str(caught.value)) < 2_100
@@ -406,7 +406,7 @@ def test_errors_alone_don_t_end_the_wait_for_output() -> None:
 
 @pytest.mark.parametrize("header", [b"\3\0\0\0\0\0\0\1x", b"\1\0\1\0\0\0\0\1x", b"HTTP/1.1 200"])
 def test_frames_of_no_kind_are_refused(header: bytes) -> None:
-    with pytest.raises(BuilderUnreachableError, match="isn't the output of a program"):
+    with pytest.raises(DaemonUnreachableError, match="isn't the output of a program"):
         ExecStream(Scripted(header)).recv(10)
 
 

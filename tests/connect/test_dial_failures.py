@@ -18,16 +18,16 @@ import pytest
 from copacetic.connect.address import parse_address
 from copacetic.connect.route import find_routes
 from copacetic.connect.settings import BuilderSettings
-from copacetic.errors import BuilderUnreachableError, CopaError
+from copacetic.errors import CopaError, DaemonUnreachableError
 
 PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes((0, 0, 0, 4, 0, 0, 0, 0, 0))
 NOBODY = 65_534
 
 
-def _fail(address: str, settings: BuilderSettings | None = None, *, seconds: float = 1.0) -> BuilderUnreachableError:
+def _fail(address: str, settings: BuilderSettings | None = None, *, seconds: float = 1.0) -> DaemonUnreachableError:
     """Return the error that reaching the address ends in, as a client of HTTP/2 would meet it."""
     started = time.monotonic()
-    with pytest.raises(BuilderUnreachableError) as caught:
+    with pytest.raises(DaemonUnreachableError) as caught:
         (route,) = find_routes(parse_address(address), settings or BuilderSettings(timeout=seconds))
         stream = route.connect()
         try:

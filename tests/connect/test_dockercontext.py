@@ -16,7 +16,7 @@ from copacetic.connect.dockercontext import find_engine
 from copacetic.connect.route import find_routes
 from copacetic.connect.settings import BuilderSettings
 from copacetic.connect.tlsfiles import TlsFiles
-from copacetic.errors import BuilderUnreachableError, InvalidAddressError, UsageError
+from copacetic.errors import DaemonUnreachableError, InvalidAddressError, UsageError
 from support.certificate import make_certificate
 
 HOSTS = {
@@ -97,7 +97,7 @@ def test_the_order_is_docker_s_own(config: Path, used: str, context: str, host: 
 def test_a_missing_context_names_those_that_exist(tmp_path: Path) -> None:
     _write_context(tmp_path, "colima", {"Host": "unix:///run/colima.sock"})
 
-    with pytest.raises(BuilderUnreachableError, match="no docker context 'podman'") as caught:
+    with pytest.raises(DaemonUnreachableError, match="no docker context 'podman'") as caught:
         find_engine(DockerAddress(context="podman"), BuilderSettings(docker_config=tmp_path))
 
     assert "known: colima" in str(caught.value.hint)
@@ -106,7 +106,7 @@ def test_a_missing_context_names_those_that_exist(tmp_path: Path) -> None:
 def test_a_missing_context_is_told_with_who_asked_for_it(tmp_path: Path) -> None:
     settings = BuilderSettings(docker_config=tmp_path, docker_context="gone")
 
-    with pytest.raises(BuilderUnreachableError, match=r"'gone' \(DOCKER_CONTEXT\)"):
+    with pytest.raises(DaemonUnreachableError, match=r"'gone' \(DOCKER_CONTEXT\)"):
         find_engine(DockerAddress(), settings)
 
 
@@ -123,7 +123,7 @@ def test_a_missing_context_is_told_with_who_asked_for_it(tmp_path: Path) -> None
 def test_a_context_of_no_use_is_refused(tmp_path: Path, endpoint: object, message: str) -> None:
     _write_context(tmp_path, "odd", endpoint)
 
-    with pytest.raises(BuilderUnreachableError, match=message):
+    with pytest.raises(DaemonUnreachableError, match=message):
         find_engine(DockerAddress(context="odd"), BuilderSettings(docker_config=tmp_path))
 
 
@@ -131,7 +131,7 @@ def test_a_context_of_no_use_is_refused(tmp_path: Path, endpoint: object, messag
 def test_a_broken_file_of_docker_s_is_named(tmp_path: Path, text: str) -> None:
     (tmp_path / "config.json").write_text(text, "latin-1")
 
-    with pytest.raises(BuilderUnreachableError, match=r"config\.json is not a JSON object"):
+    with pytest.raises(DaemonUnreachableError, match=r"config\.json is not a JSON object"):
         find_engine(DockerAddress(), BuilderSettings(docker_config=tmp_path))
 
 
@@ -214,7 +214,7 @@ def test_the_selected_builder_is_the_one_for_this_endpoint_or_for_all(tmp_path: 
     _select(tmp_path, "one", key="unix:///var/run/docker.sock")
     assert _places(tmp_path) == [container("one")]
     assert _places(tmp_path, buildx_builder="two") == [container("two")]
-    with pytest.raises(BuilderUnreachableError, match="no builder is selected"):
+    with pytest.raises(DaemonUnreachableError, match="no builder is selected"):
         _places(tmp_path, docker_host="unix:///run/other.sock")
 
     _select(tmp_path, "one", everywhere=True)
@@ -233,7 +233,7 @@ def test_a_builder_that_is_an_engine_is_that_engine(tmp_path: Path) -> None:
 
 
 def test_a_missing_builder_is_said_to_be_missing(tmp_path: Path) -> None:
-    with pytest.raises(BuilderUnreachableError, match="buildx://gone: there is no such builder"):
+    with pytest.raises(DaemonUnreachableError, match="buildx://gone: there is no such builder"):
         _places(tmp_path, "gone")
 
 
@@ -254,7 +254,7 @@ def test_a_builder_of_no_use_is_refused_before_anything_runs(
 ) -> None:
     _write_builder(tmp_path, "x", driver, node)
 
-    with pytest.raises(BuilderUnreachableError, match=message):
+    with pytest.raises(DaemonUnreachableError, match=message):
         find_routes(BuildxAddress(name="x"), BuilderSettings(docker_config=tmp_path))[0].connect()
 
 
@@ -270,7 +270,7 @@ def test_a_node_of_no_use_leaves_the_others_in_use(tmp_path: Path) -> None:
     first, second = find_routes(BuildxAddress(name="m"), BuilderSettings(docker_config=tmp_path))
 
     assert second.place == "container buildx_buildkit_m1, unix:///run/docker.sock"
-    with pytest.raises(BuilderUnreachableError, match="buildx://m: node m0: there is no docker context 'gone'"):
+    with pytest.raises(DaemonUnreachableError, match="buildx://m: node m0: there is no docker context 'gone'"):
         first.connect()
 
 

@@ -21,7 +21,14 @@ from copacetic.connect.dial.docker import DockerDial
 from copacetic.connect.dockercontext import current_endpoint, find_engine
 from copacetic.connect.route import Route, find_routes
 from copacetic.connect.settings import BuilderSettings
-from copacetic.errors import BuilderUnreachableError, CopaError, SolverError, UnsupportedBuilderError, UsageError
+from copacetic.errors import (
+    BuilderUnreachableError,
+    CopaError,
+    DaemonUnreachableError,
+    SolverError,
+    UnsupportedBuilderError,
+    UsageError,
+)
 
 __all__ = ["find_builders", "open_builder"]
 
@@ -114,7 +121,9 @@ def _try_address(
     try:
         routes = find_routes(address, settings, start=start)
     except CopaError as error:
-        yield _failed(Probe(address=str(address), origin=origin, state=ProbeState.FAILED), error)
+        unreachable = isinstance(error, DaemonUnreachableError)
+        failure = BuilderUnreachableError(str(error), hint=error.hint) if unreachable else error
+        yield _failed(Probe(address=str(address), origin=origin, state=ProbeState.FAILED), failure)
         return
     for route in routes:
         yield _try_route(route, origin, need_merge_diff)

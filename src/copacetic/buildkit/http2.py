@@ -17,8 +17,8 @@ from threading import Condition, RLock, Thread, current_thread
 from typing import Any
 
 from copacetic.buildkit.http2stream import CANCEL, ConnectionLostError, Headers, Stream, decode_headers, tell_stream
-from copacetic.connect.stream import ByteStream
-from copacetic.errors import SolverError
+from copacetic.connect.stream import Duplex
+from copacetic.errors import DaemonUnreachableError, SolverError
 
 __all__ = ["CANCEL", "Connection", "ConnectionLostError", "Headers", "Stream"]
 
@@ -42,7 +42,7 @@ class Connection:
 
     def __init__(
         self,
-        stream: ByteStream,
+        stream: Duplex,
         *,
         client: bool,
         name: str,
@@ -227,7 +227,7 @@ class Connection:
             try:
                 if data:
                     self._stream.sendall(data)
-            except SolverError as error:
+            except (SolverError, DaemonUnreachableError) as error:
                 self._fail(str(error), hint=error.hint)
                 over = True
             except (OSError, ValueError) as error:
@@ -250,7 +250,7 @@ class Connection:
                     for event in self._h2.receive_data(data):
                         self._handle(event)
                     self._flush()
-        except SolverError as error:
+        except (SolverError, DaemonUnreachableError) as error:
             reason, hint = str(error), error.hint
         except (OSError, ValueError) as error:
             reason = _lost_because(self.name, error)

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,8 +18,14 @@ from copacetic.buildkit.gateway import Gateway
 from copacetic.buildkit.grpc import Channel, Code, RpcError
 from copacetic.buildkit.http2 import Connection, ConnectionLostError
 from copacetic.buildkit.session import parse
-from copacetic.connect.stream import Connect
-from copacetic.errors import BuilderUnreachableError, ImageError, SolverError, UnsupportedBuilderError
+from copacetic.connect.stream import Duplex
+from copacetic.errors import (
+    BuilderUnreachableError,
+    DaemonUnreachableError,
+    ImageError,
+    SolverError,
+    UnsupportedBuilderError,
+)
 from copacetic.llb.definition import Definition
 from copacetic.llb.graph import ExecOp, Network, SourceOp
 from copacetic.llb.schema import pb
@@ -64,7 +70,9 @@ class BuildkitSolver:
     `limit` is how many seconds one solve may take, `export_limit` how many bytes one export may have.
     """
 
-    def __init__(self, connect: Connect, name: str, *, limit: float = 3_600.0, export_limit: int = 64 << 30) -> None:
+    def __init__(
+        self, connect: Callable[[], Duplex], name: str, *, limit: float = 3_600.0, export_limit: int = 64 << 30
+    ) -> None:
         self._connect = connect
         self._name = name
         self._limit = limit
@@ -125,6 +133,8 @@ class BuildkitSolver:
             if self._channel is None or self._channel.connection.failure is not None:
                 try:
                     stream = self._connect()
+                except DaemonUnreachableError as error:
+                    raise BuilderUnreachableError(str(error), hint=error.hint) from error
                 except OSError as error:
                     reason = (error.strerror or str(error)).lower()
                     raise BuilderUnreachableError(f"{self._name}: {reason}") from error

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """
-Where a builder is, as values: the addresses of buildctl and docker, read by one strict grammar.
+Where a builder or an engine is, as values: the addresses of buildctl and docker, read by one strict grammar.
 
 Parsing opens nothing and looks at nothing of this machine. What a value holds is safe as an argument of a program:
 no part of it begins with a hyphen, and none holds a blank, a control character or, where a remote shell will see it,

@@ -22,12 +22,12 @@ from copacetic.connect.address import (
 )
 from copacetic.connect.buildxstore import BuildxBuilder, BuildxNode, load_builder, selected_builder
 from copacetic.connect.dial.kubectl import connect_deployment
-from copacetic.connect.dial.stream import Stream
 from copacetic.connect.dockercontext import EnginePlace, current_endpoint, find_engine
 from copacetic.connect.route import Route, engine_route, exec_route, find_routes, plain_route
 from copacetic.connect.settings import BuilderSettings
+from copacetic.connect.stream import Stream
 from copacetic.connect.tlsfiles import TlsFiles
-from copacetic.errors import BuilderUnreachableError, InvalidAddressError, SolverError
+from copacetic.errors import DaemonUnreachableError, InvalidAddressError
 
 __all__ = ["find_buildx_routes"]
 
@@ -36,10 +36,10 @@ _FILE = re.compile(r"/[^\x00-\x1f\x7f]{1,1000}")
 
 
 def find_buildx_routes(address: BuildxAddress, settings: BuilderSettings, *, start: bool) -> tuple[Route, ...]:
-    """Return a route for each node. Raises `BuilderUnreachableError` when there is no such builder."""
+    """Return a route for each node. Raises `DaemonUnreachableError` when there is no such builder."""
     name = address.name or selected_builder(settings, current_endpoint(settings))
     if not name:
-        raise BuilderUnreachableError(
+        raise DaemonUnreachableError(
             "buildx://: no builder is selected", hint="choose one with `docker buildx use NAME`, or name it"
         )
     shown = f"buildx://{name}"
@@ -47,8 +47,8 @@ def find_buildx_routes(address: BuildxAddress, settings: BuilderSettings, *, sta
     if builder is None:
         try:
             place = find_engine(DockerAddress(context=name), settings)
-        except BuilderUnreachableError as error:
-            raise BuilderUnreachableError(
+        except DaemonUnreachableError as error:
+            raise DaemonUnreachableError(
                 f"{shown}: there is no such builder", hint="see `docker buildx ls`, and --addr"
             ) from error
         return (engine_route(place, settings, name=shown),)
@@ -61,10 +61,10 @@ def _node_route_or_reason(
     """One node of no use doesn't take the others with it: its reason comes when its turn does."""
     try:
         return _node_route(builder, node, settings, name, start=start)
-    except (SolverError, InvalidAddressError) as error:
+    except (DaemonUnreachableError, InvalidAddressError) as error:
         message = str(error)
         shown = message if message.startswith(name) else f"{name}: node {node.name}: {message}"
-        broken = BuilderUnreachableError(shown, hint=error.hint)
+        broken = DaemonUnreachableError(shown, hint=error.hint)
 
         def dial() -> Stream:
             raise broken
@@ -87,7 +87,7 @@ def _node_route(
         case "kubernetes":
             return _kubernetes_route(node, settings, name)
         case driver:
-            raise BuilderUnreachableError(
+            raise DaemonUnreachableError(
                 f"{name}: the driver {driver[:40]!r} of buildx isn't supported",
                 hint="supported: docker-container, docker, remote and kubernetes",
             )
@@ -102,7 +102,7 @@ def _engine_place(node: BuildxNode, settings: BuilderSettings) -> EnginePlace:
 def _remote_route(node: BuildxNode, settings: BuilderSettings, name: str) -> Route:
     address = parse_address(node.endpoint)
     if isinstance(address, BuildxAddress | DockerAddress):
-        raise BuilderUnreachableError(f"{name}: {address} is not a remote builder", hint="create it again")
+        raise DaemonUnreachableError(f"{name}: {address} is not a remote builder", hint="create it again")
     if isinstance(address, ContainerAddress) and address.engine == "docker":
         (route,) = find_routes(address, replace(settings, tls=TlsFiles()))
         return replace(route, address=name)
@@ -121,7 +121,7 @@ def _kubernetes_route(node: BuildxNode, settings: BuilderSettings, name: str) ->
     namespace, kubeconfig = node.options.get("namespace", ""), query.get("kubeconfig", [""])[0]
     for value, pattern in ((deployment, _KUBE_NAME), (namespace, _KUBE_NAME), (kubeconfig, _FILE)):
         if value and not pattern.fullmatch(value):
-            raise BuilderUnreachableError(f"{name}: {value[:120]!r} in the node {node.name} can't be used")
+            raise DaemonUnreachableError(f"{name}: {value[:120]!r} in the node {node.name} can't be used")
     return Route(
         address=name,
         place=f"deployment {deployment}",

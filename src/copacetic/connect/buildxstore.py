@@ -11,7 +11,7 @@ from pathlib import Path
 
 from copacetic.connect.dockercontext import read_json
 from copacetic.connect.settings import BuilderSettings
-from copacetic.errors import BuilderUnreachableError
+from copacetic.errors import DaemonUnreachableError
 
 __all__ = ["BuildxBuilder", "BuildxNode", "load_builder", "selected_builder"]
 
@@ -41,7 +41,7 @@ def selected_builder(settings: BuilderSettings, endpoint: str) -> str:
     """
     Return the name of the builder that buildx would use for an endpoint of docker; empty when none is selected.
 
-    BUILDX_BUILDER goes before `docker buildx use`. Raises `BuilderUnreachableError` for a broken file.
+    BUILDX_BUILDER goes before `docker buildx use`. Raises `DaemonUnreachableError` for a broken file.
     """
     if settings.buildx_builder:
         return settings.buildx_builder
@@ -60,7 +60,7 @@ def selected_builder(settings: BuilderSettings, endpoint: str) -> str:
 
 
 def load_builder(settings: BuilderSettings, name: str) -> BuildxBuilder | None:
-    """Read a builder; None when buildx has none of that name. Raises `BuilderUnreachableError` for a broken file."""
+    """Read a builder; None when buildx has none of that name. Raises `DaemonUnreachableError` for a broken file."""
     folder = _folder(settings)
     if folder is None or not _NAME.fullmatch(name):
         return None
@@ -70,7 +70,7 @@ def load_builder(settings: BuilderSettings, name: str) -> BuildxBuilder | None:
         return None
     entries = document.get("Nodes")
     if not isinstance(entries, list) or not entries:
-        raise BuilderUnreachableError(f"{path}: the builder {name} has no nodes", hint="create it again")
+        raise DaemonUnreachableError(f"{path}: the builder {name} has no nodes", hint="create it again")
     nodes = tuple(_parse_node(entry, path) for entry in entries[:_MAX_NODES])
     driver = document.get("Driver")
     return BuildxBuilder(name=name, driver=driver if isinstance(driver, str) else "", nodes=nodes)
@@ -86,6 +86,6 @@ def _parse_node(entry: object, path: Path) -> BuildxNode:
     fields = entry if isinstance(entry, dict) else {}
     name, endpoint, options = fields.get("Name"), fields.get("Endpoint"), fields.get("DriverOpts")
     if not isinstance(name, str) or not _NAME.fullmatch(name) or not isinstance(endpoint, str):
-        raise BuilderUnreachableError(f"{path}: {str(name)[:80]!r} is not a usable node", hint="create it again")
+        raise DaemonUnreachableError(f"{path}: {str(name)[:80]!r} is not a usable node", hint="create it again")
     texts = options.items() if isinstance(options, dict) else ()
     return BuildxNode(name=name, endpoint=endpoint, options={k: v for k, v in texts if isinstance(v, str)})

@@ -16,9 +16,9 @@ from pathlib import Path
 from typing import Any
 
 from copacetic.connect.address import DockerAddress, EngineHost, UnixAddress, parse_engine_host
-from copacetic.connect.settings import BuilderSettings
+from copacetic.connect.settings import EngineSettings
 from copacetic.connect.tlsfiles import TlsFiles
-from copacetic.errors import BuilderUnreachableError, InvalidAddressError
+from copacetic.errors import DaemonUnreachableError, InvalidAddressError
 
 __all__ = ["EnginePlace", "current_endpoint", "find_engine", "read_json"]
 
@@ -39,11 +39,11 @@ class EnginePlace:
         return f"{self.host} ({self.why})" if self.why else str(self.host)
 
 
-def find_engine(address: DockerAddress, settings: BuilderSettings) -> EnginePlace:
+def find_engine(address: DockerAddress, settings: EngineSettings) -> EnginePlace:
     """
     Tell where the engine of a `docker://` address is.
 
-    Raises `BuilderUnreachableError` when a context is missing or of no use, and `InvalidAddressError` for a
+    Raises `DaemonUnreachableError` when a context is missing or of no use, and `InvalidAddressError` for a
     DOCKER_HOST that isn't one.
     """
     if address.host is not None:
@@ -64,7 +64,7 @@ def find_engine(address: DockerAddress, settings: BuilderSettings) -> EnginePlac
     return _default_engine(settings)
 
 
-def current_endpoint(settings: BuilderSettings) -> str:
+def current_endpoint(settings: EngineSettings) -> str:
     """Return what buildx calls the current endpoint: a context's name, or else the engine's address."""
     if settings.docker_host:
         return settings.docker_host
@@ -76,7 +76,7 @@ def read_json(path: Path) -> Mapping[str, Any] | None:
     """
     Read a file that docker or buildx wrote; None when there is none.
 
-    Raises `BuilderUnreachableError` when it can't be read, or isn't a JSON object.
+    Raises `DaemonUnreachableError` when it can't be read, or isn't a JSON object.
     """
     try:
         with path.open("rb") as file:
@@ -84,17 +84,17 @@ def read_json(path: Path) -> Mapping[str, Any] | None:
     except (FileNotFoundError, NotADirectoryError):
         return None
     except OSError as error:
-        raise BuilderUnreachableError(f"can't read {path}: {error.strerror}") from error
+        raise DaemonUnreachableError(f"can't read {path}: {error.strerror}") from error
     try:
         document = json.loads(data) if len(data) <= _LIMIT else None
     except (ValueError, RecursionError):
         document = None
     if not isinstance(document, dict):
-        raise BuilderUnreachableError(f"{path} is not a JSON object", hint="mend it, or move it away")
+        raise DaemonUnreachableError(f"{path} is not a JSON object", hint="mend it, or move it away")
     return document
 
 
-def _current_context(settings: BuilderSettings) -> str:
+def _current_context(settings: EngineSettings) -> str:
     if settings.docker_config is None:
         return ""
     document = read_json(settings.docker_config / "config.json") or {}
@@ -102,7 +102,7 @@ def _current_context(settings: BuilderSettings) -> str:
     return name if isinstance(name, str) and name != _DEFAULT else ""
 
 
-def _default_engine(settings: BuilderSettings) -> EnginePlace:
+def _default_engine(settings: EngineSettings) -> EnginePlace:
     """Docker's socket; where it is missing, those of an engine without root and of Docker Desktop."""
     usual = settings.engine_socket
     candidates = [usual]
@@ -122,7 +122,7 @@ def _exists(path: Path) -> bool:
         return True
 
 
-def _find_context(name: str, settings: BuilderSettings, origin: str) -> EnginePlace:
+def _find_context(name: str, settings: EngineSettings, origin: str) -> EnginePlace:
     if name == _DEFAULT:
         if settings.docker_host:
             return find_engine(DockerAddress(), settings)
@@ -132,17 +132,17 @@ def _find_context(name: str, settings: BuilderSettings, origin: str) -> EnginePl
     document = None if folder is None else read_json(folder / "meta" / key / "meta.json")
     if folder is None or document is None:
         known = ", ".join(_context_names(folder)) or "none but default"
-        raise BuilderUnreachableError(
+        raise DaemonUnreachableError(
             f"there is no docker context {name[:120]!r} ({origin})", hint=f"see `docker context ls`; known: {known}"
         )
     endpoint = _get(_get(document, "Endpoints"), "docker")
     host_text, skip = _get(endpoint, "Host"), _get(endpoint, "SkipTLSVerify")
     if not isinstance(host_text, str) or not host_text:
-        raise BuilderUnreachableError(f"the docker context {name!r} has no docker endpoint", hint="choose another one")
+        raise DaemonUnreachableError(f"the docker context {name!r} has no docker endpoint", hint="choose another one")
     try:
         host = parse_engine_host(host_text)
     except InvalidAddressError as error:
-        raise BuilderUnreachableError(f"docker context {name!r}: {error}", hint=error.hint) from error
+        raise DaemonUnreachableError(f"docker context {name!r}: {error}", hint=error.hint) from error
     tls = _context_tls(folder / "tls" / key / "docker", verify=skip is not True)
     return EnginePlace(host=host, tls=tls, why=f"context {name}")
 
@@ -159,7 +159,7 @@ def _context_names(folder: Path | None) -> list[str]:
     for path in sorted((folder / "meta").glob("*/meta.json"))[:50] if folder is not None else ():
         try:
             name = _get(read_json(path), "Name")
-        except BuilderUnreachableError:
+        except DaemonUnreachableError:
             continue
         if isinstance(name, str) and name:
             names.append(name[:80])

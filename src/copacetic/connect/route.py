@@ -27,11 +27,11 @@ from copacetic.connect.dial.engine import Engine
 from copacetic.connect.dial.greeting import GreetedStream
 from copacetic.connect.dial.kubectl import connect_pod
 from copacetic.connect.dial.ssh import connect_buildctl, connect_docker
-from copacetic.connect.dial.stream import Dial, Stream
 from copacetic.connect.dial.tcp import connect_tcp
 from copacetic.connect.dial.unix import connect_unix
 from copacetic.connect.dockercontext import EnginePlace, find_engine
 from copacetic.connect.settings import BuilderSettings
+from copacetic.connect.stream import Dial, Stream
 from copacetic.connect.tlsfiles import TlsFiles
 from copacetic.errors import UsageError
 
@@ -58,7 +58,7 @@ class Route:
     """How to get merge and diff there, if it lacks them."""
 
     def connect(self) -> Stream:
-        """Connect; the first `recv` makes sure that a builder is there. Raises `SolverError`, as that does."""
+        """Connect; the first `recv` makes sure that a builder is there. Raises `DaemonUnreachableError`."""
         return GreetedStream(self.dial(), seconds=self.seconds, name=self.address, hint=self.silent_hint)
 
 
@@ -66,7 +66,7 @@ def find_routes(address: Address, settings: BuilderSettings, *, start: bool = Tr
     """
     Return the ways to what an address means, the best first.
 
-    With `start`, connecting may start a container of buildx that is stopped. Raises `BuilderUnreachableError` when
+    With `start`, connecting may start a container of buildx that is stopped. Raises `DaemonUnreachableError` when
     the address means nothing here, and `UsageError` for flags that don't fit it.
     """
     if settings.tls and not _takes_tls(address):

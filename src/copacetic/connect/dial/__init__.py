@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Ways to a builder: each kind of address becomes a byte stream on which BuildKit speaks HTTP/2."""
+"""Ways to a daemon: each kind of address becomes a byte stream."""

@@ -10,8 +10,8 @@ from __future__ import annotations
 
 from copacetic.connect.dial.engine import Answer, Engine, EngineVersion
 from copacetic.connect.dial.greeting import is_settings_frame
-from copacetic.connect.dial.stream import Stream, read_exactly
-from copacetic.errors import BuilderUnreachableError, SolverError
+from copacetic.connect.stream import Stream, read_exactly
+from copacetic.errors import DaemonUnreachableError
 
 __all__ = ["DockerDial"]
 
@@ -35,7 +35,7 @@ class DockerDial:
         """Of the engine, once it was asked."""
 
     def __call__(self) -> Stream:
-        """Raises `BuilderUnreachableError`."""
+        """Raises `DaemonUnreachableError`."""
         if self._native is None:
             return self._find_out()
         if self._native:
@@ -48,7 +48,7 @@ class DockerDial:
     def _find_out(self) -> Stream:
         version = self.version = self._engine.version()
         if version.name == "Podman":
-            raise BuilderUnreachableError(f"{self._engine.name}: this is {version}, not Docker", hint=_PODMAN_HINT)
+            raise DaemonUnreachableError(f"{self._engine.name}: this is {version}, not Docker", hint=_PODMAN_HINT)
         if version.api >= _NATIVE_SINCE and self._speaks_http2():
             self._native = True
             return self._engine.open_stream("h2")
@@ -68,19 +68,19 @@ class DockerDial:
         """Try it on a connection of its own: after a refusal this one is of no use."""
         try:
             stream = self._engine.open_stream("h2")
-        except SolverError:
+        except DaemonUnreachableError:
             return False
         seconds = min(self._engine.seconds, _NATIVE_LIMIT)
         try:
             stream.sendall(_PREFACE)
             return is_settings_frame(read_exactly(stream, 9, seconds=seconds, name=self._engine.name))
-        except (OSError, SolverError):
+        except (OSError, DaemonUnreachableError):
             return False
         finally:
             stream.close()
 
-    def _no_buildkit(self, answer: Answer) -> BuilderUnreachableError:
-        return BuilderUnreachableError(
+    def _no_buildkit(self, answer: Answer) -> DaemonUnreachableError:
+        return DaemonUnreachableError(
             f"{self._engine.name}: {self.version} offers no BuildKit: {answer.message}",
             hint="use an engine of version 23 or later, or create a builder with `docker buildx create --use`",
         )

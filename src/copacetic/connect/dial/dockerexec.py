@@ -13,8 +13,8 @@ import time
 
 from copacetic.connect.dial.engine import Answer, Engine
 from copacetic.connect.dial.process import last_line
-from copacetic.connect.dial.stream import Stream
-from copacetic.errors import BuilderUnreachableError
+from copacetic.connect.stream import Stream
+from copacetic.errors import DaemonUnreachableError
 
 __all__ = ["ExecStream", "connect_exec"]
 
@@ -30,21 +30,21 @@ def connect_exec(engine: Engine, container: str, *, start: bool, start_hint: str
     Connect to the buildkitd in a container, whose name must have gone through the grammar.
 
     A stopped one is started when `start` says so, else that is an error with `start_hint`. Raises
-    `BuilderUnreachableError`.
+    `DaemonUnreachableError`.
     """
     answer = _create(engine, container, ("buildctl", "dial-stdio"))
     if answer.status == 409 and start:
         _start(engine, container)
         answer = _create(engine, container, ("buildctl", "dial-stdio"))
     if answer.status == 404:
-        raise BuilderUnreachableError(f"{engine.name}: there is no container {container}", hint=start_hint)
+        raise DaemonUnreachableError(f"{engine.name}: there is no container {container}", hint=start_hint)
     if answer.status == 409:
-        raise BuilderUnreachableError(f"{engine.name}: {answer.message}", hint=start_hint)
+        raise DaemonUnreachableError(f"{engine.name}: {answer.message}", hint=start_hint)
     identity = _identity(engine, answer)
     options = {"Detach": False, "Tty": False}
     opened = engine.upgrade(f"/exec/{identity}/start", protocol="tcp", document=options)
     if isinstance(opened, Answer):
-        raise BuilderUnreachableError(
+        raise DaemonUnreachableError(
             f"{engine.name}: buildctl can't be run in the container {container}: {opened.message}",
             hint="use a container of an image with BuildKit, such as moby/buildkit",
         )
@@ -59,7 +59,7 @@ def _create(engine: Engine, container: str, command: tuple[str, ...]) -> Answer:
 def _identity(engine: Engine, answer: Answer) -> str:
     identity = str(answer.document.get("Id", ""))
     if answer.status not in {200, 201} or not _ID.fullmatch(identity):
-        raise BuilderUnreachableError(f"{engine.name}: the engine refuses to run a program: {answer.message}")
+        raise DaemonUnreachableError(f"{engine.name}: the engine refuses to run a program: {answer.message}")
     return identity
 
 
@@ -67,12 +67,12 @@ def _start(engine: Engine, container: str) -> None:
     """Start a container, and wait for the buildkitd in it."""
     answer = engine.post(f"/containers/{container}/start")
     if answer.status not in {204, 304}:
-        raise BuilderUnreachableError(f"{engine.name}: the container {container} doesn't start: {answer.message}")
+        raise DaemonUnreachableError(f"{engine.name}: the container {container} doesn't start: {answer.message}")
     deadline = time.monotonic() + _READY_LIMIT
     while not _is_ready(engine, container, deadline):
         if time.monotonic() > deadline:
             message = f"the buildkitd in the container {container} isn't ready after {_READY_LIMIT:.0f} s"
-            raise BuilderUnreachableError(f"{engine.name}: {message}", hint=f"see `docker logs {container}`")
+            raise DaemonUnreachableError(f"{engine.name}: {message}", hint=f"see `docker logs {container}`")
         time.sleep(0.1)
 
 
@@ -144,6 +144,6 @@ class ExecStream:
 
     def _begin_frame(self, header: bytes) -> None:
         if header[0] not in {_STDOUT, _STDERR} or header[1:4] != bytes(3):
-            raise BuilderUnreachableError(f"the engine sends something that isn't the output of a program: {header!r}")
+            raise DaemonUnreachableError(f"the engine sends something that isn't the output of a program: {header!r}")
         self._is_output = header[0] == _STDOUT
         self._rest = int.from_bytes(header[4:], "big")

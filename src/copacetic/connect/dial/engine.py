@@ -16,8 +16,8 @@ from dataclasses import dataclass
 from io import BytesIO
 from typing import Any
 
-from copacetic.connect.dial.stream import Stream
-from copacetic.errors import BuilderUnreachableError
+from copacetic.connect.stream import Stream
+from copacetic.errors import DaemonUnreachableError
 
 __all__ = ["Answer", "Engine", "EngineVersion"]
 
@@ -62,7 +62,7 @@ class Engine:
         self.seconds = seconds
 
     def version(self) -> EngineVersion:
-        """Raises `BuilderUnreachableError` when this isn't a Docker engine."""
+        """Raises `DaemonUnreachableError` when this isn't a Docker engine."""
         answer = self.get("/version")
         api = _API.fullmatch(str(answer.document.get("ApiVersion", "")))
         if answer.status != 200 or api is None:
@@ -102,8 +102,8 @@ class Engine:
         stream.close()
         return self._parse(received, "POST")
 
-    def not_an_engine(self, reason: str) -> BuilderUnreachableError:
-        return BuilderUnreachableError(f"{self.name}: no Docker engine answers there: {reason}")
+    def not_an_engine(self, reason: str) -> DaemonUnreachableError:
+        return DaemonUnreachableError(f"{self.name}: no Docker engine answers there: {reason}")
 
     def _request(self, method: str, path: str, document: Mapping[str, Any] | None) -> Answer:
         stream = self.open_stream(HTTP1)
@@ -125,7 +125,7 @@ class Engine:
         data = b""
         while not done(before + data):
             if not stream.wait(deadline - time.monotonic()):
-                raise BuilderUnreachableError(f"{self.name}: the engine gives no answer within {self.seconds:g} s")
+                raise DaemonUnreachableError(f"{self.name}: the engine gives no answer within {self.seconds:g} s")
             part = stream.recv(65_536)
             if not part:
                 break
@@ -134,8 +134,8 @@ class Engine:
                 raise self.not_an_engine(f"its answer has more than {limit} bytes")
         return data
 
-    def _failed(self, error: OSError) -> BuilderUnreachableError:
-        return BuilderUnreachableError(f"{self.name}: the engine went away: {error.strerror or error}")
+    def _failed(self, error: OSError) -> DaemonUnreachableError:
+        return DaemonUnreachableError(f"{self.name}: the engine went away: {error.strerror or error}")
 
     def _parse(self, received: bytes, method: str) -> Answer:
         from http.client import HTTPException, HTTPResponse

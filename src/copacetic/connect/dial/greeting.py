@@ -8,8 +8,8 @@ says nothing at all would leave us waiting: both get a reason here.
 
 from __future__ import annotations
 
-from copacetic.connect.dial.stream import Stream, read_exactly
-from copacetic.errors import BuilderUnreachableError, SolverError
+from copacetic.connect.stream import Stream, read_exactly
+from copacetic.errors import DaemonUnreachableError
 
 __all__ = ["GreetedStream", "is_settings_frame"]
 
@@ -48,7 +48,7 @@ class GreetedStream:
     def sendall(self, data: bytes, /) -> None:
         try:
             self._inner.sendall(data)
-        except (OSError, SolverError):
+        except (OSError, DaemonUnreachableError):
             # Who hangs up before a greeting has mostly said why, and reading gets to know that.
             if self._first is not None:
                 raise
@@ -81,7 +81,7 @@ class GreetedStream:
                 f"something that isn't a builder answers there: {self._read_text(header)}",
                 self._hint or "check the address",
             )
-        raise BuilderUnreachableError(f"{self._name}: {what}", hint=hint)
+        raise DaemonUnreachableError(f"{self._name}: {what}", hint=hint)
 
     def _read_text(self, header: bytes) -> str:
         """Return what follows, in case somebody explains in words why there is no builder."""

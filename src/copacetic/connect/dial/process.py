@@ -16,8 +16,8 @@ import time
 from collections.abc import Sequence
 from contextlib import suppress
 
-from copacetic.connect.dial.stream import wait_readable
-from copacetic.errors import BuilderUnreachableError
+from copacetic.connect.stream import wait_readable
+from copacetic.errors import DaemonUnreachableError
 
 __all__ = ["ProcessStream", "last_line"]
 
@@ -33,7 +33,7 @@ class ProcessStream:
         """
         Start the program; `missing` is the hint for when it isn't installed.
 
-        Raises `BuilderUnreachableError`.
+        Raises `DaemonUnreachableError`.
         """
         self._name = name
         self._program = arguments[0]
@@ -47,10 +47,10 @@ class ProcessStream:
                 start_new_session=True,
             )
         except FileNotFoundError as error:
-            raise BuilderUnreachableError(f"{name}: {self._program} is not installed", hint=missing) from error
+            raise DaemonUnreachableError(f"{name}: {self._program} is not installed", hint=missing) from error
         except OSError as error:
             message = f"{name}: {self._program} can't be started: {error.strerror}"
-            raise BuilderUnreachableError(message, hint=missing) from error
+            raise DaemonUnreachableError(message, hint=missing) from error
         assert self._process.stdin is not None
         assert self._process.stdout is not None
         self._stdin, self._stdout = self._process.stdin, self._process.stdout
@@ -76,7 +76,7 @@ class ProcessStream:
                     rest = rest[self._stdin.write(rest) :]
                 except (BrokenPipeError, ValueError) as error:
                     said = "" if self._closed else self.last_words()
-                    raise BuilderUnreachableError(f"{self._name}: {said or 'the connection is closed'}") from error
+                    raise DaemonUnreachableError(f"{self._name}: {said or 'the connection is closed'}") from error
 
     def wait(self, seconds: float, /) -> bool:
         return wait_readable(self._stdout.fileno(), seconds)

@@ -13,9 +13,9 @@ import threading
 import time
 from pathlib import Path
 
-from copacetic.connect.dial.stream import Stream
+from copacetic.connect.stream import Stream
 from copacetic.connect.tlsfiles import TlsFiles
-from copacetic.errors import BuilderUnreachableError, UsageError
+from copacetic.errors import DaemonUnreachableError, UsageError
 
 __all__ = ["TlsStream", "make_context"]
 
@@ -71,7 +71,7 @@ class TlsStream:
     """A connection after its handshake."""
 
     def __init__(self, inner: Stream, context: ssl.SSLContext, *, server_name: str, seconds: float, name: str) -> None:
-        """Shake hands; raises `BuilderUnreachableError` with the reason why that failed, and closes `inner` then."""
+        """Shake hands; raises `DaemonUnreachableError` with the reason why that failed, and closes `inner` then."""
         self._inner = inner
         self._name = name
         self._server_name = server_name
@@ -105,14 +105,14 @@ class TlsStream:
                 self._flush()
                 return
             if not self._inner.wait(deadline - time.monotonic()):
-                raise BuilderUnreachableError(
+                raise DaemonUnreachableError(
                     f"{self._name}: no TLS handshake within {seconds:g} s",
-                    hint="is it a builder, and does it use TLS? without --cacert the connection is plain",
+                    hint="is it the right port, and does it use TLS? without --cacert the connection is plain",
                 )
             try:
                 self._feed()
             except OSError as error:
-                raise BuilderUnreachableError(f"{self._name}: {error.strerror or error} in the handshake") from error
+                raise DaemonUnreachableError(f"{self._name}: {error.strerror or error} in the handshake") from error
 
     def recv(self, size: int, /) -> bytes:
         while True:
@@ -189,9 +189,9 @@ class TlsStream:
         if waiting:
             self._inner.sendall(waiting)
 
-    def _explain(self, error: ssl.SSLError) -> BuilderUnreachableError:
+    def _explain(self, error: ssl.SSLError) -> DaemonUnreachableError:
         what, hint = _diagnose(error, self._server_name)
-        return BuilderUnreachableError(f"{self._name}: {what}", hint=hint)
+        return DaemonUnreachableError(f"{self._name}: {what}", hint=hint)
 
 
 def _diagnose(error: ssl.SSLError, server_name: str) -> tuple[str, str]:
@@ -199,14 +199,14 @@ def _diagnose(error: ssl.SSLError, server_name: str) -> tuple[str, str]:
         return _diagnose_certificate(error, server_name)
     reason = error.reason or ""
     if isinstance(error, ssl.SSLEOFError | ssl.SSLZeroReturnError) or reason == "UNEXPECTED_EOF_WHILE_READING":
-        return "it closed the connection during the TLS handshake", "is it a builder, and does it use TLS?"
+        return "it closed the connection during the TLS handshake", "is it the right port, and does it use TLS?"
     if reason in {"WRONG_VERSION_NUMBER", "HTTP_REQUEST", "UNKNOWN_PROTOCOL", "RECORD_LAYER_FAILURE"}:
         return "it doesn't use TLS", "leave out --cacert, --cert, --key and --tls-server-name"
     if "CERTIFICATE_REQUIRED" in reason or "ALERT_HANDSHAKE_FAILURE" in reason:
         return "it wants a certificate of the client", "give --cert and --key"
     if "ALERT_UNKNOWN_CA" in reason or "ALERT_BAD_CERTIFICATE" in reason or "ALERT_CERTIFICATE" in reason:
         said = reason.rpartition("ALERT_")[2].lower().replace("_", " ")
-        return f"it refuses the client's certificate: {said}", "give a --cert that an authority of the builder signed"
+        return f"it refuses the client's certificate: {said}", "give a --cert that an authority of the daemon signed"
     return f"TLS failed: {_reason(error)}", "check the certificates of both sides"
 
 
@@ -217,7 +217,7 @@ _NAME_MISMATCHES = {62, 64}
 def _diagnose_certificate(error: ssl.SSLCertVerificationError, server_name: str) -> tuple[str, str]:
     code = error.verify_code
     if code == _EXPIRED:
-        return "its certificate has expired", "renew it on the builder, and look at the clocks"
+        return "its certificate has expired", "renew it there, and look at the clocks"
     if code == _NOT_YET_VALID:
         return "its certificate isn't valid yet", "look at the clocks of both sides"
     if code in _NAME_MISMATCHES:

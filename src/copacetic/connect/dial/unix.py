@@ -12,14 +12,14 @@ import stat
 from pathlib import Path
 
 from copacetic.connect.address import UnixAddress
-from copacetic.connect.dial.stream import SocketStream
-from copacetic.errors import BuilderUnreachableError
+from copacetic.connect.stream import SocketStream
+from copacetic.errors import DaemonUnreachableError
 
 __all__ = ["connect_unix"]
 
 
 def connect_unix(address: UnixAddress, *, name: str, seconds: float) -> SocketStream:
-    """Raises `BuilderUnreachableError`; for a refused permission the hint says who has it, and how to get it."""
+    """Raises `DaemonUnreachableError`; for a refused permission the hint says who has it, and how to get it."""
     connected = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
         connected.settimeout(seconds)
@@ -28,7 +28,7 @@ def connect_unix(address: UnixAddress, *, name: str, seconds: float) -> SocketSt
     except OSError as error:
         connected.close()
         what, hint = _diagnose(Path(address.path), error, seconds)
-        raise BuilderUnreachableError(f"{name}: {what}", hint=hint) from error
+        raise DaemonUnreachableError(f"{name}: {what}", hint=hint) from error
     except BaseException:
         connected.close()
         raise
@@ -41,7 +41,7 @@ def _diagnose(path: Path, error: OSError, seconds: float) -> tuple[str, str | No
     if error.errno in {errno.EACCES, errno.EPERM}:
         return _diagnose_permission(path)
     if error.errno == errno.ENOENT:
-        return f"there is no {path}", "is it installed and running? or name another builder with --addr"
+        return f"there is no {path}", "is it installed and running? or name another one"
     if error.errno == errno.ECONNREFUSED:
         if _is_socket(path):
             return f"nobody listens on {path}; its server has ended", "start it again"
