@@ -256,17 +256,17 @@ def _answer(head: str, body: bytes = b"") -> Callable[[socket.socket], None]:
         (_answer("HTTP/1.1 403 Forbidden", b'{"message": "go away"}'), "it answers to /version with go away"),
         (_answer("HTTP/1.1 200 OK", b"[" * 100_000), "no Docker engine answers there"),
         (_answer("HTTP/1.1 200 OK", b'{"ApiVersion": "1.4x"}'), "no Docker engine answers there"),
-        (_answer("HTTP/1.1 200 OK", b"x" * 5_000_000), "its answer has more than 4194304 bytes"),
+        (_answer("HTTP/1.1 200 OK", b"x" * 5_000_000), "the answer has more than 4194304 bytes"),
         (_answer("SSH-2.0-OpenSSH_9.2p1"), "it doesn't speak HTTP"),
-        (lambda connection: None, "no Docker engine answers there|the engine went away"),
-        (_hang, "the engine gives no answer within 1 s"),
+        (lambda connection: None, "no Docker engine answers there: the connection broke"),
+        (_hang, "no Docker engine answers there: no answer in time"),
     ],
 )
 def test_what_isn_t_an_engine_is_told_from_one(serve: Callable[[socket.socket], None], message: str) -> None:
     with _peer(serve) as address:
         error = _fail(f"docker://{address}")
 
-    assert any(one in str(error) for one in message.split("|"))
+    assert message in str(error)
     assert len(str(error)) < 1_000
 
 

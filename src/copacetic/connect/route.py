@@ -23,13 +23,13 @@ from copacetic.connect.address import (
 from copacetic.connect.dial.container import connect_container
 from copacetic.connect.dial.docker import DockerDial
 from copacetic.connect.dial.dockerexec import connect_exec
-from copacetic.connect.dial.engine import Engine
 from copacetic.connect.dial.greeting import GreetedStream
 from copacetic.connect.dial.kubectl import connect_pod
 from copacetic.connect.dial.ssh import connect_buildctl, connect_docker
 from copacetic.connect.dial.tcp import connect_tcp
 from copacetic.connect.dial.unix import connect_unix
 from copacetic.connect.dockercontext import EnginePlace, find_engine
+from copacetic.connect.engine import EngineClient
 from copacetic.connect.settings import BuilderSettings
 from copacetic.connect.stream import Dial, Stream
 from copacetic.connect.tlsfiles import TlsFiles
@@ -140,8 +140,8 @@ def exec_route(
     )
 
 
-def _engine(place: EnginePlace, settings: BuilderSettings, name: str) -> Engine:
-    return Engine(
+def _engine(place: EnginePlace, settings: BuilderSettings, name: str) -> EngineClient:
+    return EngineClient(
         lambda protocol: _open_engine(place, protocol, name, settings.timeout), name=name, seconds=settings.timeout
     )
 

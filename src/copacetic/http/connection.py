@@ -62,7 +62,7 @@ class _PatientReader(io.RawIOBase):
         super().close()
 
 
-class _Answer(HTTPResponse):
+class TimelyAnswer(HTTPResponse):
     """An answer whose head and body come in time, after few interim answers."""
 
     patience: float
@@ -121,7 +121,7 @@ def make_pool_classes(
     Not `verified` is what the user asked for, so urllib3 is kept from warning of it.
     """
 
-    class Answer(_Answer):
+    class Answer(TimelyAnswer):
         patience = patience_given
 
     class Plain(_Reaching):

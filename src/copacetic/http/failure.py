@@ -126,7 +126,7 @@ def _describe_socket(error: OSError) -> Failure | None:
 
 def _protocol_failures() -> tuple[tuple[type[BaseException], Failure], ...]:
     """Return what each kind of exception means; the first that occurs counts, so the most telling come first."""
-    from http.client import HTTPException
+    from http.client import BadStatusLine, HTTPException
 
     from urllib3 import exceptions
 
@@ -140,6 +140,7 @@ def _protocol_failures() -> tuple[tuple[type[BaseException], Failure], ...]:
         (exceptions.TimeoutError, Failure(words="no answer in time", retries=2)),
         (TimeoutError, Failure(words="no answer in time", retries=2)),
         (exceptions.IncompleteRead, Failure(words="the connection broke in the middle of the answer")),
+        (BadStatusLine, Failure(words="it doesn't speak HTTP")),
         (exceptions.ProtocolError, Failure(words="the connection broke, or it speaks broken HTTP")),
         (HTTPException, Failure(words="it speaks broken HTTP")),
         (exceptions.LocationValueError, Failure(words="the address is malformed", retries=0)),

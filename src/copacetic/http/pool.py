@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
     from urllib3 import PoolManager
 
+    from copacetic.http.streamed import Stream
+
 _CONNECTIONS = 64
 """Per host; more can be open at once, and are not kept."""
 # Where distributions keep their bundle, for an OpenSSL that was built with other paths.
@@ -83,6 +85,30 @@ class Pools:
 
     def _proxy_context(self, address: str) -> ssl.SSLContext | None:
         return make_context(TlsSettings(), self._settings.ca_files) if address.startswith("https:") else None
+
+
+class StreamPools(Pools):
+    """
+    Leads every address into one stream, be it a socket, a program's pipes or what else carries bytes.
+
+    A `lent` one is read no further than an answer goes, and is closed by its owner: for a connection that goes on in
+    another protocol.
+    """
+
+    def __init__(self, settings: HttpSettings, stream: Stream, *, lent: bool = False) -> None:
+        super().__init__(settings)
+        self._stream = stream
+        self._lent = lent
+
+    def _make(self, tls: TlsSettings | None, proxy: str | None, reach: Reach | None) -> PoolManager:
+        import urllib3
+
+        from copacetic.http.streamed import make_pool_class
+
+        pool = urllib3.PoolManager()
+        made = make_pool_class(self._stream, patience_given=self._settings.patience, lent=self._lent)
+        pool.pool_classes_by_scheme = {"http": made}
+        return pool
 
 
 def make_context(tls: TlsSettings, more_ca_files: tuple[Path, ...]) -> ssl.SSLContext:

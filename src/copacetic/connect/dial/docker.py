@@ -8,8 +8,8 @@ upgraded by `POST /grpc`, which newer ones are about to lose. The engine's versi
 
 from __future__ import annotations
 
-from copacetic.connect.dial.engine import Answer, Engine, EngineVersion
 from copacetic.connect.dial.greeting import is_settings_frame
+from copacetic.connect.engine import Answer, EngineClient, EngineVersion
 from copacetic.connect.stream import Stream, read_exactly
 from copacetic.errors import DaemonUnreachableError
 
@@ -28,7 +28,7 @@ _PODMAN_HINT = (
 class DockerDial:
     """Connects to an engine's BuildKit; the first call finds out how, the next ones know."""
 
-    def __init__(self, engine: Engine) -> None:
+    def __init__(self, engine: EngineClient) -> None:
         self._engine = engine
         self._native: bool | None = None
         self.version: EngineVersion | None = None

@@ -11,8 +11,8 @@ from __future__ import annotations
 import re
 import time
 
-from copacetic.connect.dial.engine import Answer, Engine
 from copacetic.connect.dial.process import last_line
+from copacetic.connect.engine import Answer, EngineClient
 from copacetic.connect.stream import Stream
 from copacetic.errors import DaemonUnreachableError
 
@@ -25,7 +25,7 @@ _KEPT = 4_096
 _READY_LIMIT = 30.0
 
 
-def connect_exec(engine: Engine, container: str, *, start: bool, start_hint: str) -> Stream:
+def connect_exec(engine: EngineClient, container: str, *, start: bool, start_hint: str) -> Stream:
     """
     Connect to the buildkitd in a container, whose name must have gone through the grammar.
 
@@ -51,19 +51,19 @@ def connect_exec(engine: Engine, container: str, *, start: bool, start_hint: str
     return ExecStream(opened)
 
 
-def _create(engine: Engine, container: str, command: tuple[str, ...]) -> Answer:
+def _create(engine: EngineClient, container: str, command: tuple[str, ...]) -> Answer:
     attached = {"AttachStdin": True, "AttachStdout": True, "AttachStderr": True}
     return engine.post(f"/containers/{container}/exec", {**attached, "Cmd": command})
 
 
-def _identity(engine: Engine, answer: Answer) -> str:
+def _identity(engine: EngineClient, answer: Answer) -> str:
     identity = str(answer.document.get("Id", ""))
     if answer.status not in {200, 201} or not _ID.fullmatch(identity):
         raise DaemonUnreachableError(f"{engine.name}: the engine refuses to run a program: {answer.message}")
     return identity
 
 
-def _start(engine: Engine, container: str) -> None:
+def _start(engine: EngineClient, container: str) -> None:
     """Start a container, and wait for the buildkitd in it."""
     answer = engine.post(f"/containers/{container}/start")
     if answer.status not in {204, 304}:
@@ -76,7 +76,7 @@ def _start(engine: Engine, container: str) -> None:
         time.sleep(0.1)
 
 
-def _is_ready(engine: Engine, container: str, deadline: float) -> bool:
+def _is_ready(engine: EngineClient, container: str, deadline: float) -> bool:
     identity = _identity(engine, _create(engine, container, ("buildctl", "debug", "workers")))
     engine.post(f"/exec/{identity}/start", {"Detach": True, "Tty": False})
     while time.monotonic() < deadline:

@@ -22,7 +22,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from copacetic.connect.dial.dockerexec import ExecStream
-from copacetic.connect.dial.engine import PushbackStream
 from copacetic.connect.dial.greeting import GreetedStream
 from copacetic.connect.dial.process import ProcessStream
 from copacetic.connect.dial.tls import TlsStream, make_context
@@ -408,9 +407,3 @@ def test_errors_alone_don_t_end_the_wait_for_output() -> None:
 def test_frames_of_no_kind_are_refused(header: bytes) -> None:
     with pytest.raises(DaemonUnreachableError, match="isn't the output of a program"):
         ExecStream(Scripted(header)).recv(10)
-
-
-def test_what_was_read_too_early_comes_first() -> None:
-    stream = PushbackStream(b"abc", Scripted(b"def"))
-
-    assert [stream.recv(2), stream.recv(2), stream.recv(2), stream.recv(2)] == [b"ab", b"c", b"de", b"f"]
