@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Streams to builders: every byte arrives, waiting ends, and nothing stays behind."""
+"""Streams to daemons: every byte arrives, waiting ends, and nothing stays behind."""
 
 from __future__ import annotations
 

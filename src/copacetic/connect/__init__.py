@@ -2,5 +2,6 @@
 """
 Byte streams to daemons: sockets, TLS, Docker's endpoints and contexts, buildx, containers, ssh, kubectl.
 
-What is spoken over a stream is somebody else's: `buildkit` speaks gRPC.
+What is spoken over a stream is somebody else's, as gRPC is `buildkit`'s; only the engine's own API is here (`engine`),
+since containers and builders are found through it, too.
 """

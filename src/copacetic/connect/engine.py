@@ -15,12 +15,17 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
+from copacetic.connect.address import SshAddress, TcpAddress, UnixAddress
+from copacetic.connect.dial.ssh import connect_docker
+from copacetic.connect.dial.tcp import connect_tcp
+from copacetic.connect.dial.unix import connect_unix
+from copacetic.connect.dockercontext import EnginePlace
 from copacetic.connect.stream import Stream
 from copacetic.errors import DaemonUnreachableError, IntegrityError, UnreachableError
 from copacetic.http import HttpClient, HttpSettings, Response
 from copacetic.http.pool import StreamPools
 
-__all__ = ["Answer", "EngineClient", "EngineVersion"]
+__all__ = ["Answer", "EngineClient", "EngineVersion", "open_engine"]
 
 HTTP1 = "http/1.1"
 _ADDRESS = "http://docker"
@@ -158,6 +163,21 @@ class EngineClient:
         except (UnreachableError, IntegrityError) as error:
             said = stream.last_words() or str(error).removeprefix(f"{_ADDRESS}{path}: ")
             raise self.not_an_engine(said) from error
+
+
+def open_engine(place: EnginePlace, seconds: float, *, name: str) -> EngineClient:
+    """Return the client of an engine; each request connects, and takes no longer for that than `seconds`."""
+
+    def open_stream(protocol: str) -> Stream:
+        match place.host:
+            case UnixAddress() as host:
+                return connect_unix(host, name=name, seconds=seconds)
+            case TcpAddress() as host:
+                return connect_tcp(host, place.tls, protocol=protocol, name=name, seconds=seconds)
+            case SshAddress() as host:
+                return connect_docker(host, name=name, seconds=seconds)
+
+    return EngineClient(open_stream, name=name, seconds=seconds)
 
 
 def _encode(document: Mapping[str, Any] | None) -> tuple[Mapping[str, str], bytes]:

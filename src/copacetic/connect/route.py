@@ -25,11 +25,11 @@ from copacetic.connect.dial.docker import DockerDial
 from copacetic.connect.dial.dockerexec import connect_exec
 from copacetic.connect.dial.greeting import GreetedStream
 from copacetic.connect.dial.kubectl import connect_pod
-from copacetic.connect.dial.ssh import connect_buildctl, connect_docker
+from copacetic.connect.dial.ssh import connect_buildctl
 from copacetic.connect.dial.tcp import connect_tcp
 from copacetic.connect.dial.unix import connect_unix
 from copacetic.connect.dockercontext import EnginePlace, find_engine
-from copacetic.connect.engine import EngineClient
+from copacetic.connect.engine import open_engine
 from copacetic.connect.settings import BuilderSettings
 from copacetic.connect.stream import Dial, Stream
 from copacetic.connect.tlsfiles import TlsFiles
@@ -120,7 +120,7 @@ def engine_route(place: EnginePlace, settings: BuilderSettings, *, name: str) ->
     return Route(
         address=name,
         place=str(place),
-        dial=DockerDial(_engine(place, settings, name)),
+        dial=DockerDial(open_engine(place, settings.timeout, name=name)),
         seconds=settings.timeout,
         merge_diff_hint=_MERGE_DIFF_HINT,
     )
@@ -130,7 +130,7 @@ def exec_route(
     place: EnginePlace, container: str, settings: BuilderSettings, *, name: str, start: bool, start_hint: str
 ) -> Route:
     """Return the way to the buildkitd in a container of an engine."""
-    engine = _engine(place, settings, name)
+    engine = open_engine(place, settings.timeout, name=name)
     return Route(
         address=name,
         place=f"container {container}, {place}",
@@ -138,19 +138,3 @@ def exec_route(
         seconds=settings.timeout,
         silent_hint=f"see `docker logs {container}`; the container needs buildctl in it",
     )
-
-
-def _engine(place: EnginePlace, settings: BuilderSettings, name: str) -> EngineClient:
-    return EngineClient(
-        lambda protocol: _open_engine(place, protocol, name, settings.timeout), name=name, seconds=settings.timeout
-    )
-
-
-def _open_engine(place: EnginePlace, protocol: str, name: str, seconds: float) -> Stream:
-    match place.host:
-        case UnixAddress() as host:
-            return connect_unix(host, name=name, seconds=seconds)
-        case TcpAddress() as host:
-            return connect_tcp(host, place.tls, protocol=protocol, name=name, seconds=seconds)
-        case SshAddress() as host:
-            return connect_docker(host, name=name, seconds=seconds)
