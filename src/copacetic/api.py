@@ -132,7 +132,7 @@ def select_destination(request: PatchRequest, location: Location) -> Location:
     if "/" in request.tag or ":" in request.tag:
         return Location.in_registry(Reference.parse(request.tag))
     if reference is None:
-        raise UsageError(f"--push needs a registry, and {location} is a file", hint="give --tag a full reference")
+        raise UsageError(f"--push needs a registry, and {location} is in none", hint="give --tag a full reference")
     return Location.in_registry(reference.with_tag(request.tag or _patched_tag(reference)))
 
 

@@ -26,7 +26,7 @@ class PatchRequest:
     """One image to plan or patch."""
 
     image: str
-    """`[registry/]repository[:tag][@digest]`, `oci:DIR[:TAG]`, `oci-archive:FILE` or `docker-archive:FILE`."""
+    """`[registry/]repository[:tag][@digest]`, or a place of another kind, as in `oci:DIR:TAG` (`oci.transports`)."""
     reports: tuple[Path, ...] = ()
     """Reports of any supported scanner; none takes every available update. A directory stands for its files."""
     platforms: tuple[str, ...] = ()

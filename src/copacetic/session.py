@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING
 
 from copacetic.budget import Budget, Slots
 from copacetic.cache import Cache, temporary_folder
-from copacetic.connect.settings import BuilderSettings
+from copacetic.connect.settings import BuilderSettings, EngineSettings
 from copacetic.errors import BuilderUnreachableError, UnsupportedBuilderError
 from copacetic.http import HttpClient, HttpSettings
 from copacetic.oci.location import Location
@@ -30,6 +30,8 @@ from copacetic.progress import Progress
 from copacetic.repository import RepositorySettings
 
 if TYPE_CHECKING:
+    from copacetic.connect.dockercontext import EngineKind
+    from copacetic.connect.engine import EngineClient
     from copacetic.llb.solver import Solver
     from copacetic.oci.credentials import Credentials, Keychain
     from copacetic.oci.registryclient import RegistryClient
@@ -51,6 +53,8 @@ class Settings:
     credentials: Mapping[str, Credentials] = field(default_factory=dict)
     """By registry (`host[:port]`), instead of those in files."""
     repository: RepositorySettings = field(default_factory=RepositorySettings)
+    engine: EngineSettings = field(default_factory=EngineSettings)
+    """Where docker and podman are, for images that they keep."""
     builder: BuilderSettings | None = field(default_factory=BuilderSettings)
     """Where a builder is, or may be looked for; None looks for none."""
     worker: bool = True
@@ -79,6 +83,7 @@ class _Clients:
         self._cache = cache
         self._progress = progress
         self._solver: Solver | None = None
+        self._engines: dict[EngineKind, EngineClient] = {}
         self._lock = Lock()
         self.http = HttpClient(settings.http)
 
@@ -97,6 +102,18 @@ class _Clients:
         from copacetic.oci.registryconfig import RegistryConfig
 
         return RegistryClient(self.http, RegistryConfig(self._settings.registry), logins)
+
+    def engine(self, kind: EngineKind) -> EngineClient:
+        """The same for the same kind, so that an engine knows its own images again."""
+        with self._lock:
+            if kind not in self._engines:
+                from copacetic.connect.dockercontext import find_place
+                from copacetic.connect.engine import open_engine
+
+                place = find_place(kind, self._settings.engine)
+                name = f"{kind} at {place}"
+                self._engines[kind] = open_engine(place, self._settings.engine.timeout, name=name)
+            return self._engines[kind]
 
     def solver(self) -> Solver:
         with self._lock:

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from copacetic.buildkit.probe import BuilderReport, Probe, ProbeState
-from copacetic.cli.builder import make_builder_settings
+from copacetic.cli.builder import make_builder_settings, make_engine_settings
 from copacetic.connect.address import DockerAddress, TcpAddress, UnixAddress
 from copacetic.connect.settings import BuilderSettings
 from copacetic.connect.tlsfiles import TlsFiles
@@ -42,6 +42,15 @@ def test_a_flag_goes_before_the_environment() -> None:
 def test_a_malformed_address_is_refused_with_who_said_it(environment: dict[str, str], flag: str | None) -> None:
     with pytest.raises(InvalidAddressError, match="--addr: 'nonsense'" if flag else "BUILDKIT_HOST: 'nonsense'"):
         _settings(environment, addr=flag)
+
+
+def test_images_of_engines_need_no_builder_s_flags() -> None:
+    environment = {"HOME": "/home/me", "DOCKER_HOST": "ssh://host.example", "CONTAINER_HOST": "unix:///run/p.sock"}
+
+    settings = make_engine_settings(environment)
+
+    assert (settings.docker_host, settings.container_host) == ("ssh://host.example", "unix:///run/p.sock")
+    assert settings.docker_config == Path("/home/me/.docker")
 
 
 def test_the_variables_of_docker_and_buildx_are_carried() -> None:

@@ -170,7 +170,7 @@ def test_the_engine_at_a_port_with_flags(engines: Engines) -> None:
     assert "it wants a certificate of the client" in str(
         _fail(address, BuilderSettings(tls=TlsFiles(ca=engines.certificate.authority)))
     )
-    assert "no Docker engine answers there" in str(_fail(address, BuilderSettings()))
+    assert "no engine answers there" in str(_fail(address, BuilderSettings()))
 
 
 def test_the_engine_of_another_machine(engines: Engines, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -184,7 +184,7 @@ def test_the_engine_of_another_machine(engines: Engines, monkeypatch: pytest.Mon
         _assert_builder(_open(f"docker://{host}/shared/docker.sock", BuilderSettings()))
         error = _fail(f"docker://{host}/run/docker.sock", BuilderSettings())
 
-    assert "no Docker engine answers there: ssh ended with status 1: " in str(error)
+    assert "no engine answers there: ssh ended with status 1: " in str(error)
 
 
 def test_an_engine_with_its_own_image_store_lacks_merge_and_diff(capsys: pytest.CaptureFixture[str]) -> None:

@@ -251,15 +251,15 @@ def _answer(head: str, body: bytes = b"") -> Callable[[socket.socket], None]:
     [
         (
             _answer("HTTP/1.1 404 Not Found", b"not here"),
-            "no Docker engine answers there: it answers to /version with HTTP",
+            "no engine answers there: it answers to /version with HTTP",
         ),
         (_answer("HTTP/1.1 403 Forbidden", b'{"message": "go away"}'), "it answers to /version with go away"),
-        (_answer("HTTP/1.1 200 OK", b"[" * 100_000), "no Docker engine answers there"),
-        (_answer("HTTP/1.1 200 OK", b'{"ApiVersion": "1.4x"}'), "no Docker engine answers there"),
+        (_answer("HTTP/1.1 200 OK", b"[" * 100_000), "no engine answers there"),
+        (_answer("HTTP/1.1 200 OK", b'{"ApiVersion": "1.4x"}'), "no engine answers there"),
         (_answer("HTTP/1.1 200 OK", b"x" * 5_000_000), "the answer has more than 4194304 bytes"),
         (_answer("SSH-2.0-OpenSSH_9.2p1"), "it doesn't speak HTTP"),
-        (lambda connection: None, "no Docker engine answers there: the connection broke"),
-        (_hang, "no Docker engine answers there: no answer in time"),
+        (lambda connection: None, "no engine answers there: the connection broke"),
+        (_hang, "no engine answers there: no answer in time"),
     ],
 )
 def test_what_isn_t_an_engine_is_told_from_one(serve: Callable[[socket.socket], None], message: str) -> None:

@@ -7,14 +7,15 @@ import json
 import os
 import shutil
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from copacetic.connect.address import BuildxAddress, DockerAddress, SshAddress, TcpAddress, UnixAddress, parse_address
-from copacetic.connect.dockercontext import find_engine
+from copacetic.connect.dockercontext import find_engine, find_place
 from copacetic.connect.route import find_routes
-from copacetic.connect.settings import BuilderSettings
+from copacetic.connect.settings import BuilderSettings, EngineSettings
 from copacetic.connect.tlsfiles import TlsFiles
 from copacetic.errors import DaemonUnreachableError, InvalidAddressError, UsageError
 from support.certificate import make_certificate
@@ -145,6 +146,24 @@ def test_an_engine_without_root_is_found_where_docker_s_own_socket_is_missing(tm
     settings = BuilderSettings(runtime_dir=tmp_path, engine_socket=tmp_path / "missing.sock")
 
     assert find_engine(DockerAddress(), settings).host == UnixAddress(path=str(tmp_path / "docker.sock"))
+
+
+def test_podman_is_where_its_variable_says_or_at_the_user_s_socket_or_at_root_s(tmp_path: Path) -> None:
+    missing = tmp_path / "missing.sock"
+    root_s = EngineSettings(runtime_dir=tmp_path, podman_socket=missing)
+    assert str(find_place("podman", root_s)) == f"unix://{missing} (default socket)"
+    (tmp_path / "podman").mkdir()
+    (tmp_path / "podman" / "podman.sock").touch()
+    assert str(find_place("podman", root_s)) == f"unix://{tmp_path}/podman/podman.sock (default socket)"
+    named = replace(root_s, container_host="ssh://me@host.example:22/run/podman.sock")
+    assert str(find_place("podman", named)) == "ssh://me@host.example:22/run/podman.sock (CONTAINER_HOST)"
+    with pytest.raises(InvalidAddressError, match="^CONTAINER_HOST: 'nonsense'"):
+        find_place("podman", replace(root_s, container_host="nonsense"))
+
+
+def test_docker_s_images_are_with_the_engine_that_docker_would_use() -> None:
+    settings = EngineSettings(docker_host="tcp://engine.example:2376")
+    assert find_place("docker", settings) == find_engine(DockerAddress(), settings)
 
 
 def test_certificates_of_the_environment_are_for_the_engine_s_host_only() -> None:

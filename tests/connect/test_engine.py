@@ -135,15 +135,13 @@ def test_what_a_program_said_is_why_there_is_no_answer(text: bytes) -> None:
     piece = Piece(text, last_words="ssh ended with status 255: Permission denied")
     with pytest.raises(DaemonUnreachableError) as caught:
         client(lambda: piece).get("/version")
-    assert str(caught.value) == (
-        "docker://x: no Docker engine answers there: ssh ended with status 255: Permission denied"
-    )
+    assert str(caught.value) == ("docker://x: no engine answers there: ssh ended with status 255: Permission denied")
     assert piece.closed
 
 
 def test_a_body_that_breaks_off_while_it_is_streamed_is_the_engine_s_fault(server: FaultyServer) -> None:
     server.on("GET", "/images/x/get", Reply(body=BODY, cut=1_000))
-    broken = pytest.raises(DaemonUnreachableError, match="^docker://x: no Docker engine answers there: the connection")
+    broken = pytest.raises(DaemonUnreachableError, match="^docker://x: no engine answers there: the connection")
     with broken, client(lambda: by_socket(server)).request("GET", "/images/x/get") as response:
         while response.read(65_536):
             pass

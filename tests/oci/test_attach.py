@@ -373,4 +373,6 @@ def test_transports_say_where_documents_have_a_place() -> None:
         "oci": True,
         "oci-archive": False,
         "docker-archive": False,
+        "docker": False,
+        "podman": False,
     }

@@ -29,6 +29,20 @@ def test_registries_have_several_spellings(prefix: str) -> None:
 
 
 @pytest.mark.parametrize(
+    ("text", "kind", "canonical"),
+    [
+        ("docker:web", "docker", "docker:docker.io/library/web:latest"),
+        ("docker-daemon:me/web:1", "docker", "docker:docker.io/me/web:1"),
+        ("podman:localhost/web:1", "podman", "podman:localhost/web:1"),
+    ],
+)
+def test_an_engine_s_image_is_in_no_registry(text: str, kind: str, canonical: str) -> None:
+    found = Location.parse(text)
+    assert (found.transport.name, str(found), found.reference) == (kind, canonical, None)
+    assert Location.parse(canonical) == found
+
+
+@pytest.mark.parametrize(
     ("text", "kind", "path", "tag", "canonical"),
     [
         ("oci:dir", "oci", "dir", "", "oci:dir"),
@@ -71,7 +85,8 @@ def test_a_malformed_location_says_every_form_that_there_is() -> None:
     with pytest.raises(InvalidReferenceError) as caught:
         Location.parse("oci:")
     assert caught.value.hint == (
-        "write [registry/]repository[:tag][@digest], oci:DIR[:TAG], oci-archive:FILE or docker-archive:FILE"
+        "write [registry/]repository[:tag][@digest], oci:DIR[:TAG], oci-archive:FILE, docker-archive:FILE, "
+        "docker:NAME or podman:NAME"
     )
 
 
@@ -79,10 +94,12 @@ def test_a_malformed_location_says_every_form_that_there_is() -> None:
 def test_what_a_location_is_read_and_written_with_is_named_as_the_location_is(
     tmp_path: Path, transport: Transport[Any]
 ) -> None:
-    text = f"{transport.prefixes[0]}{tmp_path}/x:1" if transport.form else "registry.example/x:1"
+    named = transport.name in {"registry", "docker", "podman"}
+    text = f"{transport.prefixes[0]}{'registry.example' if named else tmp_path}/x:1"
     location = Location.parse(text)
     with HttpClient(HttpSettings()) as http:
-        clients = SimpleNamespace(registries=RegistryClient(http, RegistryConfig(RegistrySettings()), Keychain()))
+        registries = RegistryClient(http, RegistryConfig(RegistrySettings()), Keychain())
+        clients = SimpleNamespace(registries=registries, engine=lambda kind: None)
         assert location.open_source(clients).name == str(location)
         assert location.open_destination(clients).name == str(location)
 
@@ -97,8 +114,9 @@ def test_what_a_location_is_read_and_written_with_is_named_as_the_location_is(
         ("oci:dir:-x", "is not a tag"),
         ("oci:dir:a b", "is not a tag"),
         ("docker-archive:f:me/UPPER", "lower case"),
-        ("docker-daemon:app", "the transport docker-daemon: is not supported"),
-        ("containers-storage:app", "is not supported"),
+        ("containers-storage:app", "the transport containers-storage: is not supported"),
+        ("docker:", "names no repository"),
+        ("podman:UPPER", "lower case"),
         ("https://registry.example/app", "is not supported"),
         ("docker://registry://app", "'registry:'"),
         ("docker://", "names no repository"),
@@ -114,7 +132,9 @@ def test_a_malformed_location_says_which_part(text: str, part: str) -> None:
 @given(
     st.text()
     | st.builds(
-        lambda a, b: a + b, st.sampled_from(["oci:", "oci-archive:", "docker-archive:", "docker://"]), st.text()
+        lambda a, b: a + b,
+        st.sampled_from(["oci:", "oci-archive:", "docker-archive:", "docker:", "docker://"]),
+        st.text(),
     )
 )
 def test_any_text_is_a_location_or_one_clear_error(text: str) -> None:

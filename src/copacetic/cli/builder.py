@@ -15,7 +15,7 @@ from copacetic.errors import InvalidAddressError, UsageError
 
 if TYPE_CHECKING:
     from copacetic.connect.address import Address
-    from copacetic.connect.settings import BuilderSettings
+    from copacetic.connect.settings import BuilderSettings, EngineSettings
     from copacetic.connect.tlsfiles import TlsFiles
     from copacetic.worker.execution import Limits
 
@@ -70,21 +70,35 @@ def make_builder_settings(values: Mapping[str, Any], environment: Mapping[str, s
 
     environment = os.environ if environment is None else environment
     address, origin = _address(values["addr"], environment)
-    home = Path(environment.get("HOME") or "/")
-    runtime, buildx = environment.get("XDG_RUNTIME_DIR", ""), environment.get("BUILDX_CONFIG", "")
-    docker_config = Path(environment.get("DOCKER_CONFIG") or home / ".docker")
+    buildx = environment.get("BUILDX_CONFIG", "")
     return BuilderSettings(
         address=address,
         origin=origin,
         tls=_flags_of_tls(values, address),
-        docker_config=docker_config,
-        docker_host=environment.get("DOCKER_HOST", ""),
-        docker_context=environment.get("DOCKER_CONTEXT", ""),
-        docker_tls=_docker_tls(environment, docker_config),
         buildx_config=Path(buildx) if buildx else None,
         buildx_builder=environment.get("BUILDX_BUILDER", ""),
-        runtime_dir=Path(runtime) if runtime.startswith("/") else None,
+        **_engine_values(environment),
     )
+
+
+def make_engine_settings(environment: Mapping[str, str] | None = None) -> EngineSettings:
+    """Turn the environment into what finding docker and podman needs."""
+    from copacetic.connect.settings import EngineSettings
+
+    return EngineSettings(**_engine_values(os.environ if environment is None else environment))
+
+
+def _engine_values(environment: Mapping[str, str]) -> dict[str, Any]:
+    home, runtime = Path(environment.get("HOME") or "/"), environment.get("XDG_RUNTIME_DIR", "")
+    docker_config = Path(environment.get("DOCKER_CONFIG") or home / ".docker")
+    return {
+        "docker_config": docker_config,
+        "docker_host": environment.get("DOCKER_HOST", ""),
+        "docker_context": environment.get("DOCKER_CONTEXT", ""),
+        "docker_tls": _docker_tls(environment, docker_config),
+        "container_host": environment.get("CONTAINER_HOST", ""),
+        "runtime_dir": Path(runtime) if runtime.startswith("/") else None,
+    }
 
 
 def _address(flag: str | None, environment: Mapping[str, str]) -> tuple[Address | None, str]:

@@ -170,7 +170,13 @@ def apply(*groups: tuple[Callable[[Any], Any], ...]) -> Callable[[F], F]:
 def make_settings(values: Mapping[str, Any]) -> Settings:
     """Turn flags and environment into the library's settings."""
     from copacetic.api import Settings
-    from copacetic.cli.builder import make_builder_settings, repository_keys, select_tooling, select_worker
+    from copacetic.cli.builder import (
+        make_builder_settings,
+        make_engine_settings,
+        repository_keys,
+        select_tooling,
+        select_worker,
+    )
     from copacetic.cli.environment import auth_files, cache_folder, certs_dirs, proxies, registries_conf
     from copacetic.http import HttpSettings
     from copacetic.http.reach import Reach
@@ -209,6 +215,7 @@ def make_settings(values: Mapping[str, Any]) -> Settings:
             experimental_apk_v3=values.get("experimental_apk_v3", False),
         ),
         jobs=values["jobs"],
+        engine=make_engine_settings(),
         builder=None if "addr" not in values or worker else make_builder_settings(values),
         worker_limits=worker,
         tooling_image=select_tooling(values),

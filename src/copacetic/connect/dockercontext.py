@@ -13,14 +13,16 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, TypeAlias
 
 from copacetic.connect.address import DockerAddress, EngineHost, UnixAddress, parse_engine_host
 from copacetic.connect.settings import EngineSettings
 from copacetic.connect.tlsfiles import TlsFiles
 from copacetic.errors import DaemonUnreachableError, InvalidAddressError
 
-__all__ = ["EnginePlace", "current_endpoint", "find_engine", "read_json"]
+__all__ = ["EngineKind", "EnginePlace", "current_endpoint", "find_engine", "find_place", "find_podman", "read_json"]
+
+EngineKind: TypeAlias = Literal["docker", "podman"]
 
 _LIMIT = 1024 * 1024
 _DEFAULT = "default"
@@ -62,6 +64,24 @@ def find_engine(address: DockerAddress, settings: EngineSettings) -> EnginePlace
     if current:
         return _find_context(current, settings, "docker context use")
     return _default_engine(settings)
+
+
+def find_podman(settings: EngineSettings) -> EnginePlace:
+    """Tell where podman's service is. Raises `InvalidAddressError` for a CONTAINER_HOST that isn't an address."""
+    if settings.container_host:
+        try:
+            host = parse_engine_host(settings.container_host)
+        except InvalidAddressError as error:
+            raise InvalidAddressError(f"CONTAINER_HOST: {error}", hint=error.hint) from error
+        return EnginePlace(host=host, why="CONTAINER_HOST")
+    own = settings.runtime_dir / "podman" / "podman.sock" if settings.runtime_dir is not None else None
+    found = own if own is not None and _exists(own) else settings.podman_socket
+    return EnginePlace(host=UnixAddress(path=str(found)), why="default socket")
+
+
+def find_place(kind: EngineKind, settings: EngineSettings) -> EnginePlace:
+    """Tell where the engine is that its own program would use."""
+    return find_engine(DockerAddress(), settings) if kind == "docker" else find_podman(settings)
 
 
 def current_endpoint(settings: EngineSettings) -> str:

@@ -137,7 +137,7 @@ class EngineClient:
         return answer
 
     def not_an_engine(self, reason: str) -> DaemonUnreachableError:
-        return DaemonUnreachableError(f"{self.name}: no Docker engine answers there: {reason}")
+        return DaemonUnreachableError(f"{self.name}: no engine answers there: {reason}")
 
     def _send(
         self,

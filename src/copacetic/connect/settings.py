@@ -29,10 +29,14 @@ class EngineSettings:
     """DOCKER_CONTEXT."""
     docker_tls: TlsFiles = field(default_factory=TlsFiles)
     """What DOCKER_TLS_VERIFY and DOCKER_CERT_PATH say."""
+    container_host: str = ""
+    """CONTAINER_HOST, which is podman's."""
     runtime_dir: Path | None = None
     """XDG_RUNTIME_DIR, where daemons without root have their sockets."""
     engine_socket: Path = Path("/var/run/docker.sock")
     """Where an engine is when nothing else is said."""
+    podman_socket: Path = Path("/run/podman/podman.sock")
+    """Where podman's service for root is when nothing else is said."""
     timeout: float = 10.0
     """Seconds for each step of reaching a daemon: connecting, shaking hands, a first answer."""
 

@@ -100,6 +100,10 @@ class OciArchiveDestination:
         if self._claim(descriptor):
             self._open.append(_blob_name(descriptor), raw)
 
+    def append(self, name: str, data: bytes) -> None:
+        """Add a file that is no part of a layout."""
+        self._open.append(name, data)
+
     def attach(self, subject: Descriptor, document: Document) -> NoReturn:
         refuse_document(self)
 

@@ -124,20 +124,20 @@ class PlatformSource:
     """Leads to the image of a platform; without one, to the index's only Linux image."""
 
     def __init__(self, source: Source, platform: Platform | None = None) -> None:
-        self._source = source
+        self.whole = source
         self._platform = platform
 
     @property
     def name(self) -> str:
-        return self._source.name
+        return self.whole.name
 
     def root(self) -> tuple[Descriptor, bytes]:
         """Raises `UsageError` when no image or more than one is of the platform."""
-        root, raw = self._source.root()
+        root, raw = self.whole.root()
         if not Index.is_index(root.media_type):
             return root, raw
         images = find_images(
-            self._source, Index.parse(raw, root.media_type), choose([self._platform] if self._platform else [])
+            self.whole, Index.parse(raw, root.media_type), choose([self._platform] if self._platform else [])
         )
         found = {image.descriptor.digest: image for image in images if image.manifest is not None}
         if len(found) != 1:
@@ -150,10 +150,10 @@ class PlatformSource:
         return image.descriptor, image.manifest.raw
 
     def manifest(self, descriptor: Descriptor) -> bytes:
-        return self._source.manifest(descriptor)
+        return self.whole.manifest(descriptor)
 
     def open_blob(self, descriptor: Descriptor) -> AbstractContextManager[ByteStream]:
-        return self._source.open_blob(descriptor)
+        return self.whole.open_blob(descriptor)
 
 
 _SOURCE: type[Source] = PlatformSource

@@ -18,6 +18,8 @@ from copacetic.errors import InvalidReferenceError
 from copacetic.oci.reference import Reference
 
 if TYPE_CHECKING:
+    from copacetic.connect.dockercontext import EngineKind
+    from copacetic.connect.engine import EngineClient
     from copacetic.oci.registryclient import RegistryClient
     from copacetic.oci.transport import Destination, Source
 
@@ -31,6 +33,7 @@ class Clients(Protocol):
 
     @property
     def registries(self) -> RegistryClient: ...
+    def engine(self, kind: EngineKind, /) -> EngineClient: ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -148,6 +151,29 @@ def _write_docker_archive(place: NamedPath, _clients: Clients) -> Destination:
     return DockerArchiveDestination(place.path, place.reference)
 
 
+def _engine(kind: EngineKind) -> Transport[Reference]:
+    def read(reference: Reference, clients: Clients) -> Source:
+        from copacetic.oci.engine import EngineSource
+
+        return EngineSource(kind, reference, clients.engine(kind))
+
+    def write(reference: Reference, clients: Clients) -> Destination:
+        from copacetic.oci.engine import EngineDestination
+
+        return EngineDestination(kind, reference, clients.engine(kind))
+
+    return Transport(
+        name=kind,
+        label=f"{kind}'s storage",
+        prefixes=(f"{kind}:", *(("docker-daemon:",) if kind == "docker" else ())),
+        form=f"{kind}:NAME",
+        parse=lambda rest, _text: Reference.parse(rest),
+        open_source=read,
+        open_destination=write,
+        holds_index=False,
+    )
+
+
 REGISTRY: Transport[Reference] = Transport(
     name="registry",
     label="a registry",
@@ -188,11 +214,10 @@ TRANSPORTS: tuple[Transport[Any], ...] = (
         open_destination=_write_docker_archive,
         holds_index=False,
     ),
+    _engine("docker"),
+    _engine("podman"),
 )
-UNSUPPORTED = (
-    *("docker-daemon:", "containers-storage:", "local://", "dir:", "fs://"),
-    *("sbom://", "http://", "https://"),
-)
+UNSUPPORTED = ("containers-storage:", "local://", "dir:", "fs://", "sbom://", "http://", "https://")
 """Prefixes of other tools that would be taken for something else."""
 
 
