@@ -12,8 +12,8 @@ import pytest
 from copacetic.errors import ImageError, NeedsExecutionError
 from copacetic.oci.directory import DirectoryFilesystem
 from copacetic.oci.tree import TreeBuilder
+from copacetic.scripts.handlers.certificates import update_certificates, update_configuration
 from copacetic.scripts.handlers.x509 import read_certificates
-from copacetic.unpack.deb.handlers.certificates import update_certificates, update_configuration
 from support.composed import apply_changes, copy_root
 from support.debian import need
 from support.oracle import differences

@@ -13,9 +13,9 @@ import pytest
 from copacetic.oci.directory import DirectoryFilesystem
 from copacetic.oci.tree import TreeBuilder
 from copacetic.scripts.changes import ChangeSet
+from copacetic.scripts.effects import Remove
 from copacetic.scripts.surroundings import ImageSurroundings
-from copacetic.unpack.deb.handlers.settled import DEB_COMMANDS, DEB_QUERIES
-from copacetic.unpack.deb.scripts import ScriptJudge, ScriptSet
+from copacetic.unpack.deb.scripts import ScriptSet, UpgradeJudge
 from copacetic.updates import ScriptClass
 from support.scriptbox import build_box, run_all
 from support.scriptgen import make_script
@@ -31,18 +31,18 @@ def judge_all(root: Path, scripts: Sequence[tuple[str, str]]) -> list[tuple[Scri
     """Judge each as the postinst of a package that is new; returns the verdicts, what would be removed, and reasons."""
     changes = ChangeSet()
     tree = TreeBuilder(DirectoryFilesystem(root))
-    around = ImageSurroundings(tree, changes, lambda *_: None, queries=DEB_QUERIES, commands=DEB_COMMANDS)
-    judge = ScriptJudge(around, changes)
+    around = ImageSurroundings(tree, changes, lambda *_: None)
+    judge = UpgradeJudge(around, changes)
     found = []
     for _, text in scripts:
         scripts_of = ScriptSet("x:all", "x", "all", "", "1", {}, {"postinst": text})
         around.unstable = judge.unstable_paths([scripts_of])
         (one,) = judge.judge_package(scripts_of)
         gone = tuple(
-            os.path.normpath(w).lstrip("/")
-            for action in one.actions
-            for w in action.words
-            if action.kind == "remove" and w[0] == "/"
+            os.path.normpath(path).lstrip("/")
+            for _, effect in one.effects
+            if isinstance(effect, Remove)
+            for path in effect.paths
         )
         found.append((one.verdict.verdict, gone, one.verdict.reason))
     return found

@@ -6,7 +6,7 @@ from __future__ import annotations
 import pytest
 
 from copacetic.oci.tree import TreeBuilder
-from copacetic.unpack.deb.handlers.users import make_account, parse_account
+from copacetic.scripts.handlers.adduser import add_as_debian, is_for_debian
 from support.trees import tree
 
 BULLSEYE, BOOKWORM, TRIXIE = "3.118+deb11u1", "3.134", "3.152"
@@ -23,9 +23,7 @@ def rows(adduser: str, *calls: str) -> dict[str, list[str]]:
     """Return the new rows of each file."""
     changes = TreeBuilder(tree(FILES))
     for call in calls:
-        request = parse_account(call.split(" "))
-        assert request is not None
-        assert make_account(changes, request, adduser=adduser, mtime=DAY * 86_400 + 5)
+        assert add_as_debian(changes, call.split(" "), adduser=adduser, mtime=DAY * 86_400 + 5)
     return {
         path.removeprefix("etc/"): changes.read(path, limit=10_000).decode().removeprefix(before).splitlines()
         for path, before in FILES.items()
@@ -73,9 +71,7 @@ def test_a_group_and_a_member() -> None:
 def test_a_name_with_another_kind_of_line_end_stays_one_line() -> None:
     odd = "odd:x:900:900:one\u2028evil:x:0:0::/root:/bin/sh\n"
     changes = TreeBuilder(tree({**FILES, "etc/passwd": FILES["etc/passwd"] + odd}))
-    request = parse_account(["adduser", "--system", "--no-create-home", "bar"])
-    assert request is not None
-    assert make_account(changes, request, adduser=BOOKWORM, mtime=0)
+    assert add_as_debian(changes, ["adduser", "--system", "--no-create-home", "bar"], adduser=BOOKWORM, mtime=0)
 
     assert odd.encode() in changes.read("etc/passwd", limit=10_000)
 
@@ -86,9 +82,8 @@ def test_who_is_there_already_stays() -> None:
 
 def test_a_home_is_made() -> None:
     changes = TreeBuilder(tree({**FILES, "var/lib/x": ""}))
-    request = parse_account(["adduser", "--system", "--group", "--home", "/var/lib/foo", "foo"])
-    assert request is not None
-    make_account(changes, request, adduser=BOOKWORM, mtime=0)
+    call = ["adduser", "--system", "--group", "--home", "/var/lib/foo", "foo"]
+    assert add_as_debian(changes, call, adduser=BOOKWORM, mtime=0)
 
     home = changes.lookup("var/lib/foo")
     assert home is not None
@@ -108,11 +103,12 @@ def test_a_home_is_made() -> None:
     ],
 )
 def test_other_calls_are_left_to_the_tool(call: str) -> None:
-    assert parse_account(call.split(" ")) is None
+    assert not is_for_debian(call.split(" "))
+    assert add_as_debian(TreeBuilder(tree(FILES)), call.split(" "), adduser=BOOKWORM, mtime=0) is None
 
 
 def test_a_missing_group_is_no_account() -> None:
-    request = parse_account(["adduser", "--system", "--ingroup", "nobody-knows", "foo"])
-    assert request is not None
+    call = ["adduser", "--system", "--ingroup", "nobody-knows", "foo"]
 
-    assert not make_account(TreeBuilder(tree(FILES)), request, adduser=BOOKWORM, mtime=0)
+    assert is_for_debian(call)
+    assert add_as_debian(TreeBuilder(tree(FILES)), call, adduser=BOOKWORM, mtime=0) is None

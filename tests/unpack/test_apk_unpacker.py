@@ -13,8 +13,8 @@ from copacetic.errors import NeedsExecutionError, PackageError
 from copacetic.oci.change import Spooled
 from copacetic.oci.filesystem import FileType, ImageFilesystem
 from copacetic.oci.layerwriter import read_content
+from copacetic.scripts.handlers.busybox import read_applets
 from copacetic.unpack import Composition
-from copacetic.unpack.apk.busybox import read_applets
 from copacetic.unpack.apk.protected import ProtectedPaths
 from copacetic.unpack.apk.triggers import Interest, find_fired
 from copacetic.updates import ScriptClass, ScriptVerdict

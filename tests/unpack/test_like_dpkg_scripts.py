@@ -29,6 +29,9 @@ REPRODUCED: Mapping[str, Mapping[str, str]] = {
         "postrm": "if [ -d /opt/folder/deep ]; then\nrm -f /opt/folder/deep/x\n"
         "rmdir -p --ignore-fail-on-non-empty /opt/folder/deep\nfi"
     },
+    "postrm removes a file and its folder, and leaves the folder above": {
+        "postrm": "rm -f --verbose /opt/folder/deep/x\nrmdir --ignore-fail-on-non-empty /opt/folder/deep"
+    },
     "prerm removes before an upgrade": {"prerm": '[ "$1" != upgrade ] || rm -f /opt/state'},
     "preinst removes before an upgrade": {"preinst": 'case "$1" in upgrade) rm -rf /opt/plugins;; esac'},
     "postinst removes what a first installation leaves": {

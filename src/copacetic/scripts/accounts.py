@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """
-Names of users and groups to numbers, by the image's own `passwd` and `group`.
+An image's users and groups: names to numbers, and the files as programs that make accounts write them.
 
 As in dpkg and apk, a payload's names count before its numbers, and a name that the image doesn't have leaves the
 number.
@@ -8,7 +8,8 @@ number.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 from copacetic.errors import InventoryError
 from copacetic.lines import split_lines
@@ -16,8 +17,10 @@ from copacetic.oci.filesystem import ImageFilesystem
 from copacetic.oci.tree import TreeBuilder
 from copacetic.strict import read_digits
 
-__all__ = ["Accounts"]
+__all__ = ["AccountFiles", "Accounts", "read_rows"]
 
+FIRST, LAST = 100, 999
+"""The numbers of system users and groups."""
 MAX_FILE = 16 * 1024 * 1024
 
 
@@ -49,13 +52,61 @@ def _number(name: str, known: Mapping[str, int], what: str) -> int:
 
 def _read_numbers(tree: TreeBuilder | ImageFilesystem, path: str) -> Mapping[str, int]:
     """Read the first and third column; the first line with a name counts, broken lines don't."""
-    try:
-        text = tree.read(path, limit=MAX_FILE).decode("utf-8", "surrogateescape")
-    except FileNotFoundError:
-        return {}
     found: dict[str, int] = {}
-    for line in split_lines(text):
-        row = line.split(":")
+    for row in read_rows(tree, path):
         if len(row) > 2 and row[0] and row[2].isdecimal() and len(row[2]) < 11:
             found.setdefault(row[0], int(row[2]))
     return found
+
+
+def read_rows(tree: TreeBuilder | ImageFilesystem, path: str) -> list[list[str]]:
+    """Return the lines of a file, apart at the colons; none without the file."""
+    try:
+        text = tree.read(path, limit=MAX_FILE).decode("utf-8", "surrogateescape")
+    except FileNotFoundError:
+        return []
+    return [line.split(":") for line in split_lines(text)]
+
+
+@dataclass(frozen=True, slots=True)
+class AccountFiles:
+    """`passwd`, `group` and their shadows. New rows go to the end."""
+
+    tree: TreeBuilder
+    mtime: int
+    backups: bool = False
+    """Each file as it was before stays as `passwd-` and so on, as busybox leaves it."""
+
+    def find(self, name: str, key: str) -> list[str] | None:
+        return next((row for row in read_rows(self.tree, f"etc/{name}") if row[0] == key and len(row) > 2), None)
+
+    def find_number(self, name: str, wanted: str = "") -> str | None:
+        """Return the first number that is free, or the one that is wanted; None for one that is taken."""
+        taken = {row[2] for row in read_rows(self.tree, f"etc/{name}") if len(row) > 2}
+        numbers = [wanted] if wanted else map(str, range(FIRST, LAST + 1))
+        return next((number for number in numbers if number not in taken), None)
+
+    def append(self, name: str, *row: str) -> None:
+        self._update(name, lambda rows: [*rows, [*row]])
+
+    def add_member(self, name: str, group: str, user: str, *, again: bool = False) -> None:
+        """Add a user to a group; `again` also where it has the user already."""
+
+        def add(row: list[str]) -> list[str]:
+            if row[0] != group or len(row) != 4 or (not again and user in row[3].split(",")):
+                return row
+            return [*row[:3], f"{row[3]},{user}" if row[3] else user]
+
+        self._update(name, lambda rows: [add(row) for row in rows])
+
+    def _update(self, name: str, change: Callable[[list[list[str]]], Sequence[Sequence[str]]]) -> None:
+        path = f"etc/{name}"
+        entry, rows = self.tree.lookup(path), read_rows(self.tree, path)
+        if entry is None or not (rows or self.backups):
+            return
+        content = "".join(f"{':'.join(row)}\n" for row in change(rows)).encode("utf-8", "surrogateescape")
+        if self.backups:
+            self.tree.put(f"{path}-", replace(entry, link_group=""), self.tree.read(path, limit=MAX_FILE))
+            self.tree.put(path, replace(entry, sha256="", link_group=""), content)
+        else:
+            self.tree.write(path, content, mtime=self.mtime)

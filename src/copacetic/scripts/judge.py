@@ -4,7 +4,7 @@ One command of a maintainer script: does it matter that nobody runs it?
 
 There are two measures. A command of a script that has already run in this image (`repeated`) has done to the system
 what it does, so only what depends on the packages' files counts. Any other command has to be known. Whatever a
-handler reproduces becomes an `Action`.
+`engine` can do instead is told by an effect.
 """
 
 from __future__ import annotations
@@ -28,16 +28,16 @@ from copacetic.scripts.commands import (
     SHELL_BUILTINS,
     Deriver,
 )
-from copacetic.scripts.judgement import HARMLESS, Action, Judgement, needs_execution, worst
+from copacetic.scripts.effects import KeepAttributes, Remove, UpdateLibraryCache
+from copacetic.scripts.judgement import HARMLESS, Harmless, Judgement, NeedsExecution, Reproduced, worst
 from copacetic.scripts.options import CHANGERS, READERS, parse_options, take_wrapper_off
 from copacetic.scripts.reading import find_commands, only_reads
 from copacetic.scripts.shell.builtin import DEBCONF
 from copacetic.scripts.shell.expansion import Value, has_pattern
 from copacetic.scripts.shell.interpret import CONFMODULE, Reached
 from copacetic.scripts.shell.machine import ODDITY
-from copacetic.updates import ScriptClass
 
-__all__ = ["CommandJudge", "Rule", "is_plain"]
+__all__ = ["CommandJudge", "Rule", "is_plain", "known_words"]
 
 Rule = Callable[[Sequence[Value], bool, bool], Judgement]
 """Judges a command's words; the flags are `repeated` and `certain`."""
@@ -74,7 +74,7 @@ class CommandJudge:
     def judge(self, command: Reached, *, repeated: bool) -> Judgement:
         """Judge a command with its redirections."""
         judgement = self._words(command.words, repeated=repeated, certain=command.certain)
-        if judgement.verdict is ScriptClass.NEEDS_EXECUTION:
+        if isinstance(judgement, NeedsExecution):
             return judgement
         for target in command.writes:
             found = self._changed_path(target, repeated=repeated, what="writes")
@@ -84,15 +84,15 @@ class CommandJudge:
 
     def _words(self, words: Sequence[Value], *, repeated: bool, certain: bool) -> Judgement:
         if words and words[0] == ODDITY:
-            return HARMLESS if repeated else needs_execution(words[1] or "")
+            return HARMLESS if repeated else NeedsExecution(words[1] or "")
         if words[:1] in (("which",), ("type",)) or not words:
             return HARMLESS
         program = words[0]
         if program is None or _PROGRAM.fullmatch(program) is None:
-            return HARMLESS if repeated else needs_execution("what it runs is not known")
+            return HARMLESS if repeated else NeedsExecution("what it runs is not known")
         inner = take_wrapper_off(words)
         if inner is None:
-            return HARMLESS if repeated else needs_execution(f"{program} with options that are not known")
+            return HARMLESS if repeated else NeedsExecution(f"{program} with options that are not known")
         if inner is not words:
             return self._words(inner, repeated=repeated, certain=certain and "xargs" not in program)
         if not repeated and self._is_own(program):
@@ -114,7 +114,7 @@ class CommandJudge:
         if rule is not None:
             return rule(words, repeated, certain)
         if name in SHELL_BUILTINS:
-            return HARMLESS if repeated else needs_execution(f"{name} makes the shell do something else")
+            return HARMLESS if repeated else NeedsExecution(f"{name} makes the shell do something else")
         if name in DERIVERS and (repeated or name not in SERVICE_VERBS):
             return self._not_there(program) or self._derive(name, DERIVERS[name])
         missing = self._not_there(program) if name not in _BUILT_IN else None
@@ -130,7 +130,7 @@ class CommandJudge:
 
     def _not_there(self, program: str) -> Judgement | None:
         if self.image.has_program(program) is False and self.changes.below((_bare(program),)) is None:
-            return Judgement(ScriptClass.HARMLESS, f"{_name(program)} is not in the image")
+            return Harmless(f"{_name(program)} is not in the image")
         return None
 
     def _is_own(self, program: str) -> bool:
@@ -144,11 +144,11 @@ class CommandJudge:
 
     def _derive(self, name: str, deriver: Deriver) -> Judgement:
         if deriver.rebuilt:
-            return Judgement(ScriptClass.HARMLESS, deriver.rebuilt)
+            return Harmless(deriver.rebuilt)
         path = self.changes.below(deriver.inputs, names_only=deriver.names_only)
         if path is None:
             return HARMLESS
-        return needs_execution(f"{name} has to be run, as {path} changes")
+        return NeedsExecution(f"{name} has to be run, as {path} changes")
 
     def _reading(self, name: str, words: Sequence[Value], *, repeated: bool) -> Judgement:
         if name == "perl" and any('exec "/usr/bin/mandb"' in word for word in words if word is not None):
@@ -171,7 +171,7 @@ class CommandJudge:
             find_commands(words) if name == "find" else () if name != "perl" and only_reads(name, words) else None
         )
         if commands is None:
-            return needs_execution(f"{name} may do anything with these words")
+            return NeedsExecution(f"{name} may do anything with these words")
         judgements = [self._words(command, repeated=False, certain=False) for command in commands]
         return worst(judgements)
 
@@ -187,7 +187,7 @@ class CommandJudge:
                 return found
         for operand in operands[:-1] if name in ("cp", "install") else ():
             if operand is not None and self.image.resolve(operand) in self.changes.news:
-                return needs_execution(f"{name}: copies {operand}, which changes")
+                return NeedsExecution(f"{name}: copies {operand}, which changes")
         return HARMLESS
 
     def _changes(self, name: str, words: Sequence[Value], *, certain: bool) -> Judgement:
@@ -202,17 +202,17 @@ class CommandJudge:
                 return HARMLESS
         parsed = parse_options(words[1:], CHANGERS[name], permuted=name != "rm") if name in CHANGERS else None
         if parsed is None or (not parsed.operands and name != "tee"):
-            return needs_execution(f"{name} with words that are not known")
+            return NeedsExecution(f"{name} with words that are not known")
         last = name == "cp" or (name == "install" and not parsed.has("-d", "--directory"))
         if last and len(parsed.operands) < 2:
-            return needs_execution(f"{name} with words that are not known")
+            return NeedsExecution(f"{name} with words that are not known")
         for operand in parsed.operands[-1:] if last else parsed.operands:
             if operand is not None and self._is_volatile(operand, pattern=name == "rm"):
                 continue
             if name == "rm" and certain and all(self._may_go(path) for path in parsed.operands):
-                known = tuple(word for word in words[1:] if word is not None)
-                return Judgement(ScriptClass.REPRODUCED, "rm is reproduced", (Action("remove", known, self.package),))
-            return needs_execution(f"{name}: changes {operand if operand is not None else 'a file that is not known'}")
+                recursive = parsed.has("-r", "-R", "--recursive")
+                return Reproduced("rm is reproduced", (Remove(known_words(parsed.operands), recursive, force=True),))
+            return NeedsExecution(f"{name}: changes {operand if operand is not None else 'a file that is not known'}")
         return HARMLESS
 
     def _may_go(self, path: Value) -> bool:
@@ -239,44 +239,41 @@ class CommandJudge:
         packaged = tuple(path for path in map(self.image.resolve, known) if path in self.changes.files)
         if not repeated:
             settled = not packaged and self.is_settled(words)
-            return HARMLESS if settled else needs_execution(f"{name} may change attributes")
+            return HARMLESS if settled else NeedsExecution(f"{name} may change attributes")
         if name == "setcap" and not packaged:
             packaged = tuple(sorted(self.changes.files)) if None in operands else ()
         if not packaged:
             return HARMLESS
-        return Judgement(
-            ScriptClass.REPRODUCED,
-            f"{name}: the file keeps the attributes that the same script gave it",
-            (Action("attributes", packaged, self.package),),
-        )
+        reason = f"{name}: the file keeps the attributes that the same script gave it"
+        return Reproduced(reason, (KeepAttributes(packaged),))
 
     def _changed_path(self, operand: Value, *, repeated: bool, what: str) -> Judgement | None:
         """Judge a path that is written, created or removed; None when that makes no difference."""
         if not repeated:
             if operand is not None and self._is_volatile(operand):
                 return None
-            return needs_execution(f"{what}: changes {operand if operand is not None else 'a file that is not known'}")
+            return NeedsExecution(f"{what}: changes {operand if operand is not None else 'a file that is not known'}")
         if operand is None or not operand.startswith("/"):
             return None
         path = self.image.resolve(operand)
-        return needs_execution(f"{what}: changes {path}, a file of the package") if path in self.changes.files else None
+        return NeedsExecution(f"{what}: changes {path}, a file of the package") if path in self.changes.files else None
 
     def _unsettled(self, name: str, words: Sequence[Value]) -> Judgement:
-        return HARMLESS if self.is_settled(words) else needs_execution(f"{name} may change the system's state")
+        return HARMLESS if self.is_settled(words) else NeedsExecution(f"{name} may change the system's state")
 
     def is_settled(self, words: Sequence[Value]) -> bool:
-        known = [word for word in words if word is not None]
+        known = known_words(words)
         return len(known) == len(words) and self.image.is_settled(known) is True
 
     def judge_unknown(self, name: str, program: str, words: Sequence[Value], *, repeated: bool) -> Judgement:
         if not repeated:
-            return needs_execution(f"{name} is not known")
+            return NeedsExecution(f"{name} is not known")
         for word in words:
             if word is None or not (word.startswith("/") or word == program):
                 continue
             path = self._program_path(word) if word == program else self.image.resolve(word)
             if path in self.changes.changed or path in self.changes.added:
-                return needs_execution(f"{name} is not known, and {path} changes")
+                return NeedsExecution(f"{name} is not known, and {path} changes")
         return HARMLESS
 
     def _program_path(self, program: str) -> str:
@@ -294,16 +291,16 @@ class CommandJudge:
         return self.do_source if name in (".", "source", "eval") else None
 
     def do_ldconfig(self, _words: Sequence[Value], _repeated: bool, _certain: bool) -> Judgement:
-        return Judgement(ScriptClass.REPRODUCED, "ldconfig is reproduced", (Action("ldconfig"),))
+        return Reproduced("ldconfig is reproduced", (UpdateLibraryCache(),))
 
     def do_source(self, words: Sequence[Value], repeated: bool, _certain: bool) -> Judgement:
         source = words[1] if len(words) > 1 else None
         if source == CONFMODULE:
             return HARMLESS
         if not repeated:
-            return needs_execution(f"it reads more commands from {source or 'a file'}")
+            return NeedsExecution(f"it reads more commands from {source or 'a file'}")
         if source is not None and self.image.resolve(source) in self.changes.news:
-            return needs_execution(f"it reads more commands from {source}, which changes")
+            return NeedsExecution(f"it reads more commands from {source}, which changes")
         return HARMLESS
 
 
@@ -327,6 +324,10 @@ _DOORS = ("/dev/fd/", "/dev/mqueue/", "/dev/stdin")
 
 def is_plain(path: Value) -> bool:
     return path is not None and path.startswith("/") and not has_pattern(path) and ".." not in path.split("/")
+
+
+def known_words(words: Sequence[Value]) -> tuple[str, ...]:
+    return tuple(word for word in words if word is not None)
 
 
 def _name(program: str) -> str:

@@ -1,45 +1,63 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What is found about a command or a script: a verdict, the reason, and what is to be done instead of running it."""
+"""What is found about a command or a script: one of three verdicts, with the reason and with what is to be done."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
-from copacetic.updates import ScriptClass
+from copacetic.scripts.effects import Effect
+from copacetic.updates import ScriptClass, ScriptVerdict
 
-__all__ = ["FAILS", "HARMLESS", "Action", "Judgement", "needs_execution", "worst"]
-
-
-@dataclass(frozen=True, slots=True)
-class Action:
-    """Something to be reproduced when the layer is composed; `handlers` knows the kinds."""
-
-    kind: str
-    words: tuple[str, ...] = ()
-    package: str = ""
+__all__ = ["FAILS", "HARMLESS", "Harmless", "Judgement", "NeedsExecution", "Reproduced", "at_line", "describe", "worst"]
 
 
 @dataclass(frozen=True, slots=True)
-class Judgement:
-    """A verdict with its reason, and what is to be done instead of running the command."""
+class Harmless:
+    """It does nothing that matters; what is to be done nevertheless only tidies up."""
 
-    verdict: ScriptClass
+    verdict: ClassVar = ScriptClass.HARMLESS
     reason: str = ""
-    actions: tuple[Action, ...] = ()
+    effects: tuple[Effect, ...] = ()
 
 
-HARMLESS = Judgement(ScriptClass.HARMLESS)
+@dataclass(frozen=True, slots=True)
+class Reproduced:
+    """What it does is done without it: there is no such verdict without an effect that `engine` carries out."""
+
+    verdict: ClassVar = ScriptClass.REPRODUCED
+    reason: str
+    effects: tuple[Effect, *tuple[Effect, ...]]
+
+
+@dataclass(frozen=True, slots=True)
+class NeedsExecution:
+    """It has to be run."""
+
+    verdict: ClassVar = ScriptClass.NEEDS_EXECUTION
+    effects: ClassVar[tuple[Effect, ...]] = ()
+    reason: str
+
+
+Judgement = Harmless | Reproduced | NeedsExecution
+HARMLESS = Harmless()
+FAILS = NeedsExecution("it ends with an error, whoever runs it")
 
 
 def worst(judgements: Sequence[Judgement]) -> Judgement:
     """Return the one that decides."""
-    order = (ScriptClass.HARMLESS, ScriptClass.REPRODUCED, ScriptClass.NEEDS_EXECUTION)
-    return max(judgements, key=lambda j: order.index(j.verdict), default=HARMLESS)
+    order = (Harmless, Reproduced, NeedsExecution)
+    return max(judgements, key=lambda judgement: order.index(type(judgement)), default=HARMLESS)
 
 
-def needs_execution(reason: str) -> Judgement:
-    return Judgement(ScriptClass.NEEDS_EXECUTION, reason)
+def at_line(text: str, line: int, judgement: NeedsExecution) -> NeedsExecution:
+    """Return the verdict on a script that one of its lines decides."""
+    lines = text.split("\n")
+    shown = lines[line - 1].strip() if 0 < line <= len(lines) else ""
+    return NeedsExecution(f"line {line}, {shown[:120]!r}: {judgement.reason}")
 
 
-FAILS = needs_execution("it ends with an error, whoever runs it")
+def describe(package: str, script: str, judgement: Judgement) -> ScriptVerdict:
+    """Return what the plan says of a script."""
+    return ScriptVerdict(package=package, script=script, verdict=judgement.verdict, reason=judgement.reason)

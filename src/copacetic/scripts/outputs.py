@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 from copacetic.oci.tree import TreeBuilder
 from copacetic.scripts.reading import only_reads
+from copacetic.scripts.settled import find_diversion
 
 __all__ = ["OUTPUTS", "Output"]
 
@@ -66,10 +67,25 @@ def _stat(tree: TreeBuilder, words: Sequence[str]) -> str | None:
     return known.get(rest[0].removeprefix("--format="))
 
 
+def _print_diversion(tree: TreeBuilder, words: Sequence[str]) -> str | None:
+    """`dpkg-divert --listpackage` and `--truename`."""
+    if len(words) != 2 or not words[1].startswith("/"):
+        return None
+    found = find_diversion(tree, words[1])
+    if words[0] == "--truename":
+        return words[1] if found is None else f"/{found.to}"
+    if words[0] == "--list":
+        return None if found is not None or "*" in words[1] else ""
+    if words[0] != "--listpackage":
+        return None
+    return "" if found is None else found.package or "LOCAL"
+
+
 OUTPUTS: Mapping[str, Output] = {
     "basename": _basename,
     "cat": _cat,
     "dirname": _dirname,
+    "dpkg-divert": _print_diversion,
     "mktemp": _mktemp,
     "readlink": _readlink,
     "stat": _stat,

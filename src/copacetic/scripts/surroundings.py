@@ -19,8 +19,8 @@ from copacetic.oci.filesystem import Entry, FileType
 from copacetic.oci.tree import TreeBuilder
 from copacetic.scripts.changes import ChangeSet
 from copacetic.scripts.commands import FILE_CHANGERS
-from copacetic.scripts.outputs import OUTPUTS, Output
-from copacetic.scripts.settled import COMMANDS, QUERIES, Question, ask
+from copacetic.scripts.outputs import OUTPUTS
+from copacetic.scripts.settled import COMMANDS, QUERIES, ask
 from copacetic.scripts.shell.expansion import Value, has_pattern
 from copacetic.scripts.shell.interpret import Reached
 
@@ -34,6 +34,10 @@ _DATABASES = frozenset(
     ("dpkg-divert", "adduser", "addgroup", "useradd", "groupadd", "deb-systemd-helper", "update-rc.d")
 )
 """Commands about which something else than the paths among their words tells."""
+_MADE: Mapping[str, frozenset[str]] = {
+    "var/lib/dpkg": frozenset(("available", "lock", "lock-frontend", "status", "status-old", "triggers", "updates"))
+}
+"""What dpkg has in its folder while it runs scripts, whatever an image has there."""
 _TYPES: Mapping[str, FileType] = {
     "-f": FileType.FILE,
     "-d": FileType.DIRECTORY,
@@ -52,15 +56,10 @@ class ImageSurroundings:
     compare: Callable[[str, str, str], bool | None]
     unstable: Mapping[str, frozenset[str]] = field(default_factory=dict)
     """Paths that scripts may have changed, and which scripts."""
-    outputs: Mapping[str, Output] = field(default_factory=lambda: OUTPUTS)
     _local: frozenset[str] | None = None
-    made: Mapping[str, frozenset[str]] = field(default_factory=dict)
-    """Names that the package manager has in its own folders while it works, by folder."""
     _script: str = ""
     _moved: set[str] = field(default_factory=set)
     """What the script that is followed may have changed by now."""
-    queries: Mapping[str, Question] = field(default_factory=lambda: QUERIES)
-    commands: Mapping[str, Question] = field(default_factory=lambda: COMMANDS)
 
     def begin(self, script: str) -> None:
         """Start to follow a script, one of those that `unstable` names."""
@@ -115,13 +114,13 @@ class ImageSurroundings:
     def has_package(self, name: str) -> bool | None:
         """Tell whether dpkg's database has a package; one that comes or changes isn't known."""
         moving = any(key.partition(":")[0] == name for key in self.changes.packages)
-        return None if moving else ask(self.queries, self.tree, ("dpkg", "--list", name))
+        return None if moving else ask(QUERIES, self.tree, ("dpkg", "--list", name))
 
     def reach(self, command: Reached) -> bool | None:
         """Tell whether a query of the system's databases succeeds."""
         known = [word for word in command.words if word is not None]
         complete = len(known) == len(command.words)
-        answer = ask(self.queries, self.tree, known) if complete and self._holds(known) else None
+        answer = ask(QUERIES, self.tree, known) if complete and self._holds(known) else None
         self.note(command)
         return answer
 
@@ -132,7 +131,7 @@ class ImageSurroundings:
     def read_output(self, words: Sequence[Value]) -> str | None:
         """Return what a command prints that only asks for what stays as it is."""
         known = [word for word in words if word is not None]
-        output = self.outputs.get(known[0].rpartition("/")[2]) if known and len(known) == len(words) else None
+        output = OUTPUTS.get(known[0].rpartition("/")[2]) if known and len(known) == len(words) else None
         held = bool(known) and (known[0] in _DATABASES or self._holds(known))
         if output is None or not held or not self.has_program(known[0]):
             return None
@@ -166,7 +165,7 @@ class ImageSurroundings:
         others = (path for path, scripts in self.unstable.items() if not scripts <= {self._script})
         if any(path.startswith(inside) for paths in (*moving, others) for path in paths):
             return None
-        there = self.made.get(inside[:-1], frozenset()).union(self.tree.iterdir(inside[:-1]))
+        there = _MADE.get(inside[:-1], frozenset()).union(self.tree.iterdir(inside[:-1]))
         names = [n for n in there if name.startswith(".") or not n.startswith(".")]
         found = [f"{folder}/{n}" for n in names if matches_glob(n, name)]
         return tuple(sorted(found, key=lambda path: path.encode("utf-8", "surrogateescape")))
@@ -187,7 +186,7 @@ class ImageSurroundings:
     def is_settled(self, words: Sequence[str]) -> bool | None:
         """Tell whether running a command would change nothing."""
         held = words[0] in _DATABASES or self._holds(words, deep=True)
-        return ask(self.commands, self.tree, words) if held else None
+        return ask(COMMANDS, self.tree, words) if held else None
 
     def resolve(self, path: str, *, follow: bool = False) -> str:
         """Return a path's canonical form; one that can't be resolved stays as it is."""

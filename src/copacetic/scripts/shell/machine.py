@@ -47,36 +47,39 @@ class Followed:
 
 
 class Surroundings(Protocol):
-    """What a script can ask its surroundings; None when the answer isn't known."""
+    """What a script can ask its surroundings; None when the answer isn't known, as where nothing is."""
 
-    def compare_versions(self, left: str, operator: str, right: str) -> bool | None: ...
+    def compare_versions(self, left: str, operator: str, right: str) -> bool | None:
+        return None
 
-    def test_file(self, operator: str, path: str) -> bool | None: ...
+    def test_file(self, operator: str, path: str) -> bool | None:
+        return None
 
-    def has_program(self, name: str) -> bool | None: ...
+    def has_program(self, name: str) -> bool | None:
+        return None
 
     def has_package(self, name: str) -> bool | None:
         """Whether dpkg has a package of this name, or has been told to have it."""
-        ...
+        return None
 
     def reach(self, command: Reached) -> bool | None:
         """
         Whether a command succeeds that the script may run. They come in the script's order: who simulates a script
         does what a certain one does, and answers from then on accordingly.
         """
-        ...
+        return None
 
     def read_output(self, words: Sequence[Value]) -> str | None:
         """What a command that only asks would print, without the last newline."""
-        ...
+        return None
 
     def find_paths(self, pattern: str) -> tuple[str, ...] | None:
         """The paths that match a pattern, in the shell's order."""
-        ...
+        return None
 
     def find_source(self, path: str) -> str | None:
         """The text of a file with more commands, if it is known."""
-        ...
+        return None
 
 
 @dataclass(slots=True)

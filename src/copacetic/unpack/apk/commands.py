@@ -13,7 +13,7 @@ from copacetic.oci.filesystem import FileType
 from copacetic.oci.tree import TreeBuilder
 from copacetic.scripts.changes import ChangeSet
 from copacetic.scripts.judge import CommandJudge, Rule
-from copacetic.scripts.judgement import HARMLESS, Judgement, needs_execution
+from copacetic.scripts.judgement import HARMLESS, Judgement, NeedsExecution
 from copacetic.scripts.shell.expansion import Value
 
 __all__ = ["ApkJudge", "find_changes"]
@@ -43,17 +43,17 @@ class ApkJudge(CommandJudge):
 
     def do_runlevels(self, words: Sequence[Value], repeated: bool, _certain: bool) -> Judgement:
         asks = len(words) == 1 or words[1] in ("show", "-q", "--quiet", "-v")
-        return HARMLESS if repeated or asks else needs_execution("rc-update may change what is started")
+        return HARMLESS if repeated or asks else NeedsExecution("rc-update may change what is started")
 
     def do_account(self, words: Sequence[Value], repeated: bool, _certain: bool) -> Judgement:
         if repeated or self.is_settled(words) or self.image.has_program(words[0] or "") is False:
             return HARMLESS
-        return needs_execution(f"{words[0]} would have to make an account in a way that isn't known")
+        return NeedsExecution(f"{words[0]} would have to make an account in a way that isn't known")
 
     def do_own(self, words: Sequence[Value], _repeated: bool, _certain: bool) -> Judgement:
         """What follows from files has to be done anew, whatever was done before."""
         shown = " ".join(word or "?" for word in words)
-        return needs_execution(f"{shown} would have to be run")
+        return NeedsExecution(f"{shown} would have to be run")
 
 
 def find_changes(tree: TreeBuilder) -> ChangeSet:

@@ -2,9 +2,9 @@
 """
 Scripts at the moment at which apk would run them: followed command by command, and done in the tree.
 
-A command that every run gets to, and whose words are known, is done, or found to have nothing left to do. Any other
-is judged: it may be harmless whatever it does, and it may have been done when the image was made, by the same script.
-What is neither makes the package need execution, by name and line.
+A command that every run gets to, and whose words are known, is carried out by the engine, or found to have nothing
+left to do. Any other is judged: it may be harmless whatever it does, and it may have been done when the image was made,
+by the same script. What is neither makes the package need execution, by name and line.
 """
 
 from __future__ import annotations
@@ -13,20 +13,40 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from copacetic.errors import ImageError, PackageError
 from copacetic.oci.filesystem import ImageFilesystem
 from copacetic.oci.tree import TreeBuilder
 from copacetic.scripts.commands import ATTRIBUTES, FILE_CHANGERS
-from copacetic.scripts.judgement import FAILS, HARMLESS, Judgement, needs_execution, worst
+from copacetic.scripts.effects import (
+    FILE_EFFECTS,
+    Done,
+    Effect,
+    LinkApplets,
+    MakeAccount,
+    PruneApplets,
+    UpdateCertificates,
+    UpdateLibraryCache,
+    read_file_effect,
+)
+from copacetic.scripts.engine import Engine
+from copacetic.scripts.handlers import busybox
+from copacetic.scripts.judgement import (
+    FAILS,
+    HARMLESS,
+    Harmless,
+    Judgement,
+    NeedsExecution,
+    Reproduced,
+    at_line,
+    describe,
+)
+from copacetic.scripts.live import LiveImage
 from copacetic.scripts.repetition import NOTHING_RAN, Ran
 from copacetic.scripts.shell.interpret import Reached, follow_script
 from copacetic.scripts.shell.parser import is_bash, parse_shell
 from copacetic.scripts.shell.syntax import ShellSyntaxError
-from copacetic.unpack.apk import busybox
-from copacetic.unpack.apk.accounts import make_account
 from copacetic.unpack.apk.commands import ApkJudge, find_changes
-from copacetic.unpack.apk.effects import EFFECTS, Effect, do_command
-from copacetic.unpack.apk.live import LiveImage
-from copacetic.updates import ScriptClass, ScriptVerdict
+from copacetic.updates import ScriptVerdict
 
 __all__ = ["ScriptCall", "ScriptRunner"]
 
@@ -71,28 +91,27 @@ class ScriptCall:
 
 @dataclass(slots=True)
 class ScriptRunner:
-    """Follows scripts over one tree. In a rehearsal what is derived from other files' content is left out."""
+    """Follows scripts over the engine's tree."""
 
-    tree: TreeBuilder
+    engine: Engine
     image: ImageFilesystem
     """As it was before anything was done."""
     scheme: str
-    epoch: int
-    rehearsal: bool = False
-    busybox: str = ""
-    """The version of busybox that is there to be run; empty without one."""
-    libc: tuple[str, str] | None = None
-    """The old and the new version of the package that ldconfig belongs to, when it changes."""
+
+    @property
+    def tree(self) -> TreeBuilder:
+        return self.engine.tree
 
     def run(self, call: ScriptCall) -> ScriptVerdict:
         """Do what a script does, and say what that came to."""
         runnable = self._has_interpreter(call.text)
-        if runnable is False and self.tree.lookup(_SHELL) is not None:
-            judgement = needs_execution("the image lacks the shell that it asks for")
+        if runnable is None:
+            judgement: Judgement = NeedsExecution("it is not a shell script")
+        elif not runnable and self.tree.lookup(_SHELL) is not None:
+            judgement = NeedsExecution("the image lacks the shell that it asks for")
         else:
-            other = needs_execution("it is not a shell script")
-            judgement = other if runnable is None else self._follow(call, runnable=runnable)
-        return ScriptVerdict(package=call.package, script=call.name, verdict=judgement.verdict, reason=judgement.reason)
+            judgement = self._follow(call, runnable=runnable)
+        return describe(call.package, call.name, judgement)
 
     def _has_interpreter(self, text: str) -> bool | None:
         """Tell whether the image has the shell that a script asks for; None for a script in another language."""
@@ -115,7 +134,7 @@ class ScriptRunner:
             nodes = parse_shell(_mark_pruning(call.text), bash=bash)
             followed = follow_script(nodes, arguments=call.arguments, variables={}, surroundings=live, bash=bash)
         except ShellSyntaxError as error:
-            return needs_execution(str(error))
+            return NeedsExecution(str(error))
         return run.sum_up(fails=runnable and followed.succeeds is False)
 
 
@@ -128,8 +147,8 @@ class _Run:
     live: LiveImage
     runnable: bool
     met: list[tuple[Reached, Judgement]] = field(default_factory=list)
-    done: list[str] = field(default_factory=list)
-    """Names of the commands that made a difference."""
+    done: list[tuple[str, Effect]] = field(default_factory=list)
+    """The commands that made a difference, by their names."""
     _judge: ApkJudge | None = None
     _ran: Ran | None = None
 
@@ -142,47 +161,57 @@ class _Run:
         if not self.runnable and command.words[0] not in ("ldconfig", "/sbin/ldconfig"):
             self.met.append((command, HARMLESS))
             return None
-        effect = self._do(known) if plain else None
-        if effect is None:
+        effect = self._read(known) if plain else None
+        done = effect if effect is None or isinstance(effect, Done) else self._perform(effect)
+        if done is None:
             self.met.append((command, self._judge_command(command, plain=plain)))
             return None
-        if effect.changed:
-            self.done.append(known[0].rpartition("/")[2])
-        ends = effect.succeeds is False and _ERREXIT.search(self.call.text) is not None
-        self.met.append((command, needs_execution("it fails, and the script may end there") if ends else HARMLESS))
-        return effect.succeeds
+        if done.changed and not isinstance(effect, Done | None):
+            self.done.append((known[0].rpartition("/")[2], effect))
+        ends = done.succeeds is False and _ERREXIT.search(self.call.text) is not None
+        self.met.append((command, NeedsExecution("it fails, and the script may end there") if ends else HARMLESS))
+        return done.succeeds
 
-    def _do(self, words: list[str], *, bare: bool = False) -> Effect | None:
-        """Do a command; a `bare` one is busybox's, and needs no link of its own."""
+    def _perform(self, effect: Effect) -> Done | None:
+        try:
+            return self.runner.engine.perform(effect)
+        except (ImageError, PackageError):
+            return None
+
+    def _read(self, words: list[str], *, bare: bool = False) -> Effect | Done | None:
+        """
+        Return what a command does, or what it comes to where that is nothing; None where neither is known. A `bare`
+        one is busybox's, and needs no link of its own.
+        """
         name = words[0].rpartition("/")[2]
         if name == "busybox" and len(words) > 1 and not words[1].startswith("-"):
-            return self._do(words[1:], bare=True)
+            return self._read(words[1:], bare=True)
         if name == "cd":
-            return Effect(None)
+            return Done(None)
         if name in _MASKED and "umask" in self.call.text:
             return None
         special = _SPECIAL.get(name)
         if special is not None:
             return special(self, words)
-        if name in EFFECTS and not bare and self.live.find_program(words[0]) is None:
-            return Effect(succeeds=False)
-        return do_command(self.live, words, mtime=self.runner.epoch)
-
-    def do_links(self, words: list[str]) -> Effect | None:
-        """`busybox --install -s`, and the same of busybox-extras."""
-        binary = f"bin/{words[0].rpartition('/')[2]}"
-        if words[1:] != ["--install", "-s"]:
-            return Effect(None) if words[1:2] in (["--list"], ["--list-all"], ["--list-full"], ["--help"]) else None
-        paths = busybox.applet_paths(self.runner.tree, binary)
-        if paths is None:
+        if name not in FILE_EFFECTS:
             return None
-        return Effect(changed=busybox.install_links(self.runner.tree, paths, binary, mtime=self.runner.epoch))
+        if not bare and self.live.find_program(words[0]) is None:
+            return Done(succeeds=False)
+        try:
+            return read_file_effect(self.live, words)
+        except ImageError:
+            return None
 
-    def do_pruning(self, _words: list[str]) -> Effect | None:
-        paths = busybox.applet_paths(self.runner.tree)
-        return None if paths is None else Effect(None, busybox.prune_links(self.runner.tree, paths))
+    def read_applets(self, words: list[str]) -> Effect | Done | None:
+        """`busybox --install -s`, and the same of busybox-extras."""
+        if words[1:] == ["--install", "-s"]:
+            return LinkApplets(f"bin/{words[0].rpartition('/')[2]}")
+        return Done(None) if words[1:2] in (["--list"], ["--list-all"], ["--list-full"], ["--help"]) else None
 
-    def do_suid(self, words: list[str]) -> Effect | None:
+    def read_pruning(self, _words: list[str]) -> Effect | Done | None:
+        return PruneApplets()
+
+    def read_suid(self, words: list[str]) -> Effect | Done | None:
         """Tell whether bbsuid made its links when it came: it has the list of them inside."""
         tree = self.runner.tree
         links = (
@@ -190,37 +219,25 @@ class _Run:
         )
         binary = tree.resolve("bin/bbsuid")
         made = any(link is not None and link.target == f"/{binary}" for link in links)
-        return Effect() if words[1:] == ["--install"] and made and not tree.holds(binary) else None
+        return Done() if words[1:] == ["--install"] and made and not tree.holds(binary) else None
 
-    def do_account(self, words: list[str]) -> Effect | None:
-        """Make a user or a group, where the program is busybox's own."""
+    def read_account(self, words: list[str]) -> Effect | Done | None:
+        """A user or a group can be made where the program is busybox's own."""
         tree, program = self.runner.tree, self.live.find_program(words[0])
-        if program is None or tree.resolve(program) != tree.resolve(busybox.BINARY) or not self.runner.busybox:
-            return None
-        return make_account(tree, words, busybox=self.runner.busybox, mtime=self.runner.epoch)
+        own = program is not None and tree.resolve(program) == tree.resolve(busybox.BINARY)
+        return MakeAccount(tuple(words)) if own else None
 
-    def do_certificates(self, words: list[str]) -> Effect | None:
+    def read_certificates(self, words: list[str]) -> Effect | Done | None:
         """`update-ca-certificates`, which takes no arguments."""
-        from copacetic.unpack.apk.certificates import has_only_known_hooks, learn_bundling, update_certificates
+        from copacetic.scripts.handlers.certificates import has_only_known_hooks, learn_bundling
 
         if self.live.find_program(words[0]) is None:
-            return Effect(succeeds=False)
+            return Done(succeeds=False)
         bundling = learn_bundling(self.runner.image)
-        if bundling is None or not has_only_known_hooks(self.runner.tree):
-            return None
-        if not self.runner.rehearsal:
-            update_certificates(self.runner.tree, bundling, mtime=self.runner.epoch)
-        return Effect(None, changed=True)
+        return UpdateCertificates(bundling) if bundling and has_only_known_hooks(self.runner.tree) else None
 
-    def do_ldconfig(self, words: list[str]) -> Effect | None:
-        from copacetic.scripts.handlers.ldconfig import update_library_cache
-
-        if len(words) > 1 and not all(word.startswith("/") for word in words[1:]):
-            return None
-        if self.runner.rehearsal:
-            return Effect(changed=True)
-        update_library_cache(self.runner.tree, mtime=self.runner.epoch, libc=self.runner.libc)
-        return Effect(changed=True)
+    def read_ldconfig(self, words: list[str]) -> Effect | Done | None:
+        return UpdateLibraryCache() if all(word.startswith("/") for word in words[1:]) else None
 
     def _judge_command(self, command: Reached, *, plain: bool) -> Judgement:
         if self._judge is None:
@@ -229,10 +246,10 @@ class _Run:
         judgement = self._judge.judge(command, repeated=False)
         # What would be done to a file for certain is known not to have been done.
         certain = plain and (name in FILE_CHANGERS or name in ATTRIBUTES)
-        if judgement.verdict is not ScriptClass.HARMLESS and not certain and self._first_run().has(command):
+        if not isinstance(judgement, Harmless) and not certain and self._first_run().has(command):
             judgement = self._judge.judge(command, repeated=True)
-        if judgement.verdict is ScriptClass.REPRODUCED:  # by a handler of another format, or of what couldn't be done
-            return needs_execution(f"{name} would have to be run")
+        if isinstance(judgement, Reproduced):  # by a handler of another format, or of what couldn't be done
+            return NeedsExecution(f"{name} would have to be run")
         return judgement
 
     def _first_run(self) -> Ran:
@@ -253,31 +270,30 @@ class _Run:
     def sum_up(self, *, fails: bool) -> Judgement:
         """Return what the script came to: the command that decides, or what was done."""
         for command, judgement in self.met:
-            if judgement.verdict is ScriptClass.NEEDS_EXECUTION:
-                lines = self.call.text.split("\n")
-                line = lines[command.line - 1].strip() if 0 < command.line <= len(lines) else ""
-                return Judgement(judgement.verdict, f"line {command.line}, {line[:120]!r}: {judgement.reason}")
+            if isinstance(judgement, NeedsExecution):
+                return at_line(self.call.text, command.line, judgement)
         if fails:
             return FAILS
         if self.done:
-            return Judgement(ScriptClass.REPRODUCED, f"reproduced: {', '.join(dict.fromkeys(self.done))}")
+            names = dict.fromkeys(name for name, _ in self.done)
+            first, *others = (effect for _, effect in self.done)
+            return Reproduced(f"reproduced: {', '.join(names)}", (first, *others))
         if not self.runnable:
-            return Judgement(ScriptClass.HARMLESS, NO_SHELL)
-        decided = worst([judgement for _, judgement in self.met])
+            return Harmless(NO_SHELL)
         notes = list(dict.fromkeys(judgement.reason for _, judgement in self.met if judgement.reason))
         said = "nothing in it has an effect in this image" if self.met else "nothing in it is reached"
-        return Judgement(decided.verdict, "; ".join([said, *notes]))
+        return Harmless("; ".join([said, *notes]))
 
 
-_SPECIAL: dict[str, Callable[[_Run, list[str]], Effect | None]] = {
-    "addgroup": _Run.do_account,
-    "adduser": _Run.do_account,
-    "bbsuid": _Run.do_suid,
-    "busybox": _Run.do_links,
-    "busybox-extras": _Run.do_links,
-    "ldconfig": _Run.do_ldconfig,
-    "update-ca-certificates": _Run.do_certificates,
-    _PRUNE: _Run.do_pruning,
+_SPECIAL: dict[str, Callable[[_Run, list[str]], Effect | Done | None]] = {
+    "addgroup": _Run.read_account,
+    "adduser": _Run.read_account,
+    "bbsuid": _Run.read_suid,
+    "busybox": _Run.read_applets,
+    "busybox-extras": _Run.read_applets,
+    "ldconfig": _Run.read_ldconfig,
+    "update-ca-certificates": _Run.read_certificates,
+    _PRUNE: _Run.read_pruning,
 }
 
 

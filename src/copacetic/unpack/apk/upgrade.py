@@ -8,11 +8,13 @@ The same is gone through twice: as a rehearsal, to judge the scripts where they 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from copacetic.inventory.apk import ApkDatabase
 from copacetic.oci.filesystem import FileType, ImageFilesystem
 from copacetic.oci.tree import TreeBuilder
+from copacetic.scripts.engine import Engine
+from copacetic.scripts.judgement import NeedsExecution, describe
 from copacetic.unpack.apk.directories import Directories
 from copacetic.unpack.apk.holders import Holder, Holders
 from copacetic.unpack.apk.install import Installer
@@ -21,7 +23,7 @@ from copacetic.unpack.apk.payload import Payloads
 from copacetic.unpack.apk.protected import ProtectedPaths
 from copacetic.unpack.apk.scripts import ScriptCall, ScriptRunner
 from copacetic.unpack.apk.triggers import Interest, find_fired
-from copacetic.updates import ScriptClass, ScriptVerdict
+from copacetic.updates import ScriptVerdict
 
 __all__ = ["Upgrade", "commit_hooks"]
 
@@ -54,14 +56,8 @@ class Upgrade:
         self.tree = TreeBuilder(self.fs)
         self.holders = Holders((Holder.of(p, database.record(p)) for p in database.packages()), database.tools)
         self.verdicts = {package.key: [] for package in self.packages}
-        self._runner = ScriptRunner(
-            self.tree,
-            self.fs,
-            database.version_scheme,
-            self.epoch,
-            rehearsal=self.rehearsal,
-            libc=self._libc_versions(),
-        )
+        engine = Engine(self.tree, self.epoch, rehearsal=self.rehearsal, libc=self._libc_versions())
+        self._runner = ScriptRunner(engine, self.fs, database.version_scheme)
 
     def run(self, payloads: Payloads) -> None:
         """Do all of it. Raises `PackageError` where apk itself would fail."""
@@ -98,7 +94,7 @@ class Upgrade:
 
     def _run(self, call: ScriptCall) -> ScriptVerdict:
         busybox = self.holders.find("busybox")
-        self._runner.busybox = busybox.version if busybox is not None else ""
+        self._runner.engine.busybox = busybox.version if busybox is not None else ""
         with self.tree.in_name_of(f"{call.name} of {call.package}"):
             return self._runner.run(call)
 
@@ -121,9 +117,7 @@ class Upgrade:
             causes = [p.key for p in commit if p.key == interest.package or self._touches(p, heard)]
             for key in causes or [package.key for package in commit]:
                 name = "trigger" if key == interest.package else f"trigger of {interest.package.partition(':')[0]}"
-                self.verdicts[key].append(
-                    ScriptVerdict(package=key, script=name, verdict=verdict.verdict, reason=verdict.reason)
-                )
+                self.verdicts[key].append(replace(verdict, package=key, script=name))
 
     def _trigger_text(self, key: str, new: Mapping[str, ApkPackage]) -> str | None:
         if key in new:
@@ -147,14 +141,8 @@ class Upgrade:
             if entry is None or entry.type is not FileType.FILE or hidden or not entry.mode & 0o111:
                 continue
             for package in self.packages:
-                self.verdicts[package.key].append(
-                    ScriptVerdict(
-                        package=package.key,
-                        script="commit hook",
-                        verdict=ScriptClass.NEEDS_EXECUTION,
-                        reason=f"the image has {path}, which apk runs around every upgrade",
-                    )
-                )
+                judgement = NeedsExecution(f"the image has {path}, which apk runs around every upgrade")
+                self.verdicts[package.key].append(describe(package.key, "commit hook", judgement))
 
     def _libc_versions(self) -> tuple[str, str] | None:
         for package in self.packages:

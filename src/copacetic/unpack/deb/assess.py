@@ -10,19 +10,19 @@ without scripts of its own (distroless) never ran any, and has no program to run
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from copacetic.errors import InvalidVersionError, about_package
 from copacetic.inventory.dpkg import DpkgDatabase
 from copacetic.oci.tree import TreeBuilder
 from copacetic.scripts.changes import ChangeSet, PackageChange
-from copacetic.scripts.judgement import Action
+from copacetic.scripts.effects import Due
+from copacetic.scripts.judgement import Harmless, describe
 from copacetic.scripts.surroundings import ImageSurroundings
-from copacetic.unpack.deb.handlers.settled import DEB_COMMANDS, DEB_MADE, DEB_OUTPUTS, DEB_QUERIES
 from copacetic.unpack.deb.owners import Ownership
 from copacetic.unpack.deb.package import DebPackage
 from copacetic.unpack.deb.payload import read_checksums, spool_payload
-from copacetic.unpack.deb.scripts import JudgedScript, ScriptJudge, ScriptSet
+from copacetic.unpack.deb.scripts import JudgedScript, ScriptSet, UpgradeJudge
 from copacetic.unpack.deb.slices import Slices
 from copacetic.unpack.deb.triggers import find_activations
 from copacetic.updates import ScriptClass, ScriptVerdict
@@ -39,17 +39,15 @@ class Assessment:
     """The verdicts by package, and what is to be done instead of running anything."""
 
     verdicts: Mapping[str, tuple[ScriptVerdict, ...]]
-    actions: tuple[Action, ...]
+    effects: tuple[Due, ...]
 
 
 def assess_packages(tree: TreeBuilder, database: DpkgDatabase, packages: Sequence[DebPackage]) -> Assessment:
     """Judge every script of the packages, and every trigger that they set off."""
     changes = ChangeSet.of([_change(tree, database, package) for package in packages])
     _refuse_conflicts(database, packages)
-    surroundings = ImageSurroundings(
-        tree, changes, _compare, queries=DEB_QUERIES, commands=DEB_COMMANDS, outputs=DEB_OUTPUTS, made=DEB_MADE
-    )
-    judge = ScriptJudge(surroundings, changes)
+    surroundings = ImageSurroundings(tree, changes, _compare)
+    judge = UpgradeJudge(surroundings, changes)
     sets = {package.key: _script_set(database, package) for package in packages}
     surroundings.unstable = judge.unstable_paths(list(sets.values()))
     judged: dict[str, list[JudgedScript]] = {}
@@ -62,13 +60,13 @@ def assess_packages(tree: TreeBuilder, database: DpkgDatabase, packages: Sequenc
             judged[package.key] = judge.judge_package(sets[package.key])
     if database.regular or (database.bare and tree.lookup(SHELL) is not None):
         _judge_triggers(judge, database, packages, sets, judged)
-    actions = dict.fromkeys(action for scripts in judged.values() for one in scripts for action in one.actions)
+    effects = dict.fromkeys(effect for scripts in judged.values() for one in scripts for effect in one.effects)
     verdicts = {key: tuple(one.verdict for one in scripts) for key, scripts in judged.items()}
-    return Assessment(verdicts, tuple(actions))
+    return Assessment(verdicts, tuple(effects))
 
 
 def _judge_triggers(
-    judge: ScriptJudge,
+    judge: UpgradeJudge,
     database: DpkgDatabase,
     packages: Sequence[DebPackage],
     sets: Mapping[str, ScriptSet],
@@ -82,13 +80,8 @@ def _judge_triggers(
             continue
         result = judge.judge_triggered(interested, activation.names, unchanged=activation.unchanged)
         for cause in activation.causes:
-            verdict = ScriptVerdict(
-                package=cause,
-                script=f"trigger {' '.join(activation.names)}",
-                verdict=result.verdict.verdict,
-                reason=result.verdict.reason,
-            )
-            judged[cause].append(JudgedScript(verdict, result.actions))
+            verdict = replace(result.verdict, package=cause, script=f"trigger {' '.join(activation.names)}")
+            judged[cause].append(replace(result, verdict=verdict, triggers=()))
 
 
 def is_sliced(database: DpkgDatabase, package: DebPackage) -> bool:
@@ -120,8 +113,7 @@ def _is_scriptless(tree: TreeBuilder, database: DpkgDatabase, package: DebPackag
 
 
 def _without_scripts(key: str, name: str) -> JudgedScript:
-    verdict = ScriptVerdict(package=key, script=name, verdict=ScriptClass.HARMLESS, reason=NO_SCRIPTS)
-    return JudgedScript(verdict)
+    return JudgedScript(describe(key, name, Harmless(NO_SCRIPTS)))
 
 
 def _script_set(database: DpkgDatabase, package: DebPackage) -> ScriptSet:

@@ -18,8 +18,8 @@ from copacetic.oci.filesystem import Entry, FileType
 from copacetic.oci.layerwriter import read_content
 from copacetic.oci.tree import TreeBuilder
 from copacetic.scripts.accounts import Accounts
+from copacetic.scripts.handlers.bytecode import remove_stale
 from copacetic.unpack.deb.conffile import NEW, ConffileFate, select_fate
-from copacetic.unpack.deb.handlers.bytecode import remove_stale
 from copacetic.unpack.deb.owners import Claim, Owner, Ownership
 from copacetic.unpack.deb.package import DebPackage
 from copacetic.unpack.deb.payload import PayloadEntry

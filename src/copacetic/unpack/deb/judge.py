@@ -8,13 +8,20 @@ from dataclasses import dataclass, field
 from functools import partial
 
 from copacetic.scripts.commands import BYTE_COMPILERS
-from copacetic.scripts.judge import CommandJudge, Rule, is_plain
-from copacetic.scripts.judgement import HARMLESS, Action, Judgement, needs_execution
+from copacetic.scripts.effects import (
+    DropBytecode,
+    MakeAccount,
+    Remove,
+    RemoveFolders,
+    SetAlternative,
+    UpdateCertificates,
+)
+from copacetic.scripts.handlers.adduser import is_for_debian
+from copacetic.scripts.judge import CommandJudge, Rule, is_plain, known_words
+from copacetic.scripts.judgement import HARMLESS, Harmless, Judgement, NeedsExecution, Reproduced
 from copacetic.scripts.options import CHANGERS, parse_options
 from copacetic.scripts.shell.expansion import Value
-from copacetic.unpack.deb.handlers.users import parse_account
 from copacetic.unpack.deb.recognised import BYTECODE, LINKS, LOCAL_FOLDERS
-from copacetic.updates import ScriptClass
 
 __all__ = ["DebJudge"]
 
@@ -52,10 +59,10 @@ class DebJudge(CommandJudge):
         there = self.image.test_file(test, path) if path is not None else None
         if there is False or (verb == "dir_to_symlink" and path and self.image.test_file("-L", path)):
             return HARMLESS
-        return needs_execution(f"dpkg-maintscript-helper {verb or ''} has to act on {path or 'a path'}")
+        return NeedsExecution(f"dpkg-maintscript-helper {verb or ''} has to act on {path or 'a path'}")
 
     def do_alternatives(self, words: Sequence[Value], repeated: bool, certain: bool) -> Judgement:
-        known = tuple(word for word in words[1:] if word is not None)
+        known = known_words(words[1:])
         moved = not self.relinked.isdisjoint(known) or (bool(self.relinked) and not _names_alternative(words[1:]))
         if not moved and self.is_settled(words):
             return HARMLESS
@@ -64,30 +71,26 @@ class DebJudge(CommandJudge):
             return (
                 HARMLESS
                 if repeated and not moved
-                else needs_execution("update-alternatives with words that are not known")
+                else NeedsExecution("update-alternatives with words that are not known")
             )
-        return Judgement(
-            ScriptClass.REPRODUCED,
-            "update-alternatives is reproduced",
-            (Action("alternatives", known, self.package),),
-        )
+        return Reproduced("update-alternatives is reproduced", (SetAlternative(known),))
 
     def do_divert(self, words: Sequence[Value], repeated: bool, _certain: bool) -> Judgement:
-        return HARMLESS if repeated or self.is_settled(words) else needs_execution("dpkg-divert may move a file")
+        return HARMLESS if repeated or self.is_settled(words) else NeedsExecution("dpkg-divert may move a file")
 
     def do_rmdir(self, words: Sequence[Value], repeated: bool, certain: bool) -> Judgement:
-        known = tuple(word for word in words[1:] if word is not None)
         parsed = parse_options(words[1:], CHANGERS["rmdir"])
         if not certain or parsed is None or repeated or self.is_settled(words):
             return self._changer("rmdir", words, repeated=repeated, certain=certain)
-        if not all(is_plain(path) for path in parsed.operands) or "--ignore-fail-on-non-empty" not in known:
+        if not all(map(is_plain, parsed.operands)) or not parsed.has("--ignore-fail-on-non-empty"):
             return self._changer("rmdir", words, repeated=repeated, certain=certain)
-        return Judgement(ScriptClass.REPRODUCED, "rmdir is reproduced", (Action("rmdir", known, self.package),))
+        parents = parsed.has("-p", "--parents")
+        return Reproduced("rmdir is reproduced", (RemoveFolders(known_words(parsed.operands), parents),))
 
     def do_touch(self, words: Sequence[Value], repeated: bool, certain: bool) -> Judgement:
         """libc6 puts a mark there for the time of its installation."""
         if words[1:] == ("/etc/ld.so.nohwcap",) and self.package.startswith("libc6"):
-            return Judgement(ScriptClass.HARMLESS, "its mark is there only while it is installed")
+            return Harmless("its mark is there only while it is installed")
         return self._changer("touch", words, repeated=repeated, certain=certain)
 
     def do_links(self, words: Sequence[Value], _repeated: bool, _certain: bool) -> Judgement:
@@ -96,13 +99,13 @@ class DebJudge(CommandJudge):
         while pending and target is not None:
             found = self.image.find_paths(f"{pending.pop()}/*")
             if found is None:
-                return needs_execution("links may have to go")
+                return NeedsExecution("links may have to go")
             for path in found:
                 if self.image.test_file("-L", path) is False:
                     pending += [path] if self.image.test_file("-d", path) else []
                 elif self.image.read_output(("readlink", path)) in (None, target):
-                    return needs_execution(f"{path} may have to go")
-        return HARMLESS if target is not None else needs_execution("links may have to go")
+                    return NeedsExecution(f"{path} may have to go")
+        return HARMLESS if target is not None else NeedsExecution("links may have to go")
 
     def do_local_folders(self, _words: Sequence[Value], _repeated: bool, _certain: bool) -> Judgement:
         return HARMLESS
@@ -111,27 +114,23 @@ class DebJudge(CommandJudge):
         """libgcrypt20's own program looks for builds of the library that no package has."""
         triplet, name = (*words, None, None)[-4:-2] if len(words) > 2 else (None, None)
         if triplet is None or name is None:
-            return needs_execution("it may move libraries away")
+            return NeedsExecution("it may move libraries away")
         for folder in (f"/lib/{triplet}", f"/usr/lib/{triplet}"):
             for path in self.image.find_paths(f"{folder}/{name}*") or ():
                 if self.image.resolve(path) not in self.changes.files and not self.image.test_file("-L", path):
-                    return needs_execution(f"it may move {path} away")
+                    return NeedsExecution(f"it may move {path} away")
         return HARMLESS
 
     def do_certificates(self, _words: Sequence[Value], _repeated: bool, _certain: bool) -> Judgement:
-        return Judgement(ScriptClass.REPRODUCED, "update-ca-certificates is reproduced", (Action("certificates"),))
+        return Reproduced("update-ca-certificates is reproduced", (UpdateCertificates(),))
 
     def do_bytecode(self, _words: Sequence[Value], _repeated: bool, _certain: bool) -> Judgement:
-        return Judgement(
-            ScriptClass.REPRODUCED,
-            "byte code of modules that change is removed, Python makes it again",
-            (Action("bytecode", package=self.package),),
-        )
+        return Reproduced("byte code of modules that change is removed, Python makes it again", (DropBytecode(),))
 
     def do_python(self, words: Sequence[Value], repeated: bool, certain: bool) -> Judgement:
         if any(word is not None and word.endswith("/py_compile.py") for word in words):
             return self.do_bytecode(words, repeated, certain)
-        return HARMLESS if repeated else needs_execution("it runs a Python program")
+        return HARMLESS if repeated else NeedsExecution("it runs a Python program")
 
     def do_java(self, words: Sequence[Value], repeated: bool, _certain: bool) -> Judgement:
         """Class data archives only speed up starting, and Java ignores one of another build."""
@@ -141,28 +140,27 @@ class DebJudge(CommandJudge):
         if "-Xshare:dump" not in words or not program.endswith("/bin/java"):
             return self.judge_unknown("java", program, words, repeated=repeated)
         archive = f"{program.removesuffix('/bin/java')}/lib/server/classes.jsa"
-        return Judgement(
-            ScriptClass.HARMLESS,
+        return Harmless(
             "the old build's class data archive is left out and no new one made: Java starts without, more slowly",
-            (Action("remove", (archive,), self.package),),
+            (Remove((archive,)),),
         )
 
     def do_users(self, words: Sequence[Value], repeated: bool, certain: bool) -> Judgement:
-        known = tuple(word for word in words if word is not None)
+        known = known_words(words)
         if repeated or self.is_settled(words):
             return HARMLESS
-        understood = len(known) == len(words) and parse_account(known) is not None
+        understood = len(known) == len(words) and is_for_debian(known)
         if not understood or not certain or self.image.has_program(known[0]) is not True:
-            return needs_execution(f"{words[0]} may add a user or a group")
-        return Judgement(ScriptClass.REPRODUCED, f"{words[0]} is reproduced", (Action("users", known, self.package),))
+            return NeedsExecution(f"{words[0]} may add a user or a group")
+        return Reproduced(f"{words[0]} is reproduced", (MakeAccount(known),))
 
     def do_ucf(self, words: Sequence[Value], repeated: bool, _certain: bool) -> Judgement:
         operands = [word for word in words[1:] if word is None or not word.startswith("-")]
         source = operands[0] if operands else None
         if not repeated:
-            return needs_execution("ucf may change a configuration file")
+            return NeedsExecution("ucf may change a configuration file")
         if source is not None and self.image.resolve(source) in self.changes.news:
-            return needs_execution(f"ucf has to offer the new {source}")
+            return NeedsExecution(f"ucf has to offer the new {source}")
         return HARMLESS
 
     def do_trigger(self, _words: Sequence[Value], _repeated: bool, _certain: bool) -> Judgement:
@@ -179,7 +177,7 @@ def _names_alternative(words: Sequence[Value]) -> bool:
 _NAME_AT = {"--install": 2, "--slave": 2, "--set": 1, "--auto": 1, "--remove": 1, "--remove-all": 1}
 """How far after a verb of update-alternatives a name stands."""
 _ALTERNATIVES = ({"--install"}, {"--remove"}, {"--auto"})
-"""What a handler does of update-alternatives."""
+"""What is done of update-alternatives."""
 _RULES: Mapping[str, Callable[[DebJudge, Sequence[Value], bool, bool], Judgement]] = {
     "dpkg-maintscript-helper": DebJudge.do_maintscript,
     "update-alternatives": DebJudge.do_alternatives,

@@ -13,8 +13,8 @@ import re
 from collections.abc import Mapping
 from functools import partial
 
-from copacetic.scripts.judgement import Action, Judgement
-from copacetic.updates import ScriptClass
+from copacetic.scripts.effects import ChooseCertificates, UpdateCertificates
+from copacetic.scripts.judgement import Harmless, Judgement, Reproduced
 
 __all__ = ["BYTECODE", "LINKS", "LOCAL_FOLDERS", "mark_fragments", "normalise_script", "recognise_script"]
 
@@ -22,12 +22,11 @@ _COMMENT = re.compile(r"^[ \t]*#.*$", re.MULTILINE)
 _BLANK = re.compile(r"\s+")
 _CERTIFICATES = re.compile(r'CERTS_LIST="[^"]*"')
 
-_CA_CERTIFICATES = Judgement(
-    ScriptClass.REPRODUCED,
+_CA_CERTIFICATES = Reproduced(
     "the choice of certificates, the bundle and its links are reproduced",
-    (Action("certificates-configuration"), Action("certificates")),
+    (ChooseCertificates(), UpdateCertificates()),
 )
-_QUESTIONS = Judgement(ScriptClass.HARMLESS, "asks which certificates to trust; the recorded answers are used")
+_QUESTIONS = Harmless("asks which certificates to trust; the recorded answers are used")
 _KNOWN: Mapping[tuple[str, str, str], Judgement] = {
     # The same in 20230311 to 20250419 of bullseye, bookworm and trixie.
     (

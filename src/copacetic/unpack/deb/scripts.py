@@ -14,9 +14,21 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
+from msgspec import structs
+
 from copacetic.scripts.changes import ChangeSet
 from copacetic.scripts.commands import ATTRIBUTES, CACHES, DERIVERS, FILE_CHANGERS, IDEMPOTENT
-from copacetic.scripts.judgement import FAILS, Action, Judgement, needs_execution, worst
+from copacetic.scripts.effects import Due, Remove, RemoveFolders, SetAlternative
+from copacetic.scripts.judgement import (
+    FAILS,
+    Harmless,
+    Judgement,
+    NeedsExecution,
+    Reproduced,
+    at_line,
+    describe,
+    worst,
+)
 from copacetic.scripts.repetition import NOTHING_RAN, Ran
 from copacetic.scripts.shell.interpret import Followed, Reached, Surroundings, follow_script
 from copacetic.scripts.shell.parser import is_bash, parse_shell
@@ -24,9 +36,9 @@ from copacetic.scripts.shell.syntax import ShellSyntaxError
 from copacetic.scripts.surroundings import ImageSurroundings, written_paths
 from copacetic.unpack.deb.judge import DebJudge
 from copacetic.unpack.deb.recognised import mark_fragments, normalise_script, recognise_script
-from copacetic.updates import ScriptClass, ScriptVerdict
+from copacetic.updates import ScriptVerdict
 
-__all__ = ["JudgedScript", "ScriptJudge", "ScriptSet"]
+__all__ = ["JudgedScript", "ScriptSet", "UpgradeJudge"]
 
 MAX_SCRIPT = 1024 * 1024
 _SHELL = re.compile(r"#! ?/(?:usr/)?bin/(?:env )?(?:ba|da|)sh\b")
@@ -55,13 +67,13 @@ class JudgedScript:
     """A verdict, and what to do instead of running the script."""
 
     verdict: ScriptVerdict
-    actions: tuple[Action, ...] = ()
+    effects: tuple[Due, ...] = ()
     triggers: tuple[str, ...] = ()
     """Names that the script activates with dpkg-trigger."""
 
 
 @dataclass(slots=True)
-class ScriptJudge:
+class UpgradeJudge:
     """Judges the scripts of packages that are installed together."""
 
     surroundings: ImageSurroundings
@@ -85,15 +97,15 @@ class ScriptJudge:
         if upgrade:
             judged += self._pair(scripts, "postrm", ("upgrade", scripts.new_version), runs=scripts.old)
         if upgrade and "config" in scripts.old and "config" in scripts.new:
-            judged.append(_verdict(scripts, "config", Judgement(ScriptClass.HARMLESS, ANSWERED)))
+            judged.append(_verdict(scripts, "config", Harmless(ANSWERED)))
         else:
             judged += self._pair(scripts, "config", ("configure", scripts.old_version), runs=scripts.new)
         judged += self._pair(scripts, "postinst", ("configure", scripts.old_version), runs=scripts.new)
         for name in ("prerm", "postrm"):
             if name in scripts.new and name not in scripts.old:
-                judged.append(_verdict(scripts, name, Judgement(ScriptClass.HARMLESS, NEVER_RUN)))
+                judged.append(_verdict(scripts, name, Harmless(NEVER_RUN)))
         if self._remade:
-            judged = [replace(one, actions=tuple(filter(None, map(self._keep, one.actions)))) for one in judged]
+            judged = [replace(one, effects=tuple(filter(None, map(self._keep, one.effects)))) for one in judged]
         return judged
 
     def judge_triggered(self, scripts: ScriptSet, triggers: Sequence[str], *, unchanged: str = "") -> JudgedScript:
@@ -106,9 +118,9 @@ class ScriptJudge:
         label = " ".join(triggers)
         if unchanged:
             reason = f"nothing below {unchanged} is different afterwards"
-            return _verdict(scripts, label, Judgement(ScriptClass.HARMLESS, reason))
+            return _verdict(scripts, label, Harmless(reason))
         if not text:
-            return _verdict(scripts, label, Judgement(ScriptClass.HARMLESS, "nothing to run"))
+            return _verdict(scripts, label, Harmless("nothing to run"))
         judgement, names = self._follow(scripts, "postinst", text, ("triggered", label), anew=True)
         return _verdict(scripts, label, judgement, names)
 
@@ -153,7 +165,7 @@ class ScriptJudge:
         try:
             followed = self._reach(scripts, name, text, arguments)
         except ShellSyntaxError as error:
-            return needs_execution(str(error)), ()
+            return NeedsExecution(str(error)), ()
         judge = DebJudge(
             changes=self.changes,
             image=self.surroundings,
@@ -162,41 +174,41 @@ class ScriptJudge:
             relinked=self._relinked,
             precedes=lambda left, right: self.surroundings.compare_versions(left, "le-nl", right),
         )
-        lines = text.split("\n")
         judgements: list[Judgement] = []
         ran = None if not anew else NOTHING_RAN
         repeated = False
         self.surroundings.begin(f"{scripts.key} {name}")
         for command in followed.commands:
             judgement = judge.judge(command, repeated=False)
-            if judgement.verdict is not ScriptClass.HARMLESS:
+            if not isinstance(judgement, Harmless):
                 ran = ran or self._first_run(scripts, name)
                 if ran.has(command) and not self._is_undone(command):
                     judgement = judge.judge(command, repeated=True)
                     repeated = True
             self.surroundings.note(command)
-            if judgement.verdict is ScriptClass.NEEDS_EXECUTION:
-                line = lines[command.line - 1].strip() if command.line <= len(lines) else ""
-                return Judgement(judgement.verdict, f"line {command.line}, {line[:120]!r}: {judgement.reason}"), ()
+            if isinstance(judgement, NeedsExecution):
+                return at_line(text, command.line, judgement), ()
             judgements.append(judgement)
             self._follow_removals(command, judgement)
         if followed.succeeds is False:
             return FAILS, ()
-        actions = tuple(dict.fromkeys(action for judgement in judgements for action in judgement.actions))
-        reason = worst(judgements).reason
-        if worst(judgements).verdict is ScriptClass.HARMLESS:
-            reason = _describe(judgements, repeated=repeated, commands=followed.commands)
-        return Judgement(worst(judgements).verdict, reason, actions), _activated(followed.commands)
+        effects = dict.fromkeys(effect for judgement in judgements for effect in judgement.effects)
+        decisive, triggers = worst(judgements), _activated(followed.commands)
+        if isinstance(decisive, Reproduced):
+            first, *others = effects
+            return Reproduced(decisive.reason, (first, *others)), triggers
+        reason = _say(judgements, repeated=repeated, commands=followed.commands)
+        return Harmless(reason, tuple(effects)), triggers
 
     def _follow_removals(self, command: Reached, judgement: Judgement) -> None:
         """Remember what is removed, and what is made again of what was."""
-        for action in judgement.actions:
-            if action.kind == "alternatives":
-                self._relinked |= {word for word in action.words if not word.startswith("-") and not word.isdigit()}
-            if action.kind in ("remove", "rmdir"):
-                self._removed |= {self.surroundings.resolve(word) for word in action.words if word[:1] == "/"}
+        for effect in judgement.effects:
+            if isinstance(effect, SetAlternative):
+                self._relinked |= {word for word in effect.words if not word.startswith("-") and not word.isdigit()}
+            if isinstance(effect, Remove | RemoveFolders):
+                self._removed |= set(map(self.surroundings.resolve, effect.paths))
         name = (command.words[0] or "").rpartition("/")[2]
-        if self._removed and name in DERIVERS and judgement.verdict is ScriptClass.HARMLESS:
+        if self._removed and name in DERIVERS and isinstance(judgement, Harmless):
             made = {self.surroundings.resolve(path) for path in written_paths(command)}
             cache = f"/{CACHES[name]}" if name in CACHES else None
             self._remade |= {path for path in self._removed if path in made or (cache and path.endswith(cache))}
@@ -209,17 +221,15 @@ class ScriptJudge:
         touched = {self.surroundings.resolve(path) for path in written_paths(command)}
         return bool(touched & self._removed) or name not in (IDEMPOTENT | FILE_CHANGERS | ATTRIBUTES)
 
-    def _keep(self, action: Action) -> Action | None:
+    def _keep(self, due: Due) -> Due | None:
         """Return a removal without what is made again, and without the folders that it lies in."""
-        if action.kind not in ("remove", "rmdir"):
-            return action
-        stays = {word: self.surroundings.resolve(word) for word in action.words if word[:1] == "/"}
-        words = tuple(
-            word
-            for word in action.words
-            if word not in stays or not any(f"{path}/".startswith(f"{stays[word]}/") for path in self._remade)
-        )
-        return replace(action, words=words) if any(word in stays for word in words) else None
+        package, effect = due
+        if not isinstance(effect, Remove | RemoveFolders):
+            return due
+        resolved = {path: f"{self.surroundings.resolve(path)}/" for path in effect.paths}
+        goes = (path for path, above in resolved.items() if not any(f"{p}/".startswith(above) for p in self._remade))
+        left = structs.replace(effect, paths=tuple(goes))
+        return (package, left) if left.paths else None
 
     def _reach(self, scripts: ScriptSet, name: str, text: str, arguments: tuple[str, ...]) -> Followed:
         if len(text) > MAX_SCRIPT:
@@ -270,11 +280,11 @@ class ScriptJudge:
 
 
 def _verdict(scripts: ScriptSet, name: str, judgement: Judgement, triggers: tuple[str, ...] = ()) -> JudgedScript:
-    verdict = ScriptVerdict(package=scripts.key, script=name, verdict=judgement.verdict, reason=judgement.reason)
-    return JudgedScript(verdict, judgement.actions, triggers)
+    effects = tuple((scripts.key, effect) for effect in judgement.effects)
+    return JudgedScript(describe(scripts.key, name, judgement), effects, triggers)
 
 
-def _describe(judgements: Sequence[Judgement], *, repeated: bool, commands: Sequence[Reached]) -> str:
+def _say(judgements: Sequence[Judgement], *, repeated: bool, commands: Sequence[Reached]) -> str:
     notes = list(dict.fromkeys(j.reason for j in judgements if j.reason))
     if not commands:
         return "nothing in it is reached by this upgrade"
@@ -295,31 +305,7 @@ def _activated(commands: Sequence[Reached]) -> tuple[str, ...]:
 
 
 class _Nothing(Surroundings):
-    """Surroundings of which nothing is known."""
-
-    def compare_versions(self, left: str, operator: str, right: str) -> bool | None:
-        return None
-
-    def test_file(self, operator: str, path: str) -> bool | None:
-        return None
-
-    def has_program(self, name: str) -> bool | None:
-        return None
-
-    def has_package(self, name: str) -> bool | None:
-        return None
-
-    def reach(self, command: Reached) -> bool | None:
-        return None
-
-    def read_output(self, words: Sequence[str | None]) -> str | None:
-        return None
-
-    def find_paths(self, pattern: str) -> tuple[str, ...] | None:
-        return None
-
-    def find_source(self, path: str) -> str | None:
-        return None
+    """Surroundings of which nothing is known: what the protocol's own methods return."""
 
 
 def _written_paths(text: str) -> set[str]:

@@ -34,11 +34,11 @@ from copacetic.repository.packages import file_digest
 from copacetic.scripts.accounts import Accounts
 from copacetic.unpack import Composition, FetchedPackage
 from copacetic.unpack.deb.assess import Assessment, assess_packages, is_sliced
-from copacetic.unpack.deb.handlers.reproduce import Reproduction, make_accounts, reproduce
 from copacetic.unpack.deb.install import Installation, Installer, md5_of
 from copacetic.unpack.deb.owners import Ownership
 from copacetic.unpack.deb.package import SCRIPTS, DebPackage, load_package
 from copacetic.unpack.deb.payload import PayloadEntry, spool_payload
+from copacetic.unpack.deb.reproduce import make_accounts, open_engine, reproduce
 from copacetic.unpack.deb.shipped import describe_shipped
 from copacetic.unpack.deb.slices import Slices
 from copacetic.unpack.shipped import ShippedPackage
@@ -93,14 +93,14 @@ class DebUnpacker:
         try:
             assessment = self._assess(tree, loaded)
             _refuse_execution(assessment)
-            reproduction = Reproduction(tree, self._database, loaded, epoch)
-            make_accounts(reproduction, assessment.actions)
+            engine = open_engine(tree, self._database, loaded, epoch)
+            make_accounts(engine, assessment.effects)
             payloads = self._wait(loaded)
         finally:
             self.close()
         installed = self._install(tree, loaded, payloads)
         notes = [note for installation in installed.values() for note in installation.notes]
-        notes += reproduce(reproduction, assessment.actions)
+        reproduce(engine, assessment.effects)
         records = [self._record(tree, package, installed[package.key], payloads[package.key]) for package in loaded]
         records += self._losers(tree, installed)
         self._write_database(tree, records, epoch)

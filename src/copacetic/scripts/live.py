@@ -52,6 +52,20 @@ class LiveImage:
         known = path.startswith("/") or self.at_root
         return plain if known and plain.partition("/")[0] not in _ELSEWHERE else None
 
+    def spell_all(self, operands: Sequence[str]) -> tuple[str, ...] | None:
+        """Return operands as paths of the tree, with patterns expanded; None when one isn't of the image."""
+        found: list[str] = []
+        for operand in operands:
+            matches = self.find_paths(operand) if has_pattern(operand) else (operand,)
+            if matches is None:
+                return None
+            for match in matches or (operand,):  # a pattern that matches nothing stands for itself
+                plain = self.spell_literal(match)
+                if plain is None:
+                    return None
+                found.append(plain)
+        return tuple(found)
+
     def reach(self, command: Reached) -> bool | None:
         return self.on_command(command)
 

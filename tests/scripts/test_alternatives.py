@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 
 from copacetic.oci.directory import DirectoryFilesystem
 from copacetic.oci.tree import TreeBuilder
-from copacetic.unpack.deb.handlers.alternatives import plan_alternative
-from copacetic.unpack.deb.handlers.settled import find_settled
+from copacetic.scripts.handlers.alternatives import plan_alternative
+from copacetic.scripts.settled import is_settled
 from support.composed import apply_changes, copy_root
 from support.debian import need
 from support.oracle import differences
@@ -46,7 +46,7 @@ def run_ours(root: Path, *words: str) -> None:
     for edit in edits:
         edit.apply(tree, mtime=0)
     apply_changes(tree.finish(), root)
-    assert find_settled(TreeBuilder(DirectoryFilesystem(root)), ["update-alternatives", *words]) is True
+    assert is_settled(TreeBuilder(DirectoryFilesystem(root)), ["update-alternatives", *words]) is True
 
 
 def install(program: str, priority: int, *slave: str) -> tuple[str, ...]:

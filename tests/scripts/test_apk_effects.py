@@ -12,6 +12,7 @@ import pytest
 
 from copacetic.oci.directory import DirectoryFilesystem
 from copacetic.oci.tree import TreeBuilder
+from copacetic.scripts.engine import Engine
 from copacetic.scripts.judgement import FAILS
 from copacetic.unpack.apk.scripts import ScriptCall, ScriptRunner
 from copacetic.updates import ScriptClass, ScriptVerdict
@@ -31,7 +32,7 @@ def follow(root: Path, script: str, *, busybox: str = "") -> ScriptVerdict:
     """Follow a script over a root, and change the root accordingly."""
     image = DirectoryFilesystem(root)
     tree = TreeBuilder(image)
-    runner = ScriptRunner(tree, image, "apk2", int(time.time()), busybox=busybox)
+    runner = ScriptRunner(Engine(tree, int(time.time()), busybox=busybox), image, "apk2")
     verdict = runner.run(ScriptCall("demo:x86_64", "post-upgrade", f"#!/bin/sh\n{script}", ("2-r0", "1-r0")))
     apply_changes(tree.finish(), root)
     return verdict
@@ -52,7 +53,7 @@ def make_script(rng: random.Random, folder: str) -> str:
             lambda: f"ln -s{rng.choice(['', 'f', 'fn'])} {rng.choice(['a', 'x/y', '/etc'])} {path()}",
             lambda: f"mv {path()} {path()}",
             lambda: f"chmod {rng.choice(['644', '0755', '4711', '2644', '600'])} {path()} {path()}",
-            lambda: f"chown {rng.choice(['daemon', 'root:daemon', ':mail', 'nosuch', 'bin:bin', 'root'])} {path()}",
+            lambda: f"chown {rng.choice(['daemon', 'root:daemon', ':mail', 'nosuch', 'bin:0', 'root'])} {path()}",
             lambda: f"chown -h daemon {path()}",
             lambda: f"chgrp {rng.choice(['mail', 'nosuch'])} {path()}",
             lambda: f"touch {path()}",

@@ -1,34 +1,44 @@
 # SPDX-License-Identifier: Apache-2.0
 """
-update-ca-certificates, and what the package's own scripts do to its configuration.
+update-ca-certificates, Debian's and Alpine's: the bundle, a link for each trusted certificate, and links by hash.
 
-Follows update-ca-certificates(8) and openssl-rehash(1): the bundle, a link for each trusted certificate, and links by
-the subject's hash. Hooks in `/etc/ca-certificates/update.d` get an empty list of news from a package's installation
-(the package updates once without hooks before), so they have nothing to do.
+Debian's follows update-ca-certificates(8) and openssl-rehash(1), and what the package's own scripts do to its
+configuration is done, too. Hooks in `/etc/ca-certificates/update.d` get an empty list of news from a package's
+installation (the package updates once without hooks before), so they have nothing to do.
+
+Alpine's versions differ in what they put between certificates, and certificates of the administrator's come in the
+order of the disk. Both are told by the bundle that the image has. What it and the links are has to follow from the
+image's own certificates; where it doesn't, nothing is known of the program.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 
 from copacetic.errors import ImageError, NeedsExecutionError
 from copacetic.lines import split_lines
-from copacetic.oci.filesystem import Entry, FileType
+from copacetic.oci.filesystem import Entry, FileType, ImageFilesystem
 from copacetic.oci.tree import TreeBuilder
+from copacetic.scripts.effects import Bundling
 from copacetic.scripts.handlers.rehash import rehash
 
-__all__ = ["update_certificates", "update_configuration"]
+__all__ = ["has_only_known_hooks", "learn_bundling", "update_certificates", "update_configuration"]
 
 CONFIGURATION = "etc/ca-certificates.conf"
 SHIPPED = "usr/share/ca-certificates"
 LOCAL = "usr/local/share/ca-certificates"
 FOLDER = "etc/ssl/certs"
 BUNDLE = f"{FOLDER}/ca-certificates.crt"
+HOOKS = "etc/ca-certificates/update.d"
 ANSWERS = "var/cache/debconf/config.dat"
 MAX_FILE = 64 * 1024 * 1024
 MAX_FOUND = 50_000
 MAX_DEPTH = 16
+_HOOK_NAME = re.compile(r"[A-Za-z0-9_-]+")
+_REHASH = re.compile(r"#!/bin/sh\s+(?:exec +)?(?:/usr/bin/)?c_rehash /etc/ssl/certs\s*")
+_AFTER_EACH = ("", "\n", "missing")
+"""What follows a certificate in the bundle: nothing, a newline, or one where there is none."""
 _HEADER = """\
 # This file lists certificates that you wish to use or to ignore to be
 # installed in /etc/ssl/certs.
@@ -72,8 +82,14 @@ def update_configuration(tree: TreeBuilder, script: str, *, mtime: int) -> None:
         tree.put(CONFIGURATION, Entry(type=FileType.FILE, mode=0o644, mtime=mtime), content)
 
 
-def update_certificates(tree: TreeBuilder, *, mtime: int) -> None:
-    """Write the bundle, and the links when the set of certificates changes."""
+def update_certificates(tree: TreeBuilder, bundling: Bundling | None = None, *, mtime: int) -> None:
+    """
+    Write the bundle and the links, as Debian's program does, which writes links only when the set of certificates
+    changes; or as Alpine's with a `bundling`, where hooks have to be ones that `has_only_known_hooks` knows.
+    """
+    if bundling is not None:
+        _update_as_alpine(tree, bundling, mtime)
+        return
     text = _read_text(tree, CONFIGURATION)
     if text is None or tree.lookup(FOLDER) is None:
         return
@@ -83,23 +99,42 @@ def update_certificates(tree: TreeBuilder, *, mtime: int) -> None:
         if line.startswith("!"):
             changed |= _remove_link(tree, f"{FOLDER}/{_stem(line[1:])}.pem")
     bundle: list[bytes] = []
-    size = 0
     shipped = [f"{SHIPPED}/{line}" for line in lines if not line.startswith(("!", "#"))]
-    for path in (*shipped, *sorted(_find(tree, LOCAL), key=_bytes)):
-        content = _read(tree, path)
-        if content is None:
-            continue
-        name = _stem(path).translate(str.maketrans(" (),", "_==_"))
-        changed |= _make_link(tree, f"{FOLDER}/{name}.pem", f"/{path}", mtime)
-        bundle.append(content if content.endswith(b"\n") or not content else content + b"\n")
-        size += len(content)
-        if size > MAX_FILE:
-            raise ImageError(f"{CONFIGURATION} names certificates of more than {MAX_FILE} bytes")
+    for path, content in _read_trusted(tree, (*shipped, *sorted(_find(tree, LOCAL), key=_bytes))):
+        if content is not None:
+            name = _stem(path).translate(str.maketrans(" (),", "_==_"))
+            changed |= _make_link(tree, f"{FOLDER}/{name}.pem", f"/{path}", mtime)
+            bundle.append(_end(content, "missing"))
     if changed:
         _remove_orphans(tree, FOLDER)
         rehash(tree, FOLDER, mtime=mtime)
     if bundle:
         tree.put(BUNDLE, Entry(type=FileType.FILE, mode=0o644, mtime=mtime), b"".join(bundle))
+
+
+def learn_bundling(image: ImageFilesystem) -> Bundling | None:
+    """
+    Find out how an image's program works: run on the image as it is, it has to leave everything as it is.
+
+    None where it doesn't, whatever is done.
+    """
+    tree = TreeBuilder(image)
+    bundle = _read(tree, BUNDLE)
+    if bundle is None:
+        return None
+    found = [(bundle.find(_read(tree, path) or b"\0"), path) for path in _local(tree)]
+    local = tuple(path for _, path in sorted(found))
+    for after_each in _AFTER_EACH:
+        bundling, trial = Bundling(after_each, local), TreeBuilder(image)
+        if _bundle(tree, bundling) == bundle:
+            update_certificates(trial, bundling, mtime=0)
+            return None if trial.changed_paths() else bundling
+    return None
+
+
+def has_only_known_hooks(tree: TreeBuilder) -> bool:
+    """Tell whether all that is run afterwards is what makes the links by hash."""
+    return all(_REHASH.fullmatch((_read(tree, path) or b"").decode("utf-8", "replace")) for path in _hooks(tree))
 
 
 # -- configuration -------------------------------------------------------------------------------------------
@@ -153,6 +188,64 @@ def _find_answer(tree: TreeBuilder, question: str) -> str | None:
     return value[1].strip() if value is not None else None
 
 
+# -- Alpine's ------------------------------------------------------------------------------------------------
+
+
+def _update_as_alpine(tree: TreeBuilder, bundling: Bundling, mtime: int) -> None:
+    tree.put(BUNDLE, Entry(type=FileType.FILE, mode=0o644, mtime=mtime), _bundle(tree, bundling))
+    wanted = {_link_name(path): f"/{path}" for path in _certificates(tree, bundling)}
+    for name in tree.iterdir(FOLDER):
+        entry = tree.lookup(f"{FOLDER}/{name}", follow=False)
+        if entry is None or entry.type is not FileType.SYMLINK or name.startswith("."):
+            continue
+        if name not in wanted:
+            if entry.target.startswith((f"/{SHIPPED}/", f"/{LOCAL}/")):
+                tree.remove(f"{FOLDER}/{name}")
+        elif entry.target == wanted[name]:
+            del wanted[name]
+        else:
+            tree.remove(f"{FOLDER}/{name}")
+    for name, target in wanted.items():
+        if tree.lookup(f"{FOLDER}/{name}", follow=False) is None:
+            tree.symlink(f"{FOLDER}/{name}", target, mtime=mtime)
+    if _hooks(tree):
+        rehash(tree, FOLDER, mtime=mtime)
+
+
+def _hooks(tree: TreeBuilder) -> list[str]:
+    if not any(tree.lookup(f"{folder}/run-parts") for folder in ("usr/bin", "bin")):
+        return []
+    paths = [f"{HOOKS}/{name}" for name in tree.iterdir(HOOKS) if _HOOK_NAME.fullmatch(name)]
+    entries = [(path, tree.lookup(path)) for path in paths]
+    return [path for path, entry in entries if entry is not None and entry.mode & 0o111]
+
+
+def _certificates(tree: TreeBuilder, bundling: Bundling) -> list[str]:
+    """Return the trusted certificates in the bundle's order: those of the configuration, then the administrator's."""
+    lines = split_lines(_read_text(tree, CONFIGURATION) or "")
+    local = set(_local(tree))
+    listed = [f"{SHIPPED}/{line}" for line in lines if not line.startswith(("#", "!"))]
+    return [*listed, *(path for path in bundling.local if path in local)]
+
+
+def _bundle(tree: TreeBuilder, bundling: Bundling) -> bytes:
+    found = _read_trusted(tree, _certificates(tree, bundling))
+    return b"".join(_end(content or b"", bundling.after_each) for _, content in found)
+
+
+def _link_name(path: str) -> str:
+    stem = path.rpartition("/")[2]
+    return f"ca-cert-{stem.removesuffix('.crt') if len(stem) > len('.crt') else stem}.pem".translate(
+        str.maketrans(" ,()", "__==")
+    )
+
+
+def _local(tree: TreeBuilder) -> Sequence[str]:
+    names = [name for name in tree.iterdir(LOCAL) if not name.startswith(".")]
+    entries = [(f"{LOCAL}/{name}", tree.lookup(f"{LOCAL}/{name}", follow=False)) for name in names]
+    return [path for path, entry in entries if entry is not None and entry.type is FileType.FILE]
+
+
 # -- links ---------------------------------------------------------------------------------------------------
 
 
@@ -182,6 +275,22 @@ def _remove_orphans(tree: TreeBuilder, folder: str) -> None:
 
 
 # -- files ---------------------------------------------------------------------------------------------------
+
+
+def _read_trusted(tree: TreeBuilder, paths: Iterable[str]) -> Iterator[tuple[str, bytes | None]]:
+    """Yield what certificates hold. Raises `ImageError` for too much."""
+    size = 0
+    for path in paths:
+        content = _read(tree, path)
+        size += len(content or b"")
+        if size > MAX_FILE:
+            raise ImageError(f"{CONFIGURATION} names certificates of more than {MAX_FILE} bytes")
+        yield path, content
+
+
+def _end(content: bytes, after_each: str) -> bytes:
+    missing = after_each == "missing" and content and not content.endswith(b"\n")
+    return content + b"\n" if missing or after_each == "\n" else content
 
 
 def _find(tree: TreeBuilder, folder: str) -> list[str]:

@@ -12,7 +12,8 @@ import pytest
 from copacetic.errors import ImageError
 from copacetic.oci.filesystem import ImageFilesystem
 from copacetic.oci.tree import TreeBuilder
-from copacetic.unpack.apk.certificates import Bundling, learn_bundling, update_certificates
+from copacetic.scripts.effects import Bundling
+from copacetic.scripts.handlers.certificates import learn_bundling, update_certificates
 from copacetic.updates import ScriptClass
 from support.apkcomposed import compose, open_unpacker, plan_apks
 from support.apkrepo import apk_image
