@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from copacetic.errors import CopaError, PackageError
 from copacetic.inventory.dpkg.archive import DebArchive
 from copacetic.oci.filesystem import FileType
-from copacetic.unpack.deb.payload import PayloadEntry, read_checksums, spool_payload
+from copacetic.unpack.deb.payload import DebEntry, read_checksums, spool_payload
 from support.debian import need
 from support.debs import Deb, Member, ar, archive, directory, file, hardlink, symlink, tar
 
@@ -30,7 +30,7 @@ FILES = {
 }
 
 
-def spool(path: Path, *, installed_size: int = 0) -> tuple[PayloadEntry, ...]:
+def spool(path: Path, *, installed_size: int = 0) -> tuple[DebEntry, ...]:
     return spool_payload(DebArchive.open(path), path.with_suffix(".spool"), installed_size=installed_size)
 
 

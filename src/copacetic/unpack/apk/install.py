@@ -24,7 +24,7 @@ from copacetic.scripts.accounts import Accounts
 from copacetic.unpack.apk.directories import Directories
 from copacetic.unpack.apk.holders import Holder, Holders
 from copacetic.unpack.apk.package import ApkPackage
-from copacetic.unpack.apk.payload import PayloadEntry
+from copacetic.unpack.apk.payload import ApkFileEntry
 from copacetic.unpack.apk.protected import ProtectedPaths
 
 __all__ = ["NEW_SUFFIX", "Installer", "further_name"]
@@ -57,7 +57,7 @@ class Installer:
     _placed: set[str] = field(default_factory=set)
     """Canonical paths of all files that the packages brought."""
 
-    def install(self, package: ApkPackage, payload: Sequence[PayloadEntry], directories: Directories) -> Holder:
+    def install(self, package: ApkPackage, payload: Sequence[ApkFileEntry], directories: Directories) -> Holder:
         """Install one package; returns its list. Raises `PackageError` where apk itself would fail."""
         old = self.holders.find(package.name)
         new = Holder(fields=package.fields)
@@ -104,7 +104,7 @@ class _Run:
 
     # -- reading ---------------------------------------------------------------------------------------------
 
-    def read(self, payload: Sequence[PayloadEntry]) -> Mapping[str, _Inode]:
+    def read(self, payload: Sequence[ApkFileEntry]) -> Mapping[str, _Inode]:
         """Make the package's list, and the directories that are missing; returns what its paths stand for."""
         accounts = Accounts(self.tree)
         inodes: dict[str, _Inode] = {}
@@ -126,7 +126,7 @@ class _Run:
         self.new.files = {path: self.new.files[path] for path in ordered}
         return inodes
 
-    def _stage(self, entry: PayloadEntry, owner: Owner, inodes: Mapping[str, _Inode]) -> _Inode:
+    def _stage(self, entry: ApkFileEntry, owner: Owner, inodes: Mapping[str, _Inode]) -> _Inode:
         """Describe a file; further names of one change its owner as link(2) and chown(2) do."""
         raw = entry.raw
         checksum = raw.checksum

@@ -15,42 +15,19 @@ from copacetic.errors import PackageError, about_package
 from copacetic.repository.apk.package import ApkFile, open_package
 from copacetic.strict import read_digits
 from copacetic.unpack import FetchedPackage
-from copacetic.updates import Candidate, InstalledPackage
+from copacetic.unpack.package import OpenedPackage
+from copacetic.updates import Candidate
 
 __all__ = ["ApkPackage", "load_package"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ApkPackage:
-    """One package of the plan, its control part read."""
+class ApkPackage(OpenedPackage):
+    """An .apk file."""
 
     file: ApkFile
     fields: Mapping[str, str]
     """What the database records: the index's row, with `r`, `q` and `f` of the package and the repository's tag."""
-    installed: InstalledPackage | None
-    name: str
-    version: str
-    architecture: str
-
-    @property
-    def key(self) -> str:
-        """How verdicts and the plan call it."""
-        return f"{self.name}:{self.architecture}"
-
-    @property
-    def label(self) -> str:
-        """How errors call it."""
-        return f"{self.name} {self.version}"
-
-    @property
-    def size(self) -> int:
-        """Of the file, in bytes."""
-        return self.file.size
-
-    @property
-    def installed_size(self) -> int:
-        """In bytes, as the index says."""
-        return read_digits(self.fields.get("I", ""), most=14) or 0
 
     @property
     def is_virtual(self) -> bool:
@@ -66,11 +43,6 @@ class ApkPackage:
     def triggers(self) -> tuple[str, ...]:
         """Patterns of directories for which `trigger` is called."""
         return () if self.is_virtual else self.file.info.triggers
-
-    @property
-    def built(self) -> int:
-        """When, in seconds since the epoch."""
-        return read_digits(self.fields.get("t", ""), most=11) or 0
 
 
 def load_package(fetched: FetchedPackage) -> ApkPackage:
@@ -98,6 +70,9 @@ def _load(fetched: FetchedPackage, candidate: Candidate) -> ApkPackage:
         if fields.get("I", "0") != "0" and own.get(letter):
             fields[letter] = own[letter]
     package = ApkPackage(
+        size=file.size,
+        installed_size=read_digits(fields.get("I", ""), most=14) or 0,
+        built=read_digits(fields.get("t", ""), most=11) or 0,
         file=file,
         fields=fields,
         installed=fetched.update.installed,

@@ -16,13 +16,14 @@ from typing import Protocol
 
 from copacetic.budget import Slots
 from copacetic.errors import PackageError, StorageError, about_package
-from copacetic.oci.change import Spooled, is_reserved
+from copacetic.oci.change import Spooled
 from copacetic.oci.filesystem import FileType
 from copacetic.repository.apk.package import ApkEntry
 from copacetic.repository.limits import payload_limit
 from copacetic.unpack.apk.package import ApkPackage
+from copacetic.unpack.package import PathList
 
-__all__ = ["PayloadEntry", "Payloads", "list_payloads", "spool_payload"]
+__all__ = ["ApkFileEntry", "Payloads", "list_payloads", "spool_payload"]
 
 MAX_KEPT = 4 * 1024**2
 _KEPT = ("etc/", "bin/busybox", "usr/bin/busybox")
@@ -40,7 +41,7 @@ _TYPES: Mapping[str, FileType] = {
 
 
 @dataclass(frozen=True, slots=True)
-class PayloadEntry:
+class ApkFileEntry:
     """One path of a package, in the package's order."""
 
     raw: ApkEntry
@@ -74,11 +75,11 @@ class _Writable(Protocol):
     def write(self, data: memoryview, /) -> object: ...
 
 
-Payloads = Mapping[str, tuple[PayloadEntry, ...]]
+Payloads = Mapping[str, tuple[ApkFileEntry, ...]]
 """By the packages' keys."""
 
 
-def spool_payload(package: ApkPackage, spool: Path) -> tuple[PayloadEntry, ...]:
+def spool_payload(package: ApkPackage, spool: Path) -> tuple[ApkFileEntry, ...]:
     """
     Inflate a payload into `spool`, which must not exist, and describe what is in it.
 
@@ -103,7 +104,7 @@ def list_payloads(
     of all files. Without slots it is done one by one.
     """
 
-    def read(package: ApkPackage) -> tuple[PayloadEntry, ...]:
+    def read(package: ApkPackage) -> tuple[ApkFileEntry, ...]:
         return () if package.is_virtual else _read(package, Path(), _Nowhere() if digests else None)
 
     found = processors.map(read, packages) if processors is not None else map(read, packages)
@@ -117,32 +118,36 @@ class _Nowhere:
         return len(data)
 
 
-def _read(package: ApkPackage, spool: Path, out: _Writable | None) -> tuple[PayloadEntry, ...]:
+def _read(package: ApkPackage, spool: Path, out: _Writable | None) -> tuple[ApkFileEntry, ...]:
     with about_package(package.key):
         return _read_entries(package, spool, out)
 
 
-def _read_entries(package: ApkPackage, spool: Path, out: _Writable | None) -> tuple[PayloadEntry, ...]:
+def _read_entries(package: ApkPackage, spool: Path, out: _Writable | None) -> tuple[ApkFileEntry, ...]:
     left = limit = payload_limit(package.size, package.installed_size)
-    found: dict[str, PayloadEntry] = {}
-    directories: set[str] = set()
+    found: dict[str, ApkFileEntry] = {}
+    paths = PathList(package.label)
     offset = 0
     for raw, content in package.file.entries(checked=out is not None):
         name = raw.path.rpartition("/")[2]
         if raw.type != "5" and name.startswith(_KEEP) and name != _KEEP:
             continue
-        entry = PayloadEntry(raw)
+        entry = ApkFileEntry(raw)
         if raw.type == "0":
             left -= raw.size
             if left < 0:
                 raise PackageError(f"{package.label}: more than {limit} bytes, much larger than it is or says")
             if out is not None:
-                entry = PayloadEntry(raw, Spooled(spool, offset, raw.size), _copy(content, out))
+                entry = ApkFileEntry(raw, Spooled(spool, offset, raw.size), _copy(content, out))
             elif raw.size <= MAX_KEPT and raw.path.startswith(_KEPT):
                 kept = b"".join(map(bytes, content))
-                entry = PayloadEntry(raw, kept, hashlib.sha256(kept).hexdigest())
+                entry = ApkFileEntry(raw, kept, hashlib.sha256(kept).hexdigest())
             offset += raw.size
-        _check_path(entry, found, directories, package.label)
+        paths.add(entry.path, entry.type, entry.hardlink)
+        if entry.type is not FileType.DIRECTORY and entry.directory and entry.directory not in found:
+            raise PackageError(f"{package.label}: {entry.path!r} has no directory in the package")
+        if entry.hardlink and "/" not in entry.hardlink:  # apk itself looks for a link's target only in directories
+            raise PackageError(f"{package.label}: {entry.path!r} is a hard link to {entry.hardlink!r}, no file of it")
         found[raw.path] = entry
     return tuple(found.values())
 
@@ -154,30 +159,3 @@ def _copy(content: Iterator[memoryview], out: _Writable) -> str:
         digest.update(piece)
         out.write(piece)
     return digest.hexdigest()
-
-
-def _check_path(entry: PayloadEntry, found: Mapping[str, PayloadEntry], directories: set[str], label: str) -> None:
-    """`directories` are the paths that have turned out to be ones, by an entry of their own or by one below them."""
-    if is_reserved(entry.path):
-        raise PackageError(f"{label}: {entry.path!r} is a name that image layers keep for whiteouts")
-    present = found.get(entry.path)
-    if entry.type is FileType.DIRECTORY:
-        twice = present is not None and present.type is not FileType.DIRECTORY
-        directories.add(entry.path)
-    else:
-        twice = present is not None or entry.path in directories
-        if not twice and entry.directory and entry.directory not in found:
-            raise PackageError(f"{label}: {entry.path!r} has no directory in the package")
-    if twice:
-        raise PackageError(f"{label}: {entry.path!r} is there twice")
-    parent = entry.directory
-    while parent and parent not in directories:
-        if parent in found:
-            raise PackageError(f"{label}: {entry.path!r} lies behind {parent!r}, which is not a directory")
-        directories.add(parent)
-        parent = parent.rpartition("/")[0]
-    if entry.hardlink:
-        target = found.get(entry.hardlink)
-        # apk itself looks for a link's target only among files in directories.
-        if target is None or target.type is not FileType.FILE or not target.directory:
-            raise PackageError(f"{label}: {entry.path!r} is a hard link to {entry.hardlink!r}, no file of it")

@@ -10,14 +10,14 @@ from msgspec.structs import replace
 from copacetic.oci.filesystem import FileType
 from copacetic.unpack.apk.install import NEW_SUFFIX, further_name
 from copacetic.unpack.apk.package import ApkPackage
-from copacetic.unpack.apk.payload import PayloadEntry
+from copacetic.unpack.apk.payload import ApkFileEntry
 from copacetic.unpack.apk.protected import ProtectedPaths
 from copacetic.unpack.shipped import ShippedPackage, ShippedPath
 
 __all__ = ["describe_shipped"]
 
 
-def describe_shipped(package: ApkPackage, payload: Sequence[PayloadEntry], protected: ProtectedPaths) -> ShippedPackage:
+def describe_shipped(package: ApkPackage, payload: Sequence[ApkFileEntry], protected: ProtectedPaths) -> ShippedPackage:
     """Further names of a file change its attributes, as apk makes them one after the other."""
     found: dict[str, ShippedPath] = {}
     names: dict[str, list[str]] = {}

@@ -9,43 +9,36 @@ does that first and by itself, so everything that it does at the end of a commit
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from functools import partial
 from pathlib import Path
 
 from copacetic.budget import Slots
 from copacetic.errors import (
-    NeedsExecutionError,
-    PackageError,
     UnsupportedImageError,
-    raise_together,
 )
 from copacetic.inventory import PackageDatabase
 from copacetic.inventory.apk import ApkChange, ApkDatabase
 from copacetic.oci.filesystem import Entry, FileType, ImageFilesystem
 from copacetic.oci.tree import TreeBuilder
-from copacetic.repository.limits import total_limit
 from copacetic.unpack import Composition, FetchedPackage
 from copacetic.unpack.apk.package import ApkPackage, load_package
-from copacetic.unpack.apk.payload import PayloadEntry, list_payloads, spool_payload
+from copacetic.unpack.apk.payload import ApkFileEntry, list_payloads, spool_payload
 from copacetic.unpack.apk.protected import ProtectedPaths
 from copacetic.unpack.apk.shipped import describe_shipped
 from copacetic.unpack.apk.upgrade import Upgrade, commit_hooks
 from copacetic.unpack.shipped import ShippedPackage
-from copacetic.unpack.spooler import Spooler
-from copacetic.updates import ScriptClass, ScriptVerdict
+from copacetic.unpack.unpacker import PackageUnpacker, refuse_execution
+from copacetic.updates import ScriptVerdict
 
 __all__ = ["ApkUnpacker"]
 
 
-class ApkUnpacker:
+class ApkUnpacker(PackageUnpacker[ApkPackage, ApkFileEntry]):
     """Installs .apk files."""
 
     def __init__(self, fs: ImageFilesystem, database: ApkDatabase, processors: Slots) -> None:
+        super().__init__(load_package, spool_payload, processors)
         self._fs = fs
         self._database = database
-        self._loaded: dict[Path, ApkPackage] = {}
-        self._processors = processors
-        self._spooler: Spooler[PayloadEntry] = Spooler(processors)
 
     @classmethod
     def open(cls, fs: ImageFilesystem, database: PackageDatabase, processors: Slots) -> ApkUnpacker:
@@ -63,27 +56,13 @@ class ApkUnpacker:
         rehearsal.run(list_payloads(loaded, self._processors))
         return {key: tuple(verdicts) for key, verdicts in rehearsal.verdicts.items()}
 
-    def newest_mtime(self, packages: Sequence[FetchedPackage]) -> int:
-        """See `Unpacker.newest_mtime`."""
-        return max((package.built for package in self._load(packages)), default=0)
-
-    def spool(self, packages: Sequence[FetchedPackage], scratch: Path) -> None:
-        """See `Unpacker.spool`."""
-        ordered = sorted(self._load(packages), key=lambda package: -package.size)
-        jobs = {_identity(package): partial(spool_payload, package) for package in ordered}
-        self._spooler.start(jobs, scratch, limit=total_limit(sum(package.size for package in ordered)))
-
-    def close(self) -> None:
-        """See `Unpacker.close`."""
-        self._spooler.close()
-
     def compose(self, packages: Sequence[FetchedPackage], *, epoch: int, scratch: Path) -> Composition:
         """
         See `Unpacker.compose`. The packages are installed in the order in which they come. Raises
         `NeedsExecutionError` for a package that can't be installed this way.
         """
         upgrade, payloads = self._upgrade(packages, scratch, epoch=epoch)
-        _refuse_execution(upgrade)
+        refuse_execution(upgrade.verdicts.values())
         tree = upgrade.tree
         changes = [
             ApkChange(
@@ -117,13 +96,13 @@ class ApkUnpacker:
 
     def _upgrade(
         self, packages: Sequence[FetchedPackage], scratch: Path, *, epoch: int, only_files: bool = False
-    ) -> tuple[Upgrade, Mapping[str, Sequence[PayloadEntry]]]:
+    ) -> tuple[Upgrade, Mapping[str, Sequence[ApkFileEntry]]]:
         """Run it, and return what the packages hold, too."""
         loaded = self._load(packages)
         self.spool(packages, scratch)
         try:
             upgrade = Upgrade(self._fs, self._database, loaded, epoch=epoch, only_files=only_files)
-            payloads = {package.key: self._spooler.wait(_identity(package)) for package in loaded}
+            payloads = self._wait(loaded)
         finally:
             self.close()
         upgrade.run(payloads)
@@ -136,32 +115,3 @@ class ApkUnpacker:
             or any(database.triggers(package) for package in database.packages())
             or bool(commit_hooks(self._fs, database))
         )
-
-    def _load(self, packages: Sequence[FetchedPackage]) -> list[ApkPackage]:
-        """Open the files, each once, in the order given."""
-        found: dict[str, ApkPackage] = {}
-        faults: list[PackageError] = []
-        for fetched in packages:
-            package = self._loaded.get(fetched.path)
-            if package is None:
-                try:
-                    package = self._loaded[fetched.path] = load_package(fetched)
-                except PackageError as error:
-                    faults.append(error)
-                    continue
-            if package.key in found:
-                raise PackageError(f"{package.key} is planned twice")
-            found[package.key] = package
-        raise_together(faults)
-        return list(found.values())
-
-
-def _identity(package: ApkPackage) -> str:
-    return f"{package.key} {package.version}"
-
-
-def _refuse_execution(upgrade: Upgrade) -> None:
-    for verdicts in upgrade.verdicts.values():
-        for verdict in verdicts:
-            if verdict.verdict is ScriptClass.NEEDS_EXECUTION:
-                raise NeedsExecutionError(f"{verdict.package}: {verdict.script} would have to be run: {verdict.reason}")

@@ -22,7 +22,7 @@ from copacetic.scripts.handlers.bytecode import remove_stale
 from copacetic.unpack.deb.conffile import NEW, ConffileFate, select_fate
 from copacetic.unpack.deb.owners import Claim, Owner, Ownership
 from copacetic.unpack.deb.package import DebPackage
-from copacetic.unpack.deb.payload import PayloadEntry
+from copacetic.unpack.deb.payload import DebEntry
 from copacetic.unpack.deb.slices import Slices
 
 __all__ = ["Installation", "Installer", "md5_of"]
@@ -55,7 +55,7 @@ class Installer:
         self._placed: set[str] = set()
         """Canonical paths of everything that was put, or found to be there: what moves isn't taken away."""
 
-    def install(self, package: DebPackage, payload: Sequence[PayloadEntry]) -> Installation:
+    def install(self, package: DebPackage, payload: Sequence[DebEntry]) -> Installation:
         """Put the payload in place and take away what only the old version had."""
         run = _Run(self._tree, self._database, self._ownership, self._accounts, package, payload, self._placed)
         with about_package(package.key):
@@ -76,7 +76,7 @@ class _Run:
         ownership: Ownership,
         accounts: Accounts,
         package: DebPackage,
-        payload: Sequence[PayloadEntry],
+        payload: Sequence[DebEntry],
         placed: set[str],
     ) -> None:
         self._tree = tree
@@ -114,7 +114,7 @@ class _Run:
             if kept:
                 self.result.files.append(entry.path)
 
-    def _place(self, entry: PayloadEntry) -> bool:
+    def _place(self, entry: DebEntry) -> bool:
         """Put one path; returns whether it belongs to the package's list."""
         if self._slices is not None and entry.path and not self._slices.has(entry.path):
             return False
@@ -143,7 +143,7 @@ class _Run:
         self._kept.add(path)
         self._placed.add(self._tree.resolve(target, follow=False))
 
-    def _is_there(self, entry: PayloadEntry, target: str) -> bool:
+    def _is_there(self, entry: DebEntry, target: str) -> bool:
         """Tell whether a directory (or a link to one) is there that the package's entry leaves alone."""
         if entry.path == "":
             return True
@@ -167,11 +167,11 @@ class _Run:
             and self._tree.resolve(new) == self._tree.resolve(canonical)
         )
 
-    def _filters(self, entry: PayloadEntry) -> bool:
+    def _filters(self, entry: DebEntry) -> bool:
         special = entry.type in (FileType.DIRECTORY, FileType.SYMLINK)
         return self._database.path_filters.excludes(entry.path, directory_or_link=special)
 
-    def _link(self, entry: PayloadEntry, target: str) -> bool:
+    def _link(self, entry: DebEntry, target: str) -> bool:
         """Make a further name of a file; as in dpkg, the attributes that the last name comes with are the file's."""
         first = self._divert(entry.hardlink)
         if entry.hardlink not in self._kept or entry.hardlink in self._package.conffiles:
@@ -180,7 +180,7 @@ class _Run:
         self._tree.change(target, self._entry(entry))
         return True
 
-    def _entry(self, entry: PayloadEntry) -> Entry:
+    def _entry(self, entry: DebEntry) -> Entry:
         origin = self._origin(entry)
         uid, gid = self._accounts.owner(entry.user, entry.uid, entry.group, entry.gid)
         mode = entry.mode
@@ -199,7 +199,7 @@ class _Run:
             sha256=origin.sha256,
         )
 
-    def _origin(self, entry: PayloadEntry) -> PayloadEntry:
+    def _origin(self, entry: DebEntry) -> DebEntry:
         """Return the entry that has the content: a hard link's target."""
         while entry.hardlink:
             entry = self._by_path[entry.hardlink]
@@ -210,7 +210,7 @@ class _Run:
 
     # -- configuration files ---------------------------------------------------------------------------------
 
-    def _place_conffile(self, entry: PayloadEntry, target: str) -> None:
+    def _place_conffile(self, entry: DebEntry, target: str) -> None:
         spooled = self._origin(entry).content
         assert spooled is not None
         if spooled.size > MAX_CONFFILE:

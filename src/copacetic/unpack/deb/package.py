@@ -18,7 +18,8 @@ from copacetic.lines import split_lines
 from copacetic.strict import read_digits
 from copacetic.unpack import FetchedPackage
 from copacetic.unpack.deb.conffile import parse_conffile_list
-from copacetic.updates import Candidate, InstalledPackage
+from copacetic.unpack.package import OpenedPackage
+from copacetic.updates import Candidate
 
 __all__ = ["SCRIPTS", "DebPackage", "load_package"]
 
@@ -26,33 +27,14 @@ SCRIPTS = ("config", "preinst", "postinst", "prerm", "postrm")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class DebPackage:
-    """One package of the plan, its control part read."""
+class DebPackage(OpenedPackage):
+    """A .deb file."""
 
     archive: DebArchive
     control: ControlPart
     stanza: Stanza
-    installed: InstalledPackage | None
-    name: str
-    version: str
-    architecture: str
     conffiles: Mapping[str, bool]
     """Path → whether it is listed only to be removed on upgrade."""
-
-    @property
-    def key(self) -> str:
-        """How verdicts and the plan call it."""
-        return f"{self.name}:{self.architecture}"
-
-    @property
-    def label(self) -> str:
-        """How errors call it."""
-        return f"{self.name} {self.version}"
-
-    @property
-    def installed_size(self) -> int:
-        """In bytes, as the package itself says; 0 when it doesn't."""
-        return (read_digits(self.stanza.find("Installed-Size").strip(), most=11) or 0) * 1024
 
     @property
     def is_shared(self) -> bool:
@@ -107,6 +89,9 @@ def _load(fetched: FetchedPackage, candidate: Candidate) -> DebPackage:
         if stanza.find(field).strip() != value:
             raise PackageError(f"{label}: the file is of {field} {stanza.find(field)!r} instead of {value!r}")
     return DebPackage(
+        size=archive.data.size,
+        installed_size=(read_digits(stanza.find("Installed-Size").strip(), most=11) or 0) * 1024,
+        built=control.newest_mtime,
         archive=archive,
         control=control,
         stanza=stanza,

@@ -18,19 +18,20 @@ from typing import BinaryIO
 from copacetic.compression import DecompressedReader
 from copacetic.errors import PackageError
 from copacetic.inventory.dpkg.archive import DebArchive, guard_package
-from copacetic.oci.change import Spooled, is_reserved
+from copacetic.oci.change import Spooled
 from copacetic.oci.filesystem import FileType
 from copacetic.oci.tarstream import TarEntry, TarLimits, TarReader
 from copacetic.repository.limits import MAX_ENTRIES, payload_limit
+from copacetic.unpack.package import PathList
 
-__all__ = ["PayloadEntry", "read_checksums", "spool_payload"]
+__all__ = ["DebEntry", "read_checksums", "spool_payload"]
 
 MAX_FILE = 8 * 1024**3
 _TYPES: Mapping[str, FileType] = {"0": FileType.FILE, "2": FileType.SYMLINK, "5": FileType.DIRECTORY}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class PayloadEntry:
+class DebEntry:
     """One path of a package. A hard link has the type of a file and names its target."""
 
     path: str
@@ -47,15 +48,15 @@ class PayloadEntry:
     sha256: str = ""
 
 
-def spool_payload(archive: DebArchive, spool: Path | None, *, installed_size: int) -> tuple[PayloadEntry, ...]:
+def spool_payload(archive: DebArchive, spool: Path | None, *, installed_size: int) -> tuple[DebEntry, ...]:
     """
     Decompress a payload into `spool`, which must not exist, and describe what is in it; None keeps no content.
 
     Raises `PackageError` for a payload that is broken, hostile, or much larger than the package is or says.
     """
     limit = payload_limit(archive.data.size, installed_size)
-    entries: dict[str, PayloadEntry] = {}
-    directories: set[str] = set()
+    entries: dict[str, DebEntry] = {}
+    paths = PathList(archive.label)
     with (
         guard_package(archive.path, archive.label),
         archive.open_part(archive.data, limit=limit) as stream,
@@ -65,7 +66,7 @@ def spool_payload(archive: DebArchive, spool: Path | None, *, installed_size: in
         reader = TarReader(source, limits=TarLimits(entries=MAX_ENTRIES, file_size=MAX_FILE))
         for entry in reader:
             described = _describe(entry, reader, spool, archive.label)
-            _check_path(described, entries, directories, archive.label)
+            paths.add(described.path, described.type, described.hardlink)
             entries[described.path] = described
     return tuple(entries.values())
 
@@ -102,7 +103,7 @@ class _Tee:
         return data
 
 
-def _describe(entry: TarEntry, reader: TarReader, spool: Path | None, package: str) -> PayloadEntry:
+def _describe(entry: TarEntry, reader: TarReader, spool: Path | None, package: str) -> DebEntry:
     if entry.type not in "0125":
         raise PackageError(f"{package}: {entry.path!r} is a device or a pipe, which no package may ship")
     if entry.xattrs:
@@ -115,7 +116,7 @@ def _describe(entry: TarEntry, reader: TarReader, spool: Path | None, package: s
             digest.update(piece)
         content = Spooled(spool, entry.offset, entry.size) if spool is not None else None
         sha256 = digest.hexdigest()
-    return PayloadEntry(
+    return DebEntry(
         path=entry.path,
         type=_TYPES.get(entry.type, FileType.FILE),
         mode=0o777 if entry.type == "2" else entry.mode,
@@ -129,30 +130,3 @@ def _describe(entry: TarEntry, reader: TarReader, spool: Path | None, package: s
         content=content,
         sha256=sha256,
     )
-
-
-def _check_path(entry: PayloadEntry, entries: Mapping[str, PayloadEntry], directories: set[str], package: str) -> None:
-    """
-    Refuse what no honest package contains: a path twice, one behind a link of the same package, a whiteout.
-
-    `directories` are the paths that have turned out to be ones, by an entry of their own or by one below them.
-    """
-    if is_reserved(entry.path):
-        raise PackageError(f"{package}: {entry.path!r} is a name that image layers keep for whiteouts")
-    present = entries.get(entry.path)
-    if entry.type is FileType.DIRECTORY:
-        if present is not None and present.type is not FileType.DIRECTORY:
-            raise PackageError(f"{package}: {entry.path!r} is there twice, first as no directory")
-        directories.add(entry.path)
-    elif present is not None or entry.path in directories:
-        raise PackageError(f"{package}: {entry.path!r} is there twice")
-    parent = entry.path.rpartition("/")[0]
-    while parent and parent not in directories:
-        if parent in entries:
-            raise PackageError(f"{package}: {entry.path!r} lies behind {parent!r}, which is not a directory")
-        directories.add(parent)
-        parent = parent.rpartition("/")[0]
-    if entry.hardlink:
-        target = entries.get(entry.hardlink)
-        if target is None or target.type is not FileType.FILE:
-            raise PackageError(f"{package}: {entry.path!r} is a hard link to {entry.hardlink!r}, no file of it")

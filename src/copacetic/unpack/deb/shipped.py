@@ -10,7 +10,7 @@ from copacetic.oci.filesystem import FileType
 from copacetic.scripts.accounts import Accounts
 from copacetic.unpack.deb.install import STATOVERRIDE
 from copacetic.unpack.deb.package import DebPackage
-from copacetic.unpack.deb.payload import PayloadEntry
+from copacetic.unpack.deb.payload import DebEntry
 from copacetic.unpack.shipped import ShippedPackage, ShippedPath
 
 __all__ = ["describe_shipped"]
@@ -21,7 +21,7 @@ _SUFFIXES = (".dpkg-dist", ".dpkg-new")
 
 def describe_shipped(
     package: DebPackage,
-    payload: Sequence[PayloadEntry],
+    payload: Sequence[DebEntry],
     database: DpkgDatabase,
     accounts: Accounts,
     *,
@@ -75,10 +75,10 @@ def describe_shipped(
     )
 
 
-def _attributes(package: DebPackage, kept: Mapping[str, PayloadEntry]) -> Mapping[str, PayloadEntry]:
+def _attributes(package: DebPackage, kept: Mapping[str, DebEntry]) -> Mapping[str, DebEntry]:
     """Return, for every path that is one of several names, the entry whose attributes the file has."""
     first: dict[str, str] = {}
-    last: dict[str, PayloadEntry] = {}
+    last: dict[str, DebEntry] = {}
     for path, entry in kept.items():
         if entry.hardlink:
             is_name = entry.hardlink in kept and entry.hardlink not in package.conffiles

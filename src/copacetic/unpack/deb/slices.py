@@ -15,7 +15,7 @@ from copacetic.inventory.dpkg import DpkgDatabase
 from copacetic.oci.filesystem import Entry, FileType
 from copacetic.oci.tree import TreeBuilder
 from copacetic.unpack.deb.package import DebPackage
-from copacetic.unpack.deb.payload import PayloadEntry
+from copacetic.unpack.deb.payload import DebEntry
 
 __all__ = ["Slices"]
 
@@ -45,7 +45,7 @@ class Slices:
         known = self._ours.get(self._tree.resolve(path, follow=False))
         return known.sha256 if known is not None else ""
 
-    def find_obstacle(self, payload: Sequence[PayloadEntry]) -> str:
+    def find_obstacle(self, payload: Sequence[DebEntry]) -> str:
         """Say why the package can't be updated; empty when it can."""
         if self._package.installed is None:
             return "only slices of packages are in this image, and no further package comes in"
@@ -53,7 +53,7 @@ class Slices:
         changed = next(filter(None, map(self._find_change, ours)), "")
         return changed or self._find_left_behind(payload) or self._find_nothing(payload, ours)
 
-    def placed(self, payload: Sequence[PayloadEntry]) -> Mapping[str, Entry]:
+    def placed(self, payload: Sequence[DebEntry]) -> Mapping[str, Entry]:
         """Return what is at the paths that the manifest knows, where it is what the payload has."""
         shipped = self._by_place(payload)
         sums = _sums(payload)
@@ -69,10 +69,10 @@ class Slices:
                 found[one.path] = present
         return found
 
-    def _by_place(self, payload: Sequence[PayloadEntry]) -> Mapping[str, PayloadEntry]:
+    def _by_place(self, payload: Sequence[DebEntry]) -> Mapping[str, DebEntry]:
         return {self._tree.resolve(entry.path, follow=False): entry for entry in payload}
 
-    def _find_change(self, entry: PayloadEntry) -> str:
+    def _find_change(self, entry: DebEntry) -> str:
         """Find out whether a path becomes something else, or a link to nothing."""
         target = self._tree.resolve(entry.path, follow=False)
         present = self._tree.lookup(target, follow=False)
@@ -88,7 +88,7 @@ class Slices:
             return ""
         return f"{entry.path} would become a link to {entry.target}, which is not in the image"
 
-    def _find_left_behind(self, payload: Sequence[PayloadEntry]) -> str:
+    def _find_left_behind(self, payload: Sequence[DebEntry]) -> str:
         """Find a file of the package, as the manifest knows it, that the new version wouldn't replace."""
         shipped = self._by_place(payload)
         sums = _sums(payload)
@@ -100,18 +100,18 @@ class Slices:
                 return f"{one.path} was made from the old version by chisel, and can't be made anew"
         return ""
 
-    def _find_nothing(self, payload: Sequence[PayloadEntry], ours: Sequence[PayloadEntry]) -> str:
+    def _find_nothing(self, payload: Sequence[DebEntry], ours: Sequence[DebEntry]) -> str:
         """Without a manifest, what is there of a package is only known by the paths that it has in both versions."""
         if self._is_known or any(_counts(entry) for entry in ours) or not any(map(_counts, payload)):
             return ""
         return "none of the new version's files is in the image, so nothing tells what it has of the package"
 
 
-def _counts(entry: PayloadEntry) -> bool:
+def _counts(entry: DebEntry) -> bool:
     return entry.type is FileType.FILE and not entry.path.startswith(_UNIMPORTANT)
 
 
-def _sums(payload: Sequence[PayloadEntry]) -> Mapping[str, str]:
+def _sums(payload: Sequence[DebEntry]) -> Mapping[str, str]:
     """Return the SHA-256 of every path, that of its target for a hard link, which comes after it."""
     sums: dict[str, str] = {}
     for entry in payload:

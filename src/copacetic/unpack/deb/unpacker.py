@@ -10,18 +10,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 
 from copacetic.budget import Slots
 from copacetic.deb.deb822 import Stanza
 from copacetic.errors import (
     ConflictError,
-    NeedsExecutionError,
-    PackageError,
     UnsupportedImageError,
     about_package,
-    raise_together,
 )
 from copacetic.inventory import PackageDatabase
 from copacetic.inventory.dpkg import DebRecord, DpkgDatabase
@@ -29,7 +25,6 @@ from copacetic.lines import split_lines
 from copacetic.oci.filesystem import Entry, FileType, ImageFilesystem
 from copacetic.oci.layerwriter import read_content
 from copacetic.oci.tree import TreeBuilder
-from copacetic.repository.limits import total_limit
 from copacetic.repository.packages import file_digest
 from copacetic.scripts.accounts import Accounts
 from copacetic.unpack import Composition, FetchedPackage
@@ -37,26 +32,25 @@ from copacetic.unpack.deb.assess import Assessment, assess_packages, is_sliced
 from copacetic.unpack.deb.install import Installation, Installer, md5_of
 from copacetic.unpack.deb.owners import Ownership
 from copacetic.unpack.deb.package import SCRIPTS, DebPackage, load_package
-from copacetic.unpack.deb.payload import PayloadEntry, spool_payload
+from copacetic.unpack.deb.payload import DebEntry, spool_payload
 from copacetic.unpack.deb.reproduce import make_accounts, open_engine, reproduce
 from copacetic.unpack.deb.shipped import describe_shipped
 from copacetic.unpack.deb.slices import Slices
 from copacetic.unpack.shipped import ShippedPackage
-from copacetic.unpack.spooler import Spooler
-from copacetic.updates import InstalledPackage, ScriptClass, ScriptVerdict
+from copacetic.unpack.unpacker import PackageUnpacker, refuse_execution
+from copacetic.updates import InstalledPackage, ScriptVerdict
 
 __all__ = ["DebUnpacker"]
 
 
-class DebUnpacker:
+class DebUnpacker(PackageUnpacker[DebPackage, DebEntry]):
     """Installs .deb files."""
 
     def __init__(self, fs: ImageFilesystem, database: DpkgDatabase, processors: Slots) -> None:
+        super().__init__(load_package, _spool, processors)
         self._fs = fs
         self._database = database
-        self._loaded: dict[Path, DebPackage] = {}
         self._assessed: dict[tuple[str, ...], Assessment] = {}
-        self._spooler: Spooler[PayloadEntry] = Spooler(processors)
 
     @classmethod
     def open(cls, fs: ImageFilesystem, database: PackageDatabase, processors: Slots) -> DebUnpacker:
@@ -71,20 +65,6 @@ class DebUnpacker:
         assessment = self._assess(TreeBuilder(self._fs), loaded)
         return {package.key: assessment.verdicts.get(package.key, ()) for package in loaded}
 
-    def newest_mtime(self, packages: Sequence[FetchedPackage]) -> int:
-        """See `Unpacker.newest_mtime`."""
-        return max((package.control.newest_mtime for package in self._load(packages)), default=0)
-
-    def spool(self, packages: Sequence[FetchedPackage], scratch: Path) -> None:
-        """See `Unpacker.spool`."""
-        ordered = sorted(self._load(packages), key=lambda package: -package.archive.data.size)
-        jobs = {_identity(package): partial(_spool, package) for package in ordered}
-        self._spooler.start(jobs, scratch, limit=total_limit(sum(package.archive.data.size for package in ordered)))
-
-    def close(self) -> None:
-        """See `Unpacker.close`."""
-        self._spooler.close()
-
     def compose(self, packages: Sequence[FetchedPackage], *, epoch: int, scratch: Path) -> Composition:
         """See `Unpacker.compose`. Raises `NeedsExecutionError` for a package that can't be installed this way."""
         loaded = self._load(packages)
@@ -92,7 +72,7 @@ class DebUnpacker:
         self.spool(packages, scratch)
         try:
             assessment = self._assess(tree, loaded)
-            _refuse_execution(assessment)
+            refuse_execution(assessment.verdicts.values())
             engine = open_engine(tree, self._database, loaded, epoch)
             make_accounts(engine, assessment.effects)
             payloads = self._wait(loaded)
@@ -137,43 +117,26 @@ class DebUnpacker:
 
     # -- inside ----------------------------------------------------------------------------------------------
 
-    def _wait(self, packages: Sequence[DebPackage]) -> Mapping[str, Sequence[PayloadEntry]]:
-        return {package.key: self._spooler.wait(_identity(package)) for package in packages}
-
     def _install(
-        self, tree: TreeBuilder, packages: Sequence[DebPackage], payloads: Mapping[str, Sequence[PayloadEntry]]
+        self, tree: TreeBuilder, packages: Sequence[DebPackage], payloads: Mapping[str, Sequence[DebEntry]]
     ) -> Mapping[str, Installation]:
         ownership = Ownership(self._database, packages, {key: [e.path for e in p] for key, p in payloads.items()})
         installer = Installer(tree, self._database, ownership, Accounts(tree))
         return {package.key: installer.install(package, payloads[package.key]) for package in packages}
 
     def _load(self, packages: Sequence[FetchedPackage]) -> list[DebPackage]:
-        """Read control parts, each file once, in the order of the packages' names."""
-        found: dict[str, DebPackage] = {}
-        faults: list[PackageError] = []
-        for fetched in packages:
-            package = self._loaded.get(fetched.path)
-            if package is None:
-                try:
-                    package = self._loaded[fetched.path] = load_package(fetched)
-                except PackageError as error:
-                    faults.append(error)
-                    continue
-            if package.key in found:
-                raise PackageError(f"{package.key} is planned twice")
-            found[package.key] = package
-        raise_together(faults)
-        return [found[key] for key in sorted(found)]
+        """Put them into the order of their names."""
+        return sorted(super()._load(packages), key=lambda package: package.key)
 
     def _assess(self, tree: TreeBuilder, packages: Sequence[DebPackage]) -> Assessment:
         """Assess a set of packages, once."""
-        key = tuple(_identity(package) for package in packages)
+        key = tuple(f"{package.key} {package.version}" for package in packages)
         if key not in self._assessed:
             self._assessed[key] = assess_packages(tree, self._database, packages)
         return self._assessed[key]
 
     def _record(
-        self, tree: TreeBuilder, package: DebPackage, installation: Installation, payload: Sequence[PayloadEntry]
+        self, tree: TreeBuilder, package: DebPackage, installation: Installation, payload: Sequence[DebEntry]
     ) -> DebRecord:
         files = {name: data for name, data in package.control.files.items() if name != "control"}
         if "md5sums" not in files:
@@ -195,7 +158,7 @@ class DebUnpacker:
         return None if tells else frozenset(installation.files)
 
     def _untold(
-        self, package: DebPackage, installation: Installation, payload: Sequence[PayloadEntry]
+        self, package: DebPackage, installation: Installation, payload: Sequence[DebEntry]
     ) -> Mapping[str, str]:
         """
         Return the MD5 that a package gives its own files, as far as they belong into the image as it was, where the
@@ -269,25 +232,12 @@ class DebUnpacker:
             tree.put(path, Entry(type=FileType.FILE, mode=mode, mtime=epoch), content)
 
 
-def _spool(package: DebPackage, spool: Path) -> tuple[PayloadEntry, ...]:
+def _spool(package: DebPackage, spool: Path) -> tuple[DebEntry, ...]:
     with about_package(package.key):
         return spool_payload(package.archive, spool, installed_size=package.installed_size)
 
 
-def _identity(package: DebPackage) -> str:
-    return f"{package.key} {package.version}"
-
-
-def _refuse_execution(assessment: Assessment) -> None:
-    for verdicts in assessment.verdicts.values():
-        for verdict in verdicts:
-            if verdict.verdict is ScriptClass.REFUSED:
-                raise PackageError(f"{verdict.package} can't be brought into this image: {verdict.reason}")
-            if verdict.verdict is ScriptClass.NEEDS_EXECUTION:
-                raise NeedsExecutionError(f"{verdict.package}: {verdict.script} would have to be run: {verdict.reason}")
-
-
-def _checksums(payload: Sequence[PayloadEntry], files: Sequence[str]) -> bytes:
+def _checksums(payload: Sequence[DebEntry], files: Sequence[str]) -> bytes:
     """Make the list of checksums that dpkg makes for a package without one."""
     by_path = {entry.path: entry for entry in payload}
     lines: list[str] = []

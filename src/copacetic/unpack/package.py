@@ -1,0 +1,64 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What opened packages of all formats have in common, and what no honest one contains."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from copacetic.errors import PackageError
+from copacetic.oci.change import is_reserved
+from copacetic.oci.filesystem import FileType
+from copacetic.updates import InstalledPackage
+
+__all__ = ["OpenedPackage", "PathList"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OpenedPackage:
+    """One package of the plan, its control part read."""
+
+    installed: InstalledPackage | None
+    name: str
+    version: str
+    architecture: str
+    size: int
+    """Of what is packed, in bytes."""
+    installed_size: int
+    """In bytes, as the package or its index says; 0 where neither does."""
+    built: int
+    """When, in seconds since the epoch, by the same."""
+
+    @property
+    def key(self) -> str:
+        """How verdicts and the plan call it."""
+        return f"{self.name}:{self.architecture}"
+
+    @property
+    def label(self) -> str:
+        """How errors call it."""
+        return f"{self.name} {self.version}"
+
+
+class PathList:
+    """The paths of a payload, in its order."""
+
+    def __init__(self, label: str) -> None:
+        self._label = label
+        self._types: dict[str, FileType] = {}
+        """Those of directories also where only something below them came."""
+
+    def add(self, path: str, type_: FileType, hardlink: str = "") -> None:
+        """Raise `PackageError` for a path that is there already, behind a link of the package, or a whiteout."""
+        if is_reserved(path):
+            raise PackageError(f"{self._label}: {path!r} is a name that image layers keep for whiteouts")
+        if path in self._types and not self._types[path] is type_ is FileType.DIRECTORY:
+            raise PackageError(f"{self._label}: {path!r} is there twice")
+        if hardlink and self._types.get(hardlink) is not FileType.FILE:
+            raise PackageError(f"{self._label}: {path!r} is a hard link to {hardlink!r}, no file of it")
+        self._types[path] = type_
+        parent = path.rpartition("/")[0]
+        while parent and self._types.get(parent) is not FileType.DIRECTORY:
+            if parent in self._types:
+                raise PackageError(f"{self._label}: {path!r} lies behind {parent!r}, which is not a directory")
+            self._types[parent] = FileType.DIRECTORY
+            parent = parent.rpartition("/")[0]
