@@ -53,6 +53,16 @@ class TreeBuilder:
         """Return what is at a path when the changes are applied."""
         return self._at(self.resolve(path, follow=follow))
 
+    def type_of(self, path: str, *, follow: bool = True) -> FileType | None:
+        """Return what kind of thing is at a path; None where nothing is."""
+        entry = self.lookup(path, follow=follow)
+        return None if entry is None else entry.type
+
+    def target_of(self, path: str) -> str | None:
+        """Return where a symbolic link leads, as it says; None for anything else."""
+        entry = self.lookup(path, follow=False)
+        return entry.target if entry is not None and entry.type is FileType.SYMLINK else None
+
     def resolve(self, path: str, *, follow: bool = True) -> str:
         """
         Return the canonical path after following links, as far as it exists; see `ImageFilesystem.resolve`.
@@ -86,6 +96,13 @@ class TreeBuilder:
         if inode.entry.size > limit:
             raise ImageError(f"{path}: has {inode.entry.size} bytes, more than {limit}")
         return inode.content if isinstance(inode.content, bytes) else read_content(inode.content)
+
+    def find(self, path: str, *, limit: int) -> bytes | None:
+        """Return a file's bytes, or None where there is none to be read."""
+        try:
+            return self.read(path, limit=limit)
+        except FileNotFoundError:
+            return None
 
     def read_window(self, path: str, offset: int, size: int, *, limit: int) -> bytes:
         """Return some of a file's bytes; `limit` is the size of a file that may be read for it as a whole."""

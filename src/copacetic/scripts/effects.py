@@ -18,15 +18,18 @@ from copacetic.scripts.shell.expansion import has_pattern
 
 __all__ = [
     "FILE_EFFECTS",
+    "AppletEffect",
     "Bundling",
     "ChangeMode",
     "ChangeOwner",
     "ChooseCertificates",
     "Copy",
+    "DerivedEffect",
     "Done",
     "DropBytecode",
     "Due",
     "Effect",
+    "FileEffect",
     "KeepAttributes",
     "LinkApplets",
     "MakeAccount",
@@ -176,31 +179,15 @@ class PruneApplets(Struct, frozen=True):
     """Links to busybox that stand for no applet go."""
 
 
-Effect = (
-    Remove
-    | RemoveFolders
-    | MakeFolders
-    | MakeLink
-    | Move
-    | Copy
-    | Touch
-    | ChangeOwner
-    | ChangeMode
-    | KeepAttributes
-    | SetAlternative
-    | MakeAccount
-    | ChooseCertificates
-    | UpdateCertificates
-    | DropBytecode
-    | UpdateLibraryCache
-    | LinkApplets
-    | PruneApplets
-)
+FileEffect = Remove | RemoveFolders | MakeFolders | MakeLink | Move | Copy | Touch | ChangeOwner | ChangeMode
+DerivedEffect = SetAlternative | DropBytecode | ChooseCertificates | UpdateCertificates | UpdateLibraryCache
+AppletEffect = LinkApplets | PruneApplets
+Effect = FileEffect | KeepAttributes | MakeAccount | DerivedEffect | AppletEffect
 Due = tuple[str, Effect]
 """A package, and what has to be done instead of running its scripts."""
 
 
-def read_file_effect(live: LiveImage, words: Sequence[str]) -> Effect | None:
+def read_file_effect(live: LiveImage, words: Sequence[str]) -> FileEffect | None:
     """
     Return what a command does to files; None for a way to use it that isn't modelled. busybox's and coreutils' own
     rules are the same for what is.
@@ -211,65 +198,65 @@ def read_file_effect(live: LiveImage, words: Sequence[str]) -> Effect | None:
     return None if parsed is None else read(live, parsed, [word for word in parsed.operands if word is not None])
 
 
-def _remove(live: LiveImage, parsed: Parsed, operands: list[str]) -> Effect | None:
+def _remove(live: LiveImage, parsed: Parsed, operands: list[str]) -> FileEffect | None:
     paths = live.spell_all(operands)
     if paths is None or "" in paths:
         return None
     return Remove(paths, recursive=parsed.has("-r", "-R"), force=parsed.has("-f"))
 
 
-def _remove_folders(live: LiveImage, _parsed: Parsed, operands: list[str]) -> Effect | None:
+def _remove_folders(live: LiveImage, _parsed: Parsed, operands: list[str]) -> FileEffect | None:
     paths = live.spell_all(operands)
     return None if paths is None else RemoveFolders(paths)
 
 
-def _make_folders(live: LiveImage, parsed: Parsed, operands: list[str]) -> Effect | None:
+def _make_folders(live: LiveImage, parsed: Parsed, operands: list[str]) -> FileEffect | None:
     mode, paths = (parsed.values("-m") or ["755"])[-1], live.spell_all(operands)
     if paths is None or mode is None or _MODE.fullmatch(mode) is None:
         return None
     return MakeFolders(paths, int(mode, 8), parents=parsed.has("-p"))
 
 
-def _make_link(live: LiveImage, parsed: Parsed, operands: list[str]) -> Effect | None:
+def _make_link(live: LiveImage, parsed: Parsed, operands: list[str]) -> FileEffect | None:
     path = live.spell(operands[1]) if len(operands) == 2 and parsed.has("-s") else None
     if path is None or has_pattern(operands[0]):
         return None
     return MakeLink(path, operands[0], force=parsed.has("-f"), plain=parsed.has("-n"))
 
 
-def _move(live: LiveImage, _parsed: Parsed, operands: list[str]) -> Effect | None:
+def _move(live: LiveImage, _parsed: Parsed, operands: list[str]) -> FileEffect | None:
     paths = live.spell_all(operands)
     return None if paths is None or len(paths) != 2 else Move(*paths)
 
 
-def _copy(live: LiveImage, _parsed: Parsed, operands: list[str]) -> Effect | None:
+def _copy(live: LiveImage, _parsed: Parsed, operands: list[str]) -> FileEffect | None:
     paths = live.spell_all(operands[:-1])
     target = live.spell(operands[-1]) if len(operands) > 1 else None
     return None if paths is None or target is None else Copy(paths, target)
 
 
-def _touch(live: LiveImage, _parsed: Parsed, operands: list[str]) -> Effect | None:
+def _touch(live: LiveImage, _parsed: Parsed, operands: list[str]) -> FileEffect | None:
     paths = live.spell_all(operands) if "-" not in operands else None
     return None if paths is None else Touch(paths)
 
 
-def _change_owner(live: LiveImage, parsed: Parsed, operands: list[str]) -> Effect | None:
+def _change_owner(live: LiveImage, parsed: Parsed, operands: list[str]) -> FileEffect | None:
     owner = _OWNER.fullmatch(operands[0]) if len(operands) > 1 else None
     return None if owner is None else _give(live, parsed, operands, owner[1], owner[2] or "")
 
 
-def _change_group(live: LiveImage, parsed: Parsed, operands: list[str]) -> Effect | None:
+def _change_group(live: LiveImage, parsed: Parsed, operands: list[str]) -> FileEffect | None:
     return _give(live, parsed, operands, "", operands[0]) if len(operands) > 1 else None
 
 
-def _give(live: LiveImage, parsed: Parsed, operands: list[str], user: str, group: str) -> Effect | None:
+def _give(live: LiveImage, parsed: Parsed, operands: list[str], user: str, group: str) -> FileEffect | None:
     paths = live.spell_all(operands[1:])
     if paths is None or user.isdigit() or group.isdigit():
         return None
     return ChangeOwner(paths, user, group, follow=not parsed.has("-h"))
 
 
-def _change_mode(live: LiveImage, _parsed: Parsed, operands: list[str]) -> Effect | None:
+def _change_mode(live: LiveImage, _parsed: Parsed, operands: list[str]) -> FileEffect | None:
     paths = live.spell_all(operands[1:])
     if len(operands) < 2 or paths is None or _MODE.fullmatch(operands[0]) is None:
         return None
@@ -278,7 +265,7 @@ def _change_mode(live: LiveImage, _parsed: Parsed, operands: list[str]) -> Effec
 
 _MODE = re.compile(r"[0-7]{3,4}")
 _OWNER = re.compile(r"([A-Za-z0-9._-]*)(?:[:.]([A-Za-z0-9._-]*))?")
-FILE_EFFECTS: Mapping[str, tuple[str, Callable[[LiveImage, Parsed, list[str]], Effect | None]]] = {
+FILE_EFFECTS: Mapping[str, tuple[str, Callable[[LiveImage, Parsed, list[str]], FileEffect | None]]] = {
     "chgrp": ("-h -f", _change_group),
     "chmod": ("-f", _change_mode),
     "chown": ("-h -f", _change_owner),

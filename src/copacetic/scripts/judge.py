@@ -13,7 +13,6 @@ import posixpath
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
 
 from copacetic.scripts.changes import ChangeSet
 from copacetic.scripts.commands import (
@@ -36,6 +35,7 @@ from copacetic.scripts.shell.builtin import DEBCONF
 from copacetic.scripts.shell.expansion import Value, has_pattern
 from copacetic.scripts.shell.interpret import CONFMODULE, Reached
 from copacetic.scripts.shell.machine import ODDITY
+from copacetic.scripts.surroundings import PROGRAM_FOLDERS, TreeSurroundings
 
 __all__ = ["CommandJudge", "Rule", "is_plain", "known_words"]
 
@@ -43,32 +43,12 @@ Rule = Callable[[Sequence[Value], bool, bool], Judgement]
 """Judges a command's words; the flags are `repeated` and `certain`."""
 
 
-class Settled(Protocol):
-    """Tells whether a command would find its work done already; None when that can't be told."""
-
-    def is_settled(self, words: Sequence[str]) -> bool | None: ...
-
-    def resolve(self, path: str) -> str: ...
-
-    def has_program(self, name: str) -> bool | None: ...
-
-    def test_file(self, operator: str, path: str) -> bool | None: ...
-
-    def find_paths(self, pattern: str) -> tuple[str, ...] | None: ...
-
-    def read_output(self, words: Sequence[Value]) -> str | None: ...
-
-    def local_programs(self) -> frozenset[str]:
-        """The names in /usr/local, where no distribution puts a program."""
-        ...
-
-
 @dataclass(slots=True)
 class CommandJudge:
     """Judges commands against what the packages change and what the image has."""
 
     changes: ChangeSet
-    image: Settled
+    image: TreeSurroundings
     package: str = ""
 
     def judge(self, command: Reached, *, repeated: bool) -> Judgement:
@@ -137,7 +117,7 @@ class CommandJudge:
         """Tell whether a program is none of the distribution's, whatever its name says."""
         if "/" in program:
             folder = self.image.resolve(program).rpartition("/")[0] if program.startswith("/") else ""
-            return folder not in _FOLDERS and _KNOWN_PATH.fullmatch(program) is None
+            return folder not in PROGRAM_FOLDERS and _KNOWN_PATH.fullmatch(program) is None
         return program in self.image.local_programs()
 
     # -- kinds of commands -----------------------------------------------------------------------------------
@@ -279,7 +259,7 @@ class CommandJudge:
     def _program_path(self, program: str) -> str:
         if program.startswith("/"):
             return self.image.resolve(program)
-        paths = (self.image.resolve(f"/{folder}/{program}") for folder in _FOLDERS)
+        paths = (self.image.resolve(f"/{folder}/{program}") for folder in PROGRAM_FOLDERS)
         return next((path for path in paths if path in self.changes.changed), "")
 
     # -- commands with a rule of their own -------------------------------------------------------------------
@@ -304,7 +284,6 @@ class CommandJudge:
         return HARMLESS
 
 
-_FOLDERS = ("usr/local/sbin", "usr/local/bin", "usr/sbin", "usr/bin", "sbin", "bin")
 _COPIERS = frozenset(("cp", "install", "ln"))
 _READERS = frozenset(("find", "perl", "gawk", "mawk"))
 _DEBCONF = frozenset(f"db_{verb}" for verb in DEBCONF.split())

@@ -13,11 +13,10 @@ from dataclasses import dataclass, field
 
 from copacetic.errors import ImageError, InvalidVersionError
 from copacetic.glob import matches_glob
-from copacetic.oci.tree import TreeBuilder
-from copacetic.scripts.settled import COMMANDS, ask
+from copacetic.scripts.outputs import OUTPUTS
 from copacetic.scripts.shell.expansion import Value, has_pattern
 from copacetic.scripts.shell.interpret import Reached
-from copacetic.scripts.surroundings import PROGRAM_FOLDERS, find_local, test_entry
+from copacetic.scripts.surroundings import TreeSurroundings, sort_paths, test_entry
 from copacetic.version import compare_versions
 
 __all__ = ["LiveImage"]
@@ -31,10 +30,9 @@ _ELSEWHERE = ("dev", "proc", "sys")
 
 
 @dataclass(slots=True)
-class LiveImage:
-    """Answers the questions of `interpret` and `judge` about the tree as it is."""
+class LiveImage(TreeSurroundings):
+    """Answers about the tree as it is."""
 
-    tree: TreeBuilder
     scheme: str
     """The order of versions that the image's apk has."""
     on_command: Callable[[Reached], bool | None] = field(default=lambda _command: None)
@@ -69,9 +67,6 @@ class LiveImage:
     def reach(self, command: Reached) -> bool | None:
         return self.on_command(command)
 
-    def compare_versions(self, left: str, operator: str, right: str) -> bool | None:
-        return None  # only dpkg's own command asks this way
-
     def test_file(self, operator: str, path: str) -> bool | None:
         """Answer what `test` asks about a file."""
         if has_pattern(path):
@@ -87,18 +82,6 @@ class LiveImage:
         if operator == "-x" and entry is not None:
             return bool(entry.mode & 0o111)  # busybox asks this of directories, too
         return test_entry(operator, entry)
-
-    def has_package(self, name: str) -> bool | None:
-        return None  # only dpkg's own command asks this way
-
-    def has_program(self, name: str) -> bool | None:
-        """Tell whether a program is there to be run, under its path or in the usual folders."""
-        return self.find_program(name) is not None
-
-    def find_program(self, name: str) -> str | None:
-        """Return the path at which the shell finds a program."""
-        paths = [name] if "/" in name else [f"/{folder}/{name}" for folder in PROGRAM_FOLDERS]
-        return next((path for path in paths if self.test_file("-e", path)), None)
 
     def find_source(self, path: str) -> str | None:
         """Return the text of a file with more commands."""
@@ -120,8 +103,7 @@ class LiveImage:
             if len(found) > MAX_MATCHES:
                 return None
         lead = "/" if pattern.startswith("/") else ""
-        spelled = (f"{lead}{path[1:]}" for path in found)
-        return tuple(sorted(spelled, key=lambda path: path.encode("utf-8", "surrogateescape")))
+        return sort_paths(f"{lead}{path[1:]}" for path in found)
 
     def _matches(self, above: str, part: str) -> list[str]:
         if not has_pattern(part):
@@ -154,34 +136,11 @@ class LiveImage:
             return "<=>"[compare_versions(self.scheme, words[2], words[3]) + 1]
         if name in ("command", "which") and len(operands) == 1:
             return self.find_program(operands[0]) or ""
-        if len(operands) != 1 or name not in ("readlink", "basename", "dirname"):
-            return None
-        path = operands[0]
-        if name == "basename":
-            return path.rstrip("/").rpartition("/")[2]
-        if name == "dirname":
-            return path.rstrip("/").rpartition("/")[0] or ("/" if path.startswith("/") else ".")
-        plain = self.spell(path)
+        if name in ("basename", "dirname"):
+            return OUTPUTS[name](self.tree, words)
+        plain = self.spell(operands[0]) if name == "readlink" and len(operands) == 1 else None
         if plain is None:
             return None
         if words[:-1] == ["-f"]:
             return f"/{self.tree.resolve(plain)}"
-        entry = self.tree.lookup(plain, follow=False)
-        return entry.target if entry is not None and len(words) == 1 else ""
-
-    def local_programs(self) -> frozenset[str]:
-        """Return the names of programs that are none of the distribution's."""
-        return find_local(self.tree)
-
-    # -- for the judge ---------------------------------------------------------------------------------------
-
-    def is_settled(self, words: Sequence[str]) -> bool | None:
-        """Tell whether running a command would change nothing."""
-        return ask(COMMANDS, self.tree, words)
-
-    def resolve(self, path: str) -> str:
-        """Return a path's canonical form; one that can't be resolved stays as it is."""
-        try:
-            return self.tree.resolve(path.lstrip("/"), follow=False)
-        except ImageError:
-            return path.lstrip("/")
+        return (self.tree.target_of(plain) or "") if len(words) == 1 else ""

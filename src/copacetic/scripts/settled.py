@@ -48,10 +48,7 @@ def _operands(words: Arguments) -> list[str]:
 
 
 def _read_lines(tree: TreeBuilder, path: str) -> list[str]:
-    try:
-        return split_lines(tree.read(path, limit=MAX_FILE).decode("utf-8", "surrogateescape"))
-    except FileNotFoundError:
-        return []
+    return split_lines((tree.find(path, limit=MAX_FILE) or b"").decode("utf-8", "surrogateescape"))
 
 
 def _find_row(tree: TreeBuilder, path: str, name: str) -> list[str] | None:

@@ -1,15 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """
-What a maintainer script would find around it: the image's files, users and programs.
-
-An answer is given only where it holds during the whole installation. What a package adds or removes, or what a
-script may have changed before, is not known.
-"""
+What a maintainer script would find around it: the image's files, users and programs."""
 
 from __future__ import annotations
 
 import posixpath
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
@@ -20,11 +16,11 @@ from copacetic.oci.tree import TreeBuilder
 from copacetic.scripts.changes import ChangeSet
 from copacetic.scripts.commands import FILE_CHANGERS
 from copacetic.scripts.outputs import OUTPUTS
-from copacetic.scripts.settled import COMMANDS, QUERIES, ask
+from copacetic.scripts.settled import QUERIES, ask, is_settled
 from copacetic.scripts.shell.expansion import Value, has_pattern
-from copacetic.scripts.shell.interpret import Reached
+from copacetic.scripts.shell.interpret import Reached, Surroundings
 
-__all__ = ["PROGRAM_FOLDERS", "ImageSurroundings", "find_local", "test_entry", "written_paths"]
+__all__ = ["PROGRAM_FOLDERS", "ImageSurroundings", "TreeSurroundings", "sort_paths", "test_entry", "written_paths"]
 
 PROGRAM_FOLDERS = ("usr/local/sbin", "usr/local/bin", "usr/sbin", "usr/bin", "sbin", "bin")
 MAX_SOURCE = 256 * 1024
@@ -48,10 +44,43 @@ _TYPES: Mapping[str, FileType] = {
 
 
 @dataclass(slots=True)
-class ImageSurroundings:
-    """Answers the questions of `interpret` and `judge`."""
+class TreeSurroundings(Surroundings):
+    """Answers the questions of `interpret` and `judge` about a tree."""
 
     tree: TreeBuilder
+
+    def find_program(self, name: str) -> str | None:
+        """Return the path at which the shell finds a program."""
+        return next((path for path in _program_paths(name) if self.test_file("-e", path)), None)
+
+    def has_program(self, name: str) -> bool | None:
+        """Tell whether a program is there to be run, under its path or in the usual folders."""
+        answers = [self.test_file("-e", path) for path in _program_paths(name)]
+        return True if True in answers else None if None in answers else False
+
+    def local_programs(self) -> frozenset[str]:
+        """Return the names of programs in /usr/local, where no distribution puts one."""
+        return frozenset((*self.tree.iterdir("usr/local/sbin"), *self.tree.iterdir("usr/local/bin")))
+
+    def is_settled(self, words: Sequence[str]) -> bool | None:
+        """Tell whether running a command would change nothing; None when that can't be told."""
+        return is_settled(self.tree, words)
+
+    def resolve(self, path: str, *, follow: bool = False) -> str:
+        """Return a path's canonical form; one that can't be resolved stays as it is."""
+        try:
+            return self.tree.resolve(path.lstrip("/"), follow=follow)
+        except ImageError:
+            return path.lstrip("/")
+
+
+@dataclass(slots=True)
+class ImageSurroundings(TreeSurroundings):
+    """
+    An answer is given only where it holds during the whole installation. What a package adds or removes, or what a
+    script may have changed before, is not known.
+    """
+
     changes: ChangeSet
     compare: Callable[[str, str, str], bool | None]
     unstable: Mapping[str, frozenset[str]] = field(default_factory=dict)
@@ -79,7 +108,7 @@ class ImageSurroundings:
         """Return the names of programs that are none of the distribution's."""
         if self._local is None:
             brought = (path for path in self.changes.files | self.changes.added if path.startswith("usr/local/"))
-            self._local = find_local(self.tree) | {path.rpartition("/")[2] for path in brought}
+            self._local = TreeSurroundings.local_programs(self) | {path.rpartition("/")[2] for path in brought}
         return self._local
 
     def compare_versions(self, left: str, operator: str, right: str) -> bool | None:
@@ -104,12 +133,6 @@ class ImageSurroundings:
             if known in self.changes.added or known in self.changes.conffiles:
                 return None
         return test_entry(operator, self.tree.lookup(path, follow=not plain))
-
-    def has_program(self, name: str) -> bool | None:
-        """Tell whether a program is there to be run, under its path or in the usual folders."""
-        paths = [name] if "/" in name else [f"/{folder}/{name}" for folder in PROGRAM_FOLDERS]
-        answers = [self.test_file("-e", path) for path in paths]
-        return True if True in answers else None if None in answers else False
 
     def has_package(self, name: str) -> bool | None:
         """Tell whether dpkg's database has a package; one that comes or changes isn't known."""
@@ -167,8 +190,7 @@ class ImageSurroundings:
             return None
         there = _MADE.get(inside[:-1], frozenset()).union(self.tree.iterdir(inside[:-1]))
         names = [n for n in there if name.startswith(".") or not n.startswith(".")]
-        found = [f"{folder}/{n}" for n in names if matches_glob(n, name)]
-        return tuple(sorted(found, key=lambda path: path.encode("utf-8", "surrogateescape")))
+        return sort_paths(f"{folder}/{n}" for n in names if matches_glob(n, name))
 
     def find_source(self, path: str) -> str | None:
         """Return a script that is in the image and stays as it is."""
@@ -186,14 +208,7 @@ class ImageSurroundings:
     def is_settled(self, words: Sequence[str]) -> bool | None:
         """Tell whether running a command would change nothing."""
         held = words[0] in _DATABASES or self._holds(words, deep=True)
-        return ask(COMMANDS, self.tree, words) if held else None
-
-    def resolve(self, path: str, *, follow: bool = False) -> str:
-        """Return a path's canonical form; one that can't be resolved stays as it is."""
-        try:
-            return self.tree.resolve(path.lstrip("/"), follow=follow)
-        except ImageError:
-            return path.lstrip("/")
+        return TreeSurroundings.is_settled(self, words) if held else None
 
 
 def written_paths(command: Reached) -> set[str]:
@@ -204,9 +219,13 @@ def written_paths(command: Reached) -> set[str]:
     return {word if word.startswith("/") else posixpath.join(command.directory or "", word) for word in known}
 
 
-def find_local(tree: TreeBuilder) -> frozenset[str]:
-    """Return the names of the programs in /usr/local."""
-    return frozenset((*tree.iterdir("usr/local/sbin"), *tree.iterdir("usr/local/bin")))
+def _program_paths(name: str) -> Sequence[str]:
+    return [name] if "/" in name else [f"/{folder}/{name}" for folder in PROGRAM_FOLDERS]
+
+
+def sort_paths(paths: Iterable[str]) -> tuple[str, ...]:
+    """Return paths in the shell's order, by bytes."""
+    return tuple(sorted(paths, key=lambda path: path.encode("utf-8", "surrogateescape")))
 
 
 def test_entry(operator: str, entry: Entry | None) -> bool | None:

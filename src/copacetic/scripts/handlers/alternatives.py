@@ -118,14 +118,14 @@ def _remove(tree: TreeBuilder, name: str, path: str) -> tuple[AlternativeEdit, .
     group = _read_group(tree, name)
     if group is None or path not in group.choices:
         return ()
-    current = _current(tree, group)
+    current = tree.target_of(f"{LINKS}/{group.name}")
     del group.choices[path]
     if not group.automatic and current == path:
         group.automatic = True
     if group.choices:
         return _settle(tree, group)
     edits = _drop_slaves(tree, group)
-    gone_paths = (link_path for link_path in (group.link.lstrip("/"), f"{LINKS}/{name}") if _is_link(tree, link_path))
+    gone_paths = (path for path in (group.link.lstrip("/"), f"{LINKS}/{name}") if tree.target_of(path) is not None)
     return (*edits, *(AlternativeEdit(path) for path in gone_paths), AlternativeEdit(f"{ADMIN}/{name}"))
 
 
@@ -141,7 +141,7 @@ def _automate(tree: TreeBuilder, name: str) -> tuple[AlternativeEdit, ...] | Non
 def _settle(tree: TreeBuilder, group: _Group) -> tuple[AlternativeEdit, ...]:
     """Return the edits that make file and links agree with the group."""
     edits = _drop_slaves(tree, group)
-    current = _current(tree, group)
+    current = tree.target_of(f"{LINKS}/{group.name}")
     chosen = group.best(current) if group.automatic else group.choices.get(current or "")
     if chosen is None:
         return ()
@@ -152,10 +152,10 @@ def _settle(tree: TreeBuilder, group: _Group) -> tuple[AlternativeEdit, ...]:
             edits += _link_edits(tree, group.slaves[slave], slave, target)
         else:
             for path in (group.slaves[slave].lstrip("/"), f"{LINKS}/{slave}"):
-                if _is_link(tree, path):
+                if tree.target_of(path) is not None:
                     edits.append(AlternativeEdit(path))
     content = group.format()
-    if _read(tree, f"{ADMIN}/{group.name}") != content:
+    if tree.find(f"{ADMIN}/{group.name}", limit=MAX_FILE) != content:
         edits.append(AlternativeEdit(f"{ADMIN}/{group.name}", content=content))
     return tuple(edits)
 
@@ -166,7 +166,7 @@ def _drop_slaves(tree: TreeBuilder, group: _Group) -> list[AlternativeEdit]:
     dropped = {slave: link for slave, link in group.slaves.items() if slave not in used}
     group.slaves = {slave: link for slave, link in group.slaves.items() if slave in used}
     paths = [path for slave, link in dropped.items() for path in (link.lstrip("/"), f"{LINKS}/{slave}")]
-    return [AlternativeEdit(path) for path in paths if _is_link(tree, path)]
+    return [AlternativeEdit(path) for path in paths if tree.target_of(path) is not None]
 
 
 def _link_edits(tree: TreeBuilder, link: str, name: str, target: str) -> list[AlternativeEdit]:
@@ -180,26 +180,9 @@ def _link_edits(tree: TreeBuilder, link: str, name: str, target: str) -> list[Al
     return edits
 
 
-def _current(tree: TreeBuilder, group: _Group) -> str | None:
-    entry = tree.lookup(f"{LINKS}/{group.name}", follow=False)
-    return entry.target if entry is not None and entry.type is FileType.SYMLINK else None
-
-
-def _is_link(tree: TreeBuilder, path: str) -> bool:
-    entry = tree.lookup(path, follow=False)
-    return entry is not None and entry.type is FileType.SYMLINK
-
-
-def _read(tree: TreeBuilder, path: str) -> bytes | None:
-    try:
-        return tree.read(path, limit=MAX_FILE)
-    except FileNotFoundError:
-        return None
-
-
 def _read_group(tree: TreeBuilder, name: str) -> _Group | None:
     """Read a group's file. Raises `ValueError` or `IndexError` when it is broken."""
-    data = _read(tree, f"{ADMIN}/{name}")
+    data = tree.find(f"{ADMIN}/{name}", limit=MAX_FILE)
     if data is None:
         return None
     lines = data.decode("utf-8", "surrogateescape").split("\n")

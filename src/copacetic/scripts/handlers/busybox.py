@@ -29,15 +29,12 @@ _FIRST_NAMES = b"[\0[[\0"
 def applet_paths(tree: TreeBuilder, binary: str = BINARY) -> tuple[str, ...] | None:
     """Return where the links of a busybox go, in its own order, without the leading slash; None when that is hidden."""
     name = binary.rpartition("/")[2]
-    try:
-        text = tree.read(f"{LISTS}/{name}", limit=MAX_LIST).decode("utf-8", "surrogateescape")
-    except FileNotFoundError:
-        pass
-    else:
-        return tuple(line.split()[0].lstrip("/") for line in split_lines(text) if line.strip())
-    try:
-        data = tree.read(binary, limit=MAX_BINARY)
-    except FileNotFoundError:
+    listed = tree.find(f"{LISTS}/{name}", limit=MAX_LIST)
+    if listed is not None:
+        lines = split_lines(listed.decode("utf-8", "surrogateescape"))
+        return tuple(line.split()[0].lstrip("/") for line in lines if line.strip())
+    data = tree.find(binary, limit=MAX_BINARY)
+    if data is None:
         return None
     places: dict[str, set[int]] = {}
     for applet, number in _known_places(tree, f"/{binary}"):
@@ -55,11 +52,10 @@ def install_links(tree: TreeBuilder, paths: Sequence[str], binary: str, *, mtime
     target = f"/{binary}"
     made = False
     for path in paths:
-        folder = tree.lookup(path.rpartition("/")[0])
-        if folder is None or folder.type is not FileType.DIRECTORY or tree.lookup(path, follow=False) is not None:
-            continue
-        tree.symlink(path, target, mtime=mtime)
-        made = True
+        folder = tree.type_of(path.rpartition("/")[0])
+        if folder is FileType.DIRECTORY and tree.lookup(path, follow=False) is None:
+            tree.symlink(path, target, mtime=mtime)
+            made = True
     return made
 
 
@@ -68,14 +64,11 @@ def prune_links(tree: TreeBuilder, paths: Sequence[str]) -> bool:
     wanted = frozenset(paths)
     removed = False
     for folder in FOLDERS:
-        entry = tree.lookup(folder, follow=False)
-        if entry is None or entry.type is not FileType.DIRECTORY:
-            continue
-        for name in tree.iterdir(folder):
-            path = f"{folder}/{name}"
-            link = tree.lookup(path, follow=False)
-            if link is not None and link.target == f"/{BINARY}" and path not in wanted:
-                removed |= tree.remove(path)
+        if tree.type_of(folder, follow=False) is FileType.DIRECTORY:
+            paths_there = (f"{folder}/{name}" for name in tree.iterdir(folder))
+            for path in paths_there:
+                if tree.target_of(path) == f"/{BINARY}" and path not in wanted:
+                    removed |= tree.remove(path)
     return removed
 
 
@@ -130,10 +123,7 @@ def _longest_run(pairs: Sequence[int | None]) -> tuple[int, bytes]:
 
 def _known_places(tree: TreeBuilder, target: str) -> Iterator[tuple[str, int]]:
     for number, folder in enumerate(_PLACES):
-        entry = tree.lookup(folder, follow=False) if folder else None
-        if entry is None or entry.type is not FileType.DIRECTORY:
-            continue
-        for name in tree.iterdir(folder):
-            link = tree.lookup(f"{folder}/{name}", follow=False)
-            if link is not None and link.target == target:
-                yield name, number
+        if folder and tree.type_of(folder, follow=False) is FileType.DIRECTORY:
+            for name in tree.iterdir(folder):
+                if tree.target_of(f"{folder}/{name}") == target:
+                    yield name, number

@@ -32,8 +32,7 @@ def remove_stale(tree: TreeBuilder, path: str) -> None:
     cache, module = f"{folder}/__pycache__", name.removesuffix(".py")
     tree.remove(f"{path}c")
     tree.remove(f"{path}o")
-    entry = tree.lookup(cache, follow=False)
-    if entry is None or entry.type is not FileType.DIRECTORY:
+    if tree.type_of(cache, follow=False) is not FileType.DIRECTORY:
         return
     for name in tree.iterdir(cache):
         if name.startswith(module) and _CACHE.fullmatch(name[len(module) :]):

@@ -119,10 +119,10 @@ def learn_bundling(image: ImageFilesystem) -> Bundling | None:
     None where it doesn't, whatever is done.
     """
     tree = TreeBuilder(image)
-    bundle = _read(tree, BUNDLE)
+    bundle = tree.find(BUNDLE, limit=MAX_FILE)
     if bundle is None:
         return None
-    found = [(bundle.find(_read(tree, path) or b"\0"), path) for path in _local(tree)]
+    found = [(bundle.find(tree.find(path, limit=MAX_FILE) or b"\0"), path) for path in _local(tree)]
     local = tuple(path for _, path in sorted(found))
     for after_each in _AFTER_EACH:
         bundling, trial = Bundling(after_each, local), TreeBuilder(image)
@@ -134,7 +134,9 @@ def learn_bundling(image: ImageFilesystem) -> Bundling | None:
 
 def has_only_known_hooks(tree: TreeBuilder) -> bool:
     """Tell whether all that is run afterwards is what makes the links by hash."""
-    return all(_REHASH.fullmatch((_read(tree, path) or b"").decode("utf-8", "replace")) for path in _hooks(tree))
+    return all(
+        _REHASH.fullmatch((tree.find(path, limit=MAX_FILE) or b"").decode("utf-8", "replace")) for path in _hooks(tree)
+    )
 
 
 # -- configuration -------------------------------------------------------------------------------------------
@@ -164,7 +166,7 @@ def _keep_line(tree: TreeBuilder, line: str, enabled: set[str], available: set[s
         return crt
     if crt in available or line.startswith("!"):
         return f"!{crt}"
-    there = any(_is_file(tree, f"{folder}/{crt}") for folder in (SHIPPED, LOCAL))
+    there = any(tree.type_of(f"{folder}/{crt}") is FileType.FILE for folder in (SHIPPED, LOCAL))
     return crt if there else f"!{crt}"
 
 
@@ -195,13 +197,13 @@ def _update_as_alpine(tree: TreeBuilder, bundling: Bundling, mtime: int) -> None
     tree.put(BUNDLE, Entry(type=FileType.FILE, mode=0o644, mtime=mtime), _bundle(tree, bundling))
     wanted = {_link_name(path): f"/{path}" for path in _certificates(tree, bundling)}
     for name in tree.iterdir(FOLDER):
-        entry = tree.lookup(f"{FOLDER}/{name}", follow=False)
-        if entry is None or entry.type is not FileType.SYMLINK or name.startswith("."):
+        target = tree.target_of(f"{FOLDER}/{name}")
+        if target is None or name.startswith("."):
             continue
         if name not in wanted:
-            if entry.target.startswith((f"/{SHIPPED}/", f"/{LOCAL}/")):
+            if target.startswith((f"/{SHIPPED}/", f"/{LOCAL}/")):
                 tree.remove(f"{FOLDER}/{name}")
-        elif entry.target == wanted[name]:
+        elif target == wanted[name]:
             del wanted[name]
         else:
             tree.remove(f"{FOLDER}/{name}")
@@ -242,35 +244,30 @@ def _link_name(path: str) -> str:
 
 def _local(tree: TreeBuilder) -> Sequence[str]:
     names = [name for name in tree.iterdir(LOCAL) if not name.startswith(".")]
-    entries = [(f"{LOCAL}/{name}", tree.lookup(f"{LOCAL}/{name}", follow=False)) for name in names]
-    return [path for path, entry in entries if entry is not None and entry.type is FileType.FILE]
+    paths = [f"{LOCAL}/{name}" for name in names]
+    return [path for path in paths if tree.type_of(path, follow=False) is FileType.FILE]
 
 
 # -- links ---------------------------------------------------------------------------------------------------
 
 
 def _make_link(tree: TreeBuilder, path: str, target: str, mtime: int) -> bool:
-    present = tree.lookup(path, follow=False)
-    if present is not None and present.type is FileType.SYMLINK and present.target == target and tree.lookup(path):
+    if tree.target_of(path) == target and tree.lookup(path):
         return False
     tree.symlink(path, target, mtime=mtime)
     return True
 
 
 def _remove_link(tree: TreeBuilder, path: str) -> bool:
-    present = tree.lookup(path, follow=False)
-    return present is not None and present.type is FileType.SYMLINK and tree.remove(path)
+    return tree.target_of(path) is not None and tree.remove(path)
 
 
 def _remove_orphans(tree: TreeBuilder, folder: str) -> None:
     for name in tree.iterdir(folder):
         path = f"{folder}/{name}"
-        entry = tree.lookup(path, follow=False)
-        if entry is None:
-            continue
-        if entry.type is FileType.DIRECTORY:
+        if tree.type_of(path, follow=False) is FileType.DIRECTORY:
             _remove_orphans(tree, path)
-        elif entry.type is FileType.SYMLINK and tree.lookup(path) is None:
+        elif tree.target_of(path) is not None and tree.lookup(path) is None:
             tree.remove(path)
 
 
@@ -281,7 +278,7 @@ def _read_trusted(tree: TreeBuilder, paths: Iterable[str]) -> Iterator[tuple[str
     """Yield what certificates hold. Raises `ImageError` for too much."""
     size = 0
     for path in paths:
-        content = _read(tree, path)
+        content = tree.find(path, limit=MAX_FILE)
         size += len(content or b"")
         if size > MAX_FILE:
             raise ImageError(f"{CONFIGURATION} names certificates of more than {MAX_FILE} bytes")
@@ -305,28 +302,16 @@ def _find(tree: TreeBuilder, folder: str) -> list[str]:
             if looked > MAX_FOUND:
                 raise ImageError(f"{folder} leads to more than {MAX_FOUND} files")
             path = f"{above}/{name}"
-            entry = tree.lookup(path)
-            if entry is not None and entry.type is FileType.DIRECTORY and depth < MAX_DEPTH:
+            kind = tree.type_of(path)
+            if kind is FileType.DIRECTORY and depth < MAX_DEPTH:
                 pending.append((path, depth + 1))
-            elif entry is not None and entry.type is FileType.FILE and name.endswith(".crt"):
+            elif kind is FileType.FILE and name.endswith(".crt"):
                 found.append(path)
     return found
 
 
-def _is_file(tree: TreeBuilder, path: str) -> bool:
-    entry = tree.lookup(path)
-    return entry is not None and entry.type is FileType.FILE
-
-
-def _read(tree: TreeBuilder, path: str) -> bytes | None:
-    try:
-        return tree.read(path, limit=MAX_FILE)
-    except FileNotFoundError:
-        return None
-
-
 def _read_text(tree: TreeBuilder, path: str) -> str | None:
-    data = _read(tree, path)
+    data = tree.find(path, limit=MAX_FILE)
     return None if data is None else data.decode("utf-8", "surrogateescape")
 
 

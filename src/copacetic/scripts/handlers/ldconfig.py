@@ -88,12 +88,8 @@ def _configured(tree: TreeBuilder, path: str, depth: int = 0, read: list[str] | 
     read.append(path)
     if len(read) > MAX_INCLUDED:
         raise ImageError(f"{CONFIGURATION} includes more than {MAX_INCLUDED} files")
-    try:
-        text = tree.read(path, limit=MAX_CONFIGURATION).decode("utf-8", "surrogateescape")
-    except FileNotFoundError:
-        return []
     folders: list[str] = []
-    for line in split_lines(text):
+    for line in split_lines((tree.find(path, limit=MAX_CONFIGURATION) or b"").decode("utf-8", "surrogateescape")):
         words = line.partition("#")[0].replace(",", " ").replace(":", " ").split()
         if words[:1] == ["include"] and depth < 4:
             for pattern in words[1:]:
@@ -123,16 +119,14 @@ def _remains(tree: TreeBuilder, entry: CacheEntry, changed: Mapping[str, list[st
 
 def _identify(tree: TreeBuilder, path: str, name: str) -> tuple[str, SharedObject] | None:
     """Return the name under which a library goes into the cache; None for what is none, or is gone."""
-    present = tree.lookup(path, follow=False)
-    target = tree.lookup(path)
-    if present is None or target is None or target.type is not FileType.FILE:
+    if tree.type_of(path) is not FileType.FILE:
         return None
     library = read_shared_object(lambda offset, size: tree.read_window(path, offset, size, limit=MAX_LIBRARY))
     if library is None:
         return None
     soname = library.soname or name
     real_name = tree.resolve(path).rpartition("/")[2]
-    if present.type is FileType.SYMLINK and (real_name == soname or name.endswith(".so")):
+    if tree.target_of(path) is not None and (real_name == soname or name.endswith(".so")):
         return name, library
     return soname, library
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import re
 
-from copacetic.oci.filesystem import FileType
 from copacetic.oci.tree import TreeBuilder
 from copacetic.scripts.handlers.x509 import Certificate, read_certificates
 
@@ -27,10 +26,9 @@ def rehash(tree: TreeBuilder, folder: str, *, mtime: int) -> None:
     wanted: dict[str, dict[str, str]] = {}
     for name in sorted(tree.iterdir(folder), key=lambda name: name.encode("utf-8", "surrogateescape")):
         path = f"{folder}/{name}"
-        entry = tree.lookup(path, follow=False)
-        match = _HASH_LINK.fullmatch(name)
-        if match is not None and entry is not None and entry.type is FileType.SYMLINK:
-            present.setdefault(match[1], {})[int(match[2])] = entry.target
+        target, match = tree.target_of(path), _HASH_LINK.fullmatch(name)
+        if match is not None and target is not None:
+            present.setdefault(match[1], {})[int(match[2])] = target
             continue
         certificate = _only_certificate(tree, path) if _CERTIFICATE.fullmatch(name) else None
         if certificate is not None:
@@ -53,7 +51,7 @@ def _settle_hash(tree: TreeBuilder, stem: str, present: dict[int, str], names: l
 
 def _only_certificate(tree: TreeBuilder, path: str) -> Certificate | None:
     try:
-        found = read_certificates(tree.read(path, limit=MAX_FILE))
-    except (FileNotFoundError, ValueError):
+        found = read_certificates(tree.find(path, limit=MAX_FILE) or b"")
+    except ValueError:
         return None
     return found[0] if len(found) == 1 else None

@@ -148,8 +148,7 @@ class _Run:
         if entry.path == "":
             return True
         if entry.type is FileType.DIRECTORY:
-            present = self._tree.lookup(target)
-            return present is not None and present.type is FileType.DIRECTORY
+            return self._tree.type_of(target) is FileType.DIRECTORY
         if entry.type is not FileType.SYMLINK:
             return False
         present = self._tree.lookup(target, follow=False)
@@ -160,12 +159,8 @@ class _Run:
         canonical = self._tree.resolve(target, follow=False)
         parent = canonical.rpartition("/")[0]
         new = entry.target if entry.target.startswith("/") else f"{parent}/{entry.target}"
-        directory = self._tree.lookup(new)
-        return (
-            directory is not None
-            and directory.type is FileType.DIRECTORY
-            and self._tree.resolve(new) == self._tree.resolve(canonical)
-        )
+        same = self._tree.resolve(new) == self._tree.resolve(canonical)
+        return same and self._tree.type_of(new) is FileType.DIRECTORY
 
     def _filters(self, entry: DebEntry) -> bool:
         special = entry.type in (FileType.DIRECTORY, FileType.SYMLINK)

@@ -198,7 +198,7 @@ class DebUnpacker(PackageUnpacker[DebPackage, DebEntry]):
 
     def _without(self, tree: TreeBuilder, package: InstalledPackage, paths: frozenset[str]) -> DebRecord:
         files = tuple(path for path in self._database.files(package) if path not in paths)
-        if all(_is_directory(tree, path) for path in files):
+        if all(tree.type_of(path) is FileType.DIRECTORY for path in files):
             raise ConflictError(
                 f"{package.name} {package.version} would disappear: other packages have all of its files"
             )
@@ -248,8 +248,3 @@ def _checksums(payload: Sequence[DebEntry], files: Sequence[str]) -> bytes:
         if entry is not None and entry.content is not None:
             lines.append(f"{md5_of(read_content(entry.content))}  {path}\n")
     return "".join(lines).encode("utf-8", "surrogateescape")
-
-
-def _is_directory(tree: TreeBuilder, path: str) -> bool:
-    entry = tree.lookup(path)
-    return entry is not None and entry.type is FileType.DIRECTORY
