@@ -8,43 +8,13 @@ Paths are the image's own, with or without the slash in front; none has a patter
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 from msgspec import Struct
 
 from copacetic.scripts.live import LiveImage
-from copacetic.scripts.options import Parsed, parse_options
+from copacetic.scripts.options import parse_options
 from copacetic.scripts.shell.expansion import has_pattern
-
-__all__ = [
-    "FILE_EFFECTS",
-    "AppletEffect",
-    "Bundling",
-    "ChangeMode",
-    "ChangeOwner",
-    "ChooseCertificates",
-    "Copy",
-    "DerivedEffect",
-    "Done",
-    "DropBytecode",
-    "Due",
-    "Effect",
-    "FileEffect",
-    "KeepAttributes",
-    "LinkApplets",
-    "MakeAccount",
-    "MakeFolders",
-    "MakeLink",
-    "Move",
-    "PruneApplets",
-    "Remove",
-    "RemoveFolders",
-    "SetAlternative",
-    "Touch",
-    "UpdateCertificates",
-    "UpdateLibraryCache",
-    "read_file_effect",
-]
 
 Paths = tuple[str, ...]
 
@@ -132,7 +102,7 @@ class KeepAttributes(Struct, frozen=True):
 
 
 class SetAlternative(Struct, frozen=True):
-    """`update-alternatives`, by its arguments."""
+    """`update-alternatives`, by all its words."""
 
     words: tuple[str, ...]
 
@@ -189,92 +159,53 @@ Due = tuple[str, Effect]
 
 def read_file_effect(live: LiveImage, words: Sequence[str]) -> FileEffect | None:
     """
-    Return what a command does to files; None for a way to use it that isn't modelled. busybox's and coreutils' own
-    rules are the same for what is.
+    Return what a command of `FILE_COMMANDS` does; None for a way to use it that isn't modelled. busybox's and
+    coreutils' own rules are the same for what is.
     """
     name = words[0].rpartition("/")[2]
-    grammar, read = FILE_EFFECTS[name]
-    parsed = parse_options(words[1:], grammar)
-    return None if parsed is None else read(live, parsed, [word for word in parsed.operands if word is not None])
-
-
-def _remove(live: LiveImage, parsed: Parsed, operands: list[str]) -> FileEffect | None:
-    paths = live.spell_all(operands)
-    if paths is None or "" in paths:
+    parsed = parse_options(words[1:], FILE_COMMANDS[name])
+    operands = [word for word in parsed.operands if word is not None] if parsed is not None else []
+    led = name in ("chgrp", "chmod", "chown", "ln")
+    first, paths = operands[0] if led and len(operands) > 1 else "", live.spell_all(operands[led:])
+    if parsed is None or paths is None:
         return None
-    return Remove(paths, recursive=parsed.has("-r", "-R"), force=parsed.has("-f"))
-
-
-def _remove_folders(live: LiveImage, _parsed: Parsed, operands: list[str]) -> FileEffect | None:
-    paths = live.spell_all(operands)
-    return None if paths is None else RemoveFolders(paths)
-
-
-def _make_folders(live: LiveImage, parsed: Parsed, operands: list[str]) -> FileEffect | None:
-    mode, paths = (parsed.values("-m") or ["755"])[-1], live.spell_all(operands)
-    if paths is None or mode is None or _MODE.fullmatch(mode) is None:
-        return None
-    return MakeFolders(paths, int(mode, 8), parents=parsed.has("-p"))
-
-
-def _make_link(live: LiveImage, parsed: Parsed, operands: list[str]) -> FileEffect | None:
-    path = live.spell(operands[1]) if len(operands) == 2 and parsed.has("-s") else None
-    if path is None or has_pattern(operands[0]):
-        return None
-    return MakeLink(path, operands[0], force=parsed.has("-f"), plain=parsed.has("-n"))
-
-
-def _move(live: LiveImage, _parsed: Parsed, operands: list[str]) -> FileEffect | None:
-    paths = live.spell_all(operands)
-    return None if paths is None or len(paths) != 2 else Move(*paths)
-
-
-def _copy(live: LiveImage, _parsed: Parsed, operands: list[str]) -> FileEffect | None:
-    paths = live.spell_all(operands[:-1])
-    target = live.spell(operands[-1]) if len(operands) > 1 else None
-    return None if paths is None or target is None else Copy(paths, target)
-
-
-def _touch(live: LiveImage, _parsed: Parsed, operands: list[str]) -> FileEffect | None:
-    paths = live.spell_all(operands) if "-" not in operands else None
-    return None if paths is None else Touch(paths)
-
-
-def _change_owner(live: LiveImage, parsed: Parsed, operands: list[str]) -> FileEffect | None:
-    owner = _OWNER.fullmatch(operands[0]) if len(operands) > 1 else None
-    return None if owner is None else _give(live, parsed, operands, owner[1], owner[2] or "")
-
-
-def _change_group(live: LiveImage, parsed: Parsed, operands: list[str]) -> FileEffect | None:
-    return _give(live, parsed, operands, "", operands[0]) if len(operands) > 1 else None
-
-
-def _give(live: LiveImage, parsed: Parsed, operands: list[str], user: str, group: str) -> FileEffect | None:
-    paths = live.spell_all(operands[1:])
-    if paths is None or user.isdigit() or group.isdigit():
-        return None
-    return ChangeOwner(paths, user, group, follow=not parsed.has("-h"))
-
-
-def _change_mode(live: LiveImage, _parsed: Parsed, operands: list[str]) -> FileEffect | None:
-    paths = live.spell_all(operands[1:])
-    if len(operands) < 2 or paths is None or _MODE.fullmatch(operands[0]) is None:
-        return None
-    return ChangeMode(paths, int(operands[0], 8))
+    has = parsed.has
+    match name:
+        case "rm" if "" not in paths:
+            return Remove(paths, recursive=has("-r", "-R"), force=has("-f"))
+        case "rmdir":
+            return RemoveFolders(paths)
+        case "mkdir" if _MODE.fullmatch(mode := (parsed.values("-m") or ["755"])[-1] or ""):
+            return MakeFolders(paths, int(mode, 8), parents=has("-p"))
+        case "touch" if "-" not in operands:
+            return Touch(paths)
+        case "ln" if has("-s") and len(operands) == 2 and not any(map(has_pattern, operands)):
+            return MakeLink(paths[0], first, force=has("-f"), plain=has("-n"))
+        case "mv" if len(paths) == 2:
+            return Move(*paths)
+        case "cp" if len(operands) > 1 and not has_pattern(operands[-1]):
+            return Copy(paths[:-1], paths[-1])
+        case "chmod" if _MODE.fullmatch(first):
+            return ChangeMode(paths, int(first, 8))
+        case "chown" | "chgrp" if owner := _OWNER.fullmatch(first if name == "chown" else f":{first}"):
+            user, group = owner[1], owner[2] or ""
+            known = len(operands) > 1 and not user.isdigit() and not group.isdigit()
+            return ChangeOwner(paths, user, group, follow=not has("-h")) if known else None
+    return None
 
 
 _MODE = re.compile(r"[0-7]{3,4}")
 _OWNER = re.compile(r"([A-Za-z0-9._-]*)(?:[:.]([A-Za-z0-9._-]*))?")
-FILE_EFFECTS: Mapping[str, tuple[str, Callable[[LiveImage, Parsed, list[str]], FileEffect | None]]] = {
-    "chgrp": ("-h -f", _change_group),
-    "chmod": ("-f", _change_mode),
-    "chown": ("-h -f", _change_owner),
-    "cp": ("-a -p -r -R -d -f", _copy),
-    "ln": ("-s -f -n", _make_link),
-    "mkdir": ("-p -m=", _make_folders),
-    "mv": ("-f", _move),
-    "rm": ("-r -R -f", _remove),
-    "rmdir": ("", _remove_folders),
-    "touch": ("", _touch),
+FILE_COMMANDS: Mapping[str, str] = {
+    "chgrp": "-h -f",
+    "chmod": "-f",
+    "chown": "-h -f",
+    "cp": "-a -p -r -R -d -f",
+    "ln": "-s -f -n",
+    "mkdir": "-p -m=",
+    "mv": "-f",
+    "rm": "-r -R -f",
+    "rmdir": "",
+    "touch": "",
 }
-"""Commands, with the options that are modelled."""
+"""Commands that change files, with the options that are modelled."""

@@ -9,7 +9,7 @@ from typing import assert_never
 
 from copacetic.oci.filesystem import Entry, FileType
 from copacetic.oci.tree import TreeBuilder
-from copacetic.scripts import effects as fx
+from copacetic.scripts import effects
 from copacetic.scripts.accounts import Accounts
 
 __all__ = ["Engine"]
@@ -34,21 +34,21 @@ class Engine:
     configuring: str = ""
     """The new `config` script of Debian's ca-certificates."""
 
-    def perform(self, effect: fx.Effect) -> fx.Done | None:
+    def perform(self, effect: effects.Effect) -> effects.Done | None:
         """Do what a command does; None where that isn't possible without the command, and nothing is done."""
         match effect:
-            case fx.KeepAttributes(paths):
+            case effects.KeepAttributes(paths):
                 return self._keep_attributes(paths)
-            case fx.MakeAccount():
+            case effects.MakeAccount():
                 return self._make_account(effect)
-            case fx.LinkApplets() | fx.PruneApplets():
+            case effects.LinkApplets() | effects.PruneApplets():
                 return self._settle_applets(effect)
             case (
-                fx.SetAlternative()
-                | fx.DropBytecode()
-                | fx.ChooseCertificates()
-                | fx.UpdateCertificates()
-                | fx.UpdateLibraryCache()
+                effects.SetAlternative()
+                | effects.DropBytecode()
+                | effects.ChooseCertificates()
+                | effects.UpdateCertificates()
+                | effects.UpdateLibraryCache()
             ):
                 return self._derive(effect)
             case _:
@@ -56,30 +56,30 @@ class Engine:
 
     # -- files -----------------------------------------------------------------------------------------------
 
-    def _change_files(self, effect: fx.FileEffect) -> fx.Done | None:
+    def _change_files(self, effect: effects.FileEffect) -> effects.Done | None:
         match effect:
-            case fx.Remove():
+            case effects.Remove():
                 return self._remove(effect)
-            case fx.RemoveFolders(paths, parents):
+            case effects.RemoveFolders(paths, parents):
                 results = [self._remove_folder(path, parents=parents) for path in paths]
-                return fx.Done(all(results), any(results))
-            case fx.MakeFolders():
+                return effects.Done(all(results), any(results))
+            case effects.MakeFolders():
                 return self._make_folders(effect)
-            case fx.MakeLink():
+            case effects.MakeLink():
                 return self._make_link(effect)
-            case fx.Move():
+            case effects.Move():
                 return self._move(effect)
-            case fx.Copy():
+            case effects.Copy():
                 return self._copy(effect)
-            case fx.Touch(paths):
+            case effects.Touch(paths):
                 return self._touch(paths)
-            case fx.ChangeOwner():
+            case effects.ChangeOwner():
                 return self._change_owner(effect)
-            case fx.ChangeMode(paths, mode):
+            case effects.ChangeMode(paths, mode):
                 return self._alter(paths, lambda entry: replace(entry, mode=mode), follow=True)
         assert_never(effect)
 
-    def _remove(self, effect: fx.Remove) -> fx.Done:
+    def _remove(self, effect: effects.Remove) -> effects.Done:
         succeeds, changed = True, False
         for path in effect.paths:
             entry = self.tree.lookup(path, follow=False)
@@ -90,14 +90,14 @@ class Engine:
             else:
                 self.tree.remove_all(path)
                 changed = True
-        return fx.Done(succeeds, changed)
+        return effects.Done(succeeds, changed)
 
     def _remove_folder(self, path: str, *, parents: bool) -> bool:
         removed = self.tree.type_of(path, follow=False) is FileType.DIRECTORY and self.tree.remove(path)
         above = self.tree.resolve(path, follow=False).rpartition("/")[0]
         return removed and (not (parents and above) or self._remove_folder(above, parents=True))
 
-    def _make_folders(self, effect: fx.MakeFolders) -> fx.Done:
+    def _make_folders(self, effect: effects.MakeFolders) -> effects.Done:
         succeeds, changed = True, False
         for path in effect.paths:
             entry = self.tree.lookup(path)
@@ -108,7 +108,7 @@ class Engine:
             else:
                 self._make(path, Entry(type=FileType.DIRECTORY, mode=effect.mode, mtime=self.epoch))
                 changed = True
-        return fx.Done(succeeds, changed)
+        return effects.Done(succeeds, changed)
 
     def _make(self, path: str, entry: Entry, content: bytes | None = None) -> None:
         """Put something new of root's, after the directories above; in a set-gid one it gets that group."""
@@ -134,52 +134,52 @@ class Engine:
     def _is_directory(self, path: str) -> bool:
         return self.tree.type_of(path) is FileType.DIRECTORY
 
-    def _make_link(self, effect: fx.MakeLink) -> fx.Done:
+    def _make_link(self, effect: effects.MakeLink) -> effects.Done:
         path, target = effect.path, effect.target
         if self._is_directory(path) and not (effect.plain and self.tree.target_of(path) is not None):
             path = f"{path}/{target.rstrip('/').rpartition('/')[2]}".lstrip("/")
         present = self.tree.type_of(path, follow=False)
         if present is not None and (not effect.force or present is FileType.DIRECTORY):
-            return fx.Done(succeeds=False)
+            return effects.Done(succeeds=False)
         if not self._is_directory(path.rpartition("/")[0]):
-            return fx.Done(succeeds=False)
+            return effects.Done(succeeds=False)
         same = self.tree.target_of(path) == target
         if not same:
             self._make(path, Entry(type=FileType.SYMLINK, mode=0o777, target=target, mtime=self.epoch))
-        return fx.Done(changed=not same)
+        return effects.Done(changed=not same)
 
-    def _move(self, effect: fx.Move) -> fx.Done | None:
+    def _move(self, effect: effects.Move) -> effects.Done | None:
         source, target = effect.source, effect.target
         entry = self.tree.lookup(source, follow=False)
         if entry is None:
-            return fx.Done(succeeds=False)
+            return effects.Done(succeeds=False)
         if entry.type not in (FileType.FILE, FileType.SYMLINK) or entry.link_group:
             return None
         if self._is_directory(target):
             target = f"{target}/{source.rpartition('/')[2]}"
         if not self._is_directory(target.rpartition("/")[0]):
-            return fx.Done(succeeds=False)
+            return effects.Done(succeeds=False)
         content = self._content(source, entry)
         if content is None and entry.type is FileType.FILE:
             return None
         source, target = (self.tree.resolve(path, follow=False) for path in (source, target))
         if source == target:
-            return fx.Done(None)  # busybox calls that success, coreutils doesn't
+            return effects.Done(None)  # busybox calls that success, coreutils doesn't
         self.tree.remove(source)
         self.tree.put(target, replace(entry, implicit=False), content)
-        return fx.Done(changed=True)
+        return effects.Done(changed=True)
 
     def _content(self, path: str, entry: Entry) -> bytes | None:
         """Return a file's bytes; None for anything else, and for one whose bytes aren't at hand."""
         return self.tree.find(path, limit=MAX_MOVED) if entry.type is FileType.FILE else None
 
-    def _copy(self, effect: fx.Copy) -> fx.Done | None:
+    def _copy(self, effect: effects.Copy) -> effects.Done | None:
         there = [path for path in effect.sources if self.tree.lookup(path, follow=False) is not None]
         folder = self.tree.resolve(effect.target)
         same = all(self.tree.resolve(path.rpartition("/")[0]) == folder for path in there)
-        return fx.Done(succeeds=False) if same else None
+        return effects.Done(succeeds=False) if same else None
 
-    def _touch(self, paths: tuple[str, ...]) -> fx.Done:
+    def _touch(self, paths: tuple[str, ...]) -> effects.Done:
         succeeds, changed = True, False
         for path in paths:
             if self.tree.lookup(path) is not None:
@@ -189,16 +189,16 @@ class Engine:
                 continue
             self._make(path, Entry(type=FileType.FILE, mode=0o644, mtime=self.epoch), b"")
             changed = True
-        return fx.Done(succeeds, changed)
+        return effects.Done(succeeds, changed)
 
     # -- attributes ------------------------------------------------------------------------------------------
 
-    def _change_owner(self, effect: fx.ChangeOwner) -> fx.Done | None:
+    def _change_owner(self, effect: effects.ChangeOwner) -> effects.Done | None:
         """Names that the image doesn't have make the command fail before it does anything."""
         user, group = effect.user, effect.group
         uid, gid = Accounts(self.tree).owner(user, -1, group, -1)
         if (user and uid < 0) or (group and gid < 0):
-            return fx.Done(succeeds=False)
+            return effects.Done(succeeds=False)
 
         def change(entry: Entry) -> Entry:
             owned = replace(entry, uid=uid if user else entry.uid, gid=gid if group else entry.gid)
@@ -206,7 +206,7 @@ class Engine:
 
         return self._alter(effect.paths, change, follow=effect.follow)
 
-    def _alter(self, paths: tuple[str, ...], change: Callable[[Entry], Entry], *, follow: bool) -> fx.Done | None:
+    def _alter(self, paths: tuple[str, ...], change: Callable[[Entry], Entry], *, follow: bool) -> effects.Done | None:
         """Give other attributes to files; one whose bytes aren't at hand can't be changed."""
         succeeds, changed = True, False
         for path in paths:
@@ -218,7 +218,7 @@ class Engine:
                 if not self._rewrite(self.tree.resolve(path, follow=follow), new):
                     return None
                 changed = True
-        return fx.Done(succeeds, changed)
+        return effects.Done(succeeds, changed)
 
     def _rewrite(self, path: str, entry: Entry) -> bool:
         if self.tree.holds(path):
@@ -230,57 +230,57 @@ class Engine:
         self.tree.put(path, replace(entry, implicit=False), content)
         return True
 
-    def _keep_attributes(self, paths: tuple[str, ...]) -> fx.Done:
+    def _keep_attributes(self, paths: tuple[str, ...]) -> effects.Done:
         for path in paths:
             below, new = self.tree.below(path), self.tree.lookup(path, follow=False)
             if below is not None and new is not None and below.type is new.type is FileType.FILE:
                 kept = replace(new, mode=below.mode, uid=below.uid, gid=below.gid, xattrs=dict(below.xattrs))
                 self.tree.change(path, kept)
-        return fx.Done(changed=True)
+        return effects.Done(changed=True)
 
     # -- what follows from other files -----------------------------------------------------------------------
 
-    def _make_account(self, effect: fx.MakeAccount) -> fx.Done | None:
+    def _make_account(self, effect: effects.MakeAccount) -> effects.Done | None:
         from copacetic.scripts.handlers.adduser import add_as_busybox, add_as_debian
 
         if self.adduser:
             return add_as_debian(self.tree, effect.words, adduser=self.adduser, mtime=self.epoch)
         return add_as_busybox(self.tree, effect.words, busybox=self.busybox, mtime=self.epoch) if self.busybox else None
 
-    def _settle_applets(self, effect: fx.AppletEffect) -> fx.Done | None:
+    def _settle_applets(self, effect: effects.AppletEffect) -> effects.Done | None:
         from copacetic.scripts.handlers.busybox import BINARY, applet_paths, install_links, prune_links
 
-        binary = effect.binary if isinstance(effect, fx.LinkApplets) else BINARY
+        binary = effect.binary if isinstance(effect, effects.LinkApplets) else BINARY
         paths = applet_paths(self.tree, binary)
         if paths is None:
             return None
-        if isinstance(effect, fx.LinkApplets):
-            return fx.Done(changed=install_links(self.tree, paths, binary, mtime=self.epoch))
-        return fx.Done(None, prune_links(self.tree, paths))
+        if isinstance(effect, effects.LinkApplets):
+            return effects.Done(changed=install_links(self.tree, paths, binary, mtime=self.epoch))
+        return effects.Done(None, prune_links(self.tree, paths))
 
-    def _derive(self, effect: fx.DerivedEffect) -> fx.Done | None:
+    def _derive(self, effect: effects.DerivedEffect) -> effects.Done | None:
         from copacetic.scripts.handlers import alternatives, bytecode, certificates, ldconfig
 
         match effect:
             case _ if self.rehearsal:
                 pass
-            case fx.SetAlternative(words):
-                edits = alternatives.plan_alternative(self.tree, words)
+            case effects.SetAlternative(words):
+                edits = alternatives.plan_alternative(self.tree, words[1:])
                 if edits is None:
                     return None
                 for edit in edits:
                     edit.apply(self.tree, mtime=self.epoch)
-            case fx.DropBytecode():
+            case effects.DropBytecode():
                 bytecode.remove_bytecode(self.tree)
-            case fx.ChooseCertificates():
+            case effects.ChooseCertificates():
                 certificates.update_configuration(self.tree, self.configuring, mtime=self.epoch)
-            case fx.UpdateCertificates(bundling):
+            case effects.UpdateCertificates(bundling):
                 certificates.update_certificates(self.tree, bundling, mtime=self.epoch)
-            case fx.UpdateLibraryCache():
+            case effects.UpdateLibraryCache():
                 ldconfig.update_library_cache(self.tree, mtime=self.epoch, libc=self.libc)
             case _:
                 assert_never(effect)
-        return fx.Done(None if isinstance(effect, fx.UpdateCertificates) else True, changed=True)
+        return effects.Done(None if isinstance(effect, effects.UpdateCertificates) else True, changed=True)
 
 
 def _without_privileges(entry: Entry) -> Entry:

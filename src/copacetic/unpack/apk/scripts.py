@@ -16,18 +16,8 @@ from dataclasses import dataclass, field
 from copacetic.errors import ImageError, PackageError
 from copacetic.oci.filesystem import ImageFilesystem
 from copacetic.oci.tree import TreeBuilder
+from copacetic.scripts import effects
 from copacetic.scripts.commands import ATTRIBUTES, FILE_CHANGERS
-from copacetic.scripts.effects import (
-    FILE_EFFECTS,
-    Done,
-    Effect,
-    LinkApplets,
-    MakeAccount,
-    PruneApplets,
-    UpdateCertificates,
-    UpdateLibraryCache,
-    read_file_effect,
-)
 from copacetic.scripts.engine import Engine
 from copacetic.scripts.handlers import busybox
 from copacetic.scripts.judgement import (
@@ -147,7 +137,7 @@ class _Run:
     live: LiveImage
     runnable: bool
     met: list[tuple[Reached, Judgement]] = field(default_factory=list)
-    done: list[tuple[str, Effect]] = field(default_factory=list)
+    done: list[tuple[str, effects.Effect]] = field(default_factory=list)
     """The commands that made a difference, by their names."""
     _judge: ApkJudge | None = None
     _ran: Ran | None = None
@@ -162,23 +152,23 @@ class _Run:
             self.met.append((command, HARMLESS))
             return None
         effect = self._read(known) if plain else None
-        done = effect if effect is None or isinstance(effect, Done) else self._perform(effect)
+        done = effect if effect is None or isinstance(effect, effects.Done) else self._perform(effect)
         if done is None:
             self.met.append((command, self._judge_command(command, plain=plain)))
             return None
-        if done.changed and not isinstance(effect, Done | None):
+        if done.changed and not isinstance(effect, effects.Done | None):
             self.done.append((known[0].rpartition("/")[2], effect))
         ends = done.succeeds is False and _ERREXIT.search(self.call.text) is not None
         self.met.append((command, NeedsExecution("it fails, and the script may end there") if ends else HARMLESS))
         return done.succeeds
 
-    def _perform(self, effect: Effect) -> Done | None:
+    def _perform(self, effect: effects.Effect) -> effects.Done | None:
         try:
             return self.runner.engine.perform(effect)
         except (ImageError, PackageError):
             return None
 
-    def _read(self, words: list[str], *, bare: bool = False) -> Effect | Done | None:
+    def _read(self, words: list[str], *, bare: bool = False) -> effects.Effect | effects.Done | None:
         """
         Return what a command does, or what it comes to where that is nothing; None where neither is known. A `bare`
         one is busybox's, and needs no link of its own.
@@ -187,31 +177,31 @@ class _Run:
         if name == "busybox" and len(words) > 1 and not words[1].startswith("-"):
             return self._read(words[1:], bare=True)
         if name == "cd":
-            return Done(None)
+            return effects.Done(None)
         if name in _MASKED and "umask" in self.call.text:
             return None
         special = _SPECIAL.get(name)
         if special is not None:
             return special(self, words)
-        if name not in FILE_EFFECTS:
+        if name not in effects.FILE_COMMANDS:
             return None
         if not bare and self.live.find_program(words[0]) is None:
-            return Done(succeeds=False)
+            return effects.Done(succeeds=False)
         try:
-            return read_file_effect(self.live, words)
+            return effects.read_file_effect(self.live, words)
         except ImageError:
             return None
 
-    def read_applets(self, words: list[str]) -> Effect | Done | None:
+    def read_applets(self, words: list[str]) -> effects.Effect | effects.Done | None:
         """`busybox --install -s`, and the same of busybox-extras."""
         if words[1:] == ["--install", "-s"]:
-            return LinkApplets(f"bin/{words[0].rpartition('/')[2]}")
-        return Done(None) if words[1:2] in (["--list"], ["--list-all"], ["--list-full"], ["--help"]) else None
+            return effects.LinkApplets(f"bin/{words[0].rpartition('/')[2]}")
+        return effects.Done(None) if words[1:2] in (["--list"], ["--list-all"], ["--list-full"], ["--help"]) else None
 
-    def read_pruning(self, _words: list[str]) -> Effect | Done | None:
-        return PruneApplets()
+    def read_pruning(self, _words: list[str]) -> effects.Effect | effects.Done | None:
+        return effects.PruneApplets()
 
-    def read_suid(self, words: list[str]) -> Effect | Done | None:
+    def read_suid(self, words: list[str]) -> effects.Effect | effects.Done | None:
         """Tell whether bbsuid made its links when it came: it has the list of them inside."""
         tree = self.runner.tree
         links = (
@@ -219,25 +209,25 @@ class _Run:
         )
         binary = tree.resolve("bin/bbsuid")
         made = any(link is not None and link.target == f"/{binary}" for link in links)
-        return Done() if words[1:] == ["--install"] and made and not tree.holds(binary) else None
+        return effects.Done() if words[1:] == ["--install"] and made and not tree.holds(binary) else None
 
-    def read_account(self, words: list[str]) -> Effect | Done | None:
+    def read_account(self, words: list[str]) -> effects.Effect | effects.Done | None:
         """A user or a group can be made where the program is busybox's own."""
         tree, program = self.runner.tree, self.live.find_program(words[0])
         own = program is not None and tree.resolve(program) == tree.resolve(busybox.BINARY)
-        return MakeAccount(tuple(words)) if own else None
+        return effects.MakeAccount(tuple(words)) if own else None
 
-    def read_certificates(self, words: list[str]) -> Effect | Done | None:
+    def read_certificates(self, words: list[str]) -> effects.Effect | effects.Done | None:
         """`update-ca-certificates`, which takes no arguments."""
         from copacetic.scripts.handlers.certificates import has_only_known_hooks, learn_bundling
 
         if self.live.find_program(words[0]) is None:
-            return Done(succeeds=False)
+            return effects.Done(succeeds=False)
         bundling = learn_bundling(self.runner.image)
-        return UpdateCertificates(bundling) if bundling and has_only_known_hooks(self.runner.tree) else None
+        return effects.UpdateCertificates(bundling) if bundling and has_only_known_hooks(self.runner.tree) else None
 
-    def read_ldconfig(self, words: list[str]) -> Effect | Done | None:
-        return UpdateLibraryCache() if all(word.startswith("/") for word in words[1:]) else None
+    def read_ldconfig(self, words: list[str]) -> effects.Effect | effects.Done | None:
+        return effects.UpdateLibraryCache() if all(word.startswith("/") for word in words[1:]) else None
 
     def _judge_command(self, command: Reached, *, plain: bool) -> Judgement:
         if self._judge is None:
@@ -285,7 +275,7 @@ class _Run:
         return Harmless("; ".join([said, *notes]))
 
 
-_SPECIAL: dict[str, Callable[[_Run, list[str]], Effect | Done | None]] = {
+_SPECIAL: dict[str, Callable[[_Run, list[str]], effects.Effect | effects.Done | None]] = {
     "addgroup": _Run.read_account,
     "adduser": _Run.read_account,
     "bbsuid": _Run.read_suid,

@@ -7,15 +7,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 
+from copacetic.scripts import effects
 from copacetic.scripts.commands import BYTE_COMPILERS
-from copacetic.scripts.effects import (
-    DropBytecode,
-    MakeAccount,
-    Remove,
-    RemoveFolders,
-    SetAlternative,
-    UpdateCertificates,
-)
 from copacetic.scripts.handlers.adduser import is_for_debian
 from copacetic.scripts.judge import CommandJudge, Rule, is_plain, known_words
 from copacetic.scripts.judgement import HARMLESS, Harmless, Judgement, NeedsExecution, Reproduced
@@ -73,7 +66,9 @@ class DebJudge(CommandJudge):
                 if repeated and not moved
                 else NeedsExecution("update-alternatives with words that are not known")
             )
-        return Reproduced("update-alternatives is reproduced", (SetAlternative(known),))
+        return Reproduced(
+            "update-alternatives is reproduced", (effects.SetAlternative(("update-alternatives", *known)),)
+        )
 
     def do_divert(self, words: Sequence[Value], repeated: bool, _certain: bool) -> Judgement:
         return HARMLESS if repeated or self.is_settled(words) else NeedsExecution("dpkg-divert may move a file")
@@ -85,7 +80,7 @@ class DebJudge(CommandJudge):
         if not all(map(is_plain, parsed.operands)) or not parsed.has("--ignore-fail-on-non-empty"):
             return self._changer("rmdir", words, repeated=repeated, certain=certain)
         parents = parsed.has("-p", "--parents")
-        return Reproduced("rmdir is reproduced", (RemoveFolders(known_words(parsed.operands), parents),))
+        return Reproduced("rmdir is reproduced", (effects.RemoveFolders(known_words(parsed.operands), parents),))
 
     def do_touch(self, words: Sequence[Value], repeated: bool, certain: bool) -> Judgement:
         """libc6 puts a mark there for the time of its installation."""
@@ -122,10 +117,12 @@ class DebJudge(CommandJudge):
         return HARMLESS
 
     def do_certificates(self, _words: Sequence[Value], _repeated: bool, _certain: bool) -> Judgement:
-        return Reproduced("update-ca-certificates is reproduced", (UpdateCertificates(),))
+        return Reproduced("update-ca-certificates is reproduced", (effects.UpdateCertificates(),))
 
     def do_bytecode(self, _words: Sequence[Value], _repeated: bool, _certain: bool) -> Judgement:
-        return Reproduced("byte code of modules that change is removed, Python makes it again", (DropBytecode(),))
+        return Reproduced(
+            "byte code of modules that change is removed, Python makes it again", (effects.DropBytecode(),)
+        )
 
     def do_python(self, words: Sequence[Value], repeated: bool, certain: bool) -> Judgement:
         if any(word is not None and word.endswith("/py_compile.py") for word in words):
@@ -142,7 +139,7 @@ class DebJudge(CommandJudge):
         archive = f"{program.removesuffix('/bin/java')}/lib/server/classes.jsa"
         return Harmless(
             "the old build's class data archive is left out and no new one made: Java starts without, more slowly",
-            (Remove((archive,)),),
+            (effects.Remove((archive,)),),
         )
 
     def do_users(self, words: Sequence[Value], repeated: bool, certain: bool) -> Judgement:
@@ -152,7 +149,7 @@ class DebJudge(CommandJudge):
         understood = len(known) == len(words) and is_for_debian(known)
         if not understood or not certain or self.image.has_program(known[0]) is not True:
             return NeedsExecution(f"{words[0]} may add a user or a group")
-        return Reproduced(f"{words[0]} is reproduced", (MakeAccount(known),))
+        return Reproduced(f"{words[0]} is reproduced", (effects.MakeAccount(known),))
 
     def do_ucf(self, words: Sequence[Value], repeated: bool, _certain: bool) -> Judgement:
         operands = [word for word in words[1:] if word is None or not word.startswith("-")]

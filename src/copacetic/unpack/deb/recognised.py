@@ -13,7 +13,7 @@ import re
 from collections.abc import Mapping
 from functools import partial
 
-from copacetic.scripts.effects import ChooseCertificates, UpdateCertificates
+from copacetic.scripts import effects
 from copacetic.scripts.judgement import Harmless, Judgement, Reproduced
 
 __all__ = ["BYTECODE", "LINKS", "LOCAL_FOLDERS", "mark_fragments", "normalise_script", "recognise_script"]
@@ -24,7 +24,7 @@ _CERTIFICATES = re.compile(r'CERTS_LIST="[^"]*"')
 
 _CA_CERTIFICATES = Reproduced(
     "the choice of certificates, the bundle and its links are reproduced",
-    (ChooseCertificates(), UpdateCertificates()),
+    (effects.ChooseCertificates(), effects.UpdateCertificates()),
 )
 _QUESTIONS = Harmless("asks which certificates to trust; the recorded answers are used")
 _KNOWN: Mapping[tuple[str, str, str], Judgement] = {

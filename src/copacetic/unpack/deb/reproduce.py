@@ -11,27 +11,18 @@ from collections.abc import Mapping, Sequence
 from copacetic.errors import NeedsExecutionError
 from copacetic.inventory.dpkg import DpkgDatabase
 from copacetic.oci.tree import TreeBuilder
-from copacetic.scripts.effects import (
-    ChooseCertificates,
-    DropBytecode,
-    Due,
-    Effect,
-    MakeAccount,
-    SetAlternative,
-    UpdateCertificates,
-    UpdateLibraryCache,
-)
+from copacetic.scripts import effects
 from copacetic.scripts.engine import Engine
 from copacetic.unpack.deb.package import DebPackage
 
 __all__ = ["make_accounts", "open_engine", "reproduce"]
 
 LIBC = "libc-bin"
-_LAST: Mapping[Effect, str] = {
-    DropBytecode(): "byte code that isn't true any more",
-    ChooseCertificates(): "certificates",
-    UpdateCertificates(): "certificates",
-    UpdateLibraryCache(): "ldconfig",
+_LAST: Mapping[effects.Effect, str] = {
+    effects.DropBytecode(): "byte code that isn't true any more",
+    effects.ChooseCertificates(): "certificates",
+    effects.UpdateCertificates(): "certificates",
+    effects.UpdateLibraryCache(): "ldconfig",
 }
 
 
@@ -47,26 +38,28 @@ def open_engine(tree: TreeBuilder, database: DpkgDatabase, packages: Sequence[De
     )
 
 
-def make_accounts(engine: Engine, effects: Sequence[Due]) -> None:
+def make_accounts(engine: Engine, due: Sequence[effects.Due]) -> None:
     """Make users and groups."""
-    for package, effect in effects:
-        if isinstance(effect, MakeAccount):
-            _perform(engine, package, effect, " ".join(effect.words))
+    for package, effect in due:
+        if isinstance(effect, effects.MakeAccount):
+            _perform(engine, package, effect)
 
 
-def reproduce(engine: Engine, effects: Sequence[Due]) -> None:
+def reproduce(engine: Engine, due: Sequence[effects.Due]) -> None:
     """Do the rest. Byte code is dropped whether or not a script would: nobody else knows that it is stale."""
-    for package, effect in effects:
-        if not isinstance(effect, MakeAccount) and effect not in _LAST:
-            words = f"update-alternatives {' '.join(effect.words)}" if isinstance(effect, SetAlternative) else ""
-            _perform(engine, package, effect, words)
+    for package, effect in due:
+        if not isinstance(effect, effects.MakeAccount) and effect not in _LAST:
+            _perform(engine, package, effect)
     for effect, name in _LAST.items():
-        if effect == DropBytecode() or any(effect == other for _, other in effects):
+        if effect == effects.DropBytecode() or any(effect == other for _, other in due):
             with engine.tree.in_name_of(name):
                 engine.perform(effect)
 
 
-def _perform(engine: Engine, package: str, effect: Effect, words: str) -> None:
-    with engine.tree.in_name_of(f"{type(effect).__name__} of {package}"):
+def _perform(engine: Engine, package: str, effect: effects.Effect) -> None:
+    command = type(effect).__name__
+    with engine.tree.in_name_of(f"{command} of {package}"):
         if engine.perform(effect) is None:
-            raise NeedsExecutionError(f"{package}: {words} would have to be run")
+            if isinstance(effect, effects.MakeAccount | effects.SetAlternative):
+                command = " ".join(effect.words)
+            raise NeedsExecutionError(f"{package}: {command} would have to be run")

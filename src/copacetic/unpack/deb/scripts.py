@@ -204,7 +204,7 @@ class UpgradeJudge:
         """Remember what is removed, and what is made again of what was."""
         for effect in judgement.effects:
             if isinstance(effect, SetAlternative):
-                self._relinked |= {word for word in effect.words if not word.startswith("-") and not word.isdigit()}
+                self._relinked |= {word for word in effect.words[1:] if not word.startswith("-") and not word.isdigit()}
             if isinstance(effect, Remove | RemoveFolders):
                 self._removed |= set(map(self.surroundings.resolve, effect.paths))
         name = (command.words[0] or "").rpartition("/")[2]
