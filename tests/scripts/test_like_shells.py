@@ -13,7 +13,7 @@ import pytest
 from copacetic.oci.directory import DirectoryFilesystem
 from copacetic.oci.tree import TreeBuilder
 from copacetic.scripts.changes import ChangeSet
-from copacetic.scripts.effects import Remove
+from copacetic.scripts.effects import RemoveFiles
 from copacetic.scripts.surroundings import ImageSurroundings
 from copacetic.unpack.deb.scripts import ScriptSet, UpgradeJudge
 from copacetic.updates import ScriptClass
@@ -41,7 +41,7 @@ def judge_all(root: Path, scripts: Sequence[tuple[str, str]]) -> list[tuple[Scri
         gone = tuple(
             os.path.normpath(path).lstrip("/")
             for _, effect in one.effects
-            if isinstance(effect, Remove)
+            if isinstance(effect, RemoveFiles)
             for path in effect.paths
         )
         found.append((one.verdict.verdict, gone, one.verdict.reason))

@@ -27,7 +27,7 @@ class Done(Struct, frozen=True):
     changed: bool = False
 
 
-class Remove(Struct, frozen=True):
+class RemoveFiles(Struct, frozen=True):
     """`rm`; directories only where it is recursive, and with force what is missing is no failure."""
 
     paths: Paths
@@ -66,7 +66,7 @@ class Move(Struct, frozen=True):
     target: str
 
 
-class Copy(Struct, frozen=True):
+class CopyFiles(Struct, frozen=True):
     """`cp`, where there is nothing to copy, or nothing but files onto themselves."""
 
     sources: Paths
@@ -149,7 +149,7 @@ class PruneApplets(Struct, frozen=True):
     """Links to busybox that stand for no applet go."""
 
 
-FileEffect = Remove | RemoveFolders | MakeFolders | MakeLink | Move | Copy | Touch | ChangeOwner | ChangeMode
+FileEffect = RemoveFiles | RemoveFolders | MakeFolders | MakeLink | Move | CopyFiles | Touch | ChangeOwner | ChangeMode
 DerivedEffect = SetAlternative | DropBytecode | ChooseCertificates | UpdateCertificates | UpdateLibraryCache
 AppletEffect = LinkApplets | PruneApplets
 Effect = FileEffect | KeepAttributes | MakeAccount | DerivedEffect | AppletEffect
@@ -172,7 +172,7 @@ def read_file_effect(live: LiveImage, words: Sequence[str]) -> FileEffect | None
     has = parsed.has
     match name:
         case "rm" if "" not in paths:
-            return Remove(paths, recursive=has("-r", "-R"), force=has("-f"))
+            return RemoveFiles(paths, recursive=has("-r", "-R"), force=has("-f"))
         case "rmdir":
             return RemoveFolders(paths)
         case "mkdir" if _MODE.fullmatch(mode := (parsed.values("-m") or ["755"])[-1] or ""):
@@ -184,7 +184,7 @@ def read_file_effect(live: LiveImage, words: Sequence[str]) -> FileEffect | None
         case "mv" if len(paths) == 2:
             return Move(*paths)
         case "cp" if len(operands) > 1 and not has_pattern(operands[-1]):
-            return Copy(paths[:-1], paths[-1])
+            return CopyFiles(paths[:-1], paths[-1])
         case "chmod" if _MODE.fullmatch(first):
             return ChangeMode(paths, int(first, 8))
         case "chown" | "chgrp" if owner := _OWNER.fullmatch(first if name == "chown" else f":{first}"):

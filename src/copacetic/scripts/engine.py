@@ -12,14 +12,14 @@ from copacetic.oci.tree import TreeBuilder
 from copacetic.scripts import effects
 from copacetic.scripts.accounts import Accounts
 
-__all__ = ["Engine"]
+__all__ = ["ScriptEngine"]
 
 _SET_GID = 0o2000
 MAX_MOVED = 256 * 1024 * 1024
 
 
 @dataclass(slots=True)
-class Engine:
+class ScriptEngine:
     """Carries effects out in one tree. In a rehearsal what is derived from other files' content is left out."""
 
     tree: TreeBuilder
@@ -58,7 +58,7 @@ class Engine:
 
     def _change_files(self, effect: effects.FileEffect) -> effects.Done | None:
         match effect:
-            case effects.Remove():
+            case effects.RemoveFiles():
                 return self._remove(effect)
             case effects.RemoveFolders(paths, parents):
                 results = [self._remove_folder(path, parents=parents) for path in paths]
@@ -69,7 +69,7 @@ class Engine:
                 return self._make_link(effect)
             case effects.Move():
                 return self._move(effect)
-            case effects.Copy():
+            case effects.CopyFiles():
                 return self._copy(effect)
             case effects.Touch(paths):
                 return self._touch(paths)
@@ -79,7 +79,7 @@ class Engine:
                 return self._alter(paths, lambda entry: replace(entry, mode=mode), follow=True)
         assert_never(effect)
 
-    def _remove(self, effect: effects.Remove) -> effects.Done:
+    def _remove(self, effect: effects.RemoveFiles) -> effects.Done:
         succeeds, changed = True, False
         for path in effect.paths:
             entry = self.tree.lookup(path, follow=False)
@@ -173,7 +173,7 @@ class Engine:
         """Return a file's bytes; None for anything else, and for one whose bytes aren't at hand."""
         return self.tree.find(path, limit=MAX_MOVED) if entry.type is FileType.FILE else None
 
-    def _copy(self, effect: effects.Copy) -> effects.Done | None:
+    def _copy(self, effect: effects.CopyFiles) -> effects.Done | None:
         there = [path for path in effect.sources if self.tree.lookup(path, follow=False) is not None]
         folder = self.tree.resolve(effect.target)
         same = all(self.tree.resolve(path.rpartition("/")[0]) == folder for path in there)

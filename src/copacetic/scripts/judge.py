@@ -27,7 +27,7 @@ from copacetic.scripts.commands import (
     SHELL_BUILTINS,
     Deriver,
 )
-from copacetic.scripts.effects import KeepAttributes, Remove, UpdateLibraryCache
+from copacetic.scripts.effects import KeepAttributes, RemoveFiles, UpdateLibraryCache
 from copacetic.scripts.judgement import HARMLESS, Harmless, Judgement, NeedsExecution, Reproduced, worst
 from copacetic.scripts.options import CHANGERS, READERS, parse_options, take_wrapper_off
 from copacetic.scripts.reading import find_commands, only_reads
@@ -191,7 +191,9 @@ class CommandJudge:
                 continue
             if name == "rm" and certain and all(self._may_go(path) for path in parsed.operands):
                 recursive = parsed.has("-r", "-R", "--recursive")
-                return Reproduced("rm is reproduced", (Remove(known_words(parsed.operands), recursive, force=True),))
+                return Reproduced(
+                    "rm is reproduced", (RemoveFiles(known_words(parsed.operands), recursive, force=True),)
+                )
             return NeedsExecution(f"{name}: changes {operand if operand is not None else 'a file that is not known'}")
         return HARMLESS
 

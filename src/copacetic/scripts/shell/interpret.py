@@ -26,7 +26,7 @@ from copacetic.scripts.shell.expansion import (
     matches_pattern,
 )
 from copacetic.scripts.shell.loops import Loops
-from copacetic.scripts.shell.machine import ODDITY, Followed, Reached, State, Status, Surroundings
+from copacetic.scripts.shell.machine import ODDITY, Followed, Reached, ShellState, Status, Surroundings
 from copacetic.scripts.shell.parser import parse_shell
 from copacetic.scripts.shell.pipes import finds_nothing
 from copacetic.scripts.shell.syntax import (
@@ -79,7 +79,7 @@ class _Interpreter(Loops):
         self, arguments: Sequence[str] | None, variables: Mapping[str, str], surroundings: Surroundings, *, bash: bool
     ) -> None:
         journal = Journal(bash=bash)
-        super().__init__(State(Variables(variables, journal), None if arguments is None else tuple(arguments)))
+        super().__init__(ShellState(Variables(variables, journal), None if arguments is None else tuple(arguments)))
         self.journal = journal
         self.reached: list[Reached] = []
         self.surroundings = surroundings
@@ -87,7 +87,7 @@ class _Interpreter(Loops):
         self._calls: list[int] = []
         """How many loops there were around each call."""
         self._defined: list[Function] = []
-        self._traps: list[tuple[int, str, State, int]] = []
+        self._traps: list[tuple[int, str, ShellState, int]] = []
         self._steps = 0
 
     # -- control ---------------------------------------------------------------------------------------------

@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 
 from copacetic.scripts.shell.expansion import Scope, Value, expand_fields, has_pattern, is_pattern
-from copacetic.scripts.shell.machine import State, Status, Surroundings, merge_states
+from copacetic.scripts.shell.machine import ShellState, Status, Surroundings, merge_states
 from copacetic.scripts.shell.syntax import AssignedNames, For, Node, Substitution, While
 
 __all__ = ["Loops"]
@@ -22,10 +22,10 @@ class Loops(ABC):
 
     surroundings: Surroundings
 
-    def __init__(self, state: State) -> None:
+    def __init__(self, state: ShellState) -> None:
         self.state = state
-        self._returned: list[list[State]] = []
-        self._jumped: list[list[State]] = []
+        self._returned: list[list[ShellState]] = []
+        self._jumped: list[list[ShellState]] = []
         """For each loop around, the states in which a round may have been left early."""
         self._ended = Counter[str]()
         """How often a path was seen to end the script (`exit`) or a function (`return`)."""
@@ -44,7 +44,7 @@ class Loops(ABC):
     def choose(self, *alternatives: Callable[[], object]) -> None:
         """Follow all alternatives from here, and go on with what they have in common."""
         start, ended = self.state, self._ended.copy()
-        ends: list[State] = []
+        ends: list[ShellState] = []
         for alternative in alternatives:
             self.state = start.copy()
             self.state.certain = False
@@ -52,7 +52,7 @@ class Loops(ABC):
             ends.append(self.state)
         self._merge(ends, certain=start.certain and self._ended == ended)
 
-    def _merge(self, ends: Sequence[State], *, certain: bool) -> None:
+    def _merge(self, ends: Sequence[ShellState], *, certain: bool) -> None:
         for state in ends:
             if state.stopped == "return" and self._returned:
                 self._returned[-1].append(state)
@@ -99,7 +99,7 @@ class Loops(ABC):
     def _rounds(self, body: tuple[Node, ...], name: str, values: Sequence[Value]) -> None:
         """Run a loop's body for each value of a variable (or just so), and go on from wherever it may have ended."""
         certain, ended = self.state.certain, self._ended.copy()
-        left: list[State] = []
+        left: list[ShellState] = []
         for value in values:
             if name:
                 self.state.variables.assign(name, value)
@@ -108,7 +108,7 @@ class Loops(ABC):
         if left:
             self._merge([*left, self.state], certain=certain and self._ended == ended)
 
-    def _round(self, body: tuple[Node, ...], left: list[State]) -> bool:
+    def _round(self, body: tuple[Node, ...], left: list[ShellState]) -> bool:
         """Run a loop's body once; states that may leave the loop go to `left`. Returns whether it ends for certain."""
         certain, ended = self.state.certain, self._ended.copy()
         self._jumped.append([])

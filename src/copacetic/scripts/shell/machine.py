@@ -14,7 +14,7 @@ from typing import Protocol
 from copacetic.scripts.shell.expansion import Scope, Value, Variables
 from copacetic.scripts.shell.syntax import Node, Simple, Substitution
 
-__all__ = ["ODDITY", "Followed", "Machine", "Reached", "State", "Status", "Surroundings", "merge_states"]
+__all__ = ["ODDITY", "Followed", "Machine", "Reached", "ShellState", "Status", "Surroundings", "merge_states"]
 
 Status = bool | None
 Definitions = tuple[Node | None, ...]
@@ -83,7 +83,7 @@ class Surroundings(Protocol):
 
 
 @dataclass(slots=True)
-class State:
+class ShellState:
     variables: Variables
     arguments: tuple[Value, ...] | None
     stopped: str = ""
@@ -94,9 +94,9 @@ class State:
     directory: Value = "/"
     """The working directory; package managers start scripts in the root of the system."""
 
-    def copy(self) -> State:
+    def copy(self) -> ShellState:
         functions = dict(self.functions)
-        return State(self.variables.copy(), self.arguments, self.stopped, self.certain, functions, self.directory)
+        return ShellState(self.variables.copy(), self.arguments, self.stopped, self.certain, functions, self.directory)
 
     def locate(self, path: str) -> str:
         """Return a path as it is from anywhere; one that isn't known stays relative."""
@@ -108,7 +108,7 @@ class State:
         self.functions[name] = (*known, *(body for body in bodies if not any(body is other for other in known)))
 
 
-def merge_states(ends: Sequence[State], *, certain: bool) -> State:
+def merge_states(ends: Sequence[ShellState], *, certain: bool) -> ShellState:
     """Return what several paths have in common where they meet; those that ended don't get there."""
     alive = [state for state in ends if not state.stopped]
     if not alive:
@@ -133,7 +133,7 @@ def merge_states(ends: Sequence[State], *, certain: bool) -> State:
 class Machine(Protocol):
     """The interpreter, as builtin commands use it."""
 
-    state: State
+    state: ShellState
     reached: list[Reached]
 
     @property

@@ -27,7 +27,7 @@ from copacetic.unpack.apk.package import ApkPackage
 from copacetic.unpack.apk.payload import ApkFileEntry
 from copacetic.unpack.apk.protected import ProtectedPaths
 
-__all__ = ["NEW_SUFFIX", "Installer", "further_name"]
+__all__ = ["NEW_SUFFIX", "ApkInstaller", "further_name"]
 
 NEW_SUFFIX = ".apk-new"
 MAX_PROTECTED = 1024**3
@@ -46,7 +46,7 @@ class _Inode:
 
 
 @dataclass(slots=True)
-class Installer:
+class ApkInstaller:
     """Installs packages one after the other into a tree."""
 
     tree: TreeBuilder
@@ -88,7 +88,7 @@ class Installer:
 class _Run:
     """The installation of one package."""
 
-    installer: Installer
+    installer: ApkInstaller
     package: ApkPackage
     directories: Directories
     old: Holder | None

@@ -18,7 +18,7 @@ from copacetic.oci.filesystem import ImageFilesystem
 from copacetic.oci.tree import TreeBuilder
 from copacetic.scripts import effects
 from copacetic.scripts.commands import ATTRIBUTES, FILE_CHANGERS
-from copacetic.scripts.engine import Engine
+from copacetic.scripts.engine import ScriptEngine
 from copacetic.scripts.handlers import busybox
 from copacetic.scripts.judgement import (
     FAILS,
@@ -83,7 +83,7 @@ class ScriptCall:
 class ScriptRunner:
     """Follows scripts over the engine's tree."""
 
-    engine: Engine
+    engine: ScriptEngine
     image: ImageFilesystem
     """As it was before anything was done."""
     scheme: str

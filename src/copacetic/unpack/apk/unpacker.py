@@ -24,7 +24,7 @@ from copacetic.unpack.apk.package import ApkPackage, load_package
 from copacetic.unpack.apk.payload import ApkFileEntry, list_payloads, spool_payload
 from copacetic.unpack.apk.protected import ProtectedPaths
 from copacetic.unpack.apk.shipped import describe_shipped
-from copacetic.unpack.apk.upgrade import Upgrade, commit_hooks
+from copacetic.unpack.apk.upgrade import ApkUpgrade, commit_hooks
 from copacetic.unpack.shipped import ShippedPackage
 from copacetic.unpack.unpacker import PackageUnpacker, refuse_execution
 from copacetic.updates import ScriptVerdict
@@ -52,7 +52,7 @@ class ApkUnpacker(PackageUnpacker[ApkPackage, ApkFileEntry]):
         loaded = self._load(packages)
         if not self._runs_anything(loaded):
             return {package.key: () for package in loaded}
-        rehearsal = Upgrade(self._fs, self._database, loaded, epoch=0, rehearsal=True)
+        rehearsal = ApkUpgrade(self._fs, self._database, loaded, epoch=0, rehearsal=True)
         rehearsal.run(list_payloads(loaded, self._processors))
         return {key: tuple(verdicts) for key, verdicts in rehearsal.verdicts.items()}
 
@@ -96,12 +96,12 @@ class ApkUnpacker(PackageUnpacker[ApkPackage, ApkFileEntry]):
 
     def _upgrade(
         self, packages: Sequence[FetchedPackage], scratch: Path, *, epoch: int, only_files: bool = False
-    ) -> tuple[Upgrade, Mapping[str, Sequence[ApkFileEntry]]]:
+    ) -> tuple[ApkUpgrade, Mapping[str, Sequence[ApkFileEntry]]]:
         """Run it, and return what the packages hold, too."""
         loaded = self._load(packages)
         self.spool(packages, scratch)
         try:
-            upgrade = Upgrade(self._fs, self._database, loaded, epoch=epoch, only_files=only_files)
+            upgrade = ApkUpgrade(self._fs, self._database, loaded, epoch=epoch, only_files=only_files)
             payloads = self._wait(loaded)
         finally:
             self.close()

@@ -13,11 +13,11 @@ from dataclasses import dataclass, field, replace
 from copacetic.inventory.apk import ApkDatabase
 from copacetic.oci.filesystem import FileType, ImageFilesystem
 from copacetic.oci.tree import TreeBuilder
-from copacetic.scripts.engine import Engine
+from copacetic.scripts.engine import ScriptEngine
 from copacetic.scripts.judgement import NeedsExecution, describe
 from copacetic.unpack.apk.directories import Directories
 from copacetic.unpack.apk.holders import Holder, Holders
-from copacetic.unpack.apk.install import Installer
+from copacetic.unpack.apk.install import ApkInstaller
 from copacetic.unpack.apk.package import ApkPackage
 from copacetic.unpack.apk.payload import Payloads
 from copacetic.unpack.apk.protected import ProtectedPaths
@@ -25,7 +25,7 @@ from copacetic.unpack.apk.scripts import ScriptCall, ScriptRunner
 from copacetic.unpack.apk.triggers import Interest, find_fired
 from copacetic.updates import ScriptVerdict
 
-__all__ = ["Upgrade", "commit_hooks"]
+__all__ = ["ApkUpgrade", "commit_hooks"]
 
 LIBC = "glibc"
 _FIRST = {"pre-upgrade": "pre-install", "post-upgrade": "post-install"}
@@ -33,7 +33,7 @@ _FIRST = {"pre-upgrade": "pre-install", "post-upgrade": "post-install"}
 
 
 @dataclass(slots=True)
-class Upgrade:
+class ApkUpgrade:
     """Goes through the packages in the order in which apk commits them."""
 
     fs: ImageFilesystem
@@ -56,12 +56,12 @@ class Upgrade:
         self.tree = TreeBuilder(self.fs)
         self.holders = Holders((Holder.of(p, database.record(p)) for p in database.packages()), database.tools)
         self.verdicts = {package.key: [] for package in self.packages}
-        engine = Engine(self.tree, self.epoch, rehearsal=self.rehearsal, libc=self._libc_versions())
+        engine = ScriptEngine(self.tree, self.epoch, rehearsal=self.rehearsal, libc=self._libc_versions())
         self._runner = ScriptRunner(engine, self.fs, database.version_scheme)
 
     def run(self, payloads: Payloads) -> None:
         """Do all of it. Raises `PackageError` where apk itself would fail."""
-        installer = Installer(self.tree, self.holders, ProtectedPaths.read(self.fs), self.notes)
+        installer = ApkInstaller(self.tree, self.holders, ProtectedPaths.read(self.fs), self.notes)
         self._refuse_hooks()
         done: list[ApkPackage] = []
         for commit in split_commits(self.packages):

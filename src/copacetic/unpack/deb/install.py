@@ -20,12 +20,12 @@ from copacetic.oci.tree import TreeBuilder
 from copacetic.scripts.accounts import Accounts
 from copacetic.scripts.handlers.bytecode import remove_stale
 from copacetic.unpack.deb.conffile import NEW, ConffileFate, select_fate
-from copacetic.unpack.deb.owners import Claim, Owner, Ownership
+from copacetic.unpack.deb.owners import Claim, Ownership, PathOwner
 from copacetic.unpack.deb.package import DebPackage
 from copacetic.unpack.deb.payload import DebEntry
 from copacetic.unpack.deb.slices import Slices
 
-__all__ = ["Installation", "Installer", "md5_of"]
+__all__ = ["DebInstaller", "Installation", "md5_of"]
 
 MAX_CONFFILE = 16 * 1024 * 1024
 UNKNOWN = "unknown"
@@ -39,12 +39,12 @@ class Installation:
 
     files: list[str] = field(default_factory=list)
     conffiles: list[Conffile] = field(default_factory=list)
-    taken: dict[Owner, set[str]] = field(default_factory=dict)
+    taken: dict[PathOwner, set[str]] = field(default_factory=dict)
     """Paths that other packages lose to this one."""
     notes: list[str] = field(default_factory=list)
 
 
-class Installer:
+class DebInstaller:
     """Installs packages one after the other into a tree."""
 
     def __init__(self, tree: TreeBuilder, database: DpkgDatabase, ownership: Ownership, accounts: Accounts) -> None:

@@ -139,7 +139,7 @@ class DebJudge(CommandJudge):
         archive = f"{program.removesuffix('/bin/java')}/lib/server/classes.jsa"
         return Harmless(
             "the old build's class data archive is left out and no new one made: Java starts without, more slowly",
-            (effects.Remove((archive,)),),
+            (effects.RemoveFiles((archive,)),),
         )
 
     def do_users(self, words: Sequence[Value], repeated: bool, certain: bool) -> Judgement:

@@ -18,11 +18,11 @@ from copacetic.inventory.dpkg import DpkgDatabase
 from copacetic.unpack.deb.package import DebPackage
 from copacetic.updates import InstalledPackage
 
-__all__ = ["Claim", "Owner", "Ownership"]
+__all__ = ["Claim", "Ownership", "PathOwner"]
 
 
 @dataclass(frozen=True, slots=True)
-class Owner:
+class PathOwner:
     """A package after the upgrade: a new one, or one that stays."""
 
     name: str
@@ -52,8 +52,8 @@ class Ownership:
     ) -> None:
         """`files` are the paths of the new packages, by key."""
         self._database = database
-        self._owners: dict[str, list[Owner]] = {}
-        self._by_key: dict[str, Owner] = {}
+        self._owners: dict[str, list[PathOwner]] = {}
+        self._by_key: dict[str, PathOwner] = {}
         going = {package.installed for package in packages if package.installed is not None}
         for installed in database.packages():
             if installed not in going:
@@ -63,23 +63,23 @@ class Ownership:
             self._by_key[package.key] = owner
             self._add(owner, files[package.key])
 
-    def _add(self, owner: Owner, paths: Sequence[str]) -> None:
+    def _add(self, owner: PathOwner, paths: Sequence[str]) -> None:
         for path in paths:
             self._owners.setdefault(path, []).append(owner)
 
-    def others(self, path: str, package: DebPackage) -> list[Owner]:
+    def others(self, path: str, package: DebPackage) -> list[PathOwner]:
         """Return who else has a path."""
         me = self._by_key[package.key]
         return [owner for owner in self._owners.get(path, ()) if owner is not me]
 
-    def claim(self, path: str, package: DebPackage) -> tuple[Claim, list[Owner]]:
+    def claim(self, path: str, package: DebPackage) -> tuple[Claim, list[PathOwner]]:
         """
         Settle whose file is at a path; with those that lose it.
 
         Raises `ConflictError` when two packages have it and neither replaces the other.
         """
         me = self._by_key[package.key]
-        losers: list[Owner] = []
+        losers: list[PathOwner] = []
         diversion = self._database.diversions.get(path)
         for other in self.others(path, package):
             if other.name == me.name and other.shared and me.shared:
@@ -97,8 +97,8 @@ class Ownership:
         return (Claim.TAKEN_OVER, losers) if losers else (Claim.FREE, [])
 
 
-def _staying(package: InstalledPackage) -> Owner:
-    return Owner(
+def _staying(package: InstalledPackage) -> PathOwner:
+    return PathOwner(
         name=package.name,
         version=package.version,
         architecture=package.architecture,
@@ -108,8 +108,8 @@ def _staying(package: InstalledPackage) -> Owner:
     )
 
 
-def _arriving(package: DebPackage) -> Owner:
-    return Owner(
+def _arriving(package: DebPackage) -> PathOwner:
+    return PathOwner(
         name=package.name,
         version=package.version,
         architecture=package.architecture,
@@ -118,7 +118,7 @@ def _arriving(package: DebPackage) -> Owner:
     )
 
 
-def _replaces(one: Owner, other: Owner) -> bool:
+def _replaces(one: PathOwner, other: PathOwner) -> bool:
     try:
         groups = parse_relations(one.replaces)
     except RelationError:

@@ -12,7 +12,7 @@ from copacetic.errors import NeedsExecutionError
 from copacetic.inventory.dpkg import DpkgDatabase
 from copacetic.oci.tree import TreeBuilder
 from copacetic.scripts import effects
-from copacetic.scripts.engine import Engine
+from copacetic.scripts.engine import ScriptEngine
 from copacetic.unpack.deb.package import DebPackage
 
 __all__ = ["make_accounts", "open_engine", "reproduce"]
@@ -26,10 +26,10 @@ _LAST: Mapping[effects.Effect, str] = {
 }
 
 
-def open_engine(tree: TreeBuilder, database: DpkgDatabase, packages: Sequence[DebPackage], epoch: int) -> Engine:
+def open_engine(tree: TreeBuilder, database: DpkgDatabase, packages: Sequence[DebPackage], epoch: int) -> ScriptEngine:
     """Return an engine that works as the image's programs do before the upgrade."""
     libc = next((p for p in packages if p.name == LIBC and p.installed is not None), None)
-    return Engine(
+    return ScriptEngine(
         tree,
         epoch,
         adduser=next((p.version for p in database.packages() if p.name == "adduser"), ""),
@@ -38,14 +38,14 @@ def open_engine(tree: TreeBuilder, database: DpkgDatabase, packages: Sequence[De
     )
 
 
-def make_accounts(engine: Engine, due: Sequence[effects.Due]) -> None:
+def make_accounts(engine: ScriptEngine, due: Sequence[effects.Due]) -> None:
     """Make users and groups."""
     for package, effect in due:
         if isinstance(effect, effects.MakeAccount):
             _perform(engine, package, effect)
 
 
-def reproduce(engine: Engine, due: Sequence[effects.Due]) -> None:
+def reproduce(engine: ScriptEngine, due: Sequence[effects.Due]) -> None:
     """Do the rest. Byte code is dropped whether or not a script would: nobody else knows that it is stale."""
     for package, effect in due:
         if not isinstance(effect, effects.MakeAccount) and effect not in _LAST:
@@ -56,7 +56,7 @@ def reproduce(engine: Engine, due: Sequence[effects.Due]) -> None:
                 engine.perform(effect)
 
 
-def _perform(engine: Engine, package: str, effect: effects.Effect) -> None:
+def _perform(engine: ScriptEngine, package: str, effect: effects.Effect) -> None:
     command = type(effect).__name__
     with engine.tree.in_name_of(f"{command} of {package}"):
         if engine.perform(effect) is None:

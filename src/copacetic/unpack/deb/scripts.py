@@ -18,7 +18,7 @@ from msgspec import structs
 
 from copacetic.scripts.changes import ChangeSet
 from copacetic.scripts.commands import ATTRIBUTES, CACHES, DERIVERS, FILE_CHANGERS, IDEMPOTENT
-from copacetic.scripts.effects import Due, Remove, RemoveFolders, SetAlternative
+from copacetic.scripts.effects import Due, RemoveFiles, RemoveFolders, SetAlternative
 from copacetic.scripts.judgement import (
     FAILS,
     Harmless,
@@ -205,7 +205,7 @@ class UpgradeJudge:
         for effect in judgement.effects:
             if isinstance(effect, SetAlternative):
                 self._relinked |= {word for word in effect.words[1:] if not word.startswith("-") and not word.isdigit()}
-            if isinstance(effect, Remove | RemoveFolders):
+            if isinstance(effect, RemoveFiles | RemoveFolders):
                 self._removed |= set(map(self.surroundings.resolve, effect.paths))
         name = (command.words[0] or "").rpartition("/")[2]
         if self._removed and name in DERIVERS and isinstance(judgement, Harmless):
@@ -224,7 +224,7 @@ class UpgradeJudge:
     def _keep(self, due: Due) -> Due | None:
         """Return a removal without what is made again, and without the folders that it lies in."""
         package, effect = due
-        if not isinstance(effect, Remove | RemoveFolders):
+        if not isinstance(effect, RemoveFiles | RemoveFolders):
             return due
         resolved = {path: f"{self.surroundings.resolve(path)}/" for path in effect.paths}
         goes = (path for path, above in resolved.items() if not any(f"{p}/".startswith(above) for p in self._remade))

@@ -29,7 +29,7 @@ from copacetic.repository.packages import file_digest
 from copacetic.scripts.accounts import Accounts
 from copacetic.unpack import Composition, FetchedPackage
 from copacetic.unpack.deb.assess import Assessment, assess_packages, is_sliced
-from copacetic.unpack.deb.install import Installation, Installer, md5_of
+from copacetic.unpack.deb.install import DebInstaller, Installation, md5_of
 from copacetic.unpack.deb.owners import Ownership
 from copacetic.unpack.deb.package import SCRIPTS, DebPackage, load_package
 from copacetic.unpack.deb.payload import DebEntry, spool_payload
@@ -121,7 +121,7 @@ class DebUnpacker(PackageUnpacker[DebPackage, DebEntry]):
         self, tree: TreeBuilder, packages: Sequence[DebPackage], payloads: Mapping[str, Sequence[DebEntry]]
     ) -> Mapping[str, Installation]:
         ownership = Ownership(self._database, packages, {key: [e.path for e in p] for key, p in payloads.items()})
-        installer = Installer(tree, self._database, ownership, Accounts(tree))
+        installer = DebInstaller(tree, self._database, ownership, Accounts(tree))
         return {package.key: installer.install(package, payloads[package.key]) for package in packages}
 
     def _load(self, packages: Sequence[FetchedPackage]) -> list[DebPackage]:
