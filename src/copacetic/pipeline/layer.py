@@ -18,7 +18,7 @@ from copacetic.updates import FetchedPackage
 
 __all__ = ["COMPOSITION_VERSION", "ComposedLayer", "LayerRequest", "NewLayer", "finish_layer"]
 
-COMPOSITION_VERSION = 6
+COMPOSITION_VERSION = 7
 """Part of the key of kept layers: raise it whenever composing gives other bytes for the same input."""
 
 

@@ -24,7 +24,7 @@ from copacetic.updates import FetchedPackage, ScriptClass, ScriptVerdict
 
 __all__ = ["VerdictMemo"]
 
-JUDGEMENT_VERSION = 3
+JUDGEMENT_VERSION = 4
 """Raise it whenever the same scripts may get another verdict."""
 
 
