@@ -11,6 +11,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 
+from copacetic.oci.filesystem import FileType
+from copacetic.oci.tree import TreeBuilder
+
 __all__ = ["ChangeSet", "PackageChange"]
 
 
@@ -59,6 +62,19 @@ class ChangeSet:
             removed=removed - moved,
             conffiles=empty.union(*(c.conffiles for c in changes)),
             packages=frozenset(c.key for c in changes),
+        )
+
+    @classmethod
+    def since(cls, tree: TreeBuilder) -> ChangeSet:
+        """Return how a tree differs from the image by now."""
+        entries = {path: tree.lookup(path, follow=False) for path in tree.changed_paths()}
+        there = [path for path, entry in entries.items() if entry and entry.type is not FileType.DIRECTORY]
+        added = frozenset(path for path in there if tree.below(path) is None)
+        return cls(
+            files=frozenset(path for path, entry in entries.items() if entry and entry.type is FileType.FILE),
+            changed=frozenset(there) - added,
+            added=added,
+            removed=frozenset(path for path, entry in entries.items() if entry is None),
         )
 
     @property

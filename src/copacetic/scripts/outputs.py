@@ -46,8 +46,7 @@ def _mktemp(_tree: TreeBuilder, words: Sequence[str]) -> str | None:
 def _readlink(tree: TreeBuilder, words: Sequence[str]) -> str | None:
     if len(words) != 1 or not words[0].startswith("/"):
         return None
-    entry = tree.lookup(words[0][1:], follow=False)
-    return entry.target if entry is not None else ""
+    return tree.target_of(words[0][1:]) or ""
 
 
 def _stat(tree: TreeBuilder, words: Sequence[str]) -> str | None:

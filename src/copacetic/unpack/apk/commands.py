@@ -1,22 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
-"""
-The commands of Alpine's and Wolfi's scripts that have a rule of their own, and the tree's changes as the judge sees
-them.
-"""
+"""The commands of Alpine's and Wolfi's scripts that have a rule of their own."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from copacetic.oci.filesystem import FileType
-from copacetic.oci.tree import TreeBuilder
-from copacetic.scripts.changes import ChangeSet
 from copacetic.scripts.judge import CommandJudge, Rule
 from copacetic.scripts.judgement import HARMLESS, Judgement, NeedsExecution
 from copacetic.scripts.shell.expansion import Value
 
-__all__ = ["ApkJudge", "find_changes"]
+__all__ = ["ApkJudge"]
 
 _RUNNING = frozenset(("openrc", "rc", "rc-status", "rc-service", "supervise-daemon"))
 """They speak to OpenRC, which no image runs while it is built."""
@@ -54,27 +48,3 @@ class ApkJudge(CommandJudge):
         """What follows from files has to be done anew, whatever was done before."""
         shown = " ".join(word or "?" for word in words)
         return NeedsExecution(f"{shown} would have to be run")
-
-
-def find_changes(tree: TreeBuilder) -> ChangeSet:
-    """Return how the tree differs from the image by now."""
-    added: set[str] = set()
-    removed: set[str] = set()
-    changed: set[str] = set()
-    files: set[str] = set()
-    for path in tree.changed_paths():
-        entry = tree.lookup(path, follow=False)
-        below = tree.below(path)
-        if entry is None:
-            removed.add(path)
-        elif entry.type is FileType.DIRECTORY:
-            continue
-        elif below is None:
-            added.add(path)
-        else:
-            changed.add(path)
-        if entry is not None and entry.type is FileType.FILE:
-            files.add(path)
-    return ChangeSet(
-        files=frozenset(files), changed=frozenset(changed), added=frozenset(added), removed=frozenset(removed)
-    )

@@ -17,6 +17,7 @@ from copacetic.errors import ImageError, PackageError
 from copacetic.oci.filesystem import ImageFilesystem
 from copacetic.oci.tree import TreeBuilder
 from copacetic.scripts import effects
+from copacetic.scripts.changes import ChangeSet
 from copacetic.scripts.commands import ATTRIBUTES, FILE_CHANGERS
 from copacetic.scripts.engine import ScriptEngine
 from copacetic.scripts.handlers import busybox
@@ -35,7 +36,7 @@ from copacetic.scripts.repetition import NOTHING_RAN, Ran
 from copacetic.scripts.shell.interpret import Reached, follow_script
 from copacetic.scripts.shell.parser import is_bash, parse_shell
 from copacetic.scripts.shell.syntax import ShellSyntaxError
-from copacetic.unpack.apk.commands import ApkJudge, find_changes
+from copacetic.unpack.apk.commands import ApkJudge
 from copacetic.updates import ScriptVerdict
 
 __all__ = ["ScriptCall", "ScriptRunner"]
@@ -231,7 +232,7 @@ class _Run:
 
     def _judge_command(self, command: Reached, *, plain: bool) -> Judgement:
         if self._judge is None:
-            self._judge = ApkJudge(find_changes(self.runner.tree), self.live, self.call.package)
+            self._judge = ApkJudge(ChangeSet.since(self.runner.tree), self.live, self.call.package)
         name = (command.words[0] or "").rpartition("/")[2]
         judgement = self._judge.judge(command, repeated=False)
         # What would be done to a file for certain is known not to have been done.

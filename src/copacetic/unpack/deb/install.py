@@ -44,20 +44,20 @@ class Installation:
     notes: list[str] = field(default_factory=list)
 
 
+@dataclass(slots=True)
 class DebInstaller:
     """Installs packages one after the other into a tree."""
 
-    def __init__(self, tree: TreeBuilder, database: DpkgDatabase, ownership: Ownership, accounts: Accounts) -> None:
-        self._tree = tree
-        self._database = database
-        self._ownership = ownership
-        self._accounts = accounts
-        self._placed: set[str] = set()
-        """Canonical paths of everything that was put, or found to be there: what moves isn't taken away."""
+    tree: TreeBuilder
+    database: DpkgDatabase
+    ownership: Ownership
+    accounts: Accounts
+    placed: set[str] = field(default_factory=set)
+    """Canonical paths of everything that was put, or found to be there: what moves isn't taken away."""
 
     def install(self, package: DebPackage, payload: Sequence[DebEntry]) -> Installation:
         """Put the payload in place and take away what only the old version had."""
-        run = _Run(self._tree, self._database, self._ownership, self._accounts, package, payload, self._placed)
+        run = _Run(self, package, payload)
         with about_package(package.key):
             run.place_payload()
             run.remove_unwanted_conffiles()
@@ -69,24 +69,15 @@ class DebInstaller:
 class _Run:
     """The installation of one package."""
 
-    def __init__(
-        self,
-        tree: TreeBuilder,
-        database: DpkgDatabase,
-        ownership: Ownership,
-        accounts: Accounts,
-        package: DebPackage,
-        payload: Sequence[DebEntry],
-        placed: set[str],
-    ) -> None:
-        self._tree = tree
-        self._database = database
-        self._ownership = ownership
-        self._accounts = accounts
+    def __init__(self, installer: DebInstaller, package: DebPackage, payload: Sequence[DebEntry]) -> None:
+        self._tree = tree = installer.tree
+        self._database = database = installer.database
+        self._ownership = installer.ownership
+        self._accounts = installer.accounts
+        self._placed = installer.placed
         self._package = package
         self._payload = payload
         self._by_path = {entry.path: entry for entry in payload}
-        self._placed = placed
         self._obsolete: list[str] = []
         self._kept: set[str] = set()
         """Paths of the payload that stay in the new version's list."""
