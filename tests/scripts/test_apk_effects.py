@@ -14,7 +14,8 @@ from copacetic.oci.directory import DirectoryFilesystem
 from copacetic.oci.tree import TreeBuilder
 from copacetic.scripts.engine import ScriptEngine
 from copacetic.scripts.judgement import FAILS
-from copacetic.unpack.apk.scripts import ScriptCall, ScriptRunner
+from copacetic.scripts.runner import ScriptCall, ScriptRunner
+from copacetic.unpack.apk.scripts import APK
 from copacetic.updates import ScriptClass, ScriptVerdict
 from support.apkoracle import alpine_root, differences, run_in
 from support.composed import apply_changes, copy_root
@@ -32,7 +33,7 @@ def follow(root: Path, script: str, *, busybox: str = "") -> ScriptVerdict:
     """Follow a script over a root, and change the root accordingly."""
     image = DirectoryFilesystem(root)
     tree = TreeBuilder(image)
-    runner = ScriptRunner(ScriptEngine(tree, int(time.time()), busybox=busybox), image, "apk2")
+    runner = ScriptRunner(APK, ScriptEngine(tree, int(time.time()), busybox=busybox), image, "apk2")
     verdict = runner.run(ScriptCall("demo:x86_64", "post-upgrade", f"#!/bin/sh\n{script}", ("2-r0", "1-r0")))
     apply_changes(tree.finish(), root)
     return verdict

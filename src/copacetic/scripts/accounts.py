@@ -9,7 +9,9 @@ number.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
+
+from msgspec import Struct
 
 from copacetic.errors import InventoryError
 from copacetic.lines import split_lines
@@ -68,8 +70,7 @@ def read_rows(tree: TreeBuilder | ImageFilesystem, path: str) -> list[list[str]]
     return [line.split(":") for line in split_lines(text)]
 
 
-@dataclass(frozen=True, slots=True)
-class AccountFiles:
+class AccountFiles(Struct, frozen=True):
     """`passwd`, `group` and their shadows. New rows go to the end."""
 
     tree: TreeBuilder

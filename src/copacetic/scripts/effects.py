@@ -153,6 +153,8 @@ FileEffect = RemoveFiles | RemoveFolders | MakeFolders | MakeLink | Move | CopyF
 DerivedEffect = SetAlternative | DropBytecode | ChooseCertificates | UpdateCertificates | UpdateLibraryCache
 AppletEffect = LinkApplets | PruneApplets
 Effect = FileEffect | KeepAttributes | MakeAccount | DerivedEffect | AppletEffect
+Reading = Effect | Done | None
+"""What a command does, or what it comes to where that is nothing; None where neither is known."""
 Due = tuple[str, Effect]
 """A package, and what has to be done instead of running its scripts."""
 

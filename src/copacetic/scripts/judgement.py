@@ -4,8 +4,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import ClassVar
+
+from msgspec import Struct
 
 from copacetic.scripts.effects import Effect
 from copacetic.updates import ScriptClass, ScriptVerdict
@@ -13,29 +14,26 @@ from copacetic.updates import ScriptClass, ScriptVerdict
 __all__ = ["FAILS", "HARMLESS", "Harmless", "Judgement", "NeedsExecution", "Reproduced", "at_line", "describe", "worst"]
 
 
-@dataclass(frozen=True, slots=True)
-class Harmless:
+class Harmless(Struct, frozen=True):
     """It does nothing that matters; what is to be done nevertheless only tidies up."""
 
-    verdict: ClassVar = ScriptClass.HARMLESS
+    verdict: ClassVar[ScriptClass] = ScriptClass.HARMLESS
     reason: str = ""
     effects: tuple[Effect, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class Reproduced:
+class Reproduced(Struct, frozen=True):
     """What it does is done without it: there is no such verdict without an effect that `engine` carries out."""
 
-    verdict: ClassVar = ScriptClass.REPRODUCED
+    verdict: ClassVar[ScriptClass] = ScriptClass.REPRODUCED
     reason: str
     effects: tuple[Effect, *tuple[Effect, ...]]
 
 
-@dataclass(frozen=True, slots=True)
-class NeedsExecution:
+class NeedsExecution(Struct, frozen=True):
     """It has to be run."""
 
-    verdict: ClassVar = ScriptClass.NEEDS_EXECUTION
+    verdict: ClassVar[ScriptClass] = ScriptClass.NEEDS_EXECUTION
     effects: ClassVar[tuple[Effect, ...]] = ()
     reason: str
 

@@ -9,15 +9,18 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING
 
 from copacetic.errors import ImageError
 from copacetic.glob import matches_glob
-from copacetic.inventory.dpkg.config import Diversion, parse_diversions
 from copacetic.lines import split_lines
 from copacetic.oci.filesystem import Entry, FileType
 from copacetic.oci.tree import TreeBuilder
 from copacetic.scripts.accounts import read_rows
 from copacetic.scripts.handlers.alternatives import plan_alternative
+
+if TYPE_CHECKING:
+    from copacetic.inventory.dpkg.config import Diversion
 
 __all__ = ["COMMANDS", "QUERIES", "Answer", "Arguments", "Question", "ask", "find_diversion", "is_settled"]
 
@@ -223,6 +226,8 @@ def _alternatives(tree: TreeBuilder, words: Arguments) -> Answer:
 
 
 def find_diversion(tree: TreeBuilder, path: str) -> Diversion | None:
+    from copacetic.inventory.dpkg.config import parse_diversions  # images of other families go without
+
     text = "\n".join(_read_lines(tree, "var/lib/dpkg/diversions"))
     return parse_diversions(f"{text}\n" if text else "").get(path.removeprefix("/"))
 

@@ -11,6 +11,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from msgspec import Struct
+
 from copacetic.oci.filesystem import FileType
 from copacetic.oci.tree import TreeBuilder
 
@@ -59,8 +61,7 @@ class _Group:
         return "".join(f"{line}\n" for line in [*lines, ""]).encode("utf-8", "surrogateescape")
 
 
-@dataclass(frozen=True, slots=True)
-class AlternativeEdit:
+class AlternativeEdit(Struct, frozen=True):
     """One change: a file's bytes, a link's target, or None to remove."""
 
     path: str

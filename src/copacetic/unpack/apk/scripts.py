@@ -1,51 +1,23 @@
 # SPDX-License-Identifier: Apache-2.0
-"""
-Scripts at the moment at which apk would run them: followed command by command, and done in the tree.
-
-A command that every run gets to, and whose words are known, is carried out by the engine, or found to have nothing
-left to do. Any other is judged: it may be harmless whatever it does, and it may have been done when the image was made,
-by the same script. What is neither makes the package need execution, by name and line.
-"""
+"""The commands of Alpine's and Wolfi's scripts that have a rule of their own, or do more than to change files."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass
 
-from copacetic.errors import ImageError, PackageError
-from copacetic.oci.filesystem import ImageFilesystem
-from copacetic.oci.tree import TreeBuilder
 from copacetic.scripts import effects
-from copacetic.scripts.changes import ChangeSet
-from copacetic.scripts.commands import ATTRIBUTES, FILE_CHANGERS
-from copacetic.scripts.engine import ScriptEngine
 from copacetic.scripts.handlers import busybox
-from copacetic.scripts.judgement import (
-    FAILS,
-    HARMLESS,
-    Harmless,
-    Judgement,
-    NeedsExecution,
-    Reproduced,
-    at_line,
-    describe,
-)
-from copacetic.scripts.live import LiveImage
-from copacetic.scripts.repetition import NOTHING_RAN, Ran
-from copacetic.scripts.shell.interpret import Reached, follow_script
-from copacetic.scripts.shell.parser import is_bash, parse_shell
-from copacetic.scripts.shell.syntax import ShellSyntaxError
-from copacetic.unpack.apk.commands import ApkJudge
-from copacetic.updates import ScriptVerdict
+from copacetic.scripts.judge import CommandJudge, Rule
+from copacetic.scripts.judgement import HARMLESS, Judgement, NeedsExecution
+from copacetic.scripts.runner import Dialect, ScriptRun
+from copacetic.scripts.shell.expansion import Value
 
-__all__ = ["ScriptCall", "ScriptRunner"]
+__all__ = ["APK"]
 
-MAX_SCRIPT = 1024 * 1024
-NO_SHELL = "this image has no shell: no script ever ran in it"
-_SHEBANG = re.compile(r"#! ?(/\S+)(?: +(\S+))?")
-_SHELL = "bin/sh"
-_SHELLS = frozenset(("sh", "ash", "dash", "bash"))
+_RUNNING = frozenset(("openrc", "rc", "rc-status", "rc-service", "supervise-daemon"))
+"""They speak to OpenRC, which no image runs while it is built."""
 _PRUNE = "copa-prune-busybox-links"
 _GAP = r"[\s\\]*"
 _PRUNING = re.compile(
@@ -60,232 +32,82 @@ _PRUNING = re.compile(
     + r"(?: -f)?(?=\s)"
 )
 """The pipeline with which busybox's package removes links to applets that there aren't any more."""
-_ERREXIT = re.compile(r"\A#!.*\s-[a-z]*e|^[ \t]*set[ \t]+-[a-z]*e|\bset -o errexit\b", re.MULTILINE)
-"""A script that ends with the first command that fails."""
-_MASKED = frozenset(("mkdir", "touch"))
 _OPENING = re.compile(r"[({]\s*$")
 
 
-@dataclass(frozen=True, slots=True)
-class ScriptCall:
-    """A script that apk would run."""
-
-    package: str
-    """As name:architecture."""
-    name: str
-    """pre-upgrade, post-upgrade, trigger, …"""
-    text: str
-    arguments: tuple[str, ...]
-    before: tuple[str, tuple[str, ...]] | None = None
-    """The script that ran when the version was installed that is in the image, and its arguments."""
-
-
 @dataclass(slots=True)
-class ScriptRunner:
-    """Follows scripts over the engine's tree."""
+class ApkJudge(CommandJudge):
+    """Judges what the tables don't know; what it is asked about couldn't be done in the tree."""
 
-    engine: ScriptEngine
-    image: ImageFilesystem
-    """As it was before anything was done."""
-    scheme: str
+    def find_rule(self, name: str) -> Rule | None:
+        """See `CommandJudge.find_rule`."""
+        if name in _RUNNING:
+            return self.do_service
+        if name == "rc-update":
+            return self.do_runlevels
+        if name in ("addgroup", "adduser"):
+            return self.do_account
+        if name in ("busybox", "busybox-extras", "bbsuid", "update-ca-certificates"):
+            return self.do_own
+        return CommandJudge.find_rule(self, name)
 
-    @property
-    def tree(self) -> TreeBuilder:
-        return self.engine.tree
+    def do_service(self, _words: Sequence[Value], _repeated: bool, _certain: bool) -> Judgement:
+        return HARMLESS
 
-    def run(self, call: ScriptCall) -> ScriptVerdict:
-        """Do what a script does, and say what that came to."""
-        runnable = self._has_interpreter(call.text)
-        if runnable is None:
-            judgement: Judgement = NeedsExecution("it is not a shell script")
-        elif not runnable and self.tree.lookup(_SHELL) is not None:
-            judgement = NeedsExecution("the image lacks the shell that it asks for")
-        else:
-            judgement = self._follow(call, runnable=runnable)
-        return describe(call.package, call.name, judgement)
+    def do_runlevels(self, words: Sequence[Value], repeated: bool, _certain: bool) -> Judgement:
+        asks = len(words) == 1 or words[1] in ("show", "-q", "--quiet", "-v")
+        return HARMLESS if repeated or asks else NeedsExecution("rc-update may change what is started")
 
-    def _has_interpreter(self, text: str) -> bool | None:
-        """Tell whether the image has the shell that a script asks for; None for a script in another language."""
-        match = _SHEBANG.match(text)
-        if match is None or len(text) > MAX_SCRIPT:
-            return None
-        program = match[1].rpartition("/")[2]
-        if program in ("busybox", "env"):
-            program = match[2] or ""
-        if program not in _SHELLS:
-            return None
-        return self.tree.lookup(match[1].lstrip("/")) is not None
+    def do_account(self, words: Sequence[Value], repeated: bool, _certain: bool) -> Judgement:
+        if repeated or self.is_settled(words) or self.image.has_program(words[0] or "") is False:
+            return HARMLESS
+        return NeedsExecution(f"{words[0]} would have to make an account in a way that isn't known")
 
-    def _follow(self, call: ScriptCall, *, runnable: bool) -> Judgement:
-        live = LiveImage(self.tree, self.scheme)
-        run = _Run(self, call, live, runnable=runnable)
-        live.on_command = run.meet
-        try:
-            bash = is_bash(call.text)
-            nodes = parse_shell(_mark_pruning(call.text), bash=bash)
-            followed = follow_script(nodes, arguments=call.arguments, variables={}, surroundings=live, bash=bash)
-        except ShellSyntaxError as error:
-            return NeedsExecution(str(error))
-        return run.sum_up(fails=runnable and followed.succeeds is False)
+    def do_own(self, words: Sequence[Value], _repeated: bool, _certain: bool) -> Judgement:
+        """What follows from files has to be done anew, whatever was done before."""
+        shown = " ".join(word or "?" for word in words)
+        return NeedsExecution(f"{shown} would have to be run")
 
 
-@dataclass(slots=True)
-class _Run:
-    """One script on its way."""
-
-    runner: ScriptRunner
-    call: ScriptCall
-    live: LiveImage
-    runnable: bool
-    met: list[tuple[Reached, Judgement]] = field(default_factory=list)
-    done: list[tuple[str, effects.Effect]] = field(default_factory=list)
-    """The commands that made a difference, by their names."""
-    _judge: ApkJudge | None = None
-    _ran: Ran | None = None
-
-    def meet(self, command: Reached) -> bool | None:
-        """Do a command, or judge it; returns whether it succeeds."""
-        known = [word for word in command.words if word is not None]
-        if command.words[0] == "cd" and known[1:] != ["/"]:
-            self.live.at_root = False
-        plain = command.certain and not command.writes and len(known) == len(command.words)
-        if not self.runnable and command.words[0] not in ("ldconfig", "/sbin/ldconfig"):
-            self.met.append((command, HARMLESS))
-            return None
-        effect = self._read(known) if plain else None
-        done = effect if effect is None or isinstance(effect, effects.Done) else self._perform(effect)
-        if done is None:
-            self.met.append((command, self._judge_command(command, plain=plain)))
-            return None
-        if done.changed and not isinstance(effect, effects.Done | None):
-            self.done.append((known[0].rpartition("/")[2], effect))
-        ends = done.succeeds is False and _ERREXIT.search(self.call.text) is not None
-        self.met.append((command, NeedsExecution("it fails, and the script may end there") if ends else HARMLESS))
-        return done.succeeds
-
-    def _perform(self, effect: effects.Effect) -> effects.Done | None:
-        try:
-            return self.runner.engine.perform(effect)
-        except (ImageError, PackageError):
-            return None
-
-    def _read(self, words: list[str], *, bare: bool = False) -> effects.Effect | effects.Done | None:
-        """
-        Return what a command does, or what it comes to where that is nothing; None where neither is known. A `bare`
-        one is busybox's, and needs no link of its own.
-        """
-        name = words[0].rpartition("/")[2]
-        if name == "busybox" and len(words) > 1 and not words[1].startswith("-"):
-            return self._read(words[1:], bare=True)
-        if name == "cd":
-            return effects.Done(None)
-        if name in _MASKED and "umask" in self.call.text:
-            return None
-        special = _SPECIAL.get(name)
-        if special is not None:
-            return special(self, words)
-        if name not in effects.FILE_COMMANDS:
-            return None
-        if not bare and self.live.find_program(words[0]) is None:
-            return effects.Done(succeeds=False)
-        try:
-            return effects.read_file_effect(self.live, words)
-        except ImageError:
-            return None
-
-    def read_applets(self, words: list[str]) -> effects.Effect | effects.Done | None:
-        """`busybox --install -s`, and the same of busybox-extras."""
-        if words[1:] == ["--install", "-s"]:
-            return effects.LinkApplets(f"bin/{words[0].rpartition('/')[2]}")
-        return effects.Done(None) if words[1:2] in (["--list"], ["--list-all"], ["--list-full"], ["--help"]) else None
-
-    def read_pruning(self, _words: list[str]) -> effects.Effect | effects.Done | None:
-        return effects.PruneApplets()
-
-    def read_suid(self, words: list[str]) -> effects.Effect | effects.Done | None:
-        """Tell whether bbsuid made its links when it came: it has the list of them inside."""
-        tree = self.runner.tree
-        links = (
-            tree.lookup(f"{folder}/{name}", follow=False) for folder in busybox.FOLDERS for name in tree.iterdir(folder)
-        )
-        binary = tree.resolve("bin/bbsuid")
-        made = any(link is not None and link.target == f"/{binary}" for link in links)
-        return effects.Done() if words[1:] == ["--install"] and made and not tree.holds(binary) else None
-
-    def read_account(self, words: list[str]) -> effects.Effect | effects.Done | None:
-        """A user or a group can be made where the program is busybox's own."""
-        tree, program = self.runner.tree, self.live.find_program(words[0])
-        own = program is not None and tree.resolve(program) == tree.resolve(busybox.BINARY)
-        return effects.MakeAccount(tuple(words)) if own else None
-
-    def read_certificates(self, words: list[str]) -> effects.Effect | effects.Done | None:
-        """`update-ca-certificates`, which takes no arguments."""
-        from copacetic.scripts.handlers.certificates import has_only_known_hooks, learn_bundling
-
-        if self.live.find_program(words[0]) is None:
-            return effects.Done(succeeds=False)
-        bundling = learn_bundling(self.runner.image)
-        return effects.UpdateCertificates(bundling) if bundling and has_only_known_hooks(self.runner.tree) else None
-
-    def read_ldconfig(self, words: list[str]) -> effects.Effect | effects.Done | None:
-        return effects.UpdateLibraryCache() if all(word.startswith("/") for word in words[1:]) else None
-
-    def _judge_command(self, command: Reached, *, plain: bool) -> Judgement:
-        if self._judge is None:
-            self._judge = ApkJudge(ChangeSet.since(self.runner.tree), self.live, self.call.package)
-        name = (command.words[0] or "").rpartition("/")[2]
-        judgement = self._judge.judge(command, repeated=False)
-        # What would be done to a file for certain is known not to have been done.
-        certain = plain and (name in FILE_CHANGERS or name in ATTRIBUTES)
-        if not isinstance(judgement, Harmless) and not certain and self._first_run().has(command):
-            judgement = self._judge.judge(command, repeated=True)
-        if isinstance(judgement, Reproduced):  # by a handler of another format, or of what couldn't be done
-            return NeedsExecution(f"{name} would have to be run")
-        return judgement
-
-    def _first_run(self) -> Ran:
-        """Return what ran when the installed version was installed, as nothing was before."""
-        if self._ran is None and self.call.before is not None:
-            text, arguments = self.call.before
-            bash = is_bash(text)
-            around = LiveImage(self.runner.tree, self.runner.scheme)
-            try:
-                nodes = parse_shell(_mark_pruning(text), bash=bash)
-                followed = follow_script(nodes, arguments=arguments, variables={}, surroundings=around, bash=bash)
-            except ShellSyntaxError:
-                self._ran = NOTHING_RAN
-            else:
-                self._ran = Ran.of(followed.commands, (*self.call.arguments, *arguments))
-        return self._ran or NOTHING_RAN
-
-    def sum_up(self, *, fails: bool) -> Judgement:
-        """Return what the script came to: the command that decides, or what was done."""
-        for command, judgement in self.met:
-            if isinstance(judgement, NeedsExecution):
-                return at_line(self.call.text, command.line, judgement)
-        if fails:
-            return FAILS
-        if self.done:
-            names = dict.fromkeys(name for name, _ in self.done)
-            first, *others = (effect for _, effect in self.done)
-            return Reproduced(f"reproduced: {', '.join(names)}", (first, *others))
-        if not self.runnable:
-            return Harmless(NO_SHELL)
-        notes = list(dict.fromkeys(judgement.reason for _, judgement in self.met if judgement.reason))
-        said = "nothing in it has an effect in this image" if self.met else "nothing in it is reached"
-        return Harmless("; ".join([said, *notes]))
+def _read_applets(run: ScriptRun, words: list[str]) -> effects.Reading:
+    """`busybox --install -s`, the same of busybox-extras, and applets called by busybox, which need no link."""
+    if len(words) > 1 and not words[1].startswith("-"):
+        return run.read(words[1:], bare=True) if words[0].rpartition("/")[2] == "busybox" else None
+    if words[1:] == ["--install", "-s"]:
+        return effects.LinkApplets(f"bin/{words[0].rpartition('/')[2]}")
+    return effects.Done(None) if words[1:2] in (["--list"], ["--list-all"], ["--list-full"], ["--help"]) else None
 
 
-_SPECIAL: dict[str, Callable[[_Run, list[str]], effects.Effect | effects.Done | None]] = {
-    "addgroup": _Run.read_account,
-    "adduser": _Run.read_account,
-    "bbsuid": _Run.read_suid,
-    "busybox": _Run.read_applets,
-    "busybox-extras": _Run.read_applets,
-    "ldconfig": _Run.read_ldconfig,
-    "update-ca-certificates": _Run.read_certificates,
-    _PRUNE: _Run.read_pruning,
-}
+def _read_pruning(_run: ScriptRun, _words: list[str]) -> effects.Reading:
+    return effects.PruneApplets()
+
+
+def _read_suid(run: ScriptRun, words: list[str]) -> effects.Reading:
+    """Tell whether bbsuid made its links when it came: it has the list of them inside."""
+    tree = run.runner.tree
+    links = (
+        tree.lookup(f"{folder}/{name}", follow=False) for folder in busybox.FOLDERS for name in tree.iterdir(folder)
+    )
+    binary = tree.resolve("bin/bbsuid")
+    made = any(link is not None and link.target == f"/{binary}" for link in links)
+    return effects.Done() if words[1:] == ["--install"] and made and not tree.holds(binary) else None
+
+
+def _read_account(run: ScriptRun, words: list[str]) -> effects.Reading:
+    """A user or a group can be made where the program is busybox's own."""
+    tree, program = run.runner.tree, run.live.find_program(words[0])
+    own = program is not None and tree.resolve(program) == tree.resolve(busybox.BINARY)
+    return effects.MakeAccount(tuple(words)) if own else None
+
+
+def _read_certificates(run: ScriptRun, words: list[str]) -> effects.Reading:
+    """`update-ca-certificates`, which takes no arguments."""
+    from copacetic.scripts.handlers.certificates import has_only_known_hooks, learn_bundling
+
+    if run.live.find_program(words[0]) is None:
+        return effects.Done(succeeds=False)
+    bundling = learn_bundling(run.runner.image)
+    return effects.UpdateCertificates(bundling) if bundling and has_only_known_hooks(run.runner.tree) else None
 
 
 def _mark_pruning(text: str) -> str:
@@ -296,3 +118,18 @@ def _mark_pruning(text: str) -> str:
         return text
     breaks = "\n" * text.count("\n", opening.start(), match.end())
     return f"{text[: opening.start()]}{_PRUNE}{breaks}{text[match.end() :]}"
+
+
+APK = Dialect(
+    judge=ApkJudge,
+    readers={
+        "addgroup": _read_account,
+        "adduser": _read_account,
+        "bbsuid": _read_suid,
+        "busybox": _read_applets,
+        "busybox-extras": _read_applets,
+        "update-ca-certificates": _read_certificates,
+        _PRUNE: _read_pruning,
+    },
+    mark=_mark_pruning,
+)

@@ -15,13 +15,14 @@ from copacetic.oci.filesystem import FileType, ImageFilesystem
 from copacetic.oci.tree import TreeBuilder
 from copacetic.scripts.engine import ScriptEngine
 from copacetic.scripts.judgement import NeedsExecution, describe
+from copacetic.scripts.runner import ScriptCall, ScriptRunner
 from copacetic.unpack.apk.directories import Directories
 from copacetic.unpack.apk.holders import Holder, Holders
 from copacetic.unpack.apk.install import ApkInstaller
 from copacetic.unpack.apk.package import ApkPackage
 from copacetic.unpack.apk.payload import Payloads
 from copacetic.unpack.apk.protected import ProtectedPaths
-from copacetic.unpack.apk.scripts import ScriptCall, ScriptRunner
+from copacetic.unpack.apk.scripts import APK
 from copacetic.unpack.apk.triggers import Interest, find_fired
 from copacetic.updates import ScriptVerdict
 
@@ -57,7 +58,7 @@ class ApkUpgrade:
         self.holders = Holders((Holder.of(p, database.record(p)) for p in database.packages()), database.tools)
         self.verdicts = {package.key: [] for package in self.packages}
         engine = ScriptEngine(self.tree, self.epoch, rehearsal=self.rehearsal, libc=self._libc_versions())
-        self._runner = ScriptRunner(engine, self.fs, database.version_scheme)
+        self._runner = ScriptRunner(APK, engine, self.fs, database.version_scheme)
 
     def run(self, payloads: Payloads) -> None:
         """Do all of it. Raises `PackageError` where apk itself would fail."""
