@@ -15,7 +15,7 @@ from dataclasses import replace
 from datetime import timedelta
 from typing import cast
 
-from copacetic.errors import CopaError, RepositoryError, SolverError, UnreachableError, VerificationError
+from copacetic.errors import CopaError, SolverError, VerificationError
 from copacetic.inventory import PackageDatabase, detect_database
 from copacetic.llb import State
 from copacetic.llb.graph import ProxyEnv
@@ -72,7 +72,7 @@ class BuilderDelegate:
         job = self._job
         if not job.session.has_named_builder or job.session.settings.repository.definitions:
             return False
-        return job.request.strategy is not Strategy.UNPACK and type(error) in {RepositoryError, UnreachableError}
+        return job.request.strategy is not Strategy.UNPACK and error.may_work_elsewhere
 
     def make(self, compression: str, reason: CopaError) -> Delegated:
         """See `Delegate.make`."""
