@@ -27,11 +27,11 @@ class Finding:
     fixed_versions: tuple[str, ...]
     """Empty when there is no fix. With several, the highest counts."""
     severity: str = "UNKNOWN"
-    package_type: str = "deb"
+    package_type: str
     """As in a purl: deb, apk, rpm, …"""
     architecture: str | None = None
     names_source: bool = False
-    fixed_is_source_version: bool = True
+    fixed_is_source_version: bool
     """
     Whether `fixed_versions` are versions of the *source* package, which may differ from the binary's in more than
     an epoch (bsdutils is 1:2.41-5 of util-linux 2.41-5). True for scanners that read Debian's security tracker.
@@ -139,10 +139,14 @@ class Wanted:
     """An installed package that must change, and how far."""
 
     package: InstalledPackage
-    fixed_versions: tuple[str, ...] = ()
-    """All must be reached. Empty: any newer version will do, the newest is taken."""
-    fixed_is_source_version: bool = True
     findings: tuple[Finding, ...] = ()
+    """The fixes of all must be reached. Empty: any newer version will do, the newest is taken."""
+
+    @property
+    def needed(self) -> str:
+        """What has to be reached, for people; empty where any newer version will do."""
+        versions = {version for finding in self.findings for version in finding.fixed_versions}
+        return f"{' and '.join(sorted(versions))} or later is needed" if versions else ""
 
 
 class SkipReason(StrEnum):

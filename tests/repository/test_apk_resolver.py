@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from copacetic.apk import ApkTools
 from copacetic.apk.dependency import Dependency, parse_dependencies
 from copacetic.distro import Distro
 from copacetic.repository.apk.offers import Universe
@@ -19,6 +20,9 @@ from copacetic.repository.apk.vendor import Vendors, vendor_of
 from copacetic.updates import InstalledPackage, Origin, SkipReason, Wanted
 from support.apkoracle import alpine_root
 from support.apkrandom import Case, Change, Drawer, Judged, Row, judge, row
+from support.values import wanted_fix
+
+APK2 = ApkTools((2, 14, 4))
 
 
 class RowSource:
@@ -60,9 +64,9 @@ def resolve(
     sources = [RowSource(offered), RowSource(tagged, "edge")]
     resolver = Resolver(
         [packages[one["P"]] for one in installed], [packages[one["P"]] for one in assumed],
-        sources[: 1 + bool(tagged)], parse_dependencies(world), scheme="apk2", frozen=frozen or {},
+        sources[: 1 + bool(tagged)], parse_dependencies(world), tools=APK2, frozen=frozen or {},
     )  # fmt: skip
-    wanted = [Wanted(package=packages[name], fixed_versions=(version,)) for name, version in fixes]
+    wanted = [wanted_fix(packages[name], version) for name, version in fixes]
     return resolver.resolve(wanted or [Wanted(package=packages[one["P"]]) for one in installed], exhaustive=not fixes)
 
 
@@ -535,7 +539,7 @@ def test_a_package_goes_on_with_its_vendor(
     """Installed is version 1; the distribution's repository comes first, a vendor's second."""
     installed = [package(row("web", "1"))]
     resolver = Resolver(
-        installed, [], [RowSource(ours), RowSource(theirs)], parse_dependencies(world), scheme="apk2", frozen={},
+        installed, [], [RowSource(ours), RowSource(theirs)], parse_dependencies(world), tools=APK2, frozen={},
         vendors=Vendors(("", "vendor"), allowed),
     )  # fmt: skip
 

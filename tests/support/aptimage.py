@@ -16,7 +16,7 @@ from copacetic.repository import RepositoryContext, RepositorySettings, open_rep
 from copacetic.updates import InstalledPackage, Resolution, Wanted
 from support.aptrepo import OS_RELEASE, Deb, Repository, installed_files
 from support.trees import tree
-from support.values import HERE
+from support.values import HERE, wanted_fix
 
 
 def deb(name: str, version: str, **fields: str) -> Deb:
@@ -55,7 +55,7 @@ class Image:
     def resolve(self, *fixes: tuple[str, str], frozen: Mapping[str, str] | None = None) -> Resolution:
         """Ask for every update, or for fixes of (package, version)."""
         by_name: dict[str, InstalledPackage] = {p.name: p for p in self.installed}
-        wanted = [Wanted(package=by_name[name], fixed_versions=(version,)) for name, version in fixes]
+        wanted = [wanted_fix(by_name[name], version) for name, version in fixes]
         wanted = wanted or [Wanted(package=package) for package in self.installed]
         return open_repository(self.context).resolve(wanted, exhaustive=not fixes, frozen=frozen)
 

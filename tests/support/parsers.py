@@ -117,7 +117,7 @@ def _ask_dpkg(files: Mapping[str, bytes]) -> None:
             read(package)
     for name in ("diversions", "statoverrides", "path_filters", "file_triggers", "named_triggers"):
         getattr(database, name)
-    _ = database.native_architecture, database.foreign_architectures, database.notes()
+    _ = database.native_architecture, database.notes()
     first = database.packages()[0]
     database.rewrite([DebRecord(control=database.stanza(first), control_files={}, files=(), replaces=first)])
     database.broken_dependencies()

@@ -14,6 +14,7 @@ from copacetic.updates import (
     Plan,
     PlannedUpdate,
     Strategy,
+    Wanted,
 )
 
 LOOPBACK = "127.0.0.0/8"
@@ -62,10 +63,16 @@ def finding(package: str, *fixed: str, vulnerability_id: str = "CVE-2026-0001", 
         "vulnerability_id": vulnerability_id,
         "package": package,
         "installed_version": "1.0-1",
+        "package_type": "deb",
+        "fixed_is_source_version": True,
         "fixed_versions": fixed,
         **more,
     }
     return Finding(**values)  # type: ignore[arg-type]
+
+
+def wanted_fix(package: InstalledPackage, version: str) -> Wanted:
+    return Wanted(package=package, findings=(finding(package.name, version),))
 
 
 def plan(

@@ -31,7 +31,7 @@ from copacetic.inventory.apk.scripts import (
     read_scripts,
 )
 from copacetic.oci.filesystem import FileType, ImageFilesystem, hidden_versions
-from copacetic.updates import InstalledPackage
+from copacetic.updates import Finding, InstalledPackage
 
 if TYPE_CHECKING:
     from copacetic.inventory.apk.rewrite import ApkChange
@@ -104,6 +104,12 @@ class ApkDatabase:
 
     def notes(self) -> tuple[str, ...]:
         return tuple(self._notes())
+
+    def is_meant(self, package: InstalledPackage, architecture: str) -> bool:
+        return package.architecture in {architecture, "noarch"}
+
+    def is_fixed(self, package: InstalledPackage, finding: Finding) -> bool:
+        return self.tools.is_fixed(package, finding)
 
     def files(self, package: InstalledPackage) -> tuple[str, ...]:
         """Directories and files, in the order of the package's own list."""

@@ -10,7 +10,7 @@ on as for every other plan, and the same proof decides whether it is published.
 from __future__ import annotations
 
 import secrets
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from datetime import timedelta
 from typing import cast
@@ -88,8 +88,9 @@ class BuilderDelegate:
         plan = self._empty(matched, reason)
         names: tuple[str, ...] | None = None
         if matched is not None:
-            plan = replace(plan, skipped=tuple(_held(want) for want in wanted if want.package.held))
-            names = tuple(_key(want.package) for want in wanted if not want.package.held)
+            plan = replace(plan, skipped=tuple(_staying(wanted, job.opened.database)))
+            staying = {skipped.package for skipped in plan.skipped}
+            names = tuple(_key(want.package) for want in wanted if want.package not in staying)
             if not names:
                 return Delegated(plan=plan)
         job.session.progress.note(f"the builder upgrades by itself: {reason}")
@@ -196,30 +197,28 @@ def _candidate(package: InstalledPackage) -> Candidate:
     )
 
 
-def _unfixed(matched: Sequence[MatchedFinding] | None, after: PackageDatabase) -> tuple[Skipped, ...]:
-    """Findings that have a fix and are still open."""
-    present = (*after.packages(), *after.assumed())
-    findings = (m.finding for m in matched or ())
-    _, wanted = match_findings(findings, present, after.package_type, scheme=after.version_scheme)
-    return tuple(
-        Skipped(
-            package=want.package,
-            reason=SkipReason.NO_CANDIDATE,
-            detail=f"{' and '.join(want.fixed_versions)} or later is needed, and the builder's repositories lack it",
-            findings=want.findings,
-        )
-        for want in wanted
-        if not want.package.held
-    )
+def _unfixed(matched: Sequence[MatchedFinding] | None, after: PackageDatabase) -> Iterator[Skipped]:
+    """Findings that have a fix and are still open, apart from those of packages that were to stay."""
+    _, wanted = match_findings((m.finding for m in matched or ()), after)
+    staying = {skipped.package for skipped in _staying(wanted, after)}
+    for want in wanted:
+        if want.package not in staying:
+            lack = f"{want.needed}, and the builder's repositories lack it"
+            yield _skip(want, SkipReason.NO_CANDIDATE, lack)
 
 
-def _held(want: Wanted) -> Skipped:
-    return Skipped(
-        package=want.package,
-        reason=SkipReason.HELD,
-        detail="the image holds it at its version",
-        findings=want.findings,
-    )
+def _staying(wanted: Sequence[Wanted], database: PackageDatabase) -> Iterator[Skipped]:
+    """Name what no package manager would change."""
+    assumed = frozenset(database.assumed())
+    for want in wanted:
+        if want.package in assumed:
+            yield _skip(want, SkipReason.UNSUPPORTED, "the database in effect doesn't list it")
+        elif want.package.held:
+            yield _skip(want, SkipReason.HELD, "the image holds it at its version")
+
+
+def _skip(want: Wanted, reason: SkipReason, detail: str) -> Skipped:
+    return Skipped(package=want.package, reason=reason, detail=detail, findings=want.findings)
 
 
 def _key(package: InstalledPackage) -> str:

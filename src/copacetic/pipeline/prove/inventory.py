@@ -26,9 +26,7 @@ def check_inventory(plan: Plan, before: PackageDatabase, after: PackageDatabase)
         raise VerificationError(f"the result breaks a dependency: {min(newly_broken)}")
     if plan.matched is None:
         return None
-    findings = (m.finding for m in plan.matched)
-    present = (*after.packages(), *after.assumed())
-    matched, _ = match_findings(findings, present, plan.package_type, scheme=after.version_scheme)
+    matched, _ = match_findings((m.finding for m in plan.matched), after)
     _check_findings(plan, matched)
     return matched
 

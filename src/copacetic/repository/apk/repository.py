@@ -74,14 +74,14 @@ class ApkRepository:
     ) -> Resolution:
         context = self._context
         indexes = self._load()
-        scheme = ApkTools.of(context.installed).version_scheme
+        tools = ApkTools.of(context.installed)
         odd = OddRows()
         resolver = Resolver(
             context.installed,
             context.assumed,
             indexes,
             self._world,
-            scheme=scheme,
+            tools=tools,
             frozen=frozen or {},
             vendors=Vendors(
                 tuple(vendor_of(index.origin, context.distro) for index in indexes),
@@ -108,7 +108,7 @@ class ApkRepository:
             notes=(*self._notes(), *self._keyring.notes(), *self._left_out(), *resolved.notes),
         )
         odd = OddRows.of([odd, *(index.odd for index in indexes)])
-        return odd.account(found, wanted, scheme=scheme, frozen=frozen or ())
+        return odd.account(found, wanted, scheme=tools.version_scheme, frozen=frozen or ())
 
     def vouch(self, candidates: Sequence[Candidate]) -> Mapping[Candidate, Candidate]:
         missing = dict.fromkeys(candidates)

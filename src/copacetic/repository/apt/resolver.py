@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
+from copacetic.deb.fix import is_fixed
 from copacetic.deb.relation import Broken, Relation, RelationError, broken_relations, unreadable_relations
 from copacetic.errors import InvalidVersionError, RepositoryError
 from copacetic.updates import Candidate, InstalledPackage, PlannedUpdate, Skipped, SkipReason, Wanted
@@ -103,18 +104,17 @@ class Resolver:
             newer = self._upgrades(package)
             fitting = [c for c in newer if _fixes(want, c)]
             if package.held:
-                if want.fixed_versions or fitting:
+                if want.findings or fitting:
                     skipped.append(_skip(want, SkipReason.HELD, "the image holds it at its version"))
             elif fitting:
                 chosen[key] = (want, self._pick(fitting))
             elif withheld := self._offers.withheld(package):
                 skipped.append(_skip(want, SkipReason.VENDOR, withheld))
-            elif want.fixed_versions:
+            elif want.findings:
                 best = f"the newest offered is {newer[-1].version}" if newer else "no newer version is offered"
                 odd = next(filter(None, map(unreadable_relations, self._offers.upgrades(package))), "")
                 best += f" that can be read ({odd})" if odd else ""
-                detail = f"{' and '.join(want.fixed_versions)} or later is needed, {best}"
-                skipped.append(_skip(want, SkipReason.NO_CANDIDATE, detail))
+                skipped.append(_skip(want, SkipReason.NO_CANDIDATE, f"{want.needed}, {best}"))
         return chosen, skipped
 
     def _upgrades(self, package: InstalledPackage) -> list[Candidate]:
@@ -263,9 +263,8 @@ def _identity(broken: Broken) -> str:
 
 
 def _fixes(want: Wanted, candidate: Candidate) -> bool:
-    reached = candidate.source_version if want.fixed_is_source_version else candidate.version
     try:
-        return all(compare_versions("deb", reached, fixed) >= 0 for fixed in want.fixed_versions)
+        return all(is_fixed(candidate, finding) for finding in want.findings)
     except InvalidVersionError:
         return False
 
