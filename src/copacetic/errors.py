@@ -46,7 +46,7 @@ can do about it is the class's `hint`, or the instance's where only that one kno
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Hashable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import ClassVar
 
@@ -60,8 +60,8 @@ class CopaError(Exception):
 
     exit_code: ClassVar[int] = 1
     hint: str | None = None
-    package: str = ""
-    """The one package that it is about, as `name:architecture`, where the others could do without it."""
+    package: Hashable = None
+    """The `PackageKey` of the one package that it is about, where the others could do without it."""
     may_work_elsewhere: ClassVar[bool] = False
     """Whether it is this machine's view that is wrong, and another one may do better."""
     also: tuple[CopaError, ...] = ()
@@ -334,12 +334,12 @@ PACKAGE_FAULTS = (PackageError, IntegrityError, PackageUnavailableError)
 
 
 @contextmanager
-def about_package(key: str) -> Iterator[None]:
-    """Say which package the faults are about that are found inside; `key` is its `name:architecture`."""
+def about_package(key: Hashable) -> Iterator[None]:
+    """Say which package the faults are about that are found inside; `key` is its `PackageKey`."""
     try:
         yield
     except PACKAGE_FAULTS as error:
-        error.package = error.package or key
+        error.package = key if error.package is None else error.package
         raise
 
 

@@ -12,8 +12,21 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
+from typing import NamedTuple
 
 from copacetic.oci import Digest, Platform
+
+
+class PackageKey(NamedTuple):
+    """What tells packages apart that may be there at the same time; ordered, and for people `name:architecture`."""
+
+    name: str
+    architecture: str
+    instance: str = ""
+    """Of a package that may be installed several times (a kernel's version), as its family says; mostly empty."""
+
+    def __str__(self) -> str:
+        return f"{self.name}:{self.architecture}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,6 +88,8 @@ class InstalledPackage:
     architecture: str
     source_name: str
     source_version: str
+    instance: str = ""
+    """See `PackageKey`."""
     held: bool = False
     """The administrator has put it on hold: it stays as it is."""
     state: str = ""
@@ -83,6 +98,10 @@ class InstalledPackage:
     """Only some of its files are in the image, and that stays so: nothing comes in for its sake."""
     fields: Mapping[str, str] = field(default_factory=dict, compare=False, repr=False)
     """The database's record by field name, spelled as there."""
+
+    @property
+    def key(self) -> PackageKey:
+        return PackageKey(self.name, self.architecture, self.instance)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -125,13 +144,17 @@ class Candidate:
     sha256: str
     """Of the file; empty as long as only something else in the metadata proves it (apk), until it is fetched."""
     origin: Origin
+    instance: str = ""
     fields: Mapping[str, str] = field(default_factory=dict, compare=False, repr=False)
+
+    @property
+    def key(self) -> PackageKey:
+        return PackageKey(self.name, self.architecture, self.instance)
 
     def is_same(self, other: Candidate) -> bool:
         """Tell whether both are the same package file, wherever it is; where one lacks a digest the rest decides."""
-        return (self.name, self.version, self.architecture, self.size) == (
-            other.name, other.version, other.architecture, other.size,
-        ) and self.sha256 in {"", other.sha256}  # fmt: skip
+        same = (self.key, self.version, self.size) == (other.key, other.version, other.size)
+        return same and self.sha256 in {"", other.sha256}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -194,7 +217,7 @@ class ScriptClass(StrEnum):
 class ScriptVerdict:
     """The judgement of one maintainer script or trigger."""
 
-    package: str
+    package: PackageKey
     script: str
     """preinst, postinst, prerm, postrm, config, or a trigger's name."""
     verdict: ScriptClass
@@ -212,6 +235,11 @@ class PlannedUpdate:
     """Names of the packages that need it, when nobody asked for it directly."""
     scripts: tuple[ScriptVerdict, ...] = ()
 
+    @property
+    def key(self) -> PackageKey:
+        """That of the package as it will be."""
+        return self.candidate.key
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FetchedPackage:
@@ -219,6 +247,10 @@ class FetchedPackage:
 
     update: PlannedUpdate
     path: Path
+
+    @property
+    def key(self) -> PackageKey:
+        return self.update.key
 
     @property
     def fingerprint(self) -> str:
@@ -246,8 +278,8 @@ class MatchedFinding:
 
     finding: Finding
     status: FindingStatus
-    packages: tuple[str, ...] = ()
-    """Installed packages that it concerns, as name:architecture."""
+    packages: tuple[PackageKey, ...] = ()
+    """Installed packages that it concerns."""
 
 
 class Strategy(StrEnum):

@@ -13,7 +13,7 @@ from copacetic.updates import Finding, FindingStatus, InstalledPackage
 from support.apkrepo import apk_image
 from support.apks import Apk
 from support.trees import Content, tree
-from support.values import finding, installed
+from support.values import finding, installed, key
 
 
 def database_of(files: dict[str, Content]) -> PackageDatabase:
@@ -63,7 +63,7 @@ def test_a_finding_gets_the_status_that_the_database_gives_it(
     (matched,), _ = match_findings([row], DEBS)
 
     assert matched.status is status
-    assert matched.packages == concerned
+    assert tuple(map(str, matched.packages)) == concerned
 
 
 def test_a_fixed_version_of_the_source_is_not_compared_with_the_binary_s_epoch() -> None:
@@ -86,14 +86,14 @@ def test_a_source_package_s_name_stands_for_all_its_binaries() -> None:
 
     (matched,), wanted = match_findings([row], DEBS)
 
-    assert set(matched.packages) == {"libssl3:amd64", "openssl:amd64"}
+    assert set(matched.packages) == {key("libssl3:amd64"), key("openssl:amd64")}
     assert [w.package.name for w in wanted] == ["libssl3", "openssl"]
 
 
 def test_a_name_that_no_binary_has_is_taken_for_a_source_s() -> None:
     (matched,), _ = match_findings([finding("util-linux", "2.41-6")], DEBS)
 
-    assert matched.packages == ("bsdutils:amd64",)
+    assert matched.packages == (key("bsdutils:amd64"),)
 
 
 def test_an_architecture_independent_package_matches_any_architecture() -> None:
@@ -136,7 +136,7 @@ def test_an_apk_s_finding_is_about_its_own_version_and_its_origin_stands_for_all
     (matched,), all_wanted = match_findings([origin], database)
 
     assert [want.package.name for want in wanted] == ["libssl3"]
-    assert matched.packages == ("libcrypto3:x86_64", "libssl3:x86_64")
+    assert matched.packages == (key("libcrypto3:x86_64"), key("libssl3:x86_64"))
     assert len(all_wanted) == 2
 
 
@@ -162,7 +162,7 @@ def test_which_architectures_a_finding_s_own_stands_for_is_the_family_s_to_say(
 ) -> None:
     (matched,), _ = match_findings([row], database)
 
-    assert matched.packages == concerned
+    assert tuple(map(str, matched.packages)) == concerned
 
 
 def test_findings_about_sources_and_about_binaries_are_each_held_against_their_own_version() -> None:

@@ -26,7 +26,7 @@ from support.apks import Apk
 from support.debs import file
 from support.images import make_tar, tar_file
 from support.trees import stack
-from support.values import candidate
+from support.values import candidate, key
 
 PLATFORM = Platform.parse("linux/amd64")
 BASE = llb.image(f"base.example/alpine@{Digest.of(b'base')}")
@@ -228,7 +228,7 @@ def test_a_script_that_an_image_without_a_shell_goes_without_is_named_or_refused
     verdict: ScriptClass, tmp_path: Path
 ) -> None:
     package = fetched(tmp_path)
-    script = ScriptVerdict(package="foo:x86_64", script="trigger", verdict=verdict, reason="ldconfig")
+    script = ScriptVerdict(package=key("foo:x86_64"), script="trigger", verdict=verdict, reason="ldconfig")
     package = replace(package, update=replace(package.update, scripts=(script,)))
     bare, with_shell = opened(programs=[]), opened(programs=["bin/sh"])
 
@@ -257,7 +257,9 @@ def test_a_link_that_would_lead_into_the_tooling_image_is_refused(tmp_path: Path
 
 
 def test_a_builders_own_upgrade_names_packages_as_arguments_and_the_state_in_the_environment() -> None:
-    asked = Upgrade(names=("foo:x86_64", "bar:x86_64"), repository_state="abc", proxy=ProxyEnv(http="http://proxy:1"))
+    asked = Upgrade(
+        names=(key("foo:x86_64"), key("bar:x86_64")), repository_state="abc", proxy=ProxyEnv(http="http://proxy:1")
+    )
     run = run_of(opened().upgrade(BASE, asked))
 
     assert run.args == ("/bin/sh", "/run/copacetic/upgrade", "/sbin/apk", "bar", "foo")
@@ -270,7 +272,7 @@ def test_an_apk_that_only_knows_all_packages_is_not_asked_for_some() -> None:
     manager = opened(replace(TOOLS, version="2.10.4-r2"))
 
     with pytest.raises(UnsupportedImageError, match="can't upgrade single packages"):
-        manager.upgrade(BASE, Upgrade(names=("foo:x86_64",), repository_state="x"))
+        manager.upgrade(BASE, Upgrade(names=(key("foo:x86_64"),), repository_state="x"))
     assert run_of(manager.upgrade(BASE, Upgrade(names=None, repository_state="x"))).args[-1] == "/sbin/apk"
 
 

@@ -17,7 +17,7 @@ from copacetic.repository.apk.order import Step, order_changes
 from copacetic.repository.apk.resolver import Resolved, Resolver
 from copacetic.repository.apk.solve import Preferences, Solution, UnsolvableError, solve, unmet
 from copacetic.repository.apk.vendor import Vendors, vendor_of
-from copacetic.updates import InstalledPackage, Origin, SkipReason, Wanted
+from copacetic.updates import InstalledPackage, Origin, PackageKey, SkipReason, Wanted
 from support.apkoracle import alpine_root
 from support.apkrandom import Case, Change, Drawer, Judged, Row, judge, row
 from support.values import wanted_fix
@@ -55,7 +55,7 @@ def resolve(
     offered: Sequence[Row],
     world: str,
     *fixes: tuple[str, str],
-    frozen: Mapping[str, str] | None = None,
+    frozen: Mapping[PackageKey, str] | None = None,
     assumed: Sequence[Row] = (),
     tagged: Sequence[Row] = (),
 ) -> Resolved:
@@ -327,7 +327,10 @@ def test_fixes_that_go_together_are_found_among_many_that_do_not(monkeypatch: py
 def test_a_frozen_package_neither_moves_nor_comes_in_and_who_needs_it_says_so() -> None:
     installed = [row("a", "1-r0", D="b"), row("b", "1-r0"), row("c", "1-r0")]
     offered = [row("a", "2-r0", D="b>=2-r0"), row("b", "2-r0"), row("c", "2-r0", D="new"), row("new", "1-r0")]
-    frozen = {"b:x86_64": "needs execution (post-upgrade)", "new:x86_64": "needs execution (post-install)"}
+    frozen = {
+        PackageKey("b", "x86_64"): "needs execution (post-upgrade)",
+        PackageKey("new", "x86_64"): "needs execution (post-install)",
+    }
 
     resolved = resolve(installed, offered, "a c", frozen=frozen)
 

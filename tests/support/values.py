@@ -11,6 +11,7 @@ from copacetic.updates import (
     InstalledPackage,
     MatchedFinding,
     Origin,
+    PackageKey,
     Plan,
     PlannedUpdate,
     Strategy,
@@ -23,6 +24,12 @@ HERE = Reach(networks=(parse_network(LOOPBACK),))
 ORIGIN = Origin(
     uri="http://deb.example/debian-security", suite="bookworm-security", component="main", signed_by="AB" * 20
 )
+
+
+def key(text: str) -> PackageKey:
+    """Return the key of `name:architecture`."""
+    name, _, architecture = text.rpartition(":")
+    return PackageKey(name, architecture)
 
 
 def installed(

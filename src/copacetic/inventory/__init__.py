@@ -57,7 +57,7 @@ class PackageDatabase(Protocol):
         ...
 
     def packages(self) -> tuple[InstalledPackage, ...]:
-        """Return the packages that are installed, sorted by name and architecture."""
+        """Return the packages that are installed, sorted by their keys."""
         ...
 
     def is_meant(self, package: InstalledPackage, architecture: str) -> bool:

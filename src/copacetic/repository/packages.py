@@ -83,7 +83,7 @@ class PackageStore:
     def _try(self, candidate: Candidate, task: Task) -> Path | CopaError:
         """Return what is wrong with one package instead of raising it: it isn't the others' fault."""
         try:
-            with about_package(f"{candidate.name}:{candidate.architecture}"):
+            with about_package(candidate.key):
                 return self._one(candidate, task)
         except PACKAGE_FAULTS as error:
             return error

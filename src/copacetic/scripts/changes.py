@@ -11,6 +11,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 
+from copacetic.updates import PackageKey
+
 __all__ = ["ChangeSet", "PackageChange"]
 
 
@@ -21,7 +23,7 @@ class PackageChange:
     `removed` and `added` may have links and directories too.
     """
 
-    key: str
+    key: PackageKey
     files: frozenset[str] = frozenset()
     """Regular files of the new version that aren't configuration files."""
     changed: frozenset[str] = frozenset()
@@ -41,7 +43,7 @@ class ChangeSet:
     added: frozenset[str] = frozenset()
     removed: frozenset[str] = frozenset()
     conffiles: frozenset[str] = frozenset()
-    packages: frozenset[str] = frozenset()
+    packages: frozenset[PackageKey] = frozenset()
     """The keys of all that come or change."""
 
     @classmethod

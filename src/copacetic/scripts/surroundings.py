@@ -114,7 +114,7 @@ class ImageSurroundings:
 
     def has_package(self, name: str) -> bool | None:
         """Tell whether dpkg's database has a package; one that comes or changes isn't known."""
-        moving = any(key.partition(":")[0] == name for key in self.changes.packages)
+        moving = any(key.name == name for key in self.changes.packages)
         return None if moving else ask(self.queries, self.tree, ("dpkg", "--list", name))
 
     def reach(self, command: Reached) -> bool | None:

@@ -96,7 +96,7 @@ class ApkDatabase:
         return self.path.rpartition("/")[0]
 
     def packages(self) -> tuple[InstalledPackage, ...]:
-        return tuple(sorted(self._by_package, key=lambda p: (p.name, p.architecture)))
+        return tuple(sorted(self._by_package, key=lambda p: p.key))
 
     def assumed(self) -> tuple[InstalledPackage, ...]:
         """Packages that only databases list which are not in effect, and of which files are still there."""

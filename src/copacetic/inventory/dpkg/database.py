@@ -46,7 +46,7 @@ from copacetic.inventory.dpkg.rewrite import (
 from copacetic.inventory.dpkg.rows import Row, read_rows, read_status
 from copacetic.lines import split_lines
 from copacetic.oci.filesystem import ImageFilesystem
-from copacetic.updates import Finding, InstalledPackage
+from copacetic.updates import Finding, InstalledPackage, PackageKey
 
 ROOT = "var/lib/dpkg"
 STATUS = f"{ROOT}/status"
@@ -124,7 +124,7 @@ class DpkgDatabase:
         return next((path for path in (STATUS, MANIFEST) if path in files), STATUS_D)
 
     def packages(self) -> tuple[InstalledPackage, ...]:
-        return tuple(sorted(self._by_package, key=lambda p: (p.name, p.architecture)))
+        return tuple(sorted(self._by_package, key=lambda p: p.key))
 
     def is_meant(self, package: InstalledPackage, architecture: str) -> bool:
         return package.architecture in {architecture, "all"}
@@ -343,8 +343,8 @@ class DpkgDatabase:
                     named[name] = text
         return changes
 
-    def _status_rows(self) -> list[tuple[tuple[str, str], str]]:
-        return [((r.package.name, r.package.architecture), r.stanza.text) for r in self._rows if r.file == STATUS]
+    def _status_rows(self) -> list[tuple[PackageKey, str]]:
+        return [(r.package.key, r.stanza.text) for r in self._rows if r.file == STATUS]
 
     def _info_files(self, package: InstalledPackage) -> list[str]:
         stem = self._info_stem(package).rpartition("/")[2]

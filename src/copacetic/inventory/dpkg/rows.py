@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 from copacetic.deb.deb822 import MAX_LINES, Deb822Error, Stanza, parse_stanzas
 from copacetic.errors import InventoryError
-from copacetic.updates import InstalledPackage
+from copacetic.updates import InstalledPackage, PackageKey
 
 __all__ = ["ARCHITECTURE", "MAX_PACKAGES", "NAME", "VERSION", "Row", "mend_stanzas", "read_rows", "read_status"]
 
@@ -65,13 +65,13 @@ def read_rows(data: bytes, file: str, *, needs_status: bool, mended: bool = Fals
     Raises `InventoryError`.
     """
     text = data.decode("utf-8", "surrogateescape")
-    rows: dict[tuple[str, str], Row] = {}
+    rows: dict[PackageKey, Row] = {}
     try:
         for stanza in mend_stanzas(text) if mended else parse_stanzas(text):
             row = _row(stanza, file, needs_status, partial)
-            key = (row.package.name, row.package.architecture)
+            key = row.package.key
             if key in rows:
-                raise InventoryError(f"{file}: {key[0]}:{key[1]} stands there twice")
+                raise InventoryError(f"{file}: {key} stands there twice")
             if len(rows) == MAX_PACKAGES:
                 raise InventoryError(f"{file} has more than {MAX_PACKAGES} packages")
             rows[key] = row

@@ -37,6 +37,7 @@ from copacetic.updates import (
     InstalledPackage,
     MatchedFinding,
     Origin,
+    PackageKey,
     Plan,
     PlannedUpdate,
     Skipped,
@@ -86,17 +87,17 @@ class BuilderDelegate:
         job = self._job
         matched, wanted = match(job)
         plan = self._empty(matched, reason)
-        names: tuple[str, ...] | None = None
+        names: tuple[PackageKey, ...] | None = None
         if matched is not None:
             plan = replace(plan, skipped=tuple(_staying(wanted, job.opened.database)))
             staying = {skipped.package for skipped in plan.skipped}
-            names = tuple(_key(want.package) for want in wanted if want.package not in staying)
+            names = tuple(want.package.key for want in wanted if want.package not in staying)
             if not names:
                 return Delegated(plan=plan)
         job.session.progress.note(f"the builder upgrades by itself: {reason}")
         return self._run(names, plan, compression)
 
-    def _run(self, names: tuple[str, ...] | None, plan: Plan, compression: str) -> Delegated:
+    def _run(self, names: tuple[PackageKey, ...] | None, plan: Plan, compression: str) -> Delegated:
         job, opened = self._job, self._job.opened
         assert job.scratch is not None
         upgrade = self._describe(names)
@@ -122,7 +123,7 @@ class BuilderDelegate:
         layer = finish_layer(changes, request, job.scratch, job.session.budget.processors)
         return Delegated(plan=plan, epoch=epoch, composed=ComposedLayer(layer=layer, unchanged=changes.unchanged))
 
-    def _describe(self, names: tuple[str, ...] | None) -> Upgrade:
+    def _describe(self, names: tuple[PackageKey, ...] | None) -> Upgrade:
         settings, proxies = self._job.session.settings, self._job.session.settings.http.proxies
         proxy = ProxyEnv(**{name: proxies.get(name, "") for name in ("http", "https", "no")}) if proxies else None
         return Upgrade(
@@ -161,8 +162,8 @@ def _updates(
 
     Raises `VerificationError` for what no upgrade does: a package removed, set back, or changed although held.
     """
-    old = {_key(package): package for package in before.packages()}
-    new = {_key(package): package for package in after.packages()}
+    old = {package.key: package for package in before.packages()}
+    new = {package.key: package for package in after.packages()}
     for key, package in old.items():
         present = new.get(key)
         if present is None:
@@ -177,7 +178,7 @@ def _updates(
             candidate=_candidate(package),
             findings=tuple(m.finding for m in matched or () if key in m.packages),
         )
-        for key, package in sorted(new.items())
+        for key, package in sorted(new.items(), key=lambda item: str(item[0]))
         if key not in old or old[key].version != package.version
     )
 
@@ -187,6 +188,7 @@ def _candidate(package: InstalledPackage) -> Candidate:
         name=package.name,
         version=package.version,
         architecture=package.architecture,
+        instance=package.instance,
         source_name=package.source_name,
         source_version=package.source_version,
         url="",
@@ -219,7 +221,3 @@ def _staying(wanted: Sequence[Wanted], database: PackageDatabase) -> Iterator[Sk
 
 def _skip(want: Wanted, reason: SkipReason, detail: str) -> Skipped:
     return Skipped(package=want.package, reason=reason, detail=detail, findings=want.findings)
-
-
-def _key(package: InstalledPackage) -> str:
-    return f"{package.name}:{package.architecture}"

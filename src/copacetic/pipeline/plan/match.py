@@ -43,8 +43,8 @@ def match_findings(
         if finding.architecture is not None:
             packages = [package for package in packages if database.is_meant(package, finding.architecture)]
         status, open_packages = _status(finding, packages, database)
-        names = tuple(f"{package.name}:{package.architecture}" for package in packages)
-        matched.append(MatchedFinding(finding=finding, status=status, packages=names))
+        keys = tuple(package.key for package in packages)
+        matched.append(MatchedFinding(finding=finding, status=status, packages=keys))
         for package in open_packages:
             to_fix.setdefault(package, []).append(finding)
     wanted = tuple(Wanted(package=one, findings=tuple(to_fix[one])) for one in present if one in to_fix)

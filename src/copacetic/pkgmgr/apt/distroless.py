@@ -70,7 +70,7 @@ def install_distroless(
         refuse_links_out(fs, package.update.candidate.name, _payload_paths(controls[package]))
     debs = {
         f"{package.update.candidate.sha256}.deb": _without_scripts(archives[package], controls[package])
-        for package in sorted(packages, key=lambda p: (p.update.candidate.name, p.update.candidate.architecture))
+        for package in sorted(packages, key=lambda p: p.key)
     }
     records = database.rewrite([_record(controls[package], package.update.installed) for package in packages])
     run = tooling.run(

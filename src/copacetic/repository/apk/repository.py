@@ -34,7 +34,7 @@ from copacetic.repository.host import open_host
 from copacetic.repository.odd import OddRows
 from copacetic.repository.packages import PackageStore
 from copacetic.repository.seen import SeenDates
-from copacetic.updates import Candidate, InstalledPackage, Origin, PlannedUpdate, Resolution, Wanted
+from copacetic.updates import Candidate, InstalledPackage, Origin, PackageKey, PlannedUpdate, Resolution, Wanted
 
 WORLD = "etc/apk/world"
 WORLD_LIMIT = 1024 * 1024
@@ -70,7 +70,7 @@ class ApkRepository:
         return cls(replace(context, http=http), sources)
 
     def resolve(
-        self, wanted: Sequence[Wanted], *, exhaustive: bool, frozen: Mapping[str, str] | None = None
+        self, wanted: Sequence[Wanted], *, exhaustive: bool, frozen: Mapping[PackageKey, str] | None = None
     ) -> Resolution:
         context = self._context
         indexes = self._load()

@@ -22,7 +22,7 @@ from copacetic.repository.apk.order import Step, order_changes
 from copacetic.repository.apk.solve import Preferences, Solution, TooHardError, UnsolvableError, solve
 from copacetic.repository.apk.vendor import Vendors
 from copacetic.repository.odd import OddRows
-from copacetic.updates import InstalledPackage, Skipped, SkipReason, Wanted
+from copacetic.updates import InstalledPackage, PackageKey, Skipped, SkipReason, Wanted
 from copacetic.version import compare_versions
 
 __all__ = ["Change", "Resolved", "Resolver"]
@@ -74,13 +74,12 @@ class Resolver:
         world: Sequence[Dependency],
         *,
         tools: ApkTools,
-        frozen: Mapping[str, str],
+        frozen: Mapping[PackageKey, str],
         vendors: Vendors | None = None,
         odd: OddRows | None = None,
     ) -> None:
         """
-        `frozen` gives reasons by `name:architecture`; without `vendors` nobody's packages are told apart; `odd` takes
-        what can't be read.
+        `frozen` gives reasons; without `vendors` nobody's packages are told apart; `odd` takes what can't be read.
         """
         self._vendors = vendors or Vendors()
         self._odd = odd
@@ -90,7 +89,7 @@ class Resolver:
         self._world = tuple(world)
         self._tools = tools
         self._scheme = tools.version_scheme
-        self._frozen = {key.rpartition(":")[0]: reason for key, reason in frozen.items()}
+        self._frozen = {key.name: reason for key, reason in frozen.items()}
 
     def resolve(self, wanted: Sequence[Wanted], *, exhaustive: bool) -> Resolved:
         """Raises `RepositoryError` when a repository's rows can't be read."""

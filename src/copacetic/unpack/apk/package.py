@@ -15,7 +15,7 @@ from copacetic.errors import PackageError, about_package
 from copacetic.repository.apk.package import ApkFile, open_package
 from copacetic.strict import read_digits
 from copacetic.unpack import FetchedPackage
-from copacetic.updates import Candidate, InstalledPackage
+from copacetic.updates import Candidate, InstalledPackage, PackageKey
 
 __all__ = ["ApkPackage", "load_package"]
 
@@ -28,14 +28,12 @@ class ApkPackage:
     fields: Mapping[str, str]
     """What the database records: the index's row, with `r`, `q` and `f` of the package and the repository's tag."""
     installed: InstalledPackage | None
-    name: str
+    key: PackageKey
     version: str
-    architecture: str
 
     @property
-    def key(self) -> str:
-        """How verdicts and the plan call it."""
-        return f"{self.name}:{self.architecture}"
+    def name(self) -> str:
+        return self.key.name
 
     @property
     def label(self) -> str:
@@ -76,7 +74,7 @@ class ApkPackage:
 def load_package(fetched: FetchedPackage) -> ApkPackage:
     """Open a package. Raises `PackageError` when it isn't the planned one."""
     candidate = fetched.update.candidate
-    with about_package(f"{candidate.name}:{candidate.architecture}"):
+    with about_package(candidate.key):
         return _load(fetched, candidate)
 
 
@@ -101,9 +99,8 @@ def _load(fetched: FetchedPackage, candidate: Candidate) -> ApkPackage:
         file=file,
         fields=fields,
         installed=fetched.update.installed,
-        name=candidate.name,
+        key=candidate.key,
         version=candidate.version,
-        architecture=candidate.architecture,
     )
     if package.is_virtual and any(entry.type != "5" for entry, _ in file.entries(checked=False)):
         raise PackageError(f"{label}: the index says that nothing is installed, and the package has files")

@@ -21,6 +21,7 @@ from copacetic.oci.filesystem import FileType
 from copacetic.repository.apk.package import ApkEntry
 from copacetic.repository.limits import payload_limit
 from copacetic.unpack.apk.package import ApkPackage
+from copacetic.updates import PackageKey
 
 __all__ = ["PayloadEntry", "Payloads", "list_payloads", "spool_payload"]
 
@@ -74,7 +75,7 @@ class _Writable(Protocol):
     def write(self, data: memoryview, /) -> object: ...
 
 
-Payloads = Mapping[str, tuple[PayloadEntry, ...]]
+Payloads = Mapping[PackageKey, tuple[PayloadEntry, ...]]
 """By the packages' keys."""
 
 

@@ -26,7 +26,7 @@ from copacetic.unpack.apk.accounts import make_account
 from copacetic.unpack.apk.commands import ApkJudge, find_changes
 from copacetic.unpack.apk.effects import EFFECTS, Effect, do_command
 from copacetic.unpack.apk.live import LiveImage
-from copacetic.updates import ScriptClass, ScriptVerdict
+from copacetic.updates import PackageKey, ScriptClass, ScriptVerdict
 
 __all__ = ["ScriptCall", "ScriptRunner"]
 
@@ -59,8 +59,7 @@ _OPENING = re.compile(r"[({]\s*$")
 class ScriptCall:
     """A script that apk would run."""
 
-    package: str
-    """As name:architecture."""
+    package: PackageKey
     name: str
     """pre-upgrade, post-upgrade, trigger, …"""
     text: str
@@ -224,7 +223,7 @@ class _Run:
 
     def _judge_command(self, command: Reached, *, plain: bool) -> Judgement:
         if self._judge is None:
-            self._judge = ApkJudge(find_changes(self.runner.tree), self.live, self.call.package)
+            self._judge = ApkJudge(find_changes(self.runner.tree), self.live, str(self.call.package))
         name = (command.words[0] or "").rpartition("/")[2]
         judgement = self._judge.judge(command, repeated=False)
         # What would be done to a file for certain is known not to have been done.

@@ -26,13 +26,13 @@ from copacetic.oci.tree import TreeBuilder
 from copacetic.repository.limits import total_limit
 from copacetic.unpack import Composition, FetchedPackage
 from copacetic.unpack.apk.package import ApkPackage, load_package
-from copacetic.unpack.apk.payload import PayloadEntry, list_payloads, spool_payload
+from copacetic.unpack.apk.payload import PayloadEntry, Payloads, list_payloads, spool_payload
 from copacetic.unpack.apk.protected import ProtectedPaths
 from copacetic.unpack.apk.shipped import describe_shipped
 from copacetic.unpack.apk.upgrade import Upgrade, commit_hooks
 from copacetic.unpack.shipped import ShippedPackage
 from copacetic.unpack.spooler import Spooler
-from copacetic.updates import ScriptClass, ScriptVerdict
+from copacetic.updates import PackageKey, ScriptClass, ScriptVerdict
 
 __all__ = ["ApkUnpacker"]
 
@@ -54,7 +54,7 @@ class ApkUnpacker:
             raise UnsupportedImageError(f"apk packages can't be installed into a {database.format} database")
         return cls(fs, database, processors)
 
-    def classify(self, packages: Sequence[FetchedPackage]) -> Mapping[str, tuple[ScriptVerdict, ...]]:
+    def classify(self, packages: Sequence[FetchedPackage]) -> Mapping[PackageKey, tuple[ScriptVerdict, ...]]:
         """See `Unpacker.classify`. The whole upgrade is rehearsed, as a script's effect depends on when it runs."""
         loaded = self._load(packages)
         if not self._runs_anything(loaded):
@@ -117,7 +117,7 @@ class ApkUnpacker:
 
     def _upgrade(
         self, packages: Sequence[FetchedPackage], scratch: Path, *, epoch: int, only_files: bool = False
-    ) -> tuple[Upgrade, Mapping[str, Sequence[PayloadEntry]]]:
+    ) -> tuple[Upgrade, Payloads]:
         """Run it, and return what the packages hold, too."""
         loaded = self._load(packages)
         self.spool(packages, scratch)
@@ -139,7 +139,7 @@ class ApkUnpacker:
 
     def _load(self, packages: Sequence[FetchedPackage]) -> list[ApkPackage]:
         """Open the files, each once, in the order given."""
-        found: dict[str, ApkPackage] = {}
+        found: dict[PackageKey, ApkPackage] = {}
         faults: list[PackageError] = []
         for fetched in packages:
             package = self._loaded.get(fetched.path)

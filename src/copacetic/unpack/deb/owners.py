@@ -16,7 +16,7 @@ from copacetic.deb.relation import RelationError, parse_relations
 from copacetic.errors import ConflictError
 from copacetic.inventory.dpkg import DpkgDatabase
 from copacetic.unpack.deb.package import DebPackage
-from copacetic.updates import InstalledPackage
+from copacetic.updates import InstalledPackage, PackageKey
 
 __all__ = ["Claim", "Owner", "Ownership"]
 
@@ -25,13 +25,16 @@ __all__ = ["Claim", "Owner", "Ownership"]
 class Owner:
     """A package after the upgrade: a new one, or one that stays."""
 
-    name: str
+    key: PackageKey
     version: str
-    architecture: str
     replaces: str
     shared: bool
     installed: InstalledPackage | None = field(default=None, compare=False)
     """Set for one that stays."""
+
+    @property
+    def name(self) -> str:
+        return self.key.name
 
 
 class Claim(Enum):
@@ -48,12 +51,12 @@ class Ownership:
     """The lists of all packages by path."""
 
     def __init__(
-        self, database: DpkgDatabase, packages: Sequence[DebPackage], files: Mapping[str, Sequence[str]]
+        self, database: DpkgDatabase, packages: Sequence[DebPackage], files: Mapping[PackageKey, Sequence[str]]
     ) -> None:
         """`files` are the paths of the new packages, by key."""
         self._database = database
         self._owners: dict[str, list[Owner]] = {}
-        self._by_key: dict[str, Owner] = {}
+        self._by_key: dict[PackageKey, Owner] = {}
         going = {package.installed for package in packages if package.installed is not None}
         for installed in database.packages():
             if installed not in going:
@@ -99,9 +102,8 @@ class Ownership:
 
 def _staying(package: InstalledPackage) -> Owner:
     return Owner(
-        name=package.name,
+        key=package.key,
         version=package.version,
-        architecture=package.architecture,
         replaces=package.fields.get("Replaces", ""),
         shared=package.fields.get("Multi-Arch", "").strip() == "same",
         installed=package,
@@ -110,9 +112,8 @@ def _staying(package: InstalledPackage) -> Owner:
 
 def _arriving(package: DebPackage) -> Owner:
     return Owner(
-        name=package.name,
+        key=package.key,
         version=package.version,
-        architecture=package.architecture,
         replaces=package.stanza.find("Replaces"),
         shared=package.is_shared,
     )

@@ -18,7 +18,7 @@ from copacetic.lines import split_lines
 from copacetic.strict import read_digits
 from copacetic.unpack import FetchedPackage
 from copacetic.unpack.deb.conffile import parse_conffile_list
-from copacetic.updates import Candidate, InstalledPackage
+from copacetic.updates import Candidate, InstalledPackage, PackageKey
 
 __all__ = ["SCRIPTS", "DebPackage", "load_package"]
 
@@ -33,16 +33,14 @@ class DebPackage:
     control: ControlPart
     stanza: Stanza
     installed: InstalledPackage | None
-    name: str
+    key: PackageKey
     version: str
-    architecture: str
     conffiles: Mapping[str, bool]
     """Path → whether it is listed only to be removed on upgrade."""
 
     @property
-    def key(self) -> str:
-        """How verdicts and the plan call it."""
-        return f"{self.name}:{self.architecture}"
+    def name(self) -> str:
+        return self.key.name
 
     @property
     def label(self) -> str:
@@ -88,7 +86,7 @@ class DebPackage:
 def load_package(fetched: FetchedPackage) -> DebPackage:
     """Read a package's control part. Raises `PackageError` when it isn't the planned package."""
     candidate = fetched.update.candidate
-    with about_package(f"{candidate.name}:{candidate.architecture}"):
+    with about_package(candidate.key):
         return _load(fetched, candidate)
 
 
@@ -111,8 +109,7 @@ def _load(fetched: FetchedPackage, candidate: Candidate) -> DebPackage:
         control=control,
         stanza=stanza,
         installed=fetched.update.installed,
-        name=candidate.name,
+        key=candidate.key,
         version=candidate.version,
-        architecture=candidate.architecture,
         conffiles=conffiles,
     )

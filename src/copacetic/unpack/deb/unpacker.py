@@ -43,7 +43,7 @@ from copacetic.unpack.deb.shipped import describe_shipped
 from copacetic.unpack.deb.slices import Slices
 from copacetic.unpack.shipped import ShippedPackage
 from copacetic.unpack.spooler import Spooler
-from copacetic.updates import InstalledPackage, ScriptClass, ScriptVerdict
+from copacetic.updates import InstalledPackage, PackageKey, ScriptClass, ScriptVerdict
 
 __all__ = ["DebUnpacker"]
 
@@ -65,7 +65,7 @@ class DebUnpacker:
             raise UnsupportedImageError(f"Debian packages can't be installed into a {database.format} database")
         return cls(fs, database, processors)
 
-    def classify(self, packages: Sequence[FetchedPackage]) -> Mapping[str, tuple[ScriptVerdict, ...]]:
+    def classify(self, packages: Sequence[FetchedPackage]) -> Mapping[PackageKey, tuple[ScriptVerdict, ...]]:
         """See `Unpacker.classify`."""
         loaded = self._load(packages)
         assessment = self._assess(TreeBuilder(self._fs), loaded)
@@ -137,19 +137,19 @@ class DebUnpacker:
 
     # -- inside ----------------------------------------------------------------------------------------------
 
-    def _wait(self, packages: Sequence[DebPackage]) -> Mapping[str, Sequence[PayloadEntry]]:
+    def _wait(self, packages: Sequence[DebPackage]) -> Mapping[PackageKey, Sequence[PayloadEntry]]:
         return {package.key: self._spooler.wait(_identity(package)) for package in packages}
 
     def _install(
-        self, tree: TreeBuilder, packages: Sequence[DebPackage], payloads: Mapping[str, Sequence[PayloadEntry]]
-    ) -> Mapping[str, Installation]:
+        self, tree: TreeBuilder, packages: Sequence[DebPackage], payloads: Mapping[PackageKey, Sequence[PayloadEntry]]
+    ) -> Mapping[PackageKey, Installation]:
         ownership = Ownership(self._database, packages, {key: [e.path for e in p] for key, p in payloads.items()})
         installer = Installer(tree, self._database, ownership, Accounts(tree))
         return {package.key: installer.install(package, payloads[package.key]) for package in packages}
 
     def _load(self, packages: Sequence[FetchedPackage]) -> list[DebPackage]:
         """Read control parts, each file once, in the order of the packages' names."""
-        found: dict[str, DebPackage] = {}
+        found: dict[PackageKey, DebPackage] = {}
         faults: list[PackageError] = []
         for fetched in packages:
             package = self._loaded.get(fetched.path)
@@ -163,7 +163,7 @@ class DebUnpacker:
                 raise PackageError(f"{package.key} is planned twice")
             found[package.key] = package
         raise_together(faults)
-        return [found[key] for key in sorted(found)]
+        return [found[key] for key in sorted(found, key=str)]
 
     def _assess(self, tree: TreeBuilder, packages: Sequence[DebPackage]) -> Assessment:
         """Assess a set of packages, once."""
@@ -218,10 +218,10 @@ class DebUnpacker:
             and (path in kept if slices is None else slices.has(path))
         }
 
-    def _losers(self, tree: TreeBuilder, installations: Mapping[str, Installation]) -> list[DebRecord]:
+    def _losers(self, tree: TreeBuilder, installations: Mapping[PackageKey, Installation]) -> list[DebRecord]:
         """Return the records of packages that stay, without the paths that others (by key) took over."""
         losses: dict[InstalledPackage, set[str]] = {}
-        takers: dict[InstalledPackage, str] = {}
+        takers: dict[InstalledPackage, PackageKey] = {}
         for key, installation in installations.items():
             for owner, paths in installation.taken.items():
                 if owner.installed is not None:
