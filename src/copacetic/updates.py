@@ -3,7 +3,7 @@
 What is wrong, what is installed, what is offered, and what is going to change: the values that all parts share.
 
 They are the same for every distribution. What only one package manager knows (a stanza, a header) travels in
-`fields` and is read by the modules of that package manager alone.
+`record` and is read by the modules of that package manager alone.
 """
 
 from __future__ import annotations
@@ -96,8 +96,8 @@ class InstalledPackage:
     """How far its package manager came with it, in its words (`half-configured`), where that isn't the end."""
     partial: bool = False
     """Only some of its files are in the image, and that stays so: nothing comes in for its sake."""
-    fields: Mapping[str, str] = field(default_factory=dict, compare=False, repr=False)
-    """The database's record by field name, spelled as there."""
+    record: object = field(default=None, compare=False, repr=False)
+    """What the database says of it, for its own family."""
 
     @property
     def key(self) -> PackageKey:
@@ -145,7 +145,8 @@ class Candidate:
     """Of the file; empty as long as only something else in the metadata proves it (apk), until it is fetched."""
     origin: Origin
     instance: str = ""
-    fields: Mapping[str, str] = field(default_factory=dict, compare=False, repr=False)
+    record: object = field(default=None, compare=False, repr=False)
+    """What the repository says of it, for its own family; None where only a plan does."""
 
     @property
     def key(self) -> PackageKey:

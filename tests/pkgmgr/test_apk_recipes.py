@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from copacetic import llb
+from copacetic.apk.stanza import ApkStanza
 from copacetic.errors import InventoryError, NeedsExecutionError, SignatureError, UnsupportedImageError
 from copacetic.inventory import detect_database
 from copacetic.llb.graph import Bind, ExecOp, FileOp, MakeFile, Network, ProxyEnv, Tmpfs
@@ -58,7 +59,7 @@ def fetched(folder: Path, apk: Apk = NEW, data: bytes | None = None, **fields: s
     path = folder / apk.file_name
     path.write_bytes(data or apk.to_bytes())
     row = {} if data else {**apk.row(), **fields}
-    offered = replace(candidate(apk.name, apk.version, architecture="x86_64"), fields=row)
+    offered = replace(candidate(apk.name, apk.version, architecture="x86_64"), record=ApkStanza(row))
     offered = replace(offered, sha256=Digest.of(path.read_bytes()).encoded)
     return FetchedPackage(update=PlannedUpdate(installed=None, candidate=offered), path=path)
 
@@ -137,7 +138,7 @@ def test_the_index_has_the_row_that_was_signed_and_nothing_else(tmp_path: Path) 
 
 def test_a_stored_plan_without_rows_offers_what_the_packages_say_of_themselves(tmp_path: Path) -> None:
     package = fetched(tmp_path)
-    bare = replace(package, update=replace(package.update, candidate=replace(package.update.candidate, fields={})))
+    bare = replace(package, update=replace(package.update, candidate=replace(package.update.candidate, record=None)))
 
     (files,) = opened().install(BASE, [bare], tooling=None).directories.values()
 

@@ -11,6 +11,7 @@ import pytest
 
 from copacetic.apk import ApkTools
 from copacetic.apk.dependency import Dependency, parse_dependencies
+from copacetic.apk.stanza import ApkStanza
 from copacetic.distro import Distro
 from copacetic.repository.apk.offers import Universe
 from copacetic.repository.apk.order import Step, order_changes
@@ -46,7 +47,7 @@ def _names(text: str) -> list[str]:
 def package(fields: Mapping[str, str]) -> InstalledPackage:
     return InstalledPackage(
         name=fields["P"], version=fields["V"], architecture="x86_64", source_name=fields["P"],
-        source_version=fields["V"], fields=fields,
+        source_version=fields["V"], record=ApkStanza(fields),
     )  # fmt: skip
 
 

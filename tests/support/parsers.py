@@ -16,7 +16,7 @@ from pathlib import Path
 
 import zstandard
 
-from copacetic.deb.deb822 import PackagesIndexer, parse_stanza
+from copacetic.deb.deb822 import PackagesIndexer, parse_stanza, stanza_of
 from copacetic.deb.relation import Relation, RelationError, parse_relations, provides
 from copacetic.distro import Distro
 from copacetic.errors import CopaError, InventoryError, PackageError, RepositoryError, blame_input
@@ -119,7 +119,7 @@ def _ask_dpkg(files: Mapping[str, bytes]) -> None:
         getattr(database, name)
     _ = database.native_architecture, database.notes()
     first = database.packages()[0]
-    database.rewrite([DebRecord(control=database.stanza(first), control_files={}, files=(), replaces=first)])
+    database.rewrite([DebRecord(control=stanza_of(first), control_files={}, files=(), replaces=first)])
     database.broken_dependencies()
 
 

@@ -117,7 +117,7 @@ class PackageStore:
 
     def _prove(self, candidate: Candidate, path: Path) -> None:
         """Ask what else proves a file than its digest; of what a plan alone vouches for nothing else is known."""
-        if not candidate.sha256 or (self._check is not None and candidate.fields):
+        if not candidate.sha256 or (self._check is not None and candidate.record is not None):
             self._required().check(candidate, path)
 
     def _download(self, candidate: Candidate, task: Task) -> str:

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 
 from copacetic.apk.closure import broken_dependencies
 from copacetic.apk.dependency import DependencyError
+from copacetic.apk.stanza import stanza_of
 from copacetic.apk.tools import ApkTools
 from copacetic.errors import InventoryError
 from copacetic.inventory import PackageDatabase
@@ -155,7 +156,8 @@ class ApkDatabase:
 
     def broken_dependencies(self) -> frozenset[str]:
         try:
-            return frozenset(broken_dependencies(self.packages(), self.assumed(), self.world, self.version_scheme))
+            present, assumed = ([stanza_of(one) for one in side] for side in (self.packages(), self.assumed()))
+            return frozenset(broken_dependencies(present, assumed, self.world, self.version_scheme))
         except DependencyError as error:
             raise InventoryError(f"{self.path}: {error}") from error
 
@@ -228,7 +230,7 @@ class ApkDatabase:
             architecture=record.fields.get("A") or self.native_architecture,
             source_name=record.fields.get("o") or record.name,
             source_version=record.version,
-            fields=record.fields,
+            record=record,
         )
 
     @cached_property

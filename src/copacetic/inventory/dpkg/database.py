@@ -18,7 +18,6 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
 from functools import cached_property
 
-from copacetic.deb.deb822 import Stanza
 from copacetic.deb.fix import is_fixed
 from copacetic.deb.relation import RelationError, broken_relations, unreadable_relations
 from copacetic.errors import InventoryError
@@ -244,10 +243,6 @@ class DpkgDatabase:
     def is_regular(self, package: InstalledPackage) -> bool:
         """Tell whether a package's record is in the `status` file, and the rest is in `info/`."""
         return self.regular and self._by_package[package].file == STATUS
-
-    def stanza(self, package: InstalledPackage) -> Stanza:
-        """Return the package's record."""
-        return self._by_package[package].stanza
 
     def conffiles(self, package: InstalledPackage) -> Mapping[str, Conffile]:
         """Return the recorded configuration files by path; a distroless image records none."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from copacetic.deb.deb822 import Stanza, format_stanza
+from copacetic.deb.deb822 import Stanza, format_stanza, stanza_of
 from copacetic.inventory.dpkg.config import Conffile
 from copacetic.lines import split_lines
 from copacetic.oci.filesystem import Entry
@@ -104,7 +104,7 @@ def installed_stanza(record: DebRecord) -> str:
 
 def bare_stanza(record: DebRecord) -> str:
     """Return the stanza in a status file that dpkg didn't write, or lost its lists: as much as it had before."""
-    old = record.replaces.fields if record.replaces is not None else {}
+    old = stanza_of(record.replaces).fields if record.replaces is not None else {}
     return installed_stanza(record if "Conffiles" in old else replace(record, conffiles=()))
 
 

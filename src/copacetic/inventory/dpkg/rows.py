@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 
-from copacetic.deb.deb822 import MAX_LINES, Deb822Error, Stanza, parse_stanzas
+from copacetic.deb.deb822 import MAX_LINES, Deb822Error, Stanza, parse_stanzas, stanza_of
 from copacetic.errors import InventoryError
 from copacetic.updates import InstalledPackage, PackageKey
 
@@ -36,12 +36,15 @@ _FOLLOWING = frozenset({"homepage", "built-using", "static-built-using", "origin
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One stanza, and the file it stands in."""
+    """One package's stanza, and the file it stands in."""
 
-    stanza: Stanza
     package: InstalledPackage
     file: str
     installed: bool
+
+    @property
+    def stanza(self) -> Stanza:
+        return stanza_of(self.package)
 
 
 def read_status(data: bytes, file: str, *, may_mend: Callable[[], bool]) -> list[Row]:
@@ -132,6 +135,6 @@ def _row(stanza: Stanza, file: str, needs_status: bool, partial: bool) -> Row:
         held=bool(words) and words[0] == "hold",
         state=state,
         partial=partial,
-        fields=stanza.fields,
+        record=stanza,
     )
-    return Row(stanza, package, file, installed)
+    return Row(package, file, installed)

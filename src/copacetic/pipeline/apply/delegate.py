@@ -195,7 +195,7 @@ def _candidate(package: InstalledPackage) -> Candidate:
         size=0,
         sha256="",
         origin=_ORIGIN,
-        fields=package.fields,
+        record=package.record,
     )
 
 

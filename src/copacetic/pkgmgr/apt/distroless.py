@@ -14,7 +14,7 @@ import tarfile
 from collections.abc import Iterable, Sequence
 
 from copacetic import llb
-from copacetic.deb.deb822 import format_stanza, parse_stanza
+from copacetic.deb.deb822 import format_stanza, parse_stanza, stanza_of
 from copacetic.inventory.dpkg import DpkgDatabase
 from copacetic.inventory.dpkg.archive import ControlPart, DebArchive
 from copacetic.inventory.dpkg.rewrite import DebRecord
@@ -123,9 +123,10 @@ def _database_files(database: DpkgDatabase) -> dict[str, Content]:
     stanzas: list[str] = []
     files: dict[str, Content] = {"info/format": b"1\n"}
     for package in database.packages():
-        fields = {name: value for name, value in package.fields.items() if name not in {"Status", "Conffiles"}}
+        stanza = stanza_of(package)
+        fields = {name: value for name, value in stanza.fields.items() if name not in {"Status", "Conffiles"}}
         stanzas.append(format_stanza([*fields.items(), ("Status", "install ok installed")]))
-        shared = package.fields.get("Multi-Arch", "") == "same"
+        shared = stanza.fields.get("Multi-Arch", "") == "same"
         stem = f"info/{package.name}:{package.architecture}" if shared else f"info/{package.name}"
         paths = database.files(package)
         files[f"{stem}.list"] = "".join(f"{path}\n" for path in _with_parents(paths)).encode("utf-8", "surrogateescape")

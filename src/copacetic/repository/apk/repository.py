@@ -9,7 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from copacetic.apk.dependency import Dependency, DependencyError, parse_dependencies
-from copacetic.apk.stanza import checksum_bytes
+from copacetic.apk.stanza import checksum_bytes, stanza_of
 from copacetic.apk.tools import ApkTools
 from copacetic.distro import Distro
 from copacetic.errors import CopaError, IntegrityError, PackageError, RepositoryError, UnreachableError
@@ -195,7 +195,7 @@ class _IdentityCheck:
         self._third = third
 
     def key(self, candidate: Candidate) -> str:
-        identity = checksum_bytes(candidate.fields.get("C", ""))
+        identity = checksum_bytes(stanza_of(candidate).identity)
         if identity is None:
             raise RepositoryError(f"nothing proves what {candidate.name} {candidate.version} has to be")
         # What was kept when the third format was permitted doesn't count when it isn't.
@@ -211,7 +211,7 @@ class _IdentityCheck:
                 hint="--experimental-apk-v3 uses it all the same",
             )
         try:
-            package = open_package(path, what, identity=candidate.fields.get("C", ""))
+            package = open_package(path, what, identity=stanza_of(candidate).identity)
             package.verify()
         except PackageError as error:
             raise IntegrityError(str(error)) from error  # it may be broken or not: nothing proves what it is

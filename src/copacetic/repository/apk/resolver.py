@@ -14,6 +14,7 @@ from dataclasses import dataclass, field, replace
 from functools import cmp_to_key
 
 from copacetic.apk.dependency import Dependency
+from copacetic.apk.stanza import stanza_of
 from copacetic.apk.tools import PACKAGE, ApkTools
 from copacetic.errors import InvalidVersionError
 from copacetic.repository.apk.explain import WORLD, Explainer
@@ -83,8 +84,8 @@ class Resolver:
         """
         self._vendors = vendors or Vendors()
         self._odd = odd
-        self._rows = {package.name: package.fields for package in installed}
-        self._assumed = [package.fields for package in assumed]
+        self._rows = {package.name: stanza_of(package).fields for package in installed}
+        self._assumed = [stanza_of(package).fields for package in assumed]
         self._sources = tuple(sources)
         self._world = tuple(world)
         self._tools = tools

@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
+from copacetic.deb.deb822 import stanza_of
 from copacetic.deb.fix import is_fixed
 from copacetic.deb.relation import Broken, Package, Relation, RelationError, broken_relations, unreadable_relations
 from copacetic.errors import InvalidVersionError, RepositoryError
@@ -149,7 +150,7 @@ class Resolver:
         """Find a package whose other architecture is changed: `Multi-Arch: same` wants equal versions."""
         for key in sorted(state.changes):
             candidate = state.changes[key]
-            if candidate.fields.get("Multi-Arch") != "same":
+            if stanza_of(candidate).fields.get("Multi-Arch") != "same":
                 continue
             for other in sorted(result):
                 if other.name == key.name and other != key and result[other].version != candidate.version:
@@ -252,7 +253,7 @@ class Resolver:
 
 
 def _provides(package: InstalledPackage | None, name: str) -> bool:
-    return package is not None and name in package.fields.get("Provides", "")
+    return package is not None and name in stanza_of(package).fields.get("Provides", "")
 
 
 def _key(package: Package) -> PackageKey:

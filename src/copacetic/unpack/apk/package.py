@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from copacetic.apk.stanza import stanza_of
 from copacetic.errors import PackageError, about_package
 from copacetic.repository.apk.package import ApkFile, open_package
 from copacetic.strict import read_digits
@@ -80,7 +81,7 @@ def load_package(fetched: FetchedPackage) -> ApkPackage:
 
 def _load(fetched: FetchedPackage, candidate: Candidate) -> ApkPackage:
     label = f"{candidate.name} {candidate.version}"
-    row = dict(candidate.fields)
+    row = dict(stanza_of(candidate).fields)
     file = open_package(fetched.path, label, identity=row.get("C", ""))
     own = file.info.row(identity=file.identity, size=file.size, architecture=candidate.architecture)
     for letter, planned in (("P", candidate.name), ("V", candidate.version)):

@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 
+from copacetic.deb.deb822 import stanza_of
 from copacetic.deb.relation import RelationError, parse_relations
 from copacetic.errors import ConflictError
 from copacetic.inventory.dpkg import DpkgDatabase
@@ -101,11 +102,12 @@ class Ownership:
 
 
 def _staying(package: InstalledPackage) -> Owner:
+    fields = stanza_of(package).fields
     return Owner(
         key=package.key,
         version=package.version,
-        replaces=package.fields.get("Replaces", ""),
-        shared=package.fields.get("Multi-Arch", "").strip() == "same",
+        replaces=fields.get("Replaces", ""),
+        shared=fields.get("Multi-Arch", "").strip() == "same",
         installed=package,
     )
 

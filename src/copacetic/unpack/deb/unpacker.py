@@ -14,7 +14,7 @@ from functools import partial
 from pathlib import Path
 
 from copacetic.budget import Slots
-from copacetic.deb.deb822 import Stanza
+from copacetic.deb.deb822 import Stanza, stanza_of
 from copacetic.errors import (
     ConflictError,
     NeedsExecutionError,
@@ -239,7 +239,7 @@ class DebUnpacker:
             raise ConflictError(
                 f"{package.name} {package.version} would disappear: other packages have all of its files"
             )
-        stanza = self._database.stanza(package)
+        stanza = stanza_of(package)
         fields = {name: value for name, value in stanza.fields.items() if name != "Conffiles"}
         return DebRecord(
             control=Stanza(fields=fields, text=stanza.text),
