@@ -43,13 +43,13 @@ class OddRows:
         """
         if not self.rows:
             return resolution
-        reached = {update.candidate.name for update in resolution.updates}
-        kept = {s.package.name for s in resolution.skipped if s.reason is SkipReason.HELD}
+        settled = {update.installed.key for update in resolution.updates if update.installed is not None}
+        settled |= {s.package.key for s in resolution.skipped if s.reason is SkipReason.HELD}
         blamed: dict[PackageKey, Skipped] = {}
         for want in wanted:
             package = want.package
             reason = self._newer(package, scheme)
-            if reason and package.name not in reached | kept and package.key not in frozen:
+            if reason and package.key not in settled and package.key not in frozen:
                 blamed[package.key] = Skipped(
                     package=package, reason=SkipReason.BROKEN, detail=reason, findings=want.findings
                 )
