@@ -18,7 +18,7 @@ from copacetic._version import __version__
 TYPE_CHECKING = False  # importing typing would be most of what this costs, and a signal isn't caught before
 
 if TYPE_CHECKING:
-    from copacetic.api import PlanSet, Settings, inspect, patch, plan
+    from copacetic.api import PlanSet, Session, Settings, inspect, open_session, patch, patch_many, plan
     from copacetic.errors import CopaError
     from copacetic.pipeline.open.inspect import Inspection
     from copacetic.pipeline.outcome import Outcome, PlatformOutcome
@@ -34,11 +34,14 @@ __all__ = [
     "Plan",
     "PlanSet",
     "PlatformOutcome",
+    "Session",
     "Settings",
     "Strategy",
     "__version__",
     "inspect",
+    "open_session",
     "patch",
+    "patch_many",
     "plan",
 ]
 
@@ -51,10 +54,13 @@ _HOMES = {
     "Plan": "updates",
     "PlanSet": "api",
     "PlatformOutcome": "pipeline.outcome",
-    "Settings": "api",
+    "Session": "session",
+    "Settings": "session",
     "Strategy": "request",
     "inspect": "api",
+    "open_session": "session",
     "patch": "api",
+    "patch_many": "api",
     "plan": "api",
 }
 

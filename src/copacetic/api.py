@@ -8,14 +8,16 @@ Each opens a session, unless it is given one. Nothing is printed and no environm
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from copacetic.attest import render
 from copacetic.errors import CopaError, PlanFileError, UsageError
 from copacetic.oci import Platform, Reference
 from copacetic.oci.location import Location
 from copacetic.pipeline.outcome import Outcome
 from copacetic.pipeline.plan.document import PLAN_LIMIT, read_plans
-from copacetic.pipeline.run import Order, PlanSet, patch_image, plan_image
+from copacetic.pipeline.run import Order, PlanSet, plan_image, prove_image, publish_result
 from copacetic.progress import Progress, Silent
 from copacetic.report import load_reports
 from copacetic.request import PatchRequest
@@ -83,8 +85,14 @@ def _patch(request: PatchRequest, session: Session) -> Outcome:
     access = session.access(location)
     if not target.transport.holds_index:
         access = _one_image(access, request, target.transport.label)
+    if request.attach and not target.transport.attaches:
+        raise UsageError(f"nothing can be put beside an image in {target.transport.label}")
     order = Order(access=access, request=request, session=session, reports=reports, plans=plans)
-    return patch_image(order, lambda: session.destination(target))
+    with prove_image(order) as result:
+        if result.patched:
+            return publish_result(result, session.destination(target), render)
+        outcome = result.outcome()
+    return replace(outcome, documents=render(outcome, request.documents))
 
 
 def inspect(

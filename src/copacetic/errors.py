@@ -46,7 +46,7 @@ can do about it is the class's `hint`, or the instance's where only that one kno
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Hashable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import ClassVar
 
@@ -60,8 +60,10 @@ class CopaError(Exception):
 
     exit_code: ClassVar[int] = 1
     hint: str | None = None
-    package: str = ""
-    """The one package that it is about, as `name:architecture`, where the others could do without it."""
+    package: Hashable = None
+    """The `PackageKey` of the one package that it is about, where the others could do without it."""
+    may_work_elsewhere: ClassVar[bool] = False
+    """Whether it is this machine's view that is wrong, and another one may do better."""
     also: tuple[CopaError, ...] = ()
     """What was found at the same time about other packages."""
 
@@ -151,11 +153,15 @@ class RegistryError(CopaError):
 class UnreachableError(RegistryError):
     """No connection: name, network, proxy or TLS."""
 
+    may_work_elsewhere = True
+
     hint = "check the address, the proxy and the certificates; plain HTTP needs --plain-http except on loopback"
 
 
 class RefusedAddressError(UnreachableError):
     """An image names an address that nobody but the user may choose."""
+
+    may_work_elsewhere = False
 
     hint = "if it is to be used, permit its network with --allow-network, or name the repository with --repository"
 
@@ -220,11 +226,15 @@ class InventoryError(CopaError):
 class RepositoryError(CopaError):
     """A distribution's repository can't be used."""
 
+    may_work_elsewhere = True
+
     hint = "check the image's repository definitions, the proxy, and the mirror; --repository names another one"
 
 
 class SignatureError(RepositoryError):
     """A repository is unsigned, or signed by no key that is trusted."""
+
+    may_work_elsewhere = False
 
     hint = "name the repository's key with --keyring, if you trust it"
 
@@ -232,11 +242,15 @@ class SignatureError(RepositoryError):
 class ExpiredRepositoryError(RepositoryError):
     """A repository's Release file, or the key that signed it, is past its date."""
 
+    may_work_elsewhere = False
+
     hint = "name a living mirror with --repository, or accept its age with --allow-expired-repository"
 
 
 class RolledBackRepositoryError(RepositoryError):
     """A repository shows an older state than it did before, although a valid one."""
+
+    may_work_elsewhere = False
 
     hint = (
         "a mirror is behind, or somebody replays what was published before: try again, name another mirror, "
@@ -246,6 +260,8 @@ class RolledBackRepositoryError(RepositoryError):
 
 class PackageUnavailableError(RepositoryError):
     """A package that the index or the plan names is not there any more, or is another one."""
+
+    may_work_elsewhere = False
 
     hint = "plan again: the repository has moved on"
 
@@ -318,12 +334,12 @@ PACKAGE_FAULTS = (PackageError, IntegrityError, PackageUnavailableError)
 
 
 @contextmanager
-def about_package(key: str) -> Iterator[None]:
-    """Say which package the faults are about that are found inside; `key` is its `name:architecture`."""
+def about_package(key: Hashable) -> Iterator[None]:
+    """Say which package the faults are about that are found inside; `key` is its `PackageKey`."""
     try:
         yield
     except PACKAGE_FAULTS as error:
-        error.package = error.package or key
+        error.package = key if error.package is None else error.package
         raise
 
 

@@ -46,5 +46,9 @@ class PatchRequest:
     package_types: frozenset[str] = frozenset({"os"})
     strategy: Strategy = Strategy.AUTO
     compression: LayerCompression = LayerCompression.AUTO
+    documents: frozenset[str] = frozenset()
+    """Formats of `attest.FORMATS`, for `Outcome.documents`: made before anything is published."""
+    attach: frozenset[str] = frozenset()
+    """Those that are put beside the image, where its destination can do that."""
     epoch: int | None = None
     """SOURCE_DATE_EPOCH, in seconds; None derives it from the image and the packages."""

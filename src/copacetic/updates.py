@@ -3,7 +3,7 @@
 What is wrong, what is installed, what is offered, and what is going to change: the values that all parts share.
 
 They are the same for every distribution. What only one package manager knows (a stanza, a header) travels in
-`fields` and is read by the modules of that package manager alone.
+`record` and is read by the modules of that package manager alone.
 """
 
 from __future__ import annotations
@@ -12,8 +12,21 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
+from typing import NamedTuple
 
 from copacetic.oci import Digest, Platform
+
+
+class PackageKey(NamedTuple):
+    """What tells packages apart that may be there at the same time; ordered, and for people `name:architecture`."""
+
+    name: str
+    architecture: str
+    instance: str = ""
+    """Of a package that may be installed several times (a kernel's version), as its family says; mostly empty."""
+
+    def __str__(self) -> str:
+        return f"{self.name}:{self.architecture}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,11 +40,11 @@ class Finding:
     fixed_versions: tuple[str, ...]
     """Empty when there is no fix. With several, the highest counts."""
     severity: str = "UNKNOWN"
-    package_type: str = "deb"
+    package_type: str
     """As in a purl: deb, apk, rpm, …"""
     architecture: str | None = None
     names_source: bool = False
-    fixed_is_source_version: bool = True
+    fixed_is_source_version: bool
     """
     Whether `fixed_versions` are versions of the *source* package, which may differ from the binary's in more than
     an epoch (bsdutils is 1:2.41-5 of util-linux 2.41-5). True for scanners that read Debian's security tracker.
@@ -75,14 +88,20 @@ class InstalledPackage:
     architecture: str
     source_name: str
     source_version: str
+    instance: str = ""
+    """See `PackageKey`."""
     held: bool = False
     """The administrator has put it on hold: it stays as it is."""
     state: str = ""
     """How far its package manager came with it, in its words (`half-configured`), where that isn't the end."""
     partial: bool = False
     """Only some of its files are in the image, and that stays so: nothing comes in for its sake."""
-    fields: Mapping[str, str] = field(default_factory=dict, compare=False, repr=False)
-    """The database's record by field name, spelled as there."""
+    record: object = field(default=None, compare=False, repr=False)
+    """What the database says of it, for its own family."""
+
+    @property
+    def key(self) -> PackageKey:
+        return PackageKey(self.name, self.architecture, self.instance)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -125,13 +144,18 @@ class Candidate:
     sha256: str
     """Of the file; empty as long as only something else in the metadata proves it (apk), until it is fetched."""
     origin: Origin
-    fields: Mapping[str, str] = field(default_factory=dict, compare=False, repr=False)
+    instance: str = ""
+    record: object = field(default=None, compare=False, repr=False)
+    """What the repository says of it, for its own family; None where only a plan does."""
+
+    @property
+    def key(self) -> PackageKey:
+        return PackageKey(self.name, self.architecture, self.instance)
 
     def is_same(self, other: Candidate) -> bool:
         """Tell whether both are the same package file, wherever it is; where one lacks a digest the rest decides."""
-        return (self.name, self.version, self.architecture, self.size) == (
-            other.name, other.version, other.architecture, other.size,
-        ) and self.sha256 in {"", other.sha256}  # fmt: skip
+        same = (self.key, self.version, self.size) == (other.key, other.version, other.size)
+        return same and self.sha256 in {"", other.sha256}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -139,10 +163,14 @@ class Wanted:
     """An installed package that must change, and how far."""
 
     package: InstalledPackage
-    fixed_versions: tuple[str, ...] = ()
-    """All must be reached. Empty: any newer version will do, the newest is taken."""
-    fixed_is_source_version: bool = True
     findings: tuple[Finding, ...] = ()
+    """The fixes of all must be reached. Empty: any newer version will do, the newest is taken."""
+
+    @property
+    def needed(self) -> str:
+        """What has to be reached, for people; empty where any newer version will do."""
+        versions = {version for finding in self.findings for version in finding.fixed_versions}
+        return f"{' and '.join(sorted(versions))} or later is needed" if versions else ""
 
 
 class SkipReason(StrEnum):
@@ -190,7 +218,7 @@ class ScriptClass(StrEnum):
 class ScriptVerdict:
     """The judgement of one maintainer script or trigger."""
 
-    package: str
+    package: PackageKey
     script: str
     """preinst, postinst, prerm, postrm, config, or a trigger's name."""
     verdict: ScriptClass
@@ -208,6 +236,11 @@ class PlannedUpdate:
     """Names of the packages that need it, when nobody asked for it directly."""
     scripts: tuple[ScriptVerdict, ...] = ()
 
+    @property
+    def key(self) -> PackageKey:
+        """That of the package as it will be."""
+        return self.candidate.key
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FetchedPackage:
@@ -215,6 +248,10 @@ class FetchedPackage:
 
     update: PlannedUpdate
     path: Path
+
+    @property
+    def key(self) -> PackageKey:
+        return self.update.key
 
     @property
     def fingerprint(self) -> str:
@@ -242,8 +279,8 @@ class MatchedFinding:
 
     finding: Finding
     status: FindingStatus
-    packages: tuple[str, ...] = ()
-    """Installed packages that it concerns, as name:architecture."""
+    packages: tuple[PackageKey, ...] = ()
+    """Installed packages that it concerns."""
 
 
 class Strategy(StrEnum):

@@ -3,24 +3,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
-
 import pytest
 
 from copacetic.apk.closure import broken_dependencies
 from copacetic.apk.dependency import Dependency, DependencyError, parse_dependencies, parse_dependency
+from copacetic.apk.stanza import ApkStanza
 
 
-@dataclass(frozen=True)
-class Package:
-    name: str
-    version: str = "1-r0"
-    fields: Mapping[str, str] = field(default_factory=dict)
-
-
-def package(name: str, version: str = "1-r0", **fields: str) -> Package:
-    return Package(name, version, fields)
+def package(name: str, version: str = "1-r0", **fields: str) -> ApkStanza:
+    return ApkStanza({"P": name, "V": version, **fields})
 
 
 @pytest.mark.parametrize(
@@ -85,7 +76,7 @@ def test_an_identity_is_met_by_that_package_only() -> None:
     assert not wish.matches("1", "Q1abd=", "apk")
 
 
-def broken(*packages: Package, world: str = "", assumed: tuple[Package, ...] = ()) -> list[str]:
+def broken(*packages: ApkStanza, world: str = "", assumed: tuple[ApkStanza, ...] = ()) -> list[str]:
     return list(broken_dependencies(packages, assumed, world, "apk2"))
 
 

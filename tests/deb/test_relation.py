@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from copacetic.deb.deb822 import Stanza, stanza_of
 from copacetic.deb.relation import RelationError, broken_relations, parse_relations
 from copacetic.updates import InstalledPackage
 from support.values import installed
@@ -16,7 +17,7 @@ def package(name: str, version: str = "1", architecture: str = "amd64", **fields
     made = installed(name, version, architecture=architecture)
     return InstalledPackage(
         name=made.name, version=version, architecture=architecture, source_name=name, source_version=version,
-        fields={key.replace("_", "-"): value for key, value in fields.items()},
+        record=Stanza({key.replace("_", "-"): value for key, value in fields.items()}),
     )  # fmt: skip
 
 
@@ -98,7 +99,7 @@ def test_a_package_may_conflict_with_what_it_provides_itself() -> None:
 )
 def test_another_architecture_counts_as_multi_arch_says(other: InstalledPackage, fits: bool) -> None:
     assert (broken(package("a", Depends="lib"), other) == []) is fits
-    if other.fields.get("Multi-Arch") == "allowed":
+    if stanza_of(other).fields.get("Multi-Arch") == "allowed":
         assert broken(package("a", Depends="lib:any"), other) == []
 
 

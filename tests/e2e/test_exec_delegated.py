@@ -3,22 +3,25 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from copacetic import Outcome
 from copacetic.connect.address import parse_address
 from copacetic.connect.settings import BuilderSettings
-from copacetic.errors import (
-    CopaError,
-    VerificationError,
-)
+from copacetic.errors import CopaError, FixesMissingError, VerificationError
+from copacetic.updates import FindingStatus
+from support.apkrepo import ApkRepository, apk_image, installed_text
+from support.apks import Apk
 from support.aptrepo import Deb, Repository, serve_repository
+from support.debs import file
 from support.execcase import BAR, BAR2, FOO, FOO2, SCRIPTED, Case, installs, runnable
 from support.fakesolver import Answer
-from support.images import Image, make_tar, tar_file
+from support.images import Image, Layer, make_image, make_layer, make_tar, tar_file
 
 
 @pytest.fixture
@@ -156,4 +159,66 @@ def test_a_wrong_signature_is_wrong_everywhere(case: Case, repository: Repositor
     repository.publish()
 
     case.refused(SignatureError, image)
+    assert solver.definitions == []
+
+
+# -- what is asked of the builder ----------------------------------------------------------------------------
+
+APKS = [Apk(name="apk-tools", version="2.14.4-r0"), Apk(name="odd", version="1.09-r0")]
+
+
+@pytest.fixture
+def ask(case: Case, monkeypatch: pytest.MonkeyPatch) -> Callable[[Image, str, str, str], Outcome]:
+    """Ask for one fix (type as the report says, package, version) where a named builder alone reaches repositories."""
+    monkeypatch.setattr("time.sleep", lambda _seconds: None)
+    named = BuilderSettings(address=parse_address("unix:///run/named.sock"))
+    case.settings = replace(case.settings, builder=named)
+
+    def patch(image: Image, family: str, package: str, fixed: str) -> Outcome:
+        row = {"VulnerabilityID": "CVE-1", "PkgName": package, "FixedVersion": fixed}
+        report = case.folder / "report.json"
+        results = [{"Class": "os-pkgs", "Type": family, "Vulnerabilities": [row]}]
+        report.write_text(json.dumps({"SchemaVersion": 2, "Results": results}))
+        return case.patch(image, reports=(report,))
+
+    return patch
+
+
+def alpine(*lower: Layer) -> Image:
+    """An image whose repository doesn't answer, over layers that it hides something of."""
+    nowhere = ApkRepository(address="http://127.0.0.1:9")
+    items = [tar_file(path, data) for path, data in apk_image(nowhere, APKS).items()]
+    items += [tar_file(path, "a program", mode=0o755) for path in ("bin/sh", "sbin/apk")]
+    return make_image([*lower, make_layer(items)])
+
+
+def test_a_builder_is_asked_for_what_the_planner_would_call_fixable(
+    case: Case, ask: Callable[[Image, str, str, str], Outcome]
+) -> None:
+    """1.010 is newer than 1.09 for apk 2, as the image has it, and older for apk 3."""
+    updated = "".join(f"{installed_text(apk)}\n" for apk in (APKS[0], replace(APKS[1], version="1.010-r0")))
+    solver = case.builder(lambda _d, _i: [make_tar([tar_file("lib/apk/db/installed", updated)])])
+
+    (platform,) = ask(alpine(), "alpine", "odd", "1.010-r0").platforms
+
+    assert len(solver.definitions) == 1
+    assert platform.plan is not None
+    assert [(u.candidate.name, u.candidate.version) for u in platform.plan.updates] == [("odd", "1.010-r0")]
+    assert [one.status for one in platform.matched or ()] == [FindingStatus.ALREADY_FIXED]
+
+
+def test_a_fix_that_a_builder_can_t_be_asked_for_is_missed_aloud(
+    case: Case, repository: Repository, ask: Callable[[Image, str, str, str], Outcome]
+) -> None:
+    """A package on hold, and one that only a hidden database has: there was nothing to ask, and that was all."""
+    solver = case.builder(installs(FOO2, BAR2))
+    held = runnable(repository, [FOO, BAR], held=["foo"])
+    repository.files.clear()
+    hidden = Apk(name="hidden", version="1-r0", files={"usr/bin/hidden": file("hidden", 0o755)})
+    lower = make_layer([tar_file(path, data) for path, data in apk_image(None, [hidden]).items()])
+
+    with pytest.raises(FixesMissingError, match=r"foo 1\.0-1 can't be updated: the image holds it"):
+        ask(held, "debian", "foo", "1.0-2")
+    with pytest.raises(FixesMissingError, match=r"hidden 1-r0 can't be updated: the database in effect doesn't list"):
+        ask(alpine(lower), "alpine", "hidden", "2-r0")
     assert solver.definitions == []

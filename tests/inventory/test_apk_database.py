@@ -142,7 +142,7 @@ def test_an_image_without_packages_has_no_database() -> None:
 def test_lists_that_apko_printed_are_read_as_lists() -> None:
     found = of_text("P:a\nV:1\ni:[]\nD:[b c]\np:\nC:Q1AAAAAAAAAAAAAAAAAAAAAAAAAAA=\n\n")
 
-    assert (found.packages()[0].fields["i"], found.packages()[0].fields["D"]) == ("", "b c")
+    assert (found.records[0].fields["i"], found.records[0].fields["D"]) == ("", "b c")
 
 
 @pytest.mark.parametrize(

@@ -3,11 +3,39 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import pytest
 
+from copacetic.inventory import PackageDatabase, detect_database
 from copacetic.pipeline.plan.match import match_findings, want_everything
-from copacetic.updates import Finding, FindingStatus
-from support.values import finding, installed
+from copacetic.updates import Finding, FindingStatus, InstalledPackage
+from support.apkrepo import apk_image
+from support.apks import Apk
+from support.trees import Content, tree
+from support.values import finding, installed, key
+
+
+def database_of(files: dict[str, Content]) -> PackageDatabase:
+    found = detect_database(tree(files))
+    assert found is not None
+    return found
+
+
+def debs(*packages: InstalledPackage) -> PackageDatabase:
+    """As dpkg records them."""
+    stanzas = (
+        f"Package: {p.name}\nStatus: install ok installed\nArchitecture: {p.architecture}\nVersion: {p.version}\n"
+        f"Source: {p.source_name} ({p.source_version})\n\n"
+        for p in packages
+    )
+    return database_of({"var/lib/dpkg/status": "".join(stanzas)})
+
+
+def apks(packages: Sequence[Apk], tools: str) -> PackageDatabase:
+    """With a release of apk-tools among them."""
+    return database_of({**apk_image(None, [*packages, Apk(name="apk-tools", version=tools)])})
+
 
 PACKAGES = (
     installed("bsdutils", "1:2.41-5", source="util-linux", source_version="2.41-5"),
@@ -15,6 +43,7 @@ PACKAGES = (
     installed("openssl", "3.0.17-1~deb12u1"),
     installed("tzdata", "2025a-0+deb12u1", architecture="all"),
 )
+DEBS = debs(*PACKAGES)
 
 
 @pytest.mark.parametrize(
@@ -31,14 +60,14 @@ PACKAGES = (
 def test_a_finding_gets_the_status_that_the_database_gives_it(
     row: Finding, status: FindingStatus, concerned: tuple[str, ...]
 ) -> None:
-    (matched,), _ = match_findings([row], PACKAGES, "deb")
+    (matched,), _ = match_findings([row], DEBS)
 
     assert matched.status is status
-    assert matched.packages == concerned
+    assert tuple(map(str, matched.packages)) == concerned
 
 
 def test_a_fixed_version_of_the_source_is_not_compared_with_the_binary_s_epoch() -> None:
-    (matched,), wanted = match_findings([finding("bsdutils", "2.41.5-0+deb13u1")], PACKAGES, "deb")
+    (matched,), wanted = match_findings([finding("bsdutils", "2.41.5-0+deb13u1")], DEBS)
 
     assert matched.status is FindingStatus.FIXABLE, "1:2.41-5 is newer only by the epoch of the binary package"
     assert [w.package.name for w in wanted] == ["bsdutils"]
@@ -47,7 +76,7 @@ def test_a_fixed_version_of_the_source_is_not_compared_with_the_binary_s_epoch()
 def test_a_fixed_version_of_the_binary_is_compared_with_the_binary() -> None:
     row = finding("bsdutils", "1:2.41-4", fixed_is_source_version=False)
 
-    (matched,), _ = match_findings([row], PACKAGES, "deb")
+    (matched,), _ = match_findings([row], DEBS)
 
     assert matched.status is FindingStatus.ALREADY_FIXED
 
@@ -55,20 +84,20 @@ def test_a_fixed_version_of_the_binary_is_compared_with_the_binary() -> None:
 def test_a_source_package_s_name_stands_for_all_its_binaries() -> None:
     row = finding("openssl", "3.0.17-1~deb12u2", names_source=True)
 
-    (matched,), wanted = match_findings([row], PACKAGES, "deb")
+    (matched,), wanted = match_findings([row], DEBS)
 
-    assert set(matched.packages) == {"libssl3:amd64", "openssl:amd64"}
+    assert set(matched.packages) == {key("libssl3:amd64"), key("openssl:amd64")}
     assert [w.package.name for w in wanted] == ["libssl3", "openssl"]
 
 
 def test_a_name_that_no_binary_has_is_taken_for_a_source_s() -> None:
-    (matched,), _ = match_findings([finding("util-linux", "2.41-6")], PACKAGES, "deb")
+    (matched,), _ = match_findings([finding("util-linux", "2.41-6")], DEBS)
 
-    assert matched.packages == ("bsdutils:amd64",)
+    assert matched.packages == (key("bsdutils:amd64"),)
 
 
 def test_an_architecture_independent_package_matches_any_architecture() -> None:
-    (matched,), _ = match_findings([finding("tzdata", "2026a-0+deb12u1", architecture="amd64")], PACKAGES, "deb")
+    (matched,), _ = match_findings([finding("tzdata", "2026a-0+deb12u1", architecture="amd64")], DEBS)
 
     assert matched.status is FindingStatus.FIXABLE
 
@@ -79,9 +108,9 @@ def test_several_findings_of_one_package_are_wanted_together() -> None:
         finding("libssl3", "3.0.17-1~deb12u3", vulnerability_id="CVE-2026-0002"),
     ]
 
-    _, (wanted,) = match_findings(rows, PACKAGES, "deb")
+    _, (wanted,) = match_findings(rows, DEBS)
 
-    assert wanted.fixed_versions == ("3.0.17-1~deb12u2", "3.0.17-1~deb12u3")
+    assert wanted.needed == "3.0.17-1~deb12u2 and 3.0.17-1~deb12u3 or later is needed"
     assert [f.vulnerability_id for f in wanted.findings] == ["CVE-2026-0001", "CVE-2026-0002"]
 
 
@@ -90,9 +119,10 @@ def test_without_a_report_everything_is_wanted() -> None:
 
 
 APKS = (
-    installed("libcrypto3", "3.1.4-r5", architecture="x86_64", source="openssl"),
-    installed("libssl3", "3.1.4-r5", architecture="x86_64", source="openssl"),
-    installed("odd", "1.09-r0", architecture="x86_64"),
+    Apk(name="libcrypto3", version="3.1.4-r5", origin="openssl"),
+    Apk(name="libssl3", version="3.1.4-r5", origin="openssl"),
+    Apk(name="odd", version="1.09-r0"),
+    Apk(name="data", version="1-r0", architecture="noarch"),
 )
 
 
@@ -100,16 +130,48 @@ def test_an_apk_s_finding_is_about_its_own_version_and_its_origin_stands_for_all
     own = finding("libssl3", "3.1.7-r0", package_type="apk", fixed_is_source_version=False)
     origin = finding("openssl", "3.1.7-r0", package_type="apk", names_source=True)
 
-    _, wanted = match_findings([own], APKS, "apk")
-    (matched,), all_wanted = match_findings([origin], APKS, "apk")
+    database = apks(APKS, "2.14.4-r0")
+
+    _, wanted = match_findings([own], database)
+    (matched,), all_wanted = match_findings([origin], database)
 
     assert [want.package.name for want in wanted] == ["libssl3"]
-    assert matched.packages == ("libcrypto3:x86_64", "libssl3:x86_64")
+    assert matched.packages == (key("libcrypto3:x86_64"), key("libssl3:x86_64"))
     assert len(all_wanted) == 2
 
 
-@pytest.mark.parametrize(("scheme", "status"), [("apk", FindingStatus.ALREADY_FIXED), ("apk2", FindingStatus.FIXABLE)])
-def test_versions_have_the_order_of_the_image_s_own_apk(scheme: str, status: FindingStatus) -> None:
-    (matched,), _ = match_findings([finding("odd", "1.010-r0", package_type="apk")], APKS, "apk", scheme=scheme)
+@pytest.mark.parametrize(
+    ("tools", "status"), [("3.0.0-r0", FindingStatus.ALREADY_FIXED), ("2.14.4-r0", FindingStatus.FIXABLE)]
+)
+def test_versions_have_the_order_of_the_image_s_own_apk(tools: str, status: FindingStatus) -> None:
+    (matched,), _ = match_findings([finding("odd", "1.010-r0", package_type="apk")], apks(APKS, tools))
 
     assert matched.status is status
+
+
+@pytest.mark.parametrize(
+    ("database", "row", "concerned"),
+    [
+        (apks(APKS, "2.14.4-r0"), finding("data", "2-r0", package_type="apk", architecture="x86_64"), ("data:noarch",)),
+        (apks(APKS, "2.14.4-r0"), finding("odd", "2-r0", package_type="apk", architecture="aarch64"), ()),
+        (debs(installed("data", "1", architecture="noarch")), finding("data", "2", architecture="amd64"), ()),
+    ],
+)
+def test_which_architectures_a_finding_s_own_stands_for_is_the_family_s_to_say(
+    database: PackageDatabase, row: Finding, concerned: tuple[str, ...]
+) -> None:
+    (matched,), _ = match_findings([row], database)
+
+    assert tuple(map(str, matched.packages)) == concerned
+
+
+def test_findings_about_sources_and_about_binaries_are_each_held_against_their_own_version() -> None:
+    rows = [
+        finding("bsdutils", "2.41-5", vulnerability_id="CVE-2026-0001"),
+        finding("bsdutils", "1:2.41-6", vulnerability_id="CVE-2026-0002", fixed_is_source_version=False),
+    ]
+
+    matched, (wanted,) = match_findings(rows, DEBS)
+
+    assert [one.status for one in matched] == [FindingStatus.ALREADY_FIXED, FindingStatus.FIXABLE]
+    assert wanted.findings == (rows[1],)

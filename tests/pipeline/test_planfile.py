@@ -22,7 +22,7 @@ from copacetic.updates import (
     Skipped,
     SkipReason,
 )
-from support.values import candidate, finding, installed, plan
+from support.values import candidate, finding, installed, key, plan
 
 SHARED = [finding(name, "2.0-1", vulnerability_id="CVE-2026-7") for name in ("libfoo", "foo")]
 PLAN = replace(
@@ -33,13 +33,14 @@ PLAN = replace(
             findings=(SHARED[1],),
             scripts=(
                 ScriptVerdict(
-                    package="foo:amd64", script="postinst", verdict=ScriptClass.HARMLESS, reason="has run before"
+                    package=key("foo:amd64"), script="postinst", verdict=ScriptClass.HARMLESS, reason="has run before"
                 ),
             ),
         ),
         PlannedUpdate(installed=None, candidate=candidate("libbar", "1:3~rc1-1"), required_by=("foo",)),
         matched=tuple(
-            MatchedFinding(finding=f, status=FindingStatus.FIXABLE, packages=(f"{f.package}:amd64",)) for f in SHARED
+            MatchedFinding(finding=f, status=FindingStatus.FIXABLE, packages=(key(f"{f.package}:amd64"),))
+            for f in SHARED
         ),
     ),
     skipped=(

@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from copacetic import llb
+from copacetic.apk.stanza import ApkStanza
 from copacetic.errors import InventoryError, NeedsExecutionError, SignatureError, UnsupportedImageError
 from copacetic.inventory import detect_database
 from copacetic.llb.graph import Bind, ExecOp, FileOp, MakeFile, Network, ProxyEnv, Tmpfs
@@ -26,7 +27,7 @@ from support.apks import Apk
 from support.debs import file
 from support.images import make_tar, tar_file
 from support.trees import stack
-from support.values import candidate
+from support.values import candidate, key
 
 PLATFORM = Platform.parse("linux/amd64")
 BASE = llb.image(f"base.example/alpine@{Digest.of(b'base')}")
@@ -58,7 +59,7 @@ def fetched(folder: Path, apk: Apk = NEW, data: bytes | None = None, **fields: s
     path = folder / apk.file_name
     path.write_bytes(data or apk.to_bytes())
     row = {} if data else {**apk.row(), **fields}
-    offered = replace(candidate(apk.name, apk.version, architecture="x86_64"), fields=row)
+    offered = replace(candidate(apk.name, apk.version, architecture="x86_64"), record=ApkStanza(row))
     offered = replace(offered, sha256=Digest.of(path.read_bytes()).encoded)
     return FetchedPackage(update=PlannedUpdate(installed=None, candidate=offered), path=path)
 
@@ -137,7 +138,7 @@ def test_the_index_has_the_row_that_was_signed_and_nothing_else(tmp_path: Path) 
 
 def test_a_stored_plan_without_rows_offers_what_the_packages_say_of_themselves(tmp_path: Path) -> None:
     package = fetched(tmp_path)
-    bare = replace(package, update=replace(package.update, candidate=replace(package.update.candidate, fields={})))
+    bare = replace(package, update=replace(package.update, candidate=replace(package.update.candidate, record=None)))
 
     (files,) = opened().install(BASE, [bare], tooling=None).directories.values()
 
@@ -228,7 +229,7 @@ def test_a_script_that_an_image_without_a_shell_goes_without_is_named_or_refused
     verdict: ScriptClass, tmp_path: Path
 ) -> None:
     package = fetched(tmp_path)
-    script = ScriptVerdict(package="foo:x86_64", script="trigger", verdict=verdict, reason="ldconfig")
+    script = ScriptVerdict(package=key("foo:x86_64"), script="trigger", verdict=verdict, reason="ldconfig")
     package = replace(package, update=replace(package.update, scripts=(script,)))
     bare, with_shell = opened(programs=[]), opened(programs=["bin/sh"])
 
@@ -257,7 +258,9 @@ def test_a_link_that_would_lead_into_the_tooling_image_is_refused(tmp_path: Path
 
 
 def test_a_builders_own_upgrade_names_packages_as_arguments_and_the_state_in_the_environment() -> None:
-    asked = Upgrade(names=("foo:x86_64", "bar:x86_64"), repository_state="abc", proxy=ProxyEnv(http="http://proxy:1"))
+    asked = Upgrade(
+        names=(key("foo:x86_64"), key("bar:x86_64")), repository_state="abc", proxy=ProxyEnv(http="http://proxy:1")
+    )
     run = run_of(opened().upgrade(BASE, asked))
 
     assert run.args == ("/bin/sh", "/run/copacetic/upgrade", "/sbin/apk", "bar", "foo")
@@ -270,7 +273,7 @@ def test_an_apk_that_only_knows_all_packages_is_not_asked_for_some() -> None:
     manager = opened(replace(TOOLS, version="2.10.4-r2"))
 
     with pytest.raises(UnsupportedImageError, match="can't upgrade single packages"):
-        manager.upgrade(BASE, Upgrade(names=("foo:x86_64",), repository_state="x"))
+        manager.upgrade(BASE, Upgrade(names=(key("foo:x86_64"),), repository_state="x"))
     assert run_of(manager.upgrade(BASE, Upgrade(names=None, repository_state="x"))).args[-1] == "/sbin/apk"
 
 

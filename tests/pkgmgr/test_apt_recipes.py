@@ -33,7 +33,7 @@ from support.debs import Deb, file
 from support.images import TarItem, make_tar, tar_file
 from support.programs import PROGRAMS, program_items
 from support.trees import stack
-from support.values import candidate
+from support.values import candidate, key
 
 PLATFORM = Platform.parse("linux/amd64")
 BASE = llb.image(f"docker.io/library/debian@{Digest.of(b'base')}")
@@ -190,7 +190,9 @@ def test_an_upgrade_by_the_builder_is_another_one_when_the_repository_is() -> No
     manager = opened(image())
 
     def digests(state: str, *names: str) -> tuple[Digest, ...]:
-        return marshal(manager.upgrade(BASE, Upgrade(names=names or None, repository_state=state))).digests
+        return marshal(
+            manager.upgrade(BASE, Upgrade(names=tuple(map(key, names)) or None, repository_state=state))
+        ).digests
 
     assert digests("a") == digests("a")
     assert digests("a") != digests("b")
@@ -199,7 +201,7 @@ def test_an_upgrade_by_the_builder_is_another_one_when_the_repository_is() -> No
 
 def test_an_upgrade_by_the_builder_gets_names_as_arguments_and_the_proxy_aside() -> None:
     proxy = ProxyEnv(http="http://proxy.example:3128")
-    upgrade = Upgrade(names=("foo:amd64", "bar:all"), repository_state="s", proxy=proxy)
+    upgrade = Upgrade(names=(key("foo:amd64"), key("bar:all")), repository_state="s", proxy=proxy)
     recipe = opened(image()).upgrade(BASE, upgrade)
     run = run_of(recipe)
 

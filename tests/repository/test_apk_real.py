@@ -23,11 +23,12 @@ from copacetic.pipeline.plan.match import match_findings, want_everything
 from copacetic.progress import Silent
 from copacetic.report.trivy import parse
 from copacetic.repository import RepositoryContext, RepositorySettings, open_repository
-from copacetic.updates import FindingStatus, Resolution, Wanted
+from copacetic.updates import FindingStatus, Resolution
 from support.apkoracle import ROOTS, alpine_root, run_in
 from support.images import fixture
 from support.served import Served, serve
 from support.trees import stack
+from support.values import wanted_fix
 
 REPOSITORIES = {"3.10.2": "repo-3.10.9", "3.18.2": "repo-3.18.9", "3.20.3": "repo-3.20.6", "3.22.0": "repo-3.22.1"}
 
@@ -115,7 +116,7 @@ def test_alpine_s_own_signed_index_is_read_and_a_fix_taken_from_it(served: Serve
     opened = replace(
         opened, settings=replace(opened.settings, definitions=(f"{served.address}/repo-3.19-signed",), keyrings=())
     )
-    wanted = [Wanted(package=p, fixed_versions=("2.11.8-r0",)) for p in opened.installed if p.name == "libxml2"]
+    wanted = [wanted_fix(p, "2.11.8-r0") for p in opened.installed if p.name == "libxml2"]
 
     repository = open_repository(opened)
     resolution = repository.resolve(wanted, exhaustive=False)
@@ -150,11 +151,15 @@ def test_an_image_newer_than_its_repository_is_left_as_it_is(served: Served, tmp
     assert planned(everything(context("3.22.0", served.address, tmp_path, "repo-3.18.9"))) == []
 
 
-def test_the_findings_of_a_real_report_are_closed_exactly(served: Served, tmp_path: Path) -> None:
+def test_the_findings_of_a_real_report_are_closed_exactly(
+    served: Served, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     opened = context("3.10.2", served.address, tmp_path, "repo-3.10.9")
+    database = detect_database(opened.fs)
+    assert database is not None
     path = fixture("reports/trivy/aquasecurity__trivy__testdata__alpine-310.json.golden")
     report = parse(json.loads(path.read_bytes()), str(path), frozenset({"os"}))
-    matched, wanted = match_findings(report.findings, opened.installed, "apk", scheme="apk2")
+    matched, wanted = match_findings(report.findings, database)
 
     resolution = open_repository(opened).resolve(wanted, exhaustive=False)
 
@@ -166,6 +171,7 @@ def test_the_findings_of_a_real_report_are_closed_exactly(served: Served, tmp_pa
         replace(p, version=changed[p.name].version, source_version=changed[p.name].version) if p.name in changed else p
         for p in opened.installed
     ]
-    again, left = match_findings(report.findings, result, "apk", scheme="apk2")
+    monkeypatch.setattr(database, "packages", lambda: tuple(result))
+    again, left = match_findings(report.findings, database)
     assert {one.status for one in again} == {FindingStatus.ALREADY_FIXED}
     assert left == ()

@@ -9,16 +9,21 @@ from pathlib import Path
 
 import pytest
 
+from copacetic.apk import ApkTools
 from copacetic.apk.dependency import Dependency, parse_dependencies
+from copacetic.apk.stanza import ApkStanza
 from copacetic.distro import Distro
 from copacetic.repository.apk.offers import Universe
 from copacetic.repository.apk.order import Step, order_changes
 from copacetic.repository.apk.resolver import Resolved, Resolver
 from copacetic.repository.apk.solve import Preferences, Solution, UnsolvableError, solve, unmet
 from copacetic.repository.apk.vendor import Vendors, vendor_of
-from copacetic.updates import InstalledPackage, Origin, SkipReason, Wanted
+from copacetic.updates import InstalledPackage, Origin, PackageKey, SkipReason, Wanted
 from support.apkoracle import alpine_root
 from support.apkrandom import Case, Change, Drawer, Judged, Row, judge, row
+from support.values import wanted_fix
+
+APK2 = ApkTools((2, 14, 4))
 
 
 class RowSource:
@@ -42,7 +47,7 @@ def _names(text: str) -> list[str]:
 def package(fields: Mapping[str, str]) -> InstalledPackage:
     return InstalledPackage(
         name=fields["P"], version=fields["V"], architecture="x86_64", source_name=fields["P"],
-        source_version=fields["V"], fields=fields,
+        source_version=fields["V"], record=ApkStanza(fields),
     )  # fmt: skip
 
 
@@ -51,7 +56,7 @@ def resolve(
     offered: Sequence[Row],
     world: str,
     *fixes: tuple[str, str],
-    frozen: Mapping[str, str] | None = None,
+    frozen: Mapping[PackageKey, str] | None = None,
     assumed: Sequence[Row] = (),
     tagged: Sequence[Row] = (),
 ) -> Resolved:
@@ -60,9 +65,9 @@ def resolve(
     sources = [RowSource(offered), RowSource(tagged, "edge")]
     resolver = Resolver(
         [packages[one["P"]] for one in installed], [packages[one["P"]] for one in assumed],
-        sources[: 1 + bool(tagged)], parse_dependencies(world), scheme="apk2", frozen=frozen or {},
+        sources[: 1 + bool(tagged)], parse_dependencies(world), tools=APK2, frozen=frozen or {},
     )  # fmt: skip
-    wanted = [Wanted(package=packages[name], fixed_versions=(version,)) for name, version in fixes]
+    wanted = [wanted_fix(packages[name], version) for name, version in fixes]
     return resolver.resolve(wanted or [Wanted(package=packages[one["P"]]) for one in installed], exhaustive=not fixes)
 
 
@@ -323,7 +328,10 @@ def test_fixes_that_go_together_are_found_among_many_that_do_not(monkeypatch: py
 def test_a_frozen_package_neither_moves_nor_comes_in_and_who_needs_it_says_so() -> None:
     installed = [row("a", "1-r0", D="b"), row("b", "1-r0"), row("c", "1-r0")]
     offered = [row("a", "2-r0", D="b>=2-r0"), row("b", "2-r0"), row("c", "2-r0", D="new"), row("new", "1-r0")]
-    frozen = {"b:x86_64": "needs execution (post-upgrade)", "new:x86_64": "needs execution (post-install)"}
+    frozen = {
+        PackageKey("b", "x86_64"): "needs execution (post-upgrade)",
+        PackageKey("new", "x86_64"): "needs execution (post-install)",
+    }
 
     resolved = resolve(installed, offered, "a c", frozen=frozen)
 
@@ -535,7 +543,7 @@ def test_a_package_goes_on_with_its_vendor(
     """Installed is version 1; the distribution's repository comes first, a vendor's second."""
     installed = [package(row("web", "1"))]
     resolver = Resolver(
-        installed, [], [RowSource(ours), RowSource(theirs)], parse_dependencies(world), scheme="apk2", frozen={},
+        installed, [], [RowSource(ours), RowSource(theirs)], parse_dependencies(world), tools=APK2, frozen={},
         vendors=Vendors(("", "vendor"), allowed),
     )  # fmt: skip
 

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from copacetic.errors import RepositoryError
 from copacetic.repository.apt.sources import parse_sources, substitute
-from copacetic.updates import SkipReason
+from copacetic.updates import PackageKey, SkipReason
 from support.aptimage import Image, changes, deb
 from support.aptrepo import Deb, Repository, serve_repository
 from support.debian import need
@@ -272,7 +272,7 @@ def test_a_frozen_package_stays_and_so_does_what_needs_it_newer(tmp_path: Path, 
     repository.publish([deb("a", "2"), deb("b", "2", Depends="a (>= 2)"), deb("c", "2")])
     image = Image(tmp_path, repository, deb("a", "1"), deb("b", "1"), deb("c", "1"))
 
-    resolution = image.resolve(frozen={"a:amd64": "needs execution"})
+    resolution = image.resolve(frozen={PackageKey("a", "amd64"): "needs execution"})
 
     assert changes(resolution) == {"c": "2"}
     assert [s.package.name for s in resolution.skipped] == ["b"]

@@ -21,6 +21,7 @@ from support.apks import Apk
 from support.debian import need
 from support.debs import Member, file
 from support.trees import Content, directory, symlink, tree
+from support.values import key
 
 SHIPPED = "usr/share/ca-certificates/mozilla"
 TRIGGER = "#!/bin/sh\n/usr/sbin/update-ca-certificates > /dev/null 2>&1\nexit 0\n"
@@ -156,7 +157,7 @@ def test_an_upgrade_of_the_certificates_needs_no_execution(hook: str, tmp_path: 
     fs = _executable(below, "etc/ca-certificates/update.d/certhash", hook)
     rows = [(new.row(), new.write(tmp_path))]
 
-    (verdict,) = open_unpacker(fs).classify(plan_apks(fs, rows))["ca-certificates:x86_64"]
+    (verdict,) = open_unpacker(fs).classify(plan_apks(fs, rows))[key("ca-certificates:x86_64")]
     if hook != HOOK:
         assert verdict.verdict is ScriptClass.NEEDS_EXECUTION
         return

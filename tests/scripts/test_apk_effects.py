@@ -19,6 +19,7 @@ from copacetic.unpack.apk.scripts import APK
 from copacetic.updates import ScriptClass, ScriptVerdict
 from support.apkoracle import alpine_root, differences, run_in
 from support.composed import apply_changes, copy_root
+from support.values import key
 
 pytestmark = [pytest.mark.system, pytest.mark.xdist_group("apk")]
 
@@ -34,7 +35,7 @@ def follow(root: Path, script: str, *, busybox: str = "") -> ScriptVerdict:
     image = DirectoryFilesystem(root)
     tree = TreeBuilder(image)
     runner = ScriptRunner(APK, ScriptEngine(tree, int(time.time()), busybox=busybox), image, "apk2")
-    verdict = runner.run(ScriptCall("demo:x86_64", "post-upgrade", f"#!/bin/sh\n{script}", ("2-r0", "1-r0")))
+    verdict = runner.run(ScriptCall(key("demo:x86_64"), "post-upgrade", f"#!/bin/sh\n{script}", ("2-r0", "1-r0")))
     apply_changes(tree.finish(), root)
     return verdict
 

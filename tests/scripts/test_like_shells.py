@@ -19,6 +19,7 @@ from copacetic.unpack.deb.scripts import ScriptSet, UpgradeJudge
 from copacetic.updates import ScriptClass
 from support.scriptbox import build_box, run_all
 from support.scriptgen import make_script
+from support.values import key
 
 pytestmark = [pytest.mark.system]
 
@@ -35,7 +36,7 @@ def judge_all(root: Path, scripts: Sequence[tuple[str, str]]) -> list[tuple[Scri
     judge = UpgradeJudge(around, changes)
     found = []
     for _, text in scripts:
-        scripts_of = ScriptSet("x:all", "x", "all", "", "1", {}, {"postinst": text})
+        scripts_of = ScriptSet(key("x:all"), "", "1", {}, {"postinst": text})
         around.unstable = judge.unstable_paths([scripts_of])
         (one,) = judge.judge_package(scripts_of)
         gone = tuple(

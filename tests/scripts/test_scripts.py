@@ -14,6 +14,7 @@ from copacetic.updates import ScriptClass, ScriptVerdict
 from support.composed import compose, open_unpacker, plan_debs
 from support.debs import Deb, Member, file, symlink
 from support.trees import Content, tree
+from support.values import key
 from unpack.dpkg_image import installed
 
 HARMLESS, REPRODUCED, NEEDS = ScriptClass.HARMLESS, ScriptClass.REPRODUCED, ScriptClass.NEEDS_EXECUTION
@@ -70,7 +71,7 @@ def classify(
     base = Deb(name="base", files={"usr/share/base": file()})
     fs = tree(installed(*((base,) if fresh else (base, before)), more=more))
     deb = write(after)
-    verdicts = open_unpacker(fs).classify(plan_debs(fs, [deb]))["demo:all"]
+    verdicts = open_unpacker(fs).classify(plan_debs(fs, [deb]))[key("demo:all")]
     return next(verdict for verdict in verdicts if verdict.script == name)
 
 
@@ -312,8 +313,8 @@ def test_every_script_gets_a_verdict(tmp_path: Path) -> None:
 
     verdicts = open_unpacker(fs).classify(plan_debs(fs, [deb]))
 
-    assert [v.script for v in verdicts["demo:all"]] == ["prerm", "preinst", "postrm", "config", "postinst"]
-    assert all(v.package == "demo:all" and v.reason for v in verdicts["demo:all"])
+    assert [v.script for v in verdicts[key("demo:all")]] == ["prerm", "preinst", "postrm", "config", "postinst"]
+    assert all(v.package == key("demo:all") and v.reason for v in verdicts[key("demo:all")])
 
 
 CONFMODULE = ". /usr/share/debconf/confmodule\n"
@@ -336,7 +337,7 @@ def test_a_config_script_that_gives_other_answers_makes_another_postinst(
     after = Deb(version="2.0", files=FILES, scripts={"config": script(CONFMODULE + config), "postinst": postinst})
     fs = tree(installed(before, more=IMAGE))
 
-    verdicts = open_unpacker(fs).classify(plan_debs(fs, [after.write(tmp_path)]))["demo:all"]
+    verdicts = open_unpacker(fs).classify(plan_debs(fs, [after.write(tmp_path)]))[key("demo:all")]
 
     assert {verdict.script: verdict.verdict for verdict in verdicts} == {"config": HARMLESS, "postinst": expected}
 
@@ -345,7 +346,7 @@ def test_without_scripts_there_are_no_verdicts(tmp_path: Path) -> None:
     fs = tree(installed(Deb(version="1.0", files=FILES)))
 
     assert open_unpacker(fs).classify(plan_debs(fs, [Deb(version="2.0", files=FILES).write(tmp_path)])) == {
-        "demo:all": ()
+        key("demo:all"): ()
     }
 
 
@@ -413,7 +414,7 @@ def trigger(action: str, *, new: Mapping[str, Member], activate: str = "") -> li
     fs = tree(installed(before, watcher, more=IMAGE))
     control = {"triggers": f"activate-noawait {activate}\n"} if activate else {}
     deb = write(Deb(version="2.0", files=new, control=control))
-    return list(open_unpacker(fs).classify(plan_debs(fs, [deb]))["demo:all"])
+    return list(open_unpacker(fs).classify(plan_debs(fs, [deb]))[key("demo:all")])
 
 
 CHANGED = {"usr/share/watched/a": file("2"), "usr/share/b": file("1")}

@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from copacetic.apk.stanza import ApkStanza
 from copacetic.budget import Slots
 from copacetic.inventory.apk import ApkDatabase
 from copacetic.oci.directory import DirectoryFilesystem
@@ -39,7 +40,7 @@ def plan_apks(fs: ImageFilesystem, rows: Sequence[tuple[Mapping[str, str], Path]
             size=path.stat().st_size,
             sha256="",
             origin=Origin(uri="https://example.com", suite="", component=""),
-            fields=row,
+            record=ApkStanza(row),
         )
         planned.append(
             FetchedPackage(update=PlannedUpdate(installed=present.get(row["P"]), candidate=candidate), path=path)

@@ -13,10 +13,10 @@ from copacetic.http import HttpClient, HttpSettings
 from copacetic.inventory import detect_database
 from copacetic.progress import Silent
 from copacetic.repository import RepositoryContext, RepositorySettings, open_repository
-from copacetic.updates import InstalledPackage, Resolution, Wanted
+from copacetic.updates import InstalledPackage, PackageKey, Resolution, Wanted
 from support.aptrepo import OS_RELEASE, Deb, Repository, installed_files
 from support.trees import tree
-from support.values import HERE
+from support.values import HERE, wanted_fix
 
 
 def deb(name: str, version: str, **fields: str) -> Deb:
@@ -52,10 +52,10 @@ class Image:
             now=datetime.now(UTC), settings=RepositorySettings(**{"host_root": None, "reach": HERE, **settings}), progress=Silent(),  # type: ignore[arg-type]
         )  # fmt: skip
 
-    def resolve(self, *fixes: tuple[str, str], frozen: Mapping[str, str] | None = None) -> Resolution:
+    def resolve(self, *fixes: tuple[str, str], frozen: Mapping[PackageKey, str] | None = None) -> Resolution:
         """Ask for every update, or for fixes of (package, version)."""
         by_name: dict[str, InstalledPackage] = {p.name: p for p in self.installed}
-        wanted = [Wanted(package=by_name[name], fixed_versions=(version,)) for name, version in fixes]
+        wanted = [wanted_fix(by_name[name], version) for name, version in fixes]
         wanted = wanted or [Wanted(package=package) for package in self.installed]
         return open_repository(self.context).resolve(wanted, exhaustive=not fixes, frozen=frozen)
 

@@ -41,7 +41,7 @@ def plan_debs(fs: ImageFilesystem, debs: Sequence[Path]) -> list[FetchedPackage]
             size=path.stat().st_size,
             sha256="",
             origin=Origin(uri="https://example.com", suite="test", component="main"),
-            fields=stanza.fields,
+            record=stanza,
         )
         same = [p for p in database.packages() if p.name == name]
         exact = [p for p in same if p.architecture == architecture]

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import zstandard
 
-from copacetic.deb.deb822 import PackagesIndexer, parse_stanza
+from copacetic.deb.deb822 import PackagesIndexer, parse_stanza, stanza_of
 from copacetic.deb.relation import Relation, RelationError, parse_relations, provides
 from copacetic.distro import Distro
 from copacetic.errors import CopaError, InventoryError, PackageError, RepositoryError, blame_input
@@ -117,9 +117,9 @@ def _ask_dpkg(files: Mapping[str, bytes]) -> None:
             read(package)
     for name in ("diversions", "statoverrides", "path_filters", "file_triggers", "named_triggers"):
         getattr(database, name)
-    _ = database.native_architecture, database.foreign_architectures, database.notes()
+    _ = database.native_architecture, database.notes()
     first = database.packages()[0]
-    database.rewrite([DebRecord(control=database.stanza(first), control_files={}, files=(), replaces=first)])
+    database.rewrite([DebRecord(control=stanza_of(first), control_files={}, files=(), replaces=first)])
     database.broken_dependencies()
 
 

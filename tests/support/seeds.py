@@ -25,7 +25,7 @@ from support.chisel import control_status, manifest_rows, stripped_status
 from support.debs import Deb, Member, directory, file, hardlink, symlink, tar
 from support.mutations import Mutate
 from support.parsers import DPKG, INSTALLED, STATUS
-from support.values import candidate, finding, installed, plan
+from support.values import candidate, finding, installed, key, plan
 
 MD5 = "0123456789abcdef" * 2
 SHA256 = "0123456789abcdef" * 4
@@ -154,12 +154,12 @@ def _json(floor: float, *documents: object) -> Seed:
 
 def _plan() -> bytes:
     found = finding("foo", "2.0-1")
-    verdict = ScriptVerdict(package="foo:amd64", script="postinst", verdict=ScriptClass.HARMLESS, reason="x")
+    verdict = ScriptVerdict(package=key("foo:amd64"), script="postinst", verdict=ScriptClass.HARMLESS, reason="x")
     first = PlannedUpdate(
         installed=installed("foo", "1.0-1"), candidate=candidate("foo", "2.0-1"), findings=(found,), scripts=(verdict,)
     )
     second = PlannedUpdate(installed=None, candidate=candidate("bar", "1:3~rc1-1"), required_by=("foo",))
-    matched = (MatchedFinding(finding=found, status=FindingStatus.FIXABLE, packages=("foo:amd64",)),)
+    matched = (MatchedFinding(finding=found, status=FindingStatus.FIXABLE, packages=(key("foo:amd64"),)),)
     held = Skipped(package=installed("x", "1"), reason=SkipReason.HELD, detail="held", findings=())
     return write_plans([replace(plan(first, second, matched=matched), skipped=(held,), notes=("a note",))])
 

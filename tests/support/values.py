@@ -11,9 +11,11 @@ from copacetic.updates import (
     InstalledPackage,
     MatchedFinding,
     Origin,
+    PackageKey,
     Plan,
     PlannedUpdate,
     Strategy,
+    Wanted,
 )
 
 LOOPBACK = "127.0.0.0/8"
@@ -22,6 +24,12 @@ HERE = Reach(networks=(parse_network(LOOPBACK),))
 ORIGIN = Origin(
     uri="http://deb.example/debian-security", suite="bookworm-security", component="main", signed_by="AB" * 20
 )
+
+
+def key(text: str) -> PackageKey:
+    """Return the key of `name:architecture`."""
+    name, _, architecture = text.rpartition(":")
+    return PackageKey(name, architecture)
 
 
 def installed(
@@ -62,10 +70,16 @@ def finding(package: str, *fixed: str, vulnerability_id: str = "CVE-2026-0001", 
         "vulnerability_id": vulnerability_id,
         "package": package,
         "installed_version": "1.0-1",
+        "package_type": "deb",
+        "fixed_is_source_version": True,
         "fixed_versions": fixed,
         **more,
     }
     return Finding(**values)  # type: ignore[arg-type]
+
+
+def wanted_fix(package: InstalledPackage, version: str) -> Wanted:
+    return Wanted(package=package, findings=(finding(package.name, version),))
 
 
 def plan(

@@ -25,6 +25,7 @@ from support.debs import Member, directory, file, hardlink, symlink
 from support.trees import Content, tree
 from support.trees import directory as folder
 from support.trees import symlink as link
+from support.values import key
 
 PROGRAMS = ("sh", "cp", "mkdir", "rm")
 SHELL: Mapping[str, Content] = {"bin": folder(), **{f"bin/{name}": "a program" for name in PROGRAMS}}
@@ -243,7 +244,7 @@ def test_a_script_is_judged_by_what_it_does_in_this_image(
 
     assert found.verdict is verdict, found
     assert reason in found.reason
-    assert (found.package, found.script) == ("foo:x86_64", "post-upgrade")
+    assert (found.package, found.script) == (key("foo:x86_64"), "post-upgrade")
 
 
 def test_a_script_for_a_shell_that_the_image_lacks_fails_and_is_not_passed_over(tmp_path: Path) -> None:
@@ -410,7 +411,7 @@ def test_a_trigger_that_needs_execution_is_held_against_who_sets_it_off(tmp_path
 
     (found,) = judge(image(OLD, loud, more=below), [NEW], tmp_path)
 
-    assert (found.package, found.script) == ("foo:x86_64", "trigger of hearer")
+    assert (found.package, found.script) == (key("foo:x86_64"), "trigger of hearer")
     assert found.verdict is ScriptClass.NEEDS_EXECUTION
 
 
@@ -427,7 +428,7 @@ def test_a_trigger_that_needs_execution_is_held_against_who_sets_it_off(tmp_path
     ],
 )
 def test_patterns_of_triggers(pattern: str, fresh: bool, expected: tuple[str, ...]) -> None:
-    interest = Interest("p:x86_64", (pattern,), fresh)
+    interest = Interest(key("p:x86_64"), (pattern,), fresh)
     fired = list(find_fired([interest], ["", "usr", "usr/bin", "usr/lib"], frozenset({"usr/bin"})))
 
     assert [heard for _, heard in fired] == ([expected] if expected else [])

@@ -30,6 +30,7 @@ from support.chisel import (
 from support.composed import compose, open_unpacker, plan_debs, read_content
 from support.debs import Deb, Member, directory, file, symlink
 from support.trees import Content, tree
+from support.values import key
 
 LIB = "usr/lib/libdemo.so.1"
 FILES: Mapping[str, Member] = {
@@ -80,7 +81,7 @@ def changes_to(fs: ImageFilesystem, tmp_path: Path, deb: Deb = NEW) -> dict[str,
 def obstacle(fs: ImageFilesystem, deb: Deb, tmp_path: Path) -> str:
     """Return why a package is refused, as planning and composing say it."""
     path = deb.write(tmp_path)
-    verdicts = open_unpacker(fs).classify(plan_debs(fs, [path]))[f"{deb.name}:{deb.architecture}"]
+    verdicts = open_unpacker(fs).classify(plan_debs(fs, [path]))[key(f"{deb.name}:{deb.architecture}")]
     refused = [one.reason for one in verdicts if one.verdict is ScriptClass.REFUSED]
     if not refused:
         return ""
@@ -267,7 +268,7 @@ def test_scripts_are_judged_where_only_dpkg_s_records_were_removed(tmp_path: Pat
     fs = tree({**files_of([(OLD, [LIB])]), STATUS: f"{BARE['status']}\n", "bin/sh": "shell", "usr/bin/frobnicate": "x"})
     deb = replace(NEW, scripts={"postinst": "#!/bin/sh\nfrobnicate\n"}).write(tmp_path)
 
-    (verdict,) = open_unpacker(fs).classify(plan_debs(fs, [deb]))["demo:amd64"]
+    (verdict,) = open_unpacker(fs).classify(plan_debs(fs, [deb]))[key("demo:amd64")]
 
     assert verdict.verdict is ScriptClass.NEEDS_EXECUTION
     assert "frobnicate" in verdict.reason

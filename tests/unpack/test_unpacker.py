@@ -24,6 +24,7 @@ from support.composed import EPOCH, compose, plan_debs, read_content
 from support.composed import open_unpacker as open_deb_unpacker
 from support.debs import Deb, Member, file, symlink
 from support.trees import tree
+from support.values import key
 from unpack.dpkg_image import installed
 
 FILES: Mapping[str, Member] = {"usr/bin/tool": file("1", 0o755), "usr/share/doc/demo": file("doc")}
@@ -261,7 +262,7 @@ def test_scripts_of_distroless_packages_are_harmless(tmp_path: Path) -> None:
     fs = tree(installed(DISTROLESS, regular=False))
     planned = plan_debs(fs, [replace(DISTROLESS, version="2.0").write(tmp_path)])
 
-    (verdict,) = open_deb_unpacker(fs).classify(planned)["demo:all"]
+    (verdict,) = open_deb_unpacker(fs).classify(planned)[key("demo:all")]
 
     assert verdict.verdict is ScriptClass.HARMLESS
     assert "keeps no maintainer scripts" in verdict.reason

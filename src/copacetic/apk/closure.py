@@ -9,21 +9,21 @@ from collections.abc import Iterator, Sequence
 from copacetic.apk.dependency import (
     Dependency,
     DependencyError,
-    Package,
     dependencies_of,
     parse_dependencies,
     provided_names,
 )
+from copacetic.apk.stanza import ApkStanza
 
 __all__ = ["broken_dependencies"]
 
 MAX_STEPS = 1_000_000
 """Pairs of a dependency and a package that has the name: honest packages have some thousands."""
-_Providers = dict[str, list[tuple[Package, str | None]]]
+_Providers = dict[str, list[tuple[ApkStanza, str | None]]]
 
 
 def broken_dependencies(
-    packages: Sequence[Package], assumed: Sequence[Package], world: str, scheme: str
+    packages: Sequence[ApkStanza], assumed: Sequence[ApkStanza], world: str, scheme: str
 ) -> Iterator[str]:
     """
     Yield, as sentences, every dependency that isn't met, every conflict and every name that two packages claim.
@@ -51,13 +51,13 @@ def broken_dependencies(
 
 
 def _unmet(
-    owner: str, package: Package | None, wanted: Sequence[Dependency], providers: _Providers, scheme: str
+    owner: str, package: ApkStanza | None, wanted: Sequence[Dependency], providers: _Providers, scheme: str
 ) -> Iterator[str]:
     for dependency in wanted:
         met = [
             other
             for other, version in providers.get(dependency.name, ())
-            if dependency.matches(version, other.fields.get("C", ""), scheme)
+            if dependency.matches(version, other.identity, scheme)
         ]
         if dependency.conflict:
             others = sorted(other.name for other in met if other is not package)

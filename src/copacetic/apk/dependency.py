@@ -10,15 +10,14 @@ Dependencies: `[!]name[@tag][op version]`, as in `D`, `p`, `i`, `r` and in `worl
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Protocol
 
+from copacetic.apk.stanza import ApkStanza
 from copacetic.errors import InvalidVersionError
 from copacetic.version import parse_version
 
-__all__ = ["Dependency", "DependencyError", "Package", "parse_dependencies", "parse_dependency", "provided_names"]
+__all__ = ["Dependency", "DependencyError", "parse_dependencies", "parse_dependency", "provided_names"]
 
 _DEPENDENCY = re.compile(r"(!?)([^\s!<>=~@]+)(?:@([^\s<>=~@]+))?(?:([<>=~]{1,3})([^\s<>=~@]+))?(?:@([^\s<>=~@]+))?")
 _IDENTITY = re.compile(r"(!?)([^\s!<>=~@]+)><(\S+)")
@@ -46,17 +45,6 @@ _MAX_LIST = 1_000_000
 
 class DependencyError(ValueError):
     """A word that is no dependency."""
-
-
-class Package(Protocol):
-    """What dependencies need to know of a package, installed or offered."""
-
-    @property
-    def name(self) -> str: ...
-    @property
-    def version(self) -> str: ...
-    @property
-    def fields(self) -> Mapping[str, str]: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,7 +109,7 @@ def parse_dependencies(text: str) -> tuple[Dependency, ...]:
     return tuple(parse_dependency(word) for word in text.split())
 
 
-def provided_names(package: Package) -> dict[str, str | None]:
+def provided_names(package: ApkStanza) -> dict[str, str | None]:
     """
     Return the names that a package answers to with the version of each, None for one without.
 
@@ -133,7 +121,7 @@ def provided_names(package: Package) -> dict[str, str | None]:
     return names
 
 
-def dependencies_of(package: Package, letter: str) -> tuple[Dependency, ...]:
+def dependencies_of(package: ApkStanza, letter: str) -> tuple[Dependency, ...]:
     """Read one of a package's lists. Raises `DependencyError`, naming the package."""
     text = package.fields.get(letter, "")
     if not text:

@@ -16,8 +16,18 @@ import base64
 import binascii
 import re
 from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Protocol
 
-__all__ = ["DEPENDENCY_FIELDS", "checksum_bytes", "checksum_of", "format_header", "parse_fields"]
+__all__ = [
+    "DEPENDENCY_FIELDS",
+    "ApkStanza",
+    "checksum_bytes",
+    "checksum_of",
+    "format_header",
+    "parse_fields",
+    "stanza_of",
+]
 
 DEPENDENCY_FIELDS = frozenset("Dpir")
 _ALWAYS = frozenset("CPVSITUL")
@@ -27,6 +37,44 @@ _ORDER = "CPVASITULomtckDpigrqsf"
 _OLD_FUZZY = re.compile(r"(?<=[^!<>=~])(?:=~|~=)")
 _SLICE = re.compile(r"\[(.*)\]")
 _CHECKSUM_SIZE = 20
+
+
+@dataclass(frozen=True, slots=True)
+class ApkStanza:
+    """What is said of one package, in an index or in the database."""
+
+    fields: Mapping[str, str]
+    """By letter."""
+
+    @property
+    def name(self) -> str:
+        return self.fields.get("P", "")
+
+    @property
+    def version(self) -> str:
+        return self.fields.get("V", "")
+
+    @property
+    def identity(self) -> str:
+        """`C:`, verbatim."""
+        return self.fields.get("C", "")
+
+
+class _Recorded(Protocol):
+    @property
+    def record(self) -> object: ...
+
+
+_NO_STANZA = ApkStanza({})
+
+
+def stanza_of(package: _Recorded) -> ApkStanza:
+    """Return the record of an apk package, installed or offered; one without fields where there is none."""
+    record = package.record
+    if record is None:
+        return _NO_STANZA
+    assert isinstance(record, ApkStanza)
+    return record
 
 
 def parse_fields(text: str) -> dict[str, str]:

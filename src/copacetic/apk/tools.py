@@ -8,6 +8,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Protocol
 
+from copacetic.version import reaches
+
 __all__ = ["ApkTools"]
 
 PACKAGE = "apk-tools"
@@ -19,6 +21,11 @@ class _Package(Protocol):
     def name(self) -> str: ...
     @property
     def version(self) -> str: ...
+
+
+class _Fix(Protocol):
+    @property
+    def fixed_versions(self) -> tuple[str, ...]: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +50,14 @@ class ApkTools:
     def version_scheme(self) -> str:
         """The key in `version.SCHEMES` of the order that this apk-tools has; without one that of apk 3."""
         return "apk2" if self.release is not None and self.release[0] < 3 else "apk"
+
+    def is_fixed(self, package: _Package, finding: _Fix) -> bool:
+        """
+        Tell whether a package, installed or offered, has a finding's fix; its source has no version of its own.
+
+        Raises `InvalidVersionError`.
+        """
+        return reaches(self.version_scheme, package.version, finding.fixed_versions)
 
     @property
     def writes_by_name(self) -> bool:

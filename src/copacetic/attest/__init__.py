@@ -1,39 +1,47 @@
 # SPDX-License-Identifier: Apache-2.0
 """
-Documents about an outcome, by format.
+Documents about an outcome, by format, made before anything is published: one that can't be made publishes nothing.
 
-A format is one function from an outcome to bytes, registered in `WRITERS` by its module path; OpenVEX, SBOM and
-provenance go here.
+A format is one row of `FORMATS` and one function from an outcome to bytes; OpenVEX, SBOM and provenance go here.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
 from importlib import import_module
-from typing import Any, Protocol
 
-__all__ = ["WRITERS", "find_writer"]
+from copacetic.oci.referrers import Document
+from copacetic.pipeline.outcome import Outcome
 
-
-class _Outcome(Protocol):
-    def to_json(self) -> bytes: ...
+__all__ = ["FORMATS", "Format", "render", "write_json"]
 
 
-Writer = Callable[[Any], bytes]
+@dataclass(frozen=True, slots=True)
+class Format:
+    """A kind of document."""
 
-WRITERS: Mapping[str, str] = {"json": "copacetic.attest:write_json"}
-
-
-def find_writer(name: str) -> Writer | None:
-    """Return the writer of a format, or None."""
-    entry = WRITERS.get(name)
-    if entry is None:
-        return None
-    module, _, function = entry.partition(":")
-    writer: Writer = getattr(import_module(module), function)
-    return writer
+    media_type: str
+    writer: str
+    """`module:function`, imported when such a document is asked for."""
 
 
-def write_json(outcome: _Outcome) -> bytes:
+FORMATS: Mapping[str, Format] = {
+    "json": Format("application/vnd.copacetic.outcome.v1+json", "copacetic.attest:write_json"),
+}
+
+
+def render(outcome: Outcome, formats: Iterable[str]) -> Mapping[str, Document]:
+    """Return the documents by format; every one of them is in `FORMATS`."""
+    made = {}
+    for name in formats:
+        row = FORMATS[name]
+        module, _, function = row.writer.partition(":")
+        write: Callable[[Outcome], bytes] = getattr(import_module(module), function)
+        made[name] = Document(media_type=row.media_type, data=write(outcome))
+    return made
+
+
+def write_json(outcome: Outcome) -> bytes:
     """The outcome's own document (docs/reference/json.md)."""
     return outcome.to_json()

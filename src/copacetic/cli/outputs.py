@@ -11,7 +11,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from copacetic.attest import WRITERS, find_writer
 from copacetic.errors import StorageError, UsageError
 
 if TYPE_CHECKING:
@@ -23,12 +22,14 @@ _HINT = "free some space, or name another file"
 
 def check_outputs(texts: Sequence[str], default: str) -> tuple[tuple[str, str], ...]:
     """Return (format, path) pairs, checked before any work is done. Raises `UsageError`."""
+    from copacetic.attest import FORMATS
+
     outputs = []
     for text in texts:
         name, equals, path = text.partition("=")
-        pair = (name, path) if equals and name in {*WRITERS, "openvex"} else (default, text)
-        if find_writer(pair[0]) is None:
-            raise UsageError(f"the format {pair[0]} is not available yet", hint=f"available: {', '.join(WRITERS)}")
+        pair = (name, path) if equals and name in {*FORMATS, "openvex"} else (default, text)
+        if pair[0] not in FORMATS:
+            raise UsageError(f"the format {pair[0]} is not available yet", hint=f"available: {', '.join(FORMATS)}")
         if pair[1] != "-":
             check_file(Path(pair[1]))
         outputs.append(pair)
@@ -38,11 +39,9 @@ def check_outputs(texts: Sequence[str], default: str) -> tuple[tuple[str, str], 
 
 
 def write_outputs(outcome: Outcome, outputs: Sequence[tuple[str, str]]) -> None:
-    """Write every document. Raises `StorageError`."""
+    """Write every document where it shall go. Raises `StorageError`."""
     for name, path in outputs:
-        writer = find_writer(name)
-        assert writer is not None
-        data = writer(outcome)
+        data = outcome.documents[name].data
         if path == "-":
             sys.stdout.write(data.decode())
             continue

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import os
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -61,7 +62,8 @@ def patch(ctx: click.Context, /, **values: Any) -> int:
         check_file(values["digestfile"])
     console = make_console(values)
     with console:
-        outcome = patch_image(make_request(values, console), settings=make_settings(values), progress=console)
+        request = replace(make_request(values, console), documents=frozenset(name for name, _ in outputs))
+        outcome = patch_image(request, settings=make_settings(values), progress=console)
     console.show_outcome(outcome)
     write_outputs(outcome, outputs)
     _report_to_ci(outcome)

@@ -11,6 +11,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from typing import Protocol
 
 __all__ = [
     "Deb822Error",
@@ -20,6 +21,7 @@ __all__ = [
     "format_stanza",
     "parse_stanza",
     "parse_stanzas",
+    "stanza_of",
 ]
 
 _FIELD = re.compile(r"([!-,./0-9;-~][!-9;-~]*):[ \t]*(.*)")
@@ -42,7 +44,7 @@ class Stanza:
 
     fields: Mapping[str, str]
     """By the name's own spelling, in order."""
-    text: str
+    text: str = ""
     """As it was read, without the empty line after it."""
 
     def find(self, name: str, default: str = "") -> str:
@@ -52,6 +54,23 @@ class Stanza:
             return value
         folded = name.lower()
         return next((value for key, value in self.fields.items() if key.lower() == folded), default)
+
+
+class _Recorded(Protocol):
+    @property
+    def record(self) -> object: ...
+
+
+_NO_STANZA = Stanza(fields={})
+
+
+def stanza_of(package: _Recorded) -> Stanza:
+    """Return the record of a Debian package, installed or offered; one without fields where there is none."""
+    record = package.record
+    if record is None:
+        return _NO_STANZA
+    assert isinstance(record, Stanza)
+    return record
 
 
 def parse_stanzas(text: str, *, comments: bool = False) -> Iterator[Stanza]:

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Protocol
 
+from copacetic.deb.deb822 import stanza_of
 from copacetic.errors import InvalidVersionError
 from copacetic.version import compare_versions
 
@@ -100,7 +101,9 @@ class Package(Protocol):
     @property
     def architecture(self) -> str: ...
     @property
-    def fields(self) -> Mapping[str, str]: ...
+    def record(self) -> object:
+        """A `Stanza`, or None."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,7 +126,7 @@ class PackageSet:
         self.packages = tuple(packages)
         self._native = native
         self._left = MAX_STEPS
-        size = sum(len(p.fields.get(field, "")) for p in self.packages for field in (*POSITIVE, *NEGATIVE, "Provides"))
+        size = sum(len(_field(p, field)) for p in self.packages for field in (*POSITIVE, *NEGATIVE, "Provides"))
         if size > MAX_TEXT:
             raise RelationError(f"relations of {size} characters")
         self._providers: dict[str, list[_Provider]] = defaultdict(list)
@@ -153,7 +156,7 @@ class PackageSet:
     def _architecture_fits(self, relation: Relation, of: Package, other: Package, *, positive: bool) -> bool:
         if not positive and relation.qualifier in {"", "any"}:
             return True
-        multi_arch = other.fields.get("Multi-Arch", "")
+        multi_arch = _field(other, "Multi-Arch")
         if relation.qualifier == "any":
             return multi_arch == "allowed" or other.architecture in {self._of(of), "all"}
         wanted = {"": self._of(of), "native": self._native}.get(relation.qualifier, relation.qualifier)
@@ -164,9 +167,13 @@ class PackageSet:
         return self._native if package.architecture == "all" else package.architecture
 
 
+def _field(package: Package, name: str) -> str:
+    return stanza_of(package).fields.get(name, "")
+
+
 def _relations(package: Package, field: str) -> tuple[Group, ...]:
     """What a field asks for; nothing when it can't be read."""
-    text = package.fields.get(field, "")
+    text = _field(package, field)
     try:
         return parse_relations(text) if text else ()
     except RelationError:
@@ -177,7 +184,7 @@ def unreadable_relations(package: Package) -> str:
     """Say which field of a package can't be read, and why; such a field counts for nothing. Mostly there is none."""
     for field in (*POSITIVE, *NEGATIVE, "Provides"):
         try:
-            parse_relations(package.fields.get(field, ""))
+            parse_relations(_field(package, field))
         except RelationError as error:
             return f"{field}: {error}"
     return ""

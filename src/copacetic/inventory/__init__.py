@@ -13,7 +13,7 @@ from importlib import import_module
 from typing import Protocol
 
 from copacetic.oci.filesystem import ImageFilesystem
-from copacetic.updates import InstalledPackage
+from copacetic.updates import Finding, InstalledPackage
 
 __all__ = ["DATABASES", "PackageDatabase", "detect_database"]
 
@@ -57,7 +57,18 @@ class PackageDatabase(Protocol):
         ...
 
     def packages(self) -> tuple[InstalledPackage, ...]:
-        """Return the packages that are installed, sorted by name and architecture."""
+        """Return the packages that are installed, sorted by their keys."""
+        ...
+
+    def is_meant(self, package: InstalledPackage, architecture: str) -> bool:
+        """Tell whether a finding about an architecture may be about a package that has its name."""
+        ...
+
+    def is_fixed(self, package: InstalledPackage, finding: Finding) -> bool:
+        """
+        Tell whether a package has a finding's fix, in the order that the image's package manager has. Its repositories
+        use the same rule. Raises `InvalidVersionError` for versions that can't be compared.
+        """
         ...
 
     def files(self, package: InstalledPackage) -> tuple[str, ...]:

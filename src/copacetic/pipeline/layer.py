@@ -14,7 +14,7 @@ from copacetic.oci.change import Changes, Spooled
 from copacetic.oci.layerindex import LayerIndex
 from copacetic.oci.layerwriter import write_layer
 from copacetic.unpack.shipped import Explanation
-from copacetic.updates import FetchedPackage
+from copacetic.updates import FetchedPackage, PackageKey
 
 __all__ = ["COMPOSITION_VERSION", "ComposedLayer", "LayerRequest", "NewLayer", "finish_layer"]
 
@@ -44,7 +44,7 @@ class ComposedLayer:
     """What the packages ship and the image has already."""
     explanation: Explanation = field(default_factory=Explanation)
     """What may account for everything in the layer."""
-    checksums: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    checksums: Mapping[PackageKey, Mapping[str, str]] = field(default_factory=dict)
     """See `Composition.checksums`."""
     proven: LayerIndex | None = None
     """What is in a layer that was made before, from the same packages on an equal base, and proven then."""

@@ -3,12 +3,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 from copacetic.documents import write_document
 from copacetic.errors import CopaError
 from copacetic.oci import Descriptor, Digest, Platform
+from copacetic.oci.referrers import Document
 from copacetic.pipeline.plan.document import finding_document, plan_document
 from copacetic.updates import FindingStatus, MatchedFinding, Plan
 
@@ -76,6 +78,8 @@ class Outcome:
     digest: Digest | None
     platforms: tuple[PlatformOutcome, ...]
     seconds: float
+    documents: Mapping[str, Document] = field(default_factory=dict)
+    """What was asked for, by format, as it was written before the publication."""
     failure: Failure | None = None
     """None when all went well; otherwise nothing was published."""
 

@@ -9,14 +9,16 @@ from __future__ import annotations
 
 import tempfile
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, TypeAlias, TypeVar
 
 from copacetic.errors import CopaError, PlanFileError
 from copacetic.oci import Digest, Platform
+from copacetic.oci.referrers import Document
 from copacetic.oci.transport import Destination
 from copacetic.pipeline.apply import begin, open_ways
 from copacetic.pipeline.job import Job
@@ -25,7 +27,8 @@ from copacetic.pipeline.outcome import Outcome, PlatformOutcome
 from copacetic.pipeline.plan.concern import select_reports
 from copacetic.pipeline.plan.document import write_plans
 from copacetic.pipeline.platform import PatchedPlatform, patch_variant, plan_variant, untouched
-from copacetic.pipeline.publish import Publisher
+from copacetic.pipeline.publish.manifest import PatchedImage
+from copacetic.pipeline.publish.write import ImageWriter
 from copacetic.request import PatchRequest
 from copacetic.session import ImageAccess, Session
 from copacetic.updates import Finding, Plan, Report
@@ -33,9 +36,11 @@ from copacetic.updates import Finding, Plan, Report
 if TYPE_CHECKING:
     from copacetic.llb.definition import Definition
 
-__all__ = ["Order", "PlanSet", "patch_image", "plan_image"]
+__all__ = ["Order", "PlanSet", "Result", "plan_image", "prove_image", "publish_result"]
 
 _T = TypeVar("_T")
+Render: TypeAlias = Callable[[Outcome, Iterable[str]], Mapping[str, Document]]
+"""Makes documents of the formats that are named."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -111,11 +116,36 @@ def plan_image(order: Order, *, graphs: bool = False) -> PlanSet:
     )
 
 
-def patch_image(order: Order, destination: Callable[[], Destination]) -> Outcome:
-    """
-    Patch every chosen platform and publish the result, or nothing. The destination is opened only when there is
-    something to write.
-    """
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Result:
+    """What is proven, and not published. Its files last as long as the context that gave it."""
+
+    image: SourceImage
+    platforms: tuple[PlatformOutcome | PatchedPlatform, ...]
+    order: Order
+    scratch: Path
+    started: float
+    """In seconds of `time.monotonic`."""
+
+    @property
+    def patched(self) -> Mapping[Digest, PatchedImage]:
+        """By the digest of what it replaces; empty when there is nothing to publish."""
+        return {one.image.original.digest: one.image for one in self.platforms if isinstance(one, PatchedPlatform)}
+
+    def outcome(self, reference: str = "", digest: Digest | None = None) -> Outcome:
+        """Describe it with the name that it has, or is going to have."""
+        return Outcome(
+            image=self.image.name,
+            reference=reference,
+            digest=digest,
+            platforms=tuple(_outcome(one) if isinstance(one, PatchedPlatform) else one for one in self.platforms),
+            seconds=time.monotonic() - self.started,
+        )
+
+
+@contextmanager
+def prove_image(order: Order) -> Iterator[Result]:
+    """Patch every chosen platform; nothing is published."""
     started = time.monotonic()
     run, session = _Run.start(order), order.session
     with session.cache.scratch() as scratch:
@@ -127,16 +157,26 @@ def patch_image(order: Order, destination: Callable[[], Destination]) -> Outcome
                 return patch_variant(run.job(variant, Path(tempfile.mkdtemp(dir=scratch))))
 
         made = _side_by_side(one, run.image.variants, session.settings.jobs)
-        results = _outcomes(made, run.image.variants, tolerant=order.request.ignore_errors)
-        patched = {r.image.original.digest: r.image for r in results if isinstance(r, PatchedPlatform)}
-        published = Publisher(destination, scratch, session).publish(run.image, patched) if patched else None
-    return Outcome(
-        image=run.image.name,
-        reference=published.reference if published else "",
-        digest=published.digest if published else None,
-        platforms=tuple(_outcome(r) if isinstance(r, PatchedPlatform) else r for r in results),
-        seconds=time.monotonic() - started,
-    )
+        platforms = tuple(_outcomes(made, run.image.variants, tolerant=order.request.ignore_errors))
+        yield Result(image=run.image, platforms=platforms, order=order, scratch=scratch, started=started)
+
+
+def publish_result(result: Result, destination: Destination, render: Render) -> Outcome:
+    """Write everything, documents beside it too, and only then give the result its name."""
+    session, request = result.order.session, result.order.request
+    with destination, session.progress.task(f"write {destination.name}"):
+        writer = ImageWriter(result.image.source, destination, session.budget.transfers, result.scratch)
+        root, raw = writer.write(result.image, result.patched)
+        outcome = result.outcome(f"{destination.name}@{root.digest}", root.digest)
+        documents = render(outcome, request.documents | request.attach)
+        if request.attach:
+            destination.write_manifest(root, raw)
+        for name in sorted(request.attach):
+            destination.attach(root, documents[name])
+        session.progress.publishing(destination.name)
+        destination.publish(root, raw)
+        session.progress.published(outcome.reference)
+    return replace(outcome, documents=documents)
 
 
 def _findings(order: Order, image: SourceImage) -> Mapping[Digest, tuple[Finding, ...] | None]:

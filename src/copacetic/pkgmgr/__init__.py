@@ -22,7 +22,7 @@ from copacetic.inventory import PackageDatabase
 from copacetic.llb.graph import ProxyEnv, State
 from copacetic.oci.change import Spooled
 from copacetic.oci.filesystem import FileType, ImageFilesystem
-from copacetic.updates import FetchedPackage
+from copacetic.updates import FetchedPackage, PackageKey
 
 __all__ = [
     "MOUNTED_FILES",
@@ -114,8 +114,8 @@ class Recipe:
 class Upgrade:
     """An upgrade that only the builder can plan, for only it reaches the repositories."""
 
-    names: tuple[str, ...] | None
-    """Installed packages as name:architecture; None means every one."""
+    names: tuple[PackageKey, ...] | None
+    """Installed packages; None means every one."""
     repository_state: str
     """What the repositories hold, as a digest, or something unique: another value is never served from a cache."""
     proxy: ProxyEnv | None = None

@@ -22,7 +22,7 @@ from copacetic.http import HttpClient
 from copacetic.http.reach import Reach
 from copacetic.oci.filesystem import ImageFilesystem
 from copacetic.progress import Progress
-from copacetic.updates import Candidate, InstalledPackage, Resolution, Wanted
+from copacetic.updates import Candidate, InstalledPackage, PackageKey, Resolution, Wanted
 
 __all__ = ["REPOSITORIES", "Repository", "RepositoryContext", "RepositorySettings", "open_repository"]
 
@@ -82,7 +82,7 @@ class Repository(Protocol):
         ...
 
     def resolve(
-        self, wanted: Sequence[Wanted], *, exhaustive: bool, frozen: Mapping[str, str] | None = None
+        self, wanted: Sequence[Wanted], *, exhaustive: bool, frozen: Mapping[PackageKey, str] | None = None
     ) -> Resolution:
         """
         Find what to install so that every wanted package gets its fix and no dependency breaks that held before.
@@ -90,7 +90,7 @@ class Repository(Protocol):
         `exhaustive` says that the newest version is wanted, so every repository has to be consulted. Otherwise it
         fetches as few indexes as it can, and takes the closest version that fixes what is asked for.
 
-        `frozen` names packages (`name:architecture`) that may neither change nor come in, each with the reason; what
+        `frozen` names packages that may neither change nor come in, each with the reason; what
         depends on such a change is skipped with `SkipReason.DEPENDENCY`, the frozen ones themselves are left out.
         """
         ...

@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 
 from copacetic.errors import InvalidVersionError
-from copacetic.updates import InstalledPackage, Resolution, Skipped, SkipReason, Wanted
+from copacetic.updates import InstalledPackage, PackageKey, Resolution, Skipped, SkipReason, Wanted
 from copacetic.version import compare_versions
 
 __all__ = ["OddRows"]
@@ -35,7 +35,7 @@ class OddRows:
         return cls(found)
 
     def account(
-        self, resolution: Resolution, wanted: Sequence[Wanted], *, scheme: str, frozen: Collection[str]
+        self, resolution: Resolution, wanted: Sequence[Wanted], *, scheme: str, frozen: Collection[PackageKey]
     ) -> Resolution:
         """
         Name what stays because of such rows. One that is no newer than what is installed changes nothing; where that
@@ -43,22 +43,22 @@ class OddRows:
         """
         if not self.rows:
             return resolution
-        reached = {update.candidate.name for update in resolution.updates}
-        kept = {s.package.name for s in resolution.skipped if s.reason is SkipReason.HELD}
-        blamed: dict[str, Skipped] = {}
+        settled = {update.installed.key for update in resolution.updates if update.installed is not None}
+        settled |= {s.package.key for s in resolution.skipped if s.reason is SkipReason.HELD}
+        blamed: dict[PackageKey, Skipped] = {}
         for want in wanted:
             package = want.package
             reason = self._newer(package, scheme)
-            if reason and package.name not in reached | kept and f"{package.name}:{package.architecture}" not in frozen:
-                blamed[f"{package.name}:{package.architecture}"] = Skipped(
+            if reason and package.key not in settled and package.key not in frozen:
+                blamed[package.key] = Skipped(
                     package=package, reason=SkipReason.BROKEN, detail=reason, findings=want.findings
                 )
-        others = [s for s in resolution.skipped if f"{s.package.name}:{s.package.architecture}" not in blamed]
+        others = [s for s in resolution.skipped if s.package.key not in blamed]
         details = {skipped.detail for skipped in blamed.values()}
         notes = [f"left out: {reason}" for reason in self.rows.values() if reason not in details]
         return replace(
             resolution,
-            skipped=tuple(sorted((*others, *blamed.values()), key=lambda s: (s.package.name, s.package.architecture))),
+            skipped=tuple(sorted((*others, *blamed.values()), key=lambda s: s.package.key)),
             notes=(*resolution.notes, *notes[:MAX_NOTES]),
         )
 

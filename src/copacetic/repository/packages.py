@@ -83,7 +83,7 @@ class PackageStore:
     def _try(self, candidate: Candidate, task: Task) -> Path | CopaError:
         """Return what is wrong with one package instead of raising it: it isn't the others' fault."""
         try:
-            with about_package(f"{candidate.name}:{candidate.architecture}"):
+            with about_package(candidate.key):
                 return self._one(candidate, task)
         except PACKAGE_FAULTS as error:
             return error
@@ -117,7 +117,7 @@ class PackageStore:
 
     def _prove(self, candidate: Candidate, path: Path) -> None:
         """Ask what else proves a file than its digest; of what a plan alone vouches for nothing else is known."""
-        if not candidate.sha256 or (self._check is not None and candidate.fields):
+        if not candidate.sha256 or (self._check is not None and candidate.record is not None):
             self._required().check(candidate, path)
 
     def _download(self, candidate: Candidate, task: Task) -> str:

@@ -13,6 +13,7 @@ from fnmatch import fnmatchcase
 
 from copacetic.oci.filesystem import FileType
 from copacetic.oci.tree import TreeBuilder
+from copacetic.updates import PackageKey
 
 __all__ = ["ChangeSet", "PackageChange"]
 
@@ -24,7 +25,7 @@ class PackageChange:
     `removed` and `added` may have links and directories too.
     """
 
-    key: str
+    key: PackageKey
     files: frozenset[str] = frozenset()
     """Regular files of the new version that aren't configuration files."""
     changed: frozenset[str] = frozenset()
@@ -44,7 +45,7 @@ class ChangeSet:
     added: frozenset[str] = frozenset()
     removed: frozenset[str] = frozenset()
     conffiles: frozenset[str] = frozenset()
-    packages: frozenset[str] = frozenset()
+    packages: frozenset[PackageKey] = frozenset()
     """The keys of all that come or change."""
 
     @classmethod

@@ -15,6 +15,7 @@ from msgspec import Struct
 from copacetic.scripts.live import LiveImage
 from copacetic.scripts.options import parse_options
 from copacetic.scripts.shell.expansion import has_pattern
+from copacetic.updates import PackageKey
 
 Paths = tuple[str, ...]
 
@@ -155,7 +156,7 @@ AppletEffect = LinkApplets | PruneApplets
 Effect = FileEffect | KeepAttributes | MakeAccount | DerivedEffect | AppletEffect
 Reading = Effect | Done | None
 """What a command does, or what it comes to where that is nothing; None where neither is known."""
-Due = tuple[str, Effect]
+Due = tuple[PackageKey, Effect]
 """A package, and what has to be done instead of running its scripts."""
 
 

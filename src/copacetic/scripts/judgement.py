@@ -9,7 +9,7 @@ from typing import ClassVar
 from msgspec import Struct
 
 from copacetic.scripts.effects import Effect
-from copacetic.updates import ScriptClass, ScriptVerdict
+from copacetic.updates import PackageKey, ScriptClass, ScriptVerdict
 
 __all__ = ["FAILS", "HARMLESS", "Harmless", "Judgement", "NeedsExecution", "Reproduced", "at_line", "describe", "worst"]
 
@@ -56,6 +56,6 @@ def at_line(text: str, line: int, judgement: NeedsExecution) -> NeedsExecution:
     return NeedsExecution(f"line {line}, {shown[:120]!r}: {judgement.reason}")
 
 
-def describe(package: str, script: str, judgement: Judgement) -> ScriptVerdict:
+def describe(package: PackageKey, script: str, judgement: Judgement) -> ScriptVerdict:
     """Return what the plan says of a script."""
     return ScriptVerdict(package=package, script=script, verdict=judgement.verdict, reason=judgement.reason)

@@ -38,7 +38,7 @@ from copacetic.scripts.repetition import NOTHING_RAN, Ran
 from copacetic.scripts.shell.interpret import Reached, follow_script
 from copacetic.scripts.shell.parser import is_bash, parse_shell
 from copacetic.scripts.shell.syntax import ShellSyntaxError
-from copacetic.updates import ScriptVerdict
+from copacetic.updates import PackageKey, ScriptVerdict
 
 __all__ = ["Dialect", "ScriptCall", "ScriptRun", "ScriptRunner"]
 
@@ -65,8 +65,7 @@ class Dialect(Struct, frozen=True):
 class ScriptCall(Struct, frozen=True):
     """A script that a package manager would run."""
 
-    package: str
-    """As name:architecture."""
+    package: PackageKey
     name: str
     """pre-upgrade, post-upgrade, trigger, …"""
     text: str
@@ -191,7 +190,9 @@ class ScriptRun:
 
     def _judge_command(self, command: Reached, *, plain: bool) -> Judgement:
         if self._judge is None:
-            self._judge = self.runner.dialect.judge(ChangeSet.since(self.runner.tree), self.live, self.call.package)
+            self._judge = self.runner.dialect.judge(
+                ChangeSet.since(self.runner.tree), self.live, str(self.call.package)
+            )
         name = (command.words[0] or "").rpartition("/")[2]
         judgement = self._judge.judge(command, repeated=False)
         # What would be done to a file for certain is known not to have been done.

@@ -136,7 +136,7 @@ class ImageSurroundings(TreeSurroundings):
 
     def has_package(self, name: str) -> bool | None:
         """Tell whether dpkg's database has a package; one that comes or changes isn't known."""
-        moving = any(key.partition(":")[0] == name for key in self.changes.packages)
+        moving = any(key.name == name for key in self.changes.packages)
         return None if moving else ask(QUERIES, self.tree, ("dpkg", "--list", name))
 
     def reach(self, command: Reached) -> bool | None:

@@ -20,7 +20,7 @@ from copacetic.oci.change import Changes
 from copacetic.oci.filesystem import ImageFilesystem
 from copacetic.oci.tree import TreeBuilder
 from copacetic.unpack.shipped import ShippedPackage
-from copacetic.updates import FetchedPackage, ScriptVerdict
+from copacetic.updates import FetchedPackage, PackageKey, ScriptVerdict
 
 __all__ = ["UNPACKERS", "Composition", "FetchedPackage", "Unpacker", "open_unpacker"]
 
@@ -34,10 +34,10 @@ class Composition:
     """What the packages say of their files."""
     notes: tuple[str, ...] = ()
     """Decisions a user wants to know: `kept etc/foo.conf, which was changed in the image`."""
-    checksums: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    checksums: Mapping[PackageKey, Mapping[str, str]] = field(default_factory=dict)
     """
-    What packages say of their own files where the image's database keeps no checksums: by `name:architecture`, path →
-    digest, of the database's algorithm.
+    What packages say of their own files where the image's database keeps no checksums: path → digest, of the
+    database's algorithm.
     """
 
 
@@ -47,8 +47,8 @@ class Unpacker(Protocol):
     @classmethod
     def open(cls, fs: ImageFilesystem, database: PackageDatabase, processors: Slots) -> Unpacker: ...
 
-    def classify(self, packages: Sequence[FetchedPackage]) -> Mapping[str, tuple[ScriptVerdict, ...]]:
-        """Judge every script of the packages, old and new, by `name:architecture`; reads only their control parts."""
+    def classify(self, packages: Sequence[FetchedPackage]) -> Mapping[PackageKey, tuple[ScriptVerdict, ...]]:
+        """Judge every script of the packages, old and new; reads only their control parts."""
         ...
 
     def newest_mtime(self, packages: Sequence[FetchedPackage]) -> int:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from copacetic.errors import PackageError
 from copacetic.oci.change import is_reserved
 from copacetic.oci.filesystem import FileType
-from copacetic.updates import InstalledPackage
+from copacetic.updates import InstalledPackage, PackageKey
 
 __all__ = ["OpenedPackage", "PathList"]
 
@@ -18,9 +18,8 @@ class OpenedPackage:
     """One package of the plan, its control part read."""
 
     installed: InstalledPackage | None
-    name: str
+    key: PackageKey
     version: str
-    architecture: str
     size: int
     """Of what is packed, in bytes."""
     installed_size: int
@@ -29,9 +28,8 @@ class OpenedPackage:
     """When, in seconds since the epoch, by the same."""
 
     @property
-    def key(self) -> str:
-        """How verdicts and the plan call it."""
-        return f"{self.name}:{self.architecture}"
+    def name(self) -> str:
+        return self.key.name
 
     @property
     def label(self) -> str:

@@ -14,6 +14,7 @@ import msgspec
 
 from copacetic.oci.change import NamedEffect
 from copacetic.oci.filesystem import FileType
+from copacetic.updates import PackageKey
 
 __all__ = ["Explanation", "ShippedPackage", "ShippedPath"]
 
@@ -44,8 +45,7 @@ class ShippedPath(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 class ShippedPackage:
     """One package of a plan."""
 
-    name: str
-    architecture: str
+    key: PackageKey
     label: str
     paths: tuple[ShippedPath, ...]
     scripts: str = ""

@@ -13,7 +13,7 @@ from copacetic.errors import NeedsExecutionError, PackageError, raise_together
 from copacetic.repository.limits import total_limit
 from copacetic.unpack.package import OpenedPackage
 from copacetic.unpack.spooler import Spooler
-from copacetic.updates import FetchedPackage, ScriptClass, ScriptVerdict
+from copacetic.updates import FetchedPackage, PackageKey, ScriptClass, ScriptVerdict
 
 __all__ = ["PackageUnpacker", "refuse_execution"]
 
@@ -50,13 +50,13 @@ class PackageUnpacker(Generic[_Package, _Entry]):
         """See `Unpacker.close`."""
         self._spooler.close()
 
-    def _wait(self, packages: Sequence[_Package]) -> Mapping[str, tuple[_Entry, ...]]:
+    def _wait(self, packages: Sequence[_Package]) -> Mapping[PackageKey, tuple[_Entry, ...]]:
         """Return what was spooled, by the packages' keys."""
         return {package.key: self._spooler.wait(_identity(package)) for package in packages}
 
     def _load(self, packages: Sequence[FetchedPackage]) -> list[_Package]:
         """Open the files, each once, in the order given."""
-        found: dict[str, _Package] = {}
+        found: dict[PackageKey, _Package] = {}
         faults: list[PackageError] = []
         for fetched in packages:
             package = self._loaded.get(fetched.path)

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 
 from copacetic.apk.closure import broken_dependencies
 from copacetic.apk.dependency import DependencyError
+from copacetic.apk.stanza import stanza_of
 from copacetic.apk.tools import ApkTools
 from copacetic.errors import InventoryError
 from copacetic.inventory import PackageDatabase
@@ -31,7 +32,7 @@ from copacetic.inventory.apk.scripts import (
     read_scripts,
 )
 from copacetic.oci.filesystem import FileType, ImageFilesystem, hidden_versions
-from copacetic.updates import InstalledPackage
+from copacetic.updates import Finding, InstalledPackage
 
 if TYPE_CHECKING:
     from copacetic.inventory.apk.rewrite import ApkChange
@@ -96,7 +97,7 @@ class ApkDatabase:
         return self.path.rpartition("/")[0]
 
     def packages(self) -> tuple[InstalledPackage, ...]:
-        return tuple(sorted(self._by_package, key=lambda p: (p.name, p.architecture)))
+        return tuple(sorted(self._by_package, key=lambda p: p.key))
 
     def assumed(self) -> tuple[InstalledPackage, ...]:
         """Packages that only databases list which are not in effect, and of which files are still there."""
@@ -104,6 +105,12 @@ class ApkDatabase:
 
     def notes(self) -> tuple[str, ...]:
         return tuple(self._notes())
+
+    def is_meant(self, package: InstalledPackage, architecture: str) -> bool:
+        return package.architecture in {architecture, "noarch"}
+
+    def is_fixed(self, package: InstalledPackage, finding: Finding) -> bool:
+        return self.tools.is_fixed(package, finding)
 
     def files(self, package: InstalledPackage) -> tuple[str, ...]:
         """Directories and files, in the order of the package's own list."""
@@ -149,7 +156,8 @@ class ApkDatabase:
 
     def broken_dependencies(self) -> frozenset[str]:
         try:
-            return frozenset(broken_dependencies(self.packages(), self.assumed(), self.world, self.version_scheme))
+            present, assumed = ([stanza_of(one) for one in side] for side in (self.packages(), self.assumed()))
+            return frozenset(broken_dependencies(present, assumed, self.world, self.version_scheme))
         except DependencyError as error:
             raise InventoryError(f"{self.path}: {error}") from error
 
@@ -222,7 +230,7 @@ class ApkDatabase:
             architecture=record.fields.get("A") or self.native_architecture,
             source_name=record.fields.get("o") or record.name,
             source_version=record.version,
-            fields=record.fields,
+            record=record,
         )
 
     @cached_property

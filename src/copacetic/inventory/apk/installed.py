@@ -13,10 +13,10 @@ and scanners read either.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 
-from copacetic.apk.stanza import checksum_bytes, format_header, parse_fields
+from copacetic.apk.stanza import ApkStanza, checksum_bytes, format_header, parse_fields
 from copacetic.errors import InventoryError
 
 __all__ = ["ApkDirectory", "ApkFile", "ApkRecord", "Owner", "parse_records"]
@@ -95,27 +95,12 @@ _ERRORS = {
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ApkRecord:
-    """One package, as the database has it or is to have it."""
+class ApkRecord(ApkStanza):
+    """One package, as the database has it or is to have it; its fields are the header's, with `r`, `q`, `s`, `f`."""
 
-    fields: Mapping[str, str]
-    """The header by letter, with `r`, `q`, `s`, `f`."""
     directories: tuple[ApkDirectory, ...] = ()
     text: str = ""
     """As it was read, ending in a newline; empty for one that has to be written."""
-
-    @property
-    def name(self) -> str:
-        return self.fields.get("P", "")
-
-    @property
-    def version(self) -> str:
-        return self.fields.get("V", "")
-
-    @property
-    def identity(self) -> str:
-        """`C:`, verbatim."""
-        return self.fields.get("C", "")
 
     @property
     def identity_bytes(self) -> bytes:

@@ -18,7 +18,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
 from functools import cached_property
 
-from copacetic.deb.deb822 import Stanza
+from copacetic.deb.fix import is_fixed
 from copacetic.deb.relation import RelationError, broken_relations, unreadable_relations
 from copacetic.errors import InventoryError
 from copacetic.inventory import PackageDatabase
@@ -42,10 +42,10 @@ from copacetic.inventory.dpkg.rewrite import (
     rewrite_triggers,
     sliced_stanza,
 )
-from copacetic.inventory.dpkg.rows import ARCHITECTURE, Row, read_rows, read_status
+from copacetic.inventory.dpkg.rows import Row, read_rows, read_status
 from copacetic.lines import split_lines
 from copacetic.oci.filesystem import ImageFilesystem
-from copacetic.updates import InstalledPackage
+from copacetic.updates import Finding, InstalledPackage, PackageKey
 
 ROOT = "var/lib/dpkg"
 STATUS = f"{ROOT}/status"
@@ -123,14 +123,20 @@ class DpkgDatabase:
         return next((path for path in (STATUS, MANIFEST) if path in files), STATUS_D)
 
     def packages(self) -> tuple[InstalledPackage, ...]:
-        return tuple(sorted(self._by_package, key=lambda p: (p.name, p.architecture)))
+        return tuple(sorted(self._by_package, key=lambda p: p.key))
+
+    def is_meant(self, package: InstalledPackage, architecture: str) -> bool:
+        return package.architecture in {architecture, "all"}
+
+    def is_fixed(self, package: InstalledPackage, finding: Finding) -> bool:
+        return is_fixed(package, finding)
 
     def files(self, package: InstalledPackage) -> tuple[str, ...]:
         """From `info/*.list`; a distroless image has only the names in its checksums, chisel those of slices."""
         if package.partial:
             return tuple(one.path for one in self.sliced_paths(package) or ())
         if not self.is_regular(package):
-            return tuple(self._md5sums(package))
+            return tuple(self.md5sums(package))
         path = f"{self._info_stem(package)}.list"
         return tuple("" if line == "/." else _relative(line, path) for line in split_lines(self._text(path)))
 
@@ -155,14 +161,14 @@ class DpkgDatabase:
         present = frozenset(self.files(package))
         return {
             self.diverted(path, package.name): ("md5", md5)
-            for path, md5 in self._md5sums(package).items()
+            for path, md5 in self.md5sums(package).items()
             if path in present
             and path not in left_out
             and not self.path_filters.excludes(path, directory_or_link=False)
         }
 
     def bare_paths(self, package: InstalledPackage) -> tuple[str, ...]:
-        others = self.conffiles(package).keys() | self._md5sums(package).keys() | self.checksums(package).keys()
+        others = self.conffiles(package).keys() | self.md5sums(package).keys() | self.checksums(package).keys()
         excludes = self.path_filters.excludes
         return tuple(
             self.diverted(path, package.name)
@@ -238,18 +244,10 @@ class DpkgDatabase:
         """Tell whether a package's record is in the `status` file, and the rest is in `info/`."""
         return self.regular and self._by_package[package].file == STATUS
 
-    def stanza(self, package: InstalledPackage) -> Stanza:
-        """Return the package's record."""
-        return self._by_package[package].stanza
-
     def conffiles(self, package: InstalledPackage) -> Mapping[str, Conffile]:
         """Return the recorded configuration files by path; a distroless image records none."""
         value = self._by_package[package].stanza.find("Conffiles")
         return {conffile.path: conffile for conffile in parse_conffiles(value, f"{STATUS}: {package.name}")}
-
-    def md5sums(self, package: InstalledPackage) -> Mapping[str, str]:
-        """Return path → MD5 of the package's files as shipped, without those that dpkg calls conffiles."""
-        return self._md5sums(package)
 
     def info(self, package: InstalledPackage, name: str) -> bytes | None:
         """Return a file of the package's control part: a script, `triggers`, `md5sums`, … or None."""
@@ -269,11 +267,6 @@ class DpkgDatabase:
             if package.name == "dpkg" and package.architecture != "all":
                 return package.architecture
         return max(sorted(counts), key=lambda name: counts[name], default="all")
-
-    @cached_property
-    def foreign_architectures(self) -> tuple[str, ...]:
-        lines = self._text(f"{ROOT}/arch").split()
-        return tuple(line for line in lines if line != self.native_architecture and ARCHITECTURE.fullmatch(line))
 
     @cached_property
     def diversions(self) -> Mapping[str, Diversion]:
@@ -345,8 +338,8 @@ class DpkgDatabase:
                     named[name] = text
         return changes
 
-    def _status_rows(self) -> list[tuple[tuple[str, str], str]]:
-        return [((r.package.name, r.package.architecture), r.stanza.text) for r in self._rows if r.file == STATUS]
+    def _status_rows(self) -> list[tuple[PackageKey, str]]:
+        return [(r.package.key, r.stanza.text) for r in self._rows if r.file == STATUS]
 
     def _info_files(self, package: InstalledPackage) -> list[str]:
         stem = self._info_stem(package).rpartition("/")[2]
@@ -368,7 +361,8 @@ class DpkgDatabase:
         qualified = f"{INFO}/{package.name}:{package.architecture}"
         return qualified if self._fs.lookup(f"{qualified}.list") is not None else f"{INFO}/{package.name}"
 
-    def _md5sums(self, package: InstalledPackage) -> Mapping[str, str]:
+    def md5sums(self, package: InstalledPackage) -> Mapping[str, str]:
+        """Return path → MD5 of the package's files as shipped, without those that dpkg calls conffiles."""
         row = self._by_package[package]
         if row.package.partial:
             return {}

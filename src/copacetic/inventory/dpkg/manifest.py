@@ -150,9 +150,9 @@ class ChiselManifest:
                 source_name=line.name,
                 source_version=line.version,
                 partial=True,
-                fields=fields,
+                record=Stanza(fields=fields),
             )
-            rows.append(Row(Stanza(fields=fields, text=""), package, MANIFEST, installed=True))
+            rows.append(Row(package, MANIFEST, installed=True))
         return rows
 
     def rewrite(self, records: Iterable[DebRecord]) -> bytes | None:

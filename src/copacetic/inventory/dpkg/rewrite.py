@@ -10,11 +10,11 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from copacetic.deb.deb822 import Stanza, format_stanza
+from copacetic.deb.deb822 import Stanza, format_stanza, stanza_of
 from copacetic.inventory.dpkg.config import Conffile
 from copacetic.lines import split_lines
 from copacetic.oci.filesystem import Entry
-from copacetic.updates import InstalledPackage
+from copacetic.updates import InstalledPackage, PackageKey
 
 # The order of fieldinfos[] in dpkg's lib/dpkg/parse.c; fields it doesn't know follow in the package's order.
 _ORDER = [
@@ -82,6 +82,10 @@ class DebRecord:
         return self.control.find("Architecture")
 
     @property
+    def key(self) -> PackageKey:
+        return PackageKey(self.name, self.architecture)
+
+    @property
     def info_name(self) -> str:
         """The stem of its files in `info/`: with the architecture where several may be installed together."""
         same = self.control.find("Multi-Arch").strip() == "same"
@@ -100,7 +104,7 @@ def installed_stanza(record: DebRecord) -> str:
 
 def bare_stanza(record: DebRecord) -> str:
     """Return the stanza in a status file that dpkg didn't write, or lost its lists: as much as it had before."""
-    old = record.replaces.fields if record.replaces is not None else {}
+    old = stanza_of(record.replaces).fields if record.replaces is not None else {}
     return installed_stanza(record if "Conffiles" in old else replace(record, conffiles=()))
 
 
@@ -116,23 +120,19 @@ def file_list(record: DebRecord) -> bytes:
 
 
 def rewrite_status(
-    stanzas: Sequence[tuple[tuple[str, str], str]],
+    stanzas: Sequence[tuple[PackageKey, str]],
     records: Sequence[DebRecord],
     write: Callable[[DebRecord], str] = installed_stanza,
 ) -> bytes:
     """
-    Return the new status file. `stanzas` are the old ones, as ((name, architecture), text), in their order.
+    Return the new status file. `stanzas` are the old ones, as (key, text), in their order.
 
     A new package goes where dpkg, which sorts by name, has it.
     """
-    replaced = {
-        (record.replaces.name, record.replaces.architecture): write(record)
-        for record in records
-        if record.replaces is not None
-    }
+    replaced = {record.replaces.key: write(record) for record in records if record.replaces is not None}
     rows = [(key, replaced.pop(key, text)) for key, text in stanzas]
-    for record in sorted((r for r in records if r.replaces is None), key=lambda r: (r.name, r.architecture)):
-        key = (record.name, record.architecture)
+    for record in sorted((r for r in records if r.replaces is None), key=lambda r: r.key):
+        key = record.key
         text = write(record)
         same = next((n for n, (other, _) in enumerate(rows) if other == key), None)
         if same is not None:  # known, but not installed: its configuration files are still there

@@ -13,9 +13,9 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 
-from copacetic.deb.deb822 import MAX_LINES, Deb822Error, Stanza, parse_stanzas
+from copacetic.deb.deb822 import MAX_LINES, Deb822Error, Stanza, parse_stanzas, stanza_of
 from copacetic.errors import InventoryError
-from copacetic.updates import InstalledPackage
+from copacetic.updates import InstalledPackage, PackageKey
 
 __all__ = ["ARCHITECTURE", "MAX_PACKAGES", "NAME", "VERSION", "Row", "mend_stanzas", "read_rows", "read_status"]
 
@@ -36,12 +36,15 @@ _FOLLOWING = frozenset({"homepage", "built-using", "static-built-using", "origin
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One stanza, and the file it stands in."""
+    """One package's stanza, and the file it stands in."""
 
-    stanza: Stanza
     package: InstalledPackage
     file: str
     installed: bool
+
+    @property
+    def stanza(self) -> Stanza:
+        return stanza_of(self.package)
 
 
 def read_status(data: bytes, file: str, *, may_mend: Callable[[], bool]) -> list[Row]:
@@ -65,13 +68,13 @@ def read_rows(data: bytes, file: str, *, needs_status: bool, mended: bool = Fals
     Raises `InventoryError`.
     """
     text = data.decode("utf-8", "surrogateescape")
-    rows: dict[tuple[str, str], Row] = {}
+    rows: dict[PackageKey, Row] = {}
     try:
         for stanza in mend_stanzas(text) if mended else parse_stanzas(text):
             row = _row(stanza, file, needs_status, partial)
-            key = (row.package.name, row.package.architecture)
+            key = row.package.key
             if key in rows:
-                raise InventoryError(f"{file}: {key[0]}:{key[1]} stands there twice")
+                raise InventoryError(f"{file}: {key} stands there twice")
             if len(rows) == MAX_PACKAGES:
                 raise InventoryError(f"{file} has more than {MAX_PACKAGES} packages")
             rows[key] = row
@@ -132,6 +135,6 @@ def _row(stanza: Stanza, file: str, needs_status: bool, partial: bool) -> Row:
         held=bool(words) and words[0] == "hold",
         state=state,
         partial=partial,
-        fields=stanza.fields,
+        record=stanza,
     )
-    return Row(stanza, package, file, installed)
+    return Row(package, file, installed)

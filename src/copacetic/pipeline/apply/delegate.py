@@ -10,12 +10,12 @@ on as for every other plan, and the same proof decides whether it is published.
 from __future__ import annotations
 
 import secrets
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from datetime import timedelta
 from typing import cast
 
-from copacetic.errors import CopaError, RepositoryError, SolverError, UnreachableError, VerificationError
+from copacetic.errors import CopaError, SolverError, VerificationError
 from copacetic.inventory import PackageDatabase, detect_database
 from copacetic.llb import State
 from copacetic.llb.graph import ProxyEnv
@@ -37,6 +37,7 @@ from copacetic.updates import (
     InstalledPackage,
     MatchedFinding,
     Origin,
+    PackageKey,
     Plan,
     PlannedUpdate,
     Skipped,
@@ -72,7 +73,7 @@ class BuilderDelegate:
         job = self._job
         if not job.session.has_named_builder or job.session.settings.repository.definitions:
             return False
-        return job.request.strategy is not Strategy.UNPACK and type(error) in {RepositoryError, UnreachableError}
+        return job.request.strategy is not Strategy.UNPACK and error.may_work_elsewhere
 
     def make(self, compression: str, reason: CopaError) -> Delegated:
         """See `Delegate.make`."""
@@ -86,16 +87,17 @@ class BuilderDelegate:
         job = self._job
         matched, wanted = match(job)
         plan = self._empty(matched, reason)
-        names: tuple[str, ...] | None = None
+        names: tuple[PackageKey, ...] | None = None
         if matched is not None:
-            plan = replace(plan, skipped=tuple(_held(want) for want in wanted if want.package.held))
-            names = tuple(_key(want.package) for want in wanted if not want.package.held)
+            plan = replace(plan, skipped=tuple(_staying(wanted, job.opened.database)))
+            staying = {skipped.package for skipped in plan.skipped}
+            names = tuple(want.package.key for want in wanted if want.package not in staying)
             if not names:
                 return Delegated(plan=plan)
         job.session.progress.note(f"the builder upgrades by itself: {reason}")
         return self._run(names, plan, compression)
 
-    def _run(self, names: tuple[str, ...] | None, plan: Plan, compression: str) -> Delegated:
+    def _run(self, names: tuple[PackageKey, ...] | None, plan: Plan, compression: str) -> Delegated:
         job, opened = self._job, self._job.opened
         assert job.scratch is not None
         upgrade = self._describe(names)
@@ -121,7 +123,7 @@ class BuilderDelegate:
         layer = finish_layer(changes, request, job.scratch, job.session.budget.processors)
         return Delegated(plan=plan, epoch=epoch, composed=ComposedLayer(layer=layer, unchanged=changes.unchanged))
 
-    def _describe(self, names: tuple[str, ...] | None) -> Upgrade:
+    def _describe(self, names: tuple[PackageKey, ...] | None) -> Upgrade:
         settings, proxies = self._job.session.settings, self._job.session.settings.http.proxies
         proxy = ProxyEnv(**{name: proxies.get(name, "") for name in ("http", "https", "no")}) if proxies else None
         return Upgrade(
@@ -160,8 +162,8 @@ def _updates(
 
     Raises `VerificationError` for what no upgrade does: a package removed, set back, or changed although held.
     """
-    old = {_key(package): package for package in before.packages()}
-    new = {_key(package): package for package in after.packages()}
+    old = {package.key: package for package in before.packages()}
+    new = {package.key: package for package in after.packages()}
     for key, package in old.items():
         present = new.get(key)
         if present is None:
@@ -176,7 +178,7 @@ def _updates(
             candidate=_candidate(package),
             findings=tuple(m.finding for m in matched or () if key in m.packages),
         )
-        for key, package in sorted(new.items())
+        for key, package in sorted(new.items(), key=lambda item: str(item[0]))
         if key not in old or old[key].version != package.version
     )
 
@@ -186,41 +188,36 @@ def _candidate(package: InstalledPackage) -> Candidate:
         name=package.name,
         version=package.version,
         architecture=package.architecture,
+        instance=package.instance,
         source_name=package.source_name,
         source_version=package.source_version,
         url="",
         size=0,
         sha256="",
         origin=_ORIGIN,
-        fields=package.fields,
+        record=package.record,
     )
 
 
-def _unfixed(matched: Sequence[MatchedFinding] | None, after: PackageDatabase) -> tuple[Skipped, ...]:
-    """Findings that have a fix and are still open."""
-    present = (*after.packages(), *after.assumed())
-    findings = (m.finding for m in matched or ())
-    _, wanted = match_findings(findings, present, after.package_type, scheme=after.version_scheme)
-    return tuple(
-        Skipped(
-            package=want.package,
-            reason=SkipReason.NO_CANDIDATE,
-            detail=f"{' and '.join(want.fixed_versions)} or later is needed, and the builder's repositories lack it",
-            findings=want.findings,
-        )
-        for want in wanted
-        if not want.package.held
-    )
+def _unfixed(matched: Sequence[MatchedFinding] | None, after: PackageDatabase) -> Iterator[Skipped]:
+    """Findings that have a fix and are still open, apart from those of packages that were to stay."""
+    _, wanted = match_findings((m.finding for m in matched or ()), after)
+    staying = {skipped.package for skipped in _staying(wanted, after)}
+    for want in wanted:
+        if want.package not in staying:
+            lack = f"{want.needed}, and the builder's repositories lack it"
+            yield _skip(want, SkipReason.NO_CANDIDATE, lack)
 
 
-def _held(want: Wanted) -> Skipped:
-    return Skipped(
-        package=want.package,
-        reason=SkipReason.HELD,
-        detail="the image holds it at its version",
-        findings=want.findings,
-    )
+def _staying(wanted: Sequence[Wanted], database: PackageDatabase) -> Iterator[Skipped]:
+    """Name what no package manager would change."""
+    assumed = frozenset(database.assumed())
+    for want in wanted:
+        if want.package in assumed:
+            yield _skip(want, SkipReason.UNSUPPORTED, "the database in effect doesn't list it")
+        elif want.package.held:
+            yield _skip(want, SkipReason.HELD, "the image holds it at its version")
 
 
-def _key(package: InstalledPackage) -> str:
-    return f"{package.name}:{package.architecture}"
+def _skip(want: Wanted, reason: SkipReason, detail: str) -> Skipped:
+    return Skipped(package=want.package, reason=reason, detail=detail, findings=want.findings)

@@ -20,16 +20,17 @@ from copacetic.pipeline.apply.unpack import Unpacking
 from copacetic.pipeline.job import Judged
 from copacetic.pipeline.open.memo import Memo
 from copacetic.unpack import Unpacker
-from copacetic.updates import FetchedPackage, ScriptClass, ScriptVerdict
+from copacetic.updates import FetchedPackage, PackageKey, ScriptClass, ScriptVerdict
 
 __all__ = ["VerdictMemo"]
 
-JUDGEMENT_VERSION = 4
-"""Raise it whenever the same scripts may get another verdict."""
+JUDGEMENT_VERSION = 5
+"""Raise it whenever the same scripts may get another verdict, or one is written down in another way."""
 
 
 class _Judgement(msgspec.Struct, frozen=True, array_like=True):
-    verdicts: dict[str, list[tuple[str, str, str, str]]]
+    verdicts: dict[PackageKey, list[tuple[str, str, str]]]
+    """Script, verdict and reason."""
     newest_mtime: int
 
 
@@ -62,23 +63,22 @@ class VerdictMemo:
 
 def _judge(unpacker: Unpacker, packages: Sequence[FetchedPackage]) -> _Judgement:
     verdicts = {
-        name: [(one.package, one.script, one.verdict.value, one.reason) for one in scripts]
-        for name, scripts in unpacker.classify(packages).items()
+        key: [(one.script, one.verdict.value, one.reason) for one in scripts]
+        for key, scripts in unpacker.classify(packages).items()
     }
     return _Judgement(verdicts, unpacker.newest_mtime(packages))
 
 
 def _with_verdicts(package: FetchedPackage, judgement: _Judgement) -> FetchedPackage:
-    candidate = package.update.candidate
     scripts = tuple(
-        ScriptVerdict(package=name, script=script, verdict=ScriptClass(verdict), reason=reason)
-        for name, script, verdict, reason in judgement.verdicts.get(f"{candidate.name}:{candidate.architecture}", ())
+        ScriptVerdict(package=package.key, script=script, verdict=ScriptClass(verdict), reason=reason)
+        for script, verdict, reason in judgement.verdicts.get(package.key, ())
     )
     installed = package.update.installed
     if installed is not None and installed.state:
         reason = f"{installed.version} is {installed.state}, and only its package manager can finish that"
         unfinished = ScriptVerdict(
-            package=candidate.name, script="state", verdict=ScriptClass.NEEDS_EXECUTION, reason=reason
+            package=package.key, script="state", verdict=ScriptClass.NEEDS_EXECUTION, reason=reason
         )
         scripts = (unfinished, *scripts)
     return replace(package, update=replace(package.update, scripts=scripts))

@@ -72,8 +72,8 @@ class Shipped:
     def owned(self, tree: TreeBuilder) -> Owned:
         """Find what the packages own whose version a result has changed, by the lists of both databases."""
         database = detect_database(cast(ImageFilesystem, tree))  # it looks, lists and reads; a tree does that
-        before = {(p.name, p.architecture, p.version): p for p in self._database.packages()}
-        after = {(p.name, p.architecture, p.version): p for p in database.packages()} if database is not None else {}
+        before = {(p.key, p.version): p for p in self._database.packages()}
+        after = {(p.key, p.version): p for p in database.packages()} if database is not None else {}
         old = (path for key in before.keys() - after.keys() for path in self._database.files(before[key]))
         new = (path for key in after.keys() - before.keys() if database for path in database.files(after[key]))
         return Owned(_canonical(old, self._fs.resolve), _canonical(new, tree.resolve))

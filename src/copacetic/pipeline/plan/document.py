@@ -26,6 +26,7 @@ from copacetic.updates import (
     InstalledPackage,
     MatchedFinding,
     Origin,
+    PackageKey,
     Plan,
     PlannedUpdate,
     ScriptClass,
@@ -48,8 +49,8 @@ _SHA256 = re.compile(r"[0-9a-f]{64}")
 _MAX_SIZE = 16 * 1024**3
 _ADDRESS = re.compile(r"https?://[!-~]{1,4000}")
 
-_Known: TypeAlias = Mapping[tuple[str, str], Finding]
-"""The plan's findings by vulnerability and by `name:architecture` of a package they concern."""
+_Known: TypeAlias = Mapping[tuple[str, PackageKey], Finding]
+"""The plan's findings by vulnerability and by a package they concern."""
 
 
 class _Camel(msgspec.Struct, frozen=True, rename="camel", kw_only=True):
@@ -180,7 +181,8 @@ def _fields(value: object, struct: type[msgspec.Struct]) -> dict[str, Any]:
 
 
 def _finding(matched: MatchedFinding) -> _Finding:
-    return _Finding(**_fields(matched.finding, _Finding), status=matched.status, packages=matched.packages)
+    packages = tuple(map(str, matched.packages))
+    return _Finding(**_fields(matched.finding, _Finding), status=matched.status, packages=packages)
 
 
 def _update(update: PlannedUpdate, origins: Mapping[Origin, int]) -> _Update:
@@ -247,8 +249,8 @@ def _read_plan(plan: _Plan, where: str) -> Plan:
         raise PlanFileError(f"{where}: {odd[:80]!r} is not a repository's tag")
     if plan.strategy not in _STRATEGIES:
         raise PlanFileError(f"{where}: {plan.strategy[:80]!r} is not a strategy")
-    matched = None if plan.findings is None else tuple(_read_finding(finding) for finding in plan.findings)
-    known = {(m.finding.vulnerability_id, name): m.finding for m in matched or () for name in m.packages}
+    matched = None if plan.findings is None else tuple(_read_finding(finding, where) for finding in plan.findings)
+    known = {(m.finding.vulnerability_id, key): m.finding for m in matched or () for key in m.packages}
     return Plan(
         image=plan.image,
         image_digest=Digest.parse(plan.image_digest),
@@ -265,9 +267,17 @@ def _read_plan(plan: _Plan, where: str) -> Plan:
     )
 
 
-def _read_finding(finding: _Finding) -> MatchedFinding:
+def _read_finding(finding: _Finding, where: str) -> MatchedFinding:
     values = {name: getattr(finding, name) for name in Finding.__slots__}
-    return MatchedFinding(finding=Finding(**values), status=finding.status, packages=finding.packages)
+    keys = tuple(_read_key(text, where) for text in finding.packages)
+    return MatchedFinding(finding=Finding(**values), status=finding.status, packages=keys)
+
+
+def _read_key(text: str, where: str) -> PackageKey:
+    name, _, architecture = text.rpartition(":")
+    if not name or not architecture:
+        raise PlanFileError(f"{where}: {text[:80]!r} is not a package with its architecture")
+    return PackageKey(name, architecture)
 
 
 def _read_update(update: _Update, origins: tuple[Origin, ...], known: _Known, where: str) -> PlannedUpdate:
@@ -293,10 +303,7 @@ def _read_update(update: _Update, origins: tuple[Origin, ...], known: _Known, wh
     if update.installed_version is not None:
         # The database fills in the rest when the plan is applied.
         installed = _installed(update.name, update.installed_version, update.architecture)
-    scripts = tuple(
-        ScriptVerdict(package=f"{update.name}:{update.architecture}", **_fields(script, _Script))
-        for script in update.scripts
-    )
+    scripts = tuple(ScriptVerdict(package=candidate.key, **_fields(script, _Script)) for script in update.scripts)
     return PlannedUpdate(
         installed=installed,
         candidate=candidate,
@@ -313,7 +320,7 @@ def _installed(name: str, version: str, architecture: str) -> InstalledPackage:
 
 
 def _known_findings(row: _Update | _Skipped, known: _Known) -> tuple[Finding, ...]:
-    keys = ((vulnerability_id, f"{row.name}:{row.architecture}") for vulnerability_id in row.findings)
+    keys = ((vulnerability_id, PackageKey(row.name, row.architecture)) for vulnerability_id in row.findings)
     return tuple(known[key] for key in keys if key in known)
 
 

@@ -61,8 +61,7 @@ def match(job: Job) -> tuple[tuple[MatchedFinding, ...] | None, tuple[Wanted, ..
     database = job.opened.database
     if job.findings is None:
         return None, want_everything(database.packages())
-    present = (*database.packages(), *database.assumed())
-    return match_findings(job.findings, present, database.package_type, scheme=database.version_scheme)
+    return match_findings(job.findings, database)
 
 
 def empty_plan(job: Job, matched: tuple[MatchedFinding, ...] | None) -> Plan:

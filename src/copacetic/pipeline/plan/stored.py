@@ -14,7 +14,7 @@ from copacetic.pipeline.plan.sources import open_repositories
 from copacetic.pipeline.plan.strategy import choose_strategy
 from copacetic.pipeline.plan.vouch import take_plans_word, vouch_for_plan
 from copacetic.request import Strategy
-from copacetic.updates import Plan, PlannedUpdate
+from copacetic.updates import Plan
 
 __all__ = ["prepare_stored"]
 
@@ -51,23 +51,19 @@ def _complete(plan: Plan, opened: OpenedImage) -> Plan:
     if plan.package_type != opened.database.package_type:
         message = f"the plan is for {plan.package_type} packages, the image has {opened.database.package_type}"
         raise UnsupportedImageError(message)
-    present = {(p.name, p.architecture): p for p in opened.database.packages()}
+    present = {p.key: p for p in opened.database.packages()}
     by_name = {p.name: p for p in opened.database.packages()}
     updates = []
     for update in plan.updates:
         candidate = update.candidate
-        installed = present.get((candidate.name, candidate.architecture))
+        installed = present.get(candidate.key)
         if installed is None and update.installed is not None:
             installed = by_name.get(candidate.name)  # one that becomes, or ceases to be, architecture-independent
         planned = update.installed.version if update.installed else None
         actual = installed.version if installed else None
         if planned != actual:
             raise FixesMissingError(
-                f"{_key(update)} is {actual or 'not installed'}, the plan starts from {planned or 'nothing'}"
+                f"{update.key} is {actual or 'not installed'}, the plan starts from {planned or 'nothing'}"
             )
         updates.append(replace(update, installed=installed))
     return replace(plan, updates=tuple(updates))
-
-
-def _key(update: PlannedUpdate) -> str:
-    return f"{update.candidate.name}:{update.candidate.architecture}"

@@ -101,7 +101,7 @@ class Comparison:
         if not any(speaks_of(package.scripts, name) for name in (path, *self.names.get(entry.link_group, ()))):
             return False
         if new_rights(entry, was):
-            self.granted[path] = package.name
+            self.granted[path] = package.key.name
         return True
 
 

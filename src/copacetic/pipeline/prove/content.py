@@ -17,7 +17,7 @@ from copacetic.oci.layerwriter import read_content
 from copacetic.pipeline.prove.claims import speaks_of
 from copacetic.pipeline.prove.evidence import Evidence
 from copacetic.unpack.shipped import Explanation
-from copacetic.updates import InstalledPackage
+from copacetic.updates import InstalledPackage, PackageKey
 
 __all__ = ["check_content"]
 
@@ -45,8 +45,8 @@ def check_content(evidence: Evidence) -> None:
 
     Raises `VerificationError`.
     """
-    changed = {(u.candidate.name, u.candidate.architecture) for u in evidence.plan.updates}
-    packages = [one for one in evidence.after.database.packages() if (one.name, one.architecture) in changed]
+    changed = {update.key for update in evidence.plan.updates}
+    packages = [one for one in evidence.after.database.packages() if one.key in changed]
     unread: list[_Expected] = []
     for expected in (one for package in packages for one in _expectations(package, evidence)):
         actual = _digest(expected, evidence)
@@ -65,7 +65,7 @@ def check_content(evidence: Evidence) -> None:
 
 def _expectations(package: InstalledPackage, evidence: Evidence) -> Iterator[_Expected]:
     database, fs = evidence.after.database, evidence.after.fs
-    shipped = evidence.shipped.get(f"{package.name}:{package.architecture}", {})
+    shipped = evidence.shipped.get(package.key, {})
     own = {path: (database.checksum_algorithm, digest) for path, digest in shipped.items()}
     for path, (algorithm, digest) in (*database.checksums(package).items(), *own.items()):
         canonical = _find(package.name, path, fs)
@@ -76,14 +76,14 @@ def _check_bare_paths(package: InstalledPackage, evidence: Evidence) -> None:
     fs = evidence.after.fs
     for path in evidence.after.database.bare_paths(package):
         gone = fs.lookup(path, follow=False) is None
-        if gone and not _is_taken(evidence.explanation, package.name, fs.resolve(path, follow=False)):
+        if gone and not _is_taken(evidence.explanation, package.key, fs.resolve(path, follow=False)):
             raise VerificationError(f"{package.name}: {path} is missing in the result")
 
 
-def _is_taken(explanation: Explanation, package: str, path: str) -> bool:
+def _is_taken(explanation: Explanation, package: PackageKey, path: str) -> bool:
     if explanation.effects is not None:
         return path in explanation.effects and explanation.effects[path].entry is None
-    return any(one.name == package and speaks_of(one.scripts, path) for one in explanation.packages or ())
+    return any(one.key == package and speaks_of(one.scripts, path) for one in explanation.packages or ())
 
 
 def _find(package: str, path: str, after: ImageFilesystem) -> str:

@@ -12,7 +12,7 @@ from copacetic.oci.filesystem import ImageFilesystem
 from copacetic.oci.layerindex import LayerIndex
 from copacetic.pipeline.prove.readback import Checksums
 from copacetic.unpack.shipped import Explanation
-from copacetic.updates import Plan
+from copacetic.updates import PackageKey, Plan
 
 __all__ = ["Evidence", "Side"]
 
@@ -45,5 +45,5 @@ class Evidence:
     unchanged: Mapping[str, bytes | Spooled] = field(default_factory=dict)
     """What packages ship that the image has already."""
     explanation: Explanation = field(default_factory=Explanation)
-    shipped: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    shipped: Mapping[PackageKey, Mapping[str, str]] = field(default_factory=dict)
     """The checksums that packages bring where the image's database keeps none (`Composition.checksums`)."""

@@ -21,7 +21,7 @@ from copacetic.pipeline.prove.claims import Claim, Comparison, attributes_of, is
 from copacetic.pipeline.prove.evidence import Evidence, Side
 from copacetic.scripts.accounts import Accounts
 from copacetic.unpack.shipped import Explanation, ShippedPackage, ShippedPath
-from copacetic.updates import InstalledPackage, Plan
+from copacetic.updates import InstalledPackage, PackageKey, Plan
 
 __all__ = ["check_extent"]
 
@@ -116,11 +116,11 @@ class _Proof:
         if packages is not None:
             for package in packages:
                 for said in package.paths:
-                    yield self._place(said.path, package.name), (package, said)
+                    yield self._place(said.path, package.key.name), (package, said)
             return
-        for (name, _), paths in self.listed.items():
+        for key, paths in self.listed.items():
             for path in paths:
-                yield self._place(path, name), None
+                yield self._place(path, key.name), None
 
     def _place(self, path: str, package: str) -> str:
         return self.after.fs.resolve(self.after.database.place(path, package), follow=False)
@@ -134,18 +134,16 @@ class _Proof:
         return frozenset(update.candidate.name for update in self.plan.updates)
 
     @cached_property
-    def listed(self) -> dict[tuple[str, str], frozenset[str]]:
-        """What the result's database lists of the planned packages, by name and architecture."""
-        planned = {(update.candidate.name, update.candidate.architecture) for update in self.plan.updates}
+    def listed(self) -> dict[PackageKey, frozenset[str]]:
+        """What the result's database lists of the planned packages."""
+        planned = {update.key for update in self.plan.updates}
         database = self.after.database
-        packages = (package for package in database.packages() if (package.name, package.architecture) in planned)
-        return {(package.name, package.architecture): frozenset(database.files(package)) for package in packages}
+        return {one.key: frozenset(database.files(one)) for one in database.packages() if one.key in planned}
 
     @cached_property
-    def replaced(self) -> frozenset[tuple[str, str]]:
-        """The versions that go, by name and architecture."""
-        installed = (update.installed for update in self.plan.updates)
-        return frozenset((package.name, package.architecture) for package in installed if package is not None)
+    def replaced(self) -> frozenset[PackageKey]:
+        """The versions that go."""
+        return frozenset(update.installed.key for update in self.plan.updates if update.installed is not None)
 
     @cached_property
     def going(self) -> frozenset[str]:
@@ -154,7 +152,7 @@ class _Proof:
         return frozenset(
             fs.resolve(database.place(path, package.name), follow=False)
             for package in database.packages()
-            if (package.name, package.architecture) in self.replaced
+            if package.key in self.replaced
             for path in database.files(package)
         )
 
@@ -170,7 +168,7 @@ class _Proof:
                 if claim is None or claim[1].type is FileType.DIRECTORY:
                     continue
                 package, said = claim
-                listed = self.listed[package.name, package.architecture]
+                listed = self.listed[package.key]
                 if listed and said.path not in listed:
                     continue  # another package has it now
                 entry = lookup(path, follow=False)
@@ -289,7 +287,7 @@ class _Proof:
         moved = self._moves_links()
         folders: dict[str, tuple[str, bool]] = {}
         for package in before.database.packages():
-            if (package.name, package.architecture) in self.replaced:
+            if package.key in self.replaced:
                 continue
             for path in before.database.files(package):
                 place = before.database.place(path, package.name)

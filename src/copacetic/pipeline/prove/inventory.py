@@ -3,12 +3,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Iterable, Mapping
 
 from copacetic.errors import VerificationError
 from copacetic.inventory import PackageDatabase
 from copacetic.pipeline.plan.match import match_findings
-from copacetic.updates import FindingStatus, InstalledPackage, MatchedFinding, Plan
+from copacetic.updates import FindingStatus, InstalledPackage, MatchedFinding, PackageKey, Plan
 
 __all__ = ["check_inventory"]
 
@@ -26,40 +27,39 @@ def check_inventory(plan: Plan, before: PackageDatabase, after: PackageDatabase)
         raise VerificationError(f"the result breaks a dependency: {min(newly_broken)}")
     if plan.matched is None:
         return None
-    findings = (m.finding for m in plan.matched)
-    present = (*after.packages(), *after.assumed())
-    matched, _ = match_findings(findings, present, plan.package_type, scheme=after.version_scheme)
+    matched, _ = match_findings((m.finding for m in plan.matched), after)
     _check_findings(plan, matched)
     return matched
 
 
 def _check_packages(plan: Plan, before: Iterable[InstalledPackage], after: Iterable[InstalledPackage]) -> None:
     """Exactly the planned packages differ."""
-    expected = {(p.name, p.architecture): p.version for p in before}
-    for update in plan.updates:
-        if update.installed is not None:
-            expected.pop((update.installed.name, update.installed.architecture), None)
-        expected[update.candidate.name, update.candidate.architecture] = update.candidate.version
-    actual = {(p.name, p.architecture): p.version for p in after}
-    for key in sorted(expected.keys() | actual.keys()):
-        if expected.get(key) != actual.get(key):
-            name = ":".join(key)
-            message = (
-                f"{name}: expected {expected.get(key, 'nothing')}, found {actual.get(key, 'nothing')} in the result"
-            )
-            raise VerificationError(message)
+    expected = Counter((package.key, package.version) for package in before)
+    expected.subtract((u.installed.key, u.installed.version) for u in plan.updates if u.installed is not None)
+    expected.update((update.key, update.candidate.version) for update in plan.updates)
+    actual = Counter((package.key, package.version) for package in after)
+    differing = [one[0] for one in expected.keys() | actual.keys() if expected[one] != actual[one]]
+    if differing:
+        key = min(differing)
+        wanted, found = (_versions(side, key) for side in (expected, actual))
+        raise VerificationError(f"{key}: expected {wanted}, found {found} in the result")
+
+
+def _versions(packages: Mapping[tuple[PackageKey, str], int], wanted: PackageKey) -> str:
+    versions = sorted(version for (key, version), count in packages.items() if key == wanted for _ in range(count))
+    return " and ".join(versions) or "nothing"
 
 
 def _check_finished(plan: Plan, after: Iterable[InstalledPackage]) -> None:
-    planned = {(update.candidate.name, update.candidate.architecture) for update in plan.updates}
+    planned = {update.key for update in plan.updates}
     for package in after:
-        if package.state and (package.name, package.architecture) in planned:
+        if package.state and package.key in planned:
             raise VerificationError(f"{package.name} {package.version} is {package.state} in the result")
 
 
 def _check_findings(plan: Plan, matched: tuple[MatchedFinding, ...]) -> None:
     """Every finding that was fixable is fixed, unless the plan says that its package stays."""
-    skipped = {f"{s.package.name}:{s.package.architecture}" for s in plan.skipped}
+    skipped = {skipped.package.key for skipped in plan.skipped}
     for old, new in zip(plan.matched or (), matched, strict=True):
         if old.status is not FindingStatus.FIXABLE or skipped.intersection(old.packages):
             continue

@@ -161,7 +161,7 @@ class ApkPackageManager:
             release = self._database.tools.release
             if release is None or release < FIRST_WITH_NAMES:
                 raise UnsupportedImageError("the image's apk can't upgrade single packages, only all", hint=HINT)
-            names = sorted({name.partition(":")[0] for name in upgrade.names})
+            names = sorted({key.name for key in upgrade.names})
         script = llb.scratch().file(MakeFile(path="/upgrade", data=_UPGRADE_SCRIPT, mode=0o755))
         mounts = (llb.Tmpfs(dest=CACHE), llb.Bind(dest=SCRIPT, source=script, selector="/upgrade"))
         run = self._run(

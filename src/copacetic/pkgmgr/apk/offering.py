@@ -15,7 +15,7 @@ import tarfile
 from collections.abc import Mapping, Sequence
 
 from copacetic.apk.dependency import DependencyError, parse_dependencies
-from copacetic.apk.stanza import format_header
+from copacetic.apk.stanza import format_header, stanza_of
 from copacetic.errors import UnsupportedImageError
 from copacetic.inventory.apk import ApkDatabase
 from copacetic.pkgmgr import Content
@@ -59,12 +59,13 @@ def read_row(package: FetchedPackage) -> Mapping[str, str]:
     Raises `UnsupportedImageError` for what an index of apk 2 can't offer.
     """
     candidate = package.update.candidate
+    stanza = stanza_of(candidate)
     label = f"{candidate.name} {candidate.version}"
-    file = open_package(package.path, label, identity=candidate.fields.get("C", ""))
+    file = open_package(package.path, label, identity=stanza.identity)
     if file.flags:
         raise UnsupportedImageError(f"{label} is a package of apk 3, which can't be offered to a run", hint=HINT)
     own = file.info.row(identity=file.identity, size=file.size, architecture=candidate.architecture)
-    return {**own, **candidate.fields}
+    return {**own, **stanza.fields}
 
 
 def _path(folder: str, name: str) -> str:

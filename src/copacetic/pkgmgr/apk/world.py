@@ -11,30 +11,20 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 
 from copacetic.apk.dependency import (
     Dependency,
     DependencyError,
-    Package,
     dependencies_of,
     parse_dependency,
     provided_names,
 )
+from copacetic.apk.stanza import ApkStanza, stanza_of
 from copacetic.errors import UnsupportedImageError
 from copacetic.inventory.apk import ApkDatabase
 from copacetic.pkgmgr.probe import HINT
 
 __all__ = ["make_world"]
-
-
-@dataclass(frozen=True, slots=True)
-class _Planned:
-    """A package by its row of the index."""
-
-    name: str
-    version: str
-    fields: Mapping[str, str]
 
 
 def make_world(database: ApkDatabase, rows: Sequence[Mapping[str, str]]) -> str:
@@ -43,8 +33,8 @@ def make_world(database: ApkDatabase, rows: Sequence[Mapping[str, str]]) -> str:
 
     Raises `UnsupportedImageError` for dependencies that can't be read.
     """
-    result: dict[str, Package] = {package.name: package for package in database.packages()}
-    result |= {row["P"]: _Planned(row["P"], row["V"], row) for row in rows}
+    result = {package.name: stanza_of(package) for package in database.packages()}
+    result |= {row["P"]: ApkStanza(row) for row in rows}
     try:
         installed = _Installed(list(result.values()), database.version_scheme)
         asked = list(_asked(database.world, installed))
@@ -67,19 +57,19 @@ def _asked(world: str, installed: _Installed) -> Iterator[str]:
 class _Installed:
     """A set of packages by what they provide."""
 
-    def __init__(self, packages: Sequence[Package], scheme: str) -> None:
+    def __init__(self, packages: Sequence[ApkStanza], scheme: str) -> None:
         self._packages = packages
         self._scheme = scheme
-        self.providers: dict[str, list[tuple[Package, str | None]]] = defaultdict(list)
+        self.providers: dict[str, list[tuple[ApkStanza, str | None]]] = defaultdict(list)
         for package in packages:
             for name, version in provided_names(package).items():
                 self.providers[name].append((package, version))
 
-    def meeting(self, dependency: Dependency) -> list[Package]:
+    def meeting(self, dependency: Dependency) -> list[ApkStanza]:
         return [
             package
             for package, version in self.providers.get(dependency.name, ())
-            if dependency.matches(version, package.fields.get("C", ""), self._scheme)
+            if dependency.matches(version, package.identity, self._scheme)
         ]
 
     def reach(self, wanted: Sequence[Dependency]) -> set[str]:

@@ -14,7 +14,7 @@ import tarfile
 from collections.abc import Iterable, Sequence
 
 from copacetic import llb
-from copacetic.deb.deb822 import format_stanza, parse_stanza
+from copacetic.deb.deb822 import format_stanza, parse_stanza, stanza_of
 from copacetic.inventory.dpkg import DpkgDatabase
 from copacetic.inventory.dpkg.archive import ControlPart, DebArchive
 from copacetic.inventory.dpkg.rewrite import DebRecord
@@ -70,7 +70,7 @@ def install_distroless(
         refuse_links_out(fs, package.update.candidate.name, _payload_paths(controls[package]))
     debs = {
         f"{package.update.candidate.sha256}.deb": _without_scripts(archives[package], controls[package])
-        for package in sorted(packages, key=lambda p: (p.update.candidate.name, p.update.candidate.architecture))
+        for package in sorted(packages, key=lambda p: p.key)
     }
     records = database.rewrite([_record(controls[package], package.update.installed) for package in packages])
     run = tooling.run(
@@ -123,9 +123,10 @@ def _database_files(database: DpkgDatabase) -> dict[str, Content]:
     stanzas: list[str] = []
     files: dict[str, Content] = {"info/format": b"1\n"}
     for package in database.packages():
-        fields = {name: value for name, value in package.fields.items() if name not in {"Status", "Conffiles"}}
+        stanza = stanza_of(package)
+        fields = {name: value for name, value in stanza.fields.items() if name not in {"Status", "Conffiles"}}
         stanzas.append(format_stanza([*fields.items(), ("Status", "install ok installed")]))
-        shared = package.fields.get("Multi-Arch", "") == "same"
+        shared = stanza.fields.get("Multi-Arch", "") == "same"
         stem = f"info/{package.name}:{package.architecture}" if shared else f"info/{package.name}"
         paths = database.files(package)
         files[f"{stem}.list"] = "".join(f"{path}\n" for path in _with_parents(paths)).encode("utf-8", "surrogateescape")

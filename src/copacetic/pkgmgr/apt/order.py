@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TypeVar
 
+from copacetic.deb.deb822 import stanza_of
 from copacetic.deb.relation import Package, Relation, RelationError, parse_relations, provides
 
 __all__ = ["group_by_predependencies"]
@@ -39,7 +40,7 @@ def _needs(package: Package, field: str, new: Sequence[_T], installed: Sequence[
     """Which of the new packages meet a relation that nothing installed meets."""
     found: set[int] = set()
     try:
-        groups = parse_relations(package.fields.get(field, ""))
+        groups = parse_relations(stanza_of(package).fields.get(field, ""))
     except RelationError:
         return found
     for group in groups:

@@ -141,7 +141,7 @@ class RegularImage:
         text = _UPGRADE_SCRIPT.format(options=" ".join(f"-o {option}" for option in options))
         verb: tuple[str, ...] = ("upgrade", "--with-new-pkgs")
         if upgrade.names is not None:
-            verb = ("install", "--only-upgrade", "--", *upgrade.names)
+            verb = ("install", "--only-upgrade", "--", *map(str, upgrade.names))
         script = llb.scratch().file(MakeFile(path="/upgrade", data=text.encode(), mode=0o755))
         run = base.run(
             ("/bin/sh", SCRIPT, *_FLAGS, *verb),
@@ -199,7 +199,7 @@ def package_files(packages: Sequence[FetchedPackage]) -> dict[str, Content]:
     Name the files by their digests, in a fixed order. A name of the repository's would be read as more than a name:
     apt 2.2 passes over a path with a colon, without a word.
     """
-    ordered = sorted(packages, key=lambda p: (p.update.candidate.name, p.update.candidate.architecture))
+    ordered = sorted(packages, key=lambda p: p.key)
     return {f"{package.update.candidate.sha256}.deb": package.path for package in ordered}
 
 

@@ -18,7 +18,7 @@ from urllib.parse import quote
 
 import msgspec
 
-from copacetic.apk.stanza import checksum_bytes, parse_fields
+from copacetic.apk.stanza import ApkStanza, checksum_bytes, parse_fields
 from copacetic.cache import Cache
 from copacetic.errors import RepositoryError, SignatureError, blame_input
 from copacetic.http import HttpClient
@@ -156,7 +156,7 @@ class ApkIndex:
 
 
 def make_candidate(index: ApkIndex, row: Mapping[str, str]) -> Candidate:
-    """Describe a row for everybody else; what proves the file is `C` in its fields."""
+    """Describe a row for everybody else; what proves the file is its identity."""
     name, version, architecture = row["P"], row["V"], row.get("A") or "noarch"
     return Candidate(
         name=name,
@@ -168,7 +168,7 @@ def make_candidate(index: ApkIndex, row: Mapping[str, str]) -> Candidate:
         size=int(row["S"]),
         sha256="",
         origin=index.origin,
-        fields=row,
+        record=ApkStanza(row),
     )
 
 

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from copacetic.apk.dependency import Dependency, DependencyError, dependencies_of, provided_names
+from copacetic.apk.stanza import ApkStanza
 from copacetic.errors import RepositoryError
 from copacetic.repository.odd import OddRows
 from copacetic.strict import read_digits
@@ -59,15 +60,6 @@ class Offer:
 
     def __str__(self) -> str:
         return f"{self.name} {self.version}"
-
-
-@dataclass(frozen=True, slots=True)
-class _Row:
-    """A row as `apk.dependency` wants it."""
-
-    name: str
-    version: str
-    fields: Mapping[str, str]
 
 
 class Universe:
@@ -157,7 +149,7 @@ class Universe:
         identity = fields.get("C") or f"{name}-{version}"
         offer = self._offers.get(identity)
         if offer is None:
-            row = _Row(name, version, fields)
+            row = ApkStanza(fields)
             offer = Offer(
                 name=name,
                 version=version,
@@ -225,7 +217,7 @@ class Universe:
     def _conditional(self, row: Mapping[str, str]) -> list[str]:
         """Return the name of a package to look at, when all that it waits for can be there."""
         try:
-            waits_for = dependencies_of(_Row(row["P"], row["V"], row), "i")
+            waits_for = dependencies_of(ApkStanza(row), "i")
         except DependencyError as error:
             self._odd.add(row["P"], row["V"], f"can't read what {row['P']} waits for: {error}")
             return []

@@ -9,7 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from copacetic.apk.dependency import Dependency, DependencyError, parse_dependencies
-from copacetic.apk.stanza import checksum_bytes
+from copacetic.apk.stanza import checksum_bytes, stanza_of
 from copacetic.apk.tools import ApkTools
 from copacetic.distro import Distro
 from copacetic.errors import CopaError, IntegrityError, PackageError, RepositoryError, UnreachableError
@@ -34,7 +34,7 @@ from copacetic.repository.host import open_host
 from copacetic.repository.odd import OddRows
 from copacetic.repository.packages import PackageStore
 from copacetic.repository.seen import SeenDates
-from copacetic.updates import Candidate, InstalledPackage, Origin, PlannedUpdate, Resolution, Wanted
+from copacetic.updates import Candidate, InstalledPackage, Origin, PackageKey, PlannedUpdate, Resolution, Wanted
 
 WORLD = "etc/apk/world"
 WORLD_LIMIT = 1024 * 1024
@@ -70,18 +70,18 @@ class ApkRepository:
         return cls(replace(context, http=http), sources)
 
     def resolve(
-        self, wanted: Sequence[Wanted], *, exhaustive: bool, frozen: Mapping[str, str] | None = None
+        self, wanted: Sequence[Wanted], *, exhaustive: bool, frozen: Mapping[PackageKey, str] | None = None
     ) -> Resolution:
         context = self._context
         indexes = self._load()
-        scheme = ApkTools.of(context.installed).version_scheme
+        tools = ApkTools.of(context.installed)
         odd = OddRows()
         resolver = Resolver(
             context.installed,
             context.assumed,
             indexes,
             self._world,
-            scheme=scheme,
+            tools=tools,
             frozen=frozen or {},
             vendors=Vendors(
                 tuple(vendor_of(index.origin, context.distro) for index in indexes),
@@ -108,7 +108,7 @@ class ApkRepository:
             notes=(*self._notes(), *self._keyring.notes(), *self._left_out(), *resolved.notes),
         )
         odd = OddRows.of([odd, *(index.odd for index in indexes)])
-        return odd.account(found, wanted, scheme=scheme, frozen=frozen or ())
+        return odd.account(found, wanted, scheme=tools.version_scheme, frozen=frozen or ())
 
     def vouch(self, candidates: Sequence[Candidate]) -> Mapping[Candidate, Candidate]:
         missing = dict.fromkeys(candidates)
@@ -195,7 +195,7 @@ class _IdentityCheck:
         self._third = third
 
     def key(self, candidate: Candidate) -> str:
-        identity = checksum_bytes(candidate.fields.get("C", ""))
+        identity = checksum_bytes(stanza_of(candidate).identity)
         if identity is None:
             raise RepositoryError(f"nothing proves what {candidate.name} {candidate.version} has to be")
         # What was kept when the third format was permitted doesn't count when it isn't.
@@ -211,7 +211,7 @@ class _IdentityCheck:
                 hint="--experimental-apk-v3 uses it all the same",
             )
         try:
-            package = open_package(path, what, identity=candidate.fields.get("C", ""))
+            package = open_package(path, what, identity=stanza_of(candidate).identity)
             package.verify()
         except PackageError as error:
             raise IntegrityError(str(error)) from error  # it may be broken or not: nothing proves what it is

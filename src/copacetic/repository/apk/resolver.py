@@ -14,7 +14,8 @@ from dataclasses import dataclass, field, replace
 from functools import cmp_to_key
 
 from copacetic.apk.dependency import Dependency
-from copacetic.apk.tools import PACKAGE
+from copacetic.apk.stanza import stanza_of
+from copacetic.apk.tools import PACKAGE, ApkTools
 from copacetic.errors import InvalidVersionError
 from copacetic.repository.apk.explain import WORLD, Explainer
 from copacetic.repository.apk.offers import Offer, OfferSource, Universe
@@ -22,7 +23,7 @@ from copacetic.repository.apk.order import Step, order_changes
 from copacetic.repository.apk.solve import Preferences, Solution, TooHardError, UnsolvableError, solve
 from copacetic.repository.apk.vendor import Vendors
 from copacetic.repository.odd import OddRows
-from copacetic.updates import InstalledPackage, Skipped, SkipReason, Wanted
+from copacetic.updates import InstalledPackage, PackageKey, Skipped, SkipReason, Wanted
 from copacetic.version import compare_versions
 
 __all__ = ["Change", "Resolved", "Resolver"]
@@ -73,23 +74,23 @@ class Resolver:
         sources: Sequence[OfferSource],
         world: Sequence[Dependency],
         *,
-        scheme: str,
-        frozen: Mapping[str, str],
+        tools: ApkTools,
+        frozen: Mapping[PackageKey, str],
         vendors: Vendors | None = None,
         odd: OddRows | None = None,
     ) -> None:
         """
-        `frozen` gives reasons by `name:architecture`; without `vendors` nobody's packages are told apart; `odd` takes
-        what can't be read.
+        `frozen` gives reasons; without `vendors` nobody's packages are told apart; `odd` takes what can't be read.
         """
         self._vendors = vendors or Vendors()
         self._odd = odd
-        self._rows = {package.name: package.fields for package in installed}
-        self._assumed = [package.fields for package in assumed]
+        self._rows = {package.name: stanza_of(package).fields for package in installed}
+        self._assumed = [stanza_of(package).fields for package in assumed]
         self._sources = tuple(sources)
         self._world = tuple(world)
-        self._scheme = scheme
-        self._frozen = {key.rpartition(":")[0]: reason for key, reason in frozen.items()}
+        self._tools = tools
+        self._scheme = tools.version_scheme
+        self._frozen = {key.name: reason for key, reason in frozen.items()}
 
     def resolve(self, wanted: Sequence[Wanted], *, exhaustive: bool) -> Resolved:
         """Raises `RepositoryError` when a repository's rows can't be read."""
@@ -239,7 +240,7 @@ class Resolver:
 
     def _fixes(self, want: Wanted, offer: Offer) -> bool:
         try:
-            return all(compare_versions(self._scheme, offer.version, fixed) >= 0 for fixed in want.fixed_versions)
+            return all(self._tools.is_fixed(offer, finding) for finding in want.findings)
         except InvalidVersionError:
             return False
 
@@ -270,12 +271,11 @@ class Resolver:
                 why = explainer.why_not(fitting[-1]) or unknown
                 detail = f"{fitting[-1].version} is offered, but {why}"
                 found.append(_skip(want, SkipReason.DEPENDENCY, detail))
-            elif want.fixed_versions:
+            elif want.findings:
                 best = f"the newest offered is {newer[-1].version}" if newer else "no newer version is offered"
                 if (successor := self._successor(outcome.universe, name)) is not None:
                     best += f"; {successor} is offered in its place, and {name} would have to be removed"
-                detail = f"{' and '.join(want.fixed_versions)} or later is needed, {best}"
-                found.append(_skip(want, SkipReason.NO_CANDIDATE, detail))
+                found.append(_skip(want, SkipReason.NO_CANDIDATE, f"{want.needed}, {best}"))
         return tuple(sorted(found, key=lambda skipped: skipped.package.name))
 
     def _fitting(self, universe: Universe, want: Wanted) -> list[Offer]:

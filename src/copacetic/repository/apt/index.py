@@ -164,7 +164,7 @@ def _candidate(stanza: Stanza, origin: Origin, uri: str) -> Candidate:
         size=size,
         sha256=sha256,
         origin=origin,
-        fields=stanza.fields,
+        record=stanza,
     )
 
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
+from copacetic.deb.deb822 import stanza_of
 from copacetic.deb.relation import Relation, provides
 from copacetic.distro import Distro
 from copacetic.repository.apt.index import PackagesIndex
@@ -98,8 +99,8 @@ class Offered:
             old, new = update.installed, update.candidate
             if old is None or self._places(old):
                 continue
-            before = maintainer_of(old.fields.get("Maintainer", ""))
-            after = maintainer_of(new.fields.get("Maintainer", ""))
+            before = maintainer_of(stanza_of(old).fields.get("Maintainer", ""))
+            after = maintainer_of(stanza_of(new).fields.get("Maintainer", ""))
             if before and after and before != after and _upstream(old.version) != _upstream(new.version):
                 yield (
                     f"{old.name} {old.version} becomes {new.version}: its maintainer was of {before} and is of "
@@ -138,7 +139,7 @@ class Offered:
         exact = frozenset(self._vendors[id(place)] for place in self._places(package))
         if exact:
             return exact
-        origin = package.fields.get("Origin", "").strip().casefold()
+        origin = stanza_of(package).fields.get("Origin", "").strip().casefold()
         others = set(self._vendors.values()) - {OWN}
         if origin:
             return frozenset({origin if origin in others else OWN})

@@ -28,7 +28,7 @@ from copacetic.repository.host import open_host
 from copacetic.repository.odd import OddRows
 from copacetic.repository.packages import PackageStore
 from copacetic.repository.seen import SeenDates
-from copacetic.updates import Candidate, Origin, Resolution, SkipReason, Wanted
+from copacetic.updates import Candidate, Origin, PackageKey, Resolution, SkipReason, Wanted
 
 RELEASES_VERSION = 2
 _WIDENING = frozenset({SkipReason.NO_CANDIDATE, SkipReason.DEPENDENCY, SkipReason.VENDOR})
@@ -61,7 +61,7 @@ class AptRepository:
         return cls(replace(context, http=http), sources)
 
     def resolve(
-        self, wanted: Sequence[Wanted], *, exhaustive: bool, frozen: Mapping[str, str] | None = None
+        self, wanted: Sequence[Wanted], *, exhaustive: bool, frozen: Mapping[PackageKey, str] | None = None
     ) -> Resolution:
         context = self._context
         tiers = [self._sources] if exhaustive else order_tiers(self._sources, context.distro)

@@ -12,13 +12,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from copacetic.deb.relation import Broken, Relation, RelationError, broken_relations, unreadable_relations
+from copacetic.deb.deb822 import stanza_of
+from copacetic.deb.fix import is_fixed
+from copacetic.deb.relation import Broken, Package, Relation, RelationError, broken_relations, unreadable_relations
 from copacetic.errors import InvalidVersionError, RepositoryError
-from copacetic.updates import Candidate, InstalledPackage, PlannedUpdate, Skipped, SkipReason, Wanted
+from copacetic.updates import Candidate, InstalledPackage, PackageKey, PlannedUpdate, Skipped, SkipReason, Wanted
 from copacetic.version import compare_versions, parse_version
-
-Key = tuple[str, str]
-"""Name and architecture."""
 
 MAX_STEPS = 5_000
 
@@ -39,15 +38,15 @@ class Offers:
 class _State:
     """The changes of one attempt."""
 
-    changes: dict[Key, Candidate] = field(default_factory=dict)
-    required_by: dict[Key, set[str]] = field(default_factory=dict)
+    changes: dict[PackageKey, Candidate] = field(default_factory=dict)
+    required_by: dict[PackageKey, set[str]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
 class _GivenUpError(Exception):
     """A change can't be part of any consistent set; the attempt starts again without it."""
 
-    key: Key
+    key: PackageKey
     reason: str
 
 
@@ -61,18 +60,15 @@ class Resolver:
         offers: Offers,
         *,
         exhaustive: bool,
-        frozen: Mapping[str, str],
+        frozen: Mapping[PackageKey, str],
     ) -> None:
-        self._installed = {(p.name, p.architecture): p for p in installed}
+        self._installed = {p.key: p for p in installed}
         self._partial = frozenset(p.name for p in installed if p.partial)
         self._native = native
         self._offers = offers
         self._exhaustive = exhaustive
-        self._blocked: dict[Key, str] = {}
-        for name, reason in frozen.items():
-            package, _, architecture = name.rpartition(":")
-            self._blocked[package, architecture] = reason
-        self._frozen = frozenset(self._blocked)
+        self._blocked = dict(frozen)
+        self._frozen = frozenset(frozen)
         self._before = self._broken(self._installed)
 
     def resolve(self, wanted: Sequence[Wanted]) -> tuple[tuple[PlannedUpdate, ...], tuple[Skipped, ...]]:
@@ -89,32 +85,31 @@ class Resolver:
         for key, (want, _) in chosen.items():
             if key in self._blocked and key not in self._frozen:
                 skipped.append(_skip(want, SkipReason.DEPENDENCY, self._blocked[key]))
-        skipped.sort(key=lambda s: (s.package.name, s.package.architecture))
+        skipped.sort(key=lambda s: s.package.key)
         return self._planned(state, chosen), tuple(skipped)
 
-    def _choose(self, wanted: Sequence[Wanted]) -> tuple[dict[Key, tuple[Wanted, Candidate]], list[Skipped]]:
-        chosen: dict[Key, tuple[Wanted, Candidate]] = {}
+    def _choose(self, wanted: Sequence[Wanted]) -> tuple[dict[PackageKey, tuple[Wanted, Candidate]], list[Skipped]]:
+        chosen: dict[PackageKey, tuple[Wanted, Candidate]] = {}
         skipped: list[Skipped] = []
         for want in wanted:
             package = want.package
-            key = (package.name, package.architecture)
+            key = package.key
             if key in self._frozen:
                 continue
             newer = self._upgrades(package)
             fitting = [c for c in newer if _fixes(want, c)]
             if package.held:
-                if want.fixed_versions or fitting:
+                if want.findings or fitting:
                     skipped.append(_skip(want, SkipReason.HELD, "the image holds it at its version"))
             elif fitting:
                 chosen[key] = (want, self._pick(fitting))
             elif withheld := self._offers.withheld(package):
                 skipped.append(_skip(want, SkipReason.VENDOR, withheld))
-            elif want.fixed_versions:
+            elif want.findings:
                 best = f"the newest offered is {newer[-1].version}" if newer else "no newer version is offered"
                 odd = next(filter(None, map(unreadable_relations, self._offers.upgrades(package))), "")
                 best += f" that can be read ({odd})" if odd else ""
-                detail = f"{' and '.join(want.fixed_versions)} or later is needed, {best}"
-                skipped.append(_skip(want, SkipReason.NO_CANDIDATE, detail))
+                skipped.append(_skip(want, SkipReason.NO_CANDIDATE, f"{want.needed}, {best}"))
         return chosen, skipped
 
     def _upgrades(self, package: InstalledPackage) -> list[Candidate]:
@@ -127,10 +122,10 @@ class Resolver:
     def _mend(self, state: _State) -> None:
         """Repair what the changes break, one thing at a time, until nothing is left."""
         for _ in range(MAX_STEPS):
-            result: dict[Key, InstalledPackage | Candidate] = {**self._installed, **state.changes}
+            result: dict[PackageKey, InstalledPackage | Candidate] = {**self._installed, **state.changes}
             apart = self._apart(state, result)
             if apart is not None:
-                self._upgrade_or_give_up(state, apart[0], apart[1], because=f"{apart[1][0]}:{apart[1][1]} must match")
+                self._upgrade_or_give_up(state, apart[0], apart[1], because=f"{apart[1]} must match")
                 continue
             broken = self._broken(result)
             new = next((broken[text] for text in broken if text not in self._before), None)
@@ -142,34 +137,36 @@ class Resolver:
                 self._separate(state, new)
         raise RepositoryError("no consistent set of updates was found: too many steps")
 
-    def _broken(self, packages: Mapping[Key, InstalledPackage | Candidate]) -> dict[str, Broken]:
+    def _broken(self, packages: Mapping[PackageKey, InstalledPackage | Candidate]) -> dict[str, Broken]:
         ordered = [packages[key] for key in sorted(packages)]
         try:
             return {_identity(one): one for one in broken_relations(ordered, self._native, partial=self._partial)}
         except RelationError as error:
             raise RepositoryError(str(error)) from error
 
-    def _apart(self, state: _State, result: Mapping[Key, InstalledPackage | Candidate]) -> tuple[Key, Key] | None:
+    def _apart(
+        self, state: _State, result: Mapping[PackageKey, InstalledPackage | Candidate]
+    ) -> tuple[PackageKey, PackageKey] | None:
         """Find a package whose other architecture is changed: `Multi-Arch: same` wants equal versions."""
         for key in sorted(state.changes):
             candidate = state.changes[key]
-            if candidate.fields.get("Multi-Arch") != "same":
+            if stanza_of(candidate).fields.get("Multi-Arch") != "same":
                 continue
             for other in sorted(result):
-                if other[0] == key[0] and other != key and result[other].version != candidate.version:
+                if other.name == key.name and other != key and result[other].version != candidate.version:
                     return other, key
         return None
 
-    def _upgrade_or_give_up(self, state: _State, key: Key, cause: Key, *, because: str) -> None:
+    def _upgrade_or_give_up(self, state: _State, key: PackageKey, cause: PackageKey, *, because: str) -> None:
         version = state.changes[cause].version
-        if not self._upgrade(state, key, lambda c: c.version == version, cause[0]):
-            raise _GivenUpError(cause, f"{key[0]}:{key[1]} can't be {version}: {because}")
+        if not self._upgrade(state, key, lambda c: c.version == version, cause.name):
+            raise _GivenUpError(cause, f"{key} can't be {version}: {because}")
 
     def _satisfy(self, state: _State, broken: Broken) -> None:
-        owner = (broken.package.name, broken.package.architecture)
+        owner = _key(broken.package)
         for relation in broken.group:
             for key in self._named(relation):
-                if self._upgrade(state, key, lambda c, r=relation: r.accepts(c.version), owner[0]):  # type: ignore[misc]
+                if self._upgrade(state, key, lambda c, r=relation: r.accepts(c.version), owner.name):  # type: ignore[misc]
                     return
         if owner in state.changes:
             for relation in broken.group:
@@ -181,34 +178,36 @@ class Resolver:
             return
         for relation in broken.group:
             for key in sorted(state.changes):
-                if key[0] == relation.name or _provides(self._installed.get(key), relation.name):
+                if key.name == relation.name or _provides(self._installed.get(key), relation.name):
                     raise _GivenUpError(key, str(broken))
         raise _GivenUpError(self._any_change(state), str(broken))
 
     def _separate(self, state: _State, broken: Broken) -> None:
-        owner = (broken.package.name, broken.package.architecture)
+        owner = _key(broken.package)
         assert broken.offender is not None
-        offender = (broken.offender.name, broken.offender.architecture)
+        offender = _key(broken.offender)
         relation = broken.group[0]
         for key, fits in ((offender, lambda c: not relation.accepts(c.version)), (owner, lambda _: True)):
-            if key not in state.changes and self._upgrade(state, key, fits, owner[0]):
+            if key not in state.changes and self._upgrade(state, key, fits, owner.name):
                 return
         culprit = next((key for key in (owner, offender) if key in state.changes), None)
         raise _GivenUpError(culprit or self._any_change(state), str(broken))
 
-    def _any_change(self, state: _State) -> Key:
+    def _any_change(self, state: _State) -> PackageKey:
         if not state.changes:
             raise RepositoryError("the image's own packages contradict each other")
         return max(state.changes)
 
     def _why_not(self, group: Iterable[Relation]) -> str:
-        reasons = [self._blocked[key] for relation in group for key in sorted(self._blocked) if key[0] == relation.name]
+        reasons = [
+            self._blocked[key] for relation in group for key in sorted(self._blocked) if key.name == relation.name
+        ]
         return f" ({reasons[0]})" if reasons else ""
 
-    def _named(self, relation: Relation) -> list[Key]:
-        return sorted(key for key in self._installed if key[0] == relation.name)
+    def _named(self, relation: Relation) -> list[PackageKey]:
+        return sorted(key for key in self._installed if key.name == relation.name)
 
-    def _upgrade(self, state: _State, key: Key, fits: Callable[[Candidate], bool], by: str) -> bool:
+    def _upgrade(self, state: _State, key: PackageKey, fits: Callable[[Candidate], bool], by: str) -> bool:
         """Let an installed package come along; tell whether one of its versions fits that isn't chosen already."""
         package = self._installed.get(key)
         if package is None or package.held or key in self._blocked:
@@ -223,20 +222,22 @@ class Resolver:
         state.required_by.setdefault(key, set()).add(by)
         return True
 
-    def _add(self, state: _State, relation: Relation, owner: Key) -> bool:
-        architecture = self._native if owner[1] == "all" else owner[1]
+    def _add(self, state: _State, relation: Relation, owner: PackageKey) -> bool:
+        architecture = self._native if owner.architecture == "all" else owner.architecture
         for candidate in self._offers.additions(relation, architecture):
-            key = (candidate.name, candidate.architecture)
+            key = candidate.key
             if key in self._blocked or key in self._installed or key in state.changes:
                 continue
             if unreadable_relations(candidate):
                 continue
             state.changes[key] = candidate
-            state.required_by.setdefault(key, set()).add(owner[0])
+            state.required_by.setdefault(key, set()).add(owner.name)
             return True
         return False
 
-    def _planned(self, state: _State, chosen: Mapping[Key, tuple[Wanted, Candidate]]) -> tuple[PlannedUpdate, ...]:
+    def _planned(
+        self, state: _State, chosen: Mapping[PackageKey, tuple[Wanted, Candidate]]
+    ) -> tuple[PlannedUpdate, ...]:
         updates = []
         for key in sorted(state.changes):
             want = chosen.get(key)
@@ -252,20 +253,23 @@ class Resolver:
 
 
 def _provides(package: InstalledPackage | None, name: str) -> bool:
-    return package is not None and name in package.fields.get("Provides", "")
+    return package is not None and name in stanza_of(package).fields.get("Provides", "")
+
+
+def _key(package: Package) -> PackageKey:
+    return PackageKey(package.name, package.architecture)
 
 
 def _identity(broken: Broken) -> str:
     """Two sets are broken in the same way whatever the versions that they have: what is asked for counts."""
     wanted = " | ".join(str(relation) for relation in broken.group)
     offender = broken.offender.name if broken.offender is not None else ""
-    return f"{broken.package.name}:{broken.package.architecture} {broken.field} {wanted} {offender}"
+    return f"{_key(broken.package)} {broken.field} {wanted} {offender}"
 
 
 def _fixes(want: Wanted, candidate: Candidate) -> bool:
-    reached = candidate.source_version if want.fixed_is_source_version else candidate.version
     try:
-        return all(compare_versions("deb", reached, fixed) >= 0 for fixed in want.fixed_versions)
+        return all(is_fixed(candidate, finding) for finding in want.findings)
     except InvalidVersionError:
         return False
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from copacetic.apk.stanza import stanza_of
 from copacetic.errors import PackageError, about_package
 from copacetic.repository.apk.package import ApkFile, open_package
 from copacetic.strict import read_digits
@@ -48,13 +49,13 @@ class ApkPackage(OpenedPackage):
 def load_package(fetched: FetchedPackage) -> ApkPackage:
     """Open a package. Raises `PackageError` when it isn't the planned one."""
     candidate = fetched.update.candidate
-    with about_package(f"{candidate.name}:{candidate.architecture}"):
+    with about_package(candidate.key):
         return _load(fetched, candidate)
 
 
 def _load(fetched: FetchedPackage, candidate: Candidate) -> ApkPackage:
     label = f"{candidate.name} {candidate.version}"
-    row = dict(candidate.fields)
+    row = dict(stanza_of(candidate).fields)
     file = open_package(fetched.path, label, identity=row.get("C", ""))
     own = file.info.row(identity=file.identity, size=file.size, architecture=candidate.architecture)
     for letter, planned in (("P", candidate.name), ("V", candidate.version)):
@@ -76,9 +77,8 @@ def _load(fetched: FetchedPackage, candidate: Candidate) -> ApkPackage:
         file=file,
         fields=fields,
         installed=fetched.update.installed,
-        name=candidate.name,
+        key=candidate.key,
         version=candidate.version,
-        architecture=candidate.architecture,
     )
     if package.is_virtual and any(entry.type != "5" for entry, _ in file.entries(checked=False)):
         raise PackageError(f"{label}: the index says that nothing is installed, and the package has files")

@@ -22,6 +22,7 @@ from copacetic.repository.apk.package import ApkEntry
 from copacetic.repository.limits import payload_limit
 from copacetic.unpack.apk.package import ApkPackage
 from copacetic.unpack.package import PathList
+from copacetic.updates import PackageKey
 
 __all__ = ["ApkFileEntry", "Payloads", "list_payloads", "spool_payload"]
 
@@ -75,7 +76,7 @@ class _Writable(Protocol):
     def write(self, data: memoryview, /) -> object: ...
 
 
-Payloads = Mapping[str, tuple[ApkFileEntry, ...]]
+Payloads = Mapping[PackageKey, tuple[ApkFileEntry, ...]]
 """By the packages' keys."""
 
 

@@ -46,8 +46,7 @@ def describe_shipped(package: ApkPackage, payload: Sequence[ApkFileEntry], prote
             is_configuration=entry.type is not FileType.DIRECTORY and protected.protects(entry.directory),
         )
     return ShippedPackage(
-        name=package.name,
-        architecture=package.architecture,
+        key=package.key,
         label=package.label,
         paths=tuple(found.values()),
         scripts="\n".join(text.decode("utf-8", "surrogateescape") for text in package.scripts.values()),

@@ -12,6 +12,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from copacetic.glob import matches_glob
+from copacetic.updates import PackageKey
 
 __all__ = ["Interest", "find_fired"]
 
@@ -20,8 +21,7 @@ __all__ = ["Interest", "find_fired"]
 class Interest:
     """A package with its trigger."""
 
-    package: str
-    """As name:architecture."""
+    package: PackageKey
     patterns: tuple[str, ...]
     fresh: bool
     """Whether it was installed, or upgraded, by this commit."""

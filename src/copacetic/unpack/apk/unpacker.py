@@ -21,13 +21,13 @@ from copacetic.oci.filesystem import Entry, FileType, ImageFilesystem
 from copacetic.oci.tree import TreeBuilder
 from copacetic.unpack import Composition, FetchedPackage
 from copacetic.unpack.apk.package import ApkPackage, load_package
-from copacetic.unpack.apk.payload import ApkFileEntry, list_payloads, spool_payload
+from copacetic.unpack.apk.payload import ApkFileEntry, Payloads, list_payloads, spool_payload
 from copacetic.unpack.apk.protected import ProtectedPaths
 from copacetic.unpack.apk.shipped import describe_shipped
 from copacetic.unpack.apk.upgrade import ApkUpgrade, commit_hooks
 from copacetic.unpack.shipped import ShippedPackage
 from copacetic.unpack.unpacker import PackageUnpacker, refuse_execution
-from copacetic.updates import ScriptVerdict
+from copacetic.updates import PackageKey, ScriptVerdict
 
 __all__ = ["ApkUnpacker"]
 
@@ -47,7 +47,7 @@ class ApkUnpacker(PackageUnpacker[ApkPackage, ApkFileEntry]):
             raise UnsupportedImageError(f"apk packages can't be installed into a {database.format} database")
         return cls(fs, database, processors)
 
-    def classify(self, packages: Sequence[FetchedPackage]) -> Mapping[str, tuple[ScriptVerdict, ...]]:
+    def classify(self, packages: Sequence[FetchedPackage]) -> Mapping[PackageKey, tuple[ScriptVerdict, ...]]:
         """See `Unpacker.classify`. The whole upgrade is rehearsed, as a script's effect depends on when it runs."""
         loaded = self._load(packages)
         if not self._runs_anything(loaded):
@@ -96,7 +96,7 @@ class ApkUnpacker(PackageUnpacker[ApkPackage, ApkFileEntry]):
 
     def _upgrade(
         self, packages: Sequence[FetchedPackage], scratch: Path, *, epoch: int, only_files: bool = False
-    ) -> tuple[ApkUpgrade, Mapping[str, Sequence[ApkFileEntry]]]:
+    ) -> tuple[ApkUpgrade, Payloads]:
         """Run it, and return what the packages hold, too."""
         loaded = self._load(packages)
         self.spool(packages, scratch)

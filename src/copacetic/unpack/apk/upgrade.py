@@ -24,7 +24,7 @@ from copacetic.unpack.apk.payload import Payloads
 from copacetic.unpack.apk.protected import ProtectedPaths
 from copacetic.unpack.apk.scripts import APK
 from copacetic.unpack.apk.triggers import Interest, find_fired
-from copacetic.updates import ScriptVerdict
+from copacetic.updates import PackageKey, ScriptVerdict
 
 __all__ = ["ApkUpgrade", "commit_hooks"]
 
@@ -46,9 +46,9 @@ class ApkUpgrade:
     """No script is followed."""
     tree: TreeBuilder = field(init=False)
     holders: Holders = field(init=False)
-    installed: dict[str, Holder] = field(default_factory=dict)
+    installed: dict[PackageKey, Holder] = field(default_factory=dict)
     """The new lists, by the packages' keys."""
-    verdicts: dict[str, list[ScriptVerdict]] = field(default_factory=dict)
+    verdicts: dict[PackageKey, list[ScriptVerdict]] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
     _runner: ScriptRunner = field(init=False)
 
@@ -105,7 +105,7 @@ class ApkUpgrade:
         replaced = {package.installed for package in done}
         fresh = {package.key for package in commit}
         interests = [
-            Interest(f"{p.name}:{p.architecture}", self.database.triggers(p), fresh=False)
+            Interest(p.key, self.database.triggers(p), fresh=False)
             for p in self.database.packages()
             if p not in replaced and self.database.triggers(p)
         ]
@@ -117,14 +117,14 @@ class ApkUpgrade:
             verdict = self._run(ScriptCall(interest.package, "trigger", text, heard))
             causes = [p.key for p in commit if p.key == interest.package or self._touches(p, heard)]
             for key in causes or [package.key for package in commit]:
-                name = "trigger" if key == interest.package else f"trigger of {interest.package.partition(':')[0]}"
+                name = "trigger" if key == interest.package else f"trigger of {interest.package.name}"
                 self.verdicts[key].append(replace(verdict, package=key, script=name))
 
-    def _trigger_text(self, key: str, new: Mapping[str, ApkPackage]) -> str | None:
+    def _trigger_text(self, key: PackageKey, new: Mapping[PackageKey, ApkPackage]) -> str | None:
         if key in new:
             data = new[key].scripts.get("trigger")
         else:
-            package = next(p for p in self.database.packages() if f"{p.name}:{p.architecture}" == key)
+            package = next(p for p in self.database.packages() if p.key == key)
             data = self.database.scripts(package).get("trigger")
         return None if data is None else data.decode("utf-8", "surrogateescape")
 

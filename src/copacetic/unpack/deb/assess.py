@@ -25,7 +25,7 @@ from copacetic.unpack.deb.payload import read_checksums, spool_payload
 from copacetic.unpack.deb.scripts import JudgedScript, ScriptSet, UpgradeJudge
 from copacetic.unpack.deb.slices import Slices
 from copacetic.unpack.deb.triggers import find_activations
-from copacetic.updates import ScriptClass, ScriptVerdict
+from copacetic.updates import PackageKey, ScriptClass, ScriptVerdict
 from copacetic.version import compare_versions
 
 __all__ = ["Assessment", "assess_packages", "is_sliced"]
@@ -38,7 +38,7 @@ NO_SCRIPTS = "this image keeps no maintainer scripts and has none of the program
 class Assessment:
     """The verdicts by package, and what is to be done instead of running anything."""
 
-    verdicts: Mapping[str, tuple[ScriptVerdict, ...]]
+    verdicts: Mapping[PackageKey, tuple[ScriptVerdict, ...]]
     effects: tuple[Due, ...]
 
 
@@ -50,7 +50,7 @@ def assess_packages(tree: TreeBuilder, database: DpkgDatabase, packages: Sequenc
     judge = UpgradeJudge(surroundings, changes)
     sets = {package.key: _script_set(database, package) for package in packages}
     surroundings.unstable = judge.unstable_paths(list(sets.values()))
-    judged: dict[str, list[JudgedScript]] = {}
+    judged: dict[PackageKey, list[JudgedScript]] = {}
     for package in packages:
         if is_sliced(database, package):
             judged[package.key] = _judge_slices(tree, database, package)
@@ -69,8 +69,8 @@ def _judge_triggers(
     judge: UpgradeJudge,
     database: DpkgDatabase,
     packages: Sequence[DebPackage],
-    sets: Mapping[str, ScriptSet],
-    judged: dict[str, list[JudgedScript]],
+    sets: Mapping[PackageKey, ScriptSet],
+    judged: dict[PackageKey, list[JudgedScript]],
 ) -> None:
     """Judge what interested packages would do; the verdicts stand with the packages that set the triggers off."""
     activated = {key: [name for one in scripts for name in one.triggers] for key, scripts in judged.items()}
@@ -112,7 +112,7 @@ def _is_scriptless(tree: TreeBuilder, database: DpkgDatabase, package: DebPackag
     return not database.is_regular(package.installed)
 
 
-def _without_scripts(key: str, name: str) -> JudgedScript:
+def _without_scripts(key: PackageKey, name: str) -> JudgedScript:
     return JudgedScript(describe(key, name, Harmless(NO_SCRIPTS)))
 
 
@@ -120,8 +120,6 @@ def _script_set(database: DpkgDatabase, package: DebPackage) -> ScriptSet:
     installed = package.installed
     return ScriptSet(
         key=package.key,
-        name=package.name,
-        architecture=package.architecture,
         old_version=installed.version if installed is not None else "",
         new_version=package.version,
         old=_decode(database.scripts(installed)) if installed is not None else {},
@@ -129,14 +127,12 @@ def _script_set(database: DpkgDatabase, package: DebPackage) -> ScriptSet:
     )
 
 
-def _installed_set(database: DpkgDatabase, key: str) -> ScriptSet | None:
+def _installed_set(database: DpkgDatabase, key: PackageKey) -> ScriptSet | None:
     """Return the scripts of a package that stays as it is."""
     for package in database.packages():
-        if f"{package.name}:{package.architecture}" == key:
+        if package.key == key:
             scripts = _decode(database.scripts(package))
-            return ScriptSet(
-                key, package.name, package.architecture, package.version, package.version, scripts, scripts
-            )
+            return ScriptSet(key, package.version, package.version, scripts, scripts)
     return None
 
 

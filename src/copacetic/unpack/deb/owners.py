@@ -12,11 +12,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 
+from copacetic.deb.deb822 import stanza_of
 from copacetic.deb.relation import RelationError, parse_relations
 from copacetic.errors import ConflictError
 from copacetic.inventory.dpkg import DpkgDatabase
 from copacetic.unpack.deb.package import DebPackage
-from copacetic.updates import InstalledPackage
+from copacetic.updates import InstalledPackage, PackageKey
 
 __all__ = ["Claim", "Ownership", "PathOwner"]
 
@@ -25,13 +26,16 @@ __all__ = ["Claim", "Ownership", "PathOwner"]
 class PathOwner:
     """A package after the upgrade: a new one, or one that stays."""
 
-    name: str
+    key: PackageKey
     version: str
-    architecture: str
     replaces: str
     shared: bool
     installed: InstalledPackage | None = field(default=None, compare=False)
     """Set for one that stays."""
+
+    @property
+    def name(self) -> str:
+        return self.key.name
 
 
 class Claim(Enum):
@@ -48,12 +52,12 @@ class Ownership:
     """The lists of all packages by path."""
 
     def __init__(
-        self, database: DpkgDatabase, packages: Sequence[DebPackage], files: Mapping[str, Sequence[str]]
+        self, database: DpkgDatabase, packages: Sequence[DebPackage], files: Mapping[PackageKey, Sequence[str]]
     ) -> None:
         """`files` are the paths of the new packages, by key."""
         self._database = database
         self._owners: dict[str, list[PathOwner]] = {}
-        self._by_key: dict[str, PathOwner] = {}
+        self._by_key: dict[PackageKey, PathOwner] = {}
         going = {package.installed for package in packages if package.installed is not None}
         for installed in database.packages():
             if installed not in going:
@@ -98,21 +102,20 @@ class Ownership:
 
 
 def _staying(package: InstalledPackage) -> PathOwner:
+    fields = stanza_of(package).fields
     return PathOwner(
-        name=package.name,
+        key=package.key,
         version=package.version,
-        architecture=package.architecture,
-        replaces=package.fields.get("Replaces", ""),
-        shared=package.fields.get("Multi-Arch", "").strip() == "same",
+        replaces=fields.get("Replaces", ""),
+        shared=fields.get("Multi-Arch", "").strip() == "same",
         installed=package,
     )
 
 
 def _arriving(package: DebPackage) -> PathOwner:
     return PathOwner(
-        name=package.name,
+        key=package.key,
         version=package.version,
-        architecture=package.architecture,
         replaces=package.stanza.find("Replaces"),
         shared=package.is_shared,
     )

@@ -70,7 +70,7 @@ class DebPackage(OpenedPackage):
 def load_package(fetched: FetchedPackage) -> DebPackage:
     """Read a package's control part. Raises `PackageError` when it isn't the planned package."""
     candidate = fetched.update.candidate
-    with about_package(f"{candidate.name}:{candidate.architecture}"):
+    with about_package(candidate.key):
         return _load(fetched, candidate)
 
 
@@ -96,8 +96,7 @@ def _load(fetched: FetchedPackage, candidate: Candidate) -> DebPackage:
         control=control,
         stanza=stanza,
         installed=fetched.update.installed,
-        name=candidate.name,
+        key=candidate.key,
         version=candidate.version,
-        architecture=candidate.architecture,
         conffiles=conffiles,
     )

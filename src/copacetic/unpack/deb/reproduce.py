@@ -14,6 +14,7 @@ from copacetic.oci.tree import TreeBuilder
 from copacetic.scripts import effects
 from copacetic.scripts.engine import ScriptEngine
 from copacetic.unpack.deb.package import DebPackage
+from copacetic.updates import PackageKey
 
 __all__ = ["make_accounts", "open_engine", "reproduce"]
 
@@ -56,7 +57,7 @@ def reproduce(engine: ScriptEngine, due: Sequence[effects.Due]) -> None:
                 engine.perform(effect)
 
 
-def _perform(engine: ScriptEngine, package: str, effect: effects.Effect) -> None:
+def _perform(engine: ScriptEngine, package: PackageKey, effect: effects.Effect) -> None:
     command = type(effect).__name__
     with engine.tree.in_name_of(f"{command} of {package}"):
         if engine.perform(effect) is None:

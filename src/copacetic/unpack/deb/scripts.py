@@ -36,7 +36,7 @@ from copacetic.scripts.shell.syntax import ShellSyntaxError
 from copacetic.scripts.surroundings import ImageSurroundings, written_paths
 from copacetic.unpack.deb.judge import DebJudge
 from copacetic.unpack.deb.recognised import mark_fragments, normalise_script, recognise_script
-from copacetic.updates import ScriptVerdict
+from copacetic.updates import PackageKey, ScriptVerdict
 
 __all__ = ["JudgedScript", "ScriptSet", "UpgradeJudge"]
 
@@ -52,9 +52,7 @@ NEVER_RUN = "not run by this upgrade"
 class ScriptSet:
     """The scripts of one package, before and after."""
 
-    key: str
-    name: str
-    architecture: str
+    key: PackageKey
     old_version: str
     """Empty for a package that comes in new."""
     new_version: str
@@ -141,7 +139,7 @@ class UpgradeJudge:
         text = runs.get(name)
         if text is None:
             return []
-        recognised = recognise_script(scripts.name, name, text) if runs is scripts.new else None
+        recognised = recognise_script(scripts.key.name, name, text) if runs is scripts.new else None
         if recognised is not None:
             return [_verdict(scripts, name, recognised)]
         judgement, triggers = self._follow(scripts, name, text, arguments)
@@ -169,7 +167,7 @@ class UpgradeJudge:
         judge = DebJudge(
             changes=self.changes,
             image=self.surroundings,
-            package=scripts.key,
+            package=str(scripts.key),
             installed_version=scripts.old_version,
             relinked=self._relinked,
             precedes=lambda left, right: self.surroundings.compare_versions(left, "le-nl", right),
@@ -243,9 +241,9 @@ class UpgradeJudge:
             arguments=arguments,
             variables={
                 "DEBIAN_FRONTEND": "noninteractive",
-                "DPKG_MAINTSCRIPT_ARCH": scripts.architecture,
+                "DPKG_MAINTSCRIPT_ARCH": scripts.key.architecture,
                 "DPKG_MAINTSCRIPT_NAME": name,
-                "DPKG_MAINTSCRIPT_PACKAGE": scripts.name,
+                "DPKG_MAINTSCRIPT_PACKAGE": scripts.key.name,
                 "DPKG_ROOT": "",
                 "DPKG_ADMINDIR": "/var/lib/dpkg",
             },

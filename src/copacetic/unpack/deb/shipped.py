@@ -66,8 +66,7 @@ def describe_shipped(
             )
         )
     return ShippedPackage(
-        name=package.name,
-        architecture=package.architecture,
+        key=package.key,
         label=package.label,
         paths=tuple(paths),
         scripts="\n".join(package.scripts.values()),

@@ -15,6 +15,7 @@ from copacetic.inventory.dpkg import DpkgDatabase
 from copacetic.lines import split_lines
 from copacetic.scripts.changes import ChangeSet
 from copacetic.unpack.deb.package import DebPackage
+from copacetic.updates import PackageKey
 
 __all__ = ["Activation", "find_activations"]
 
@@ -23,10 +24,9 @@ __all__ = ["Activation", "find_activations"]
 class Activation:
     """An interested package would be told of these triggers."""
 
-    interested: str
-    """As name:architecture."""
+    interested: PackageKey
     names: tuple[str, ...]
-    causes: tuple[str, ...]
+    causes: tuple[PackageKey, ...]
     """The packages that set them off."""
     unchanged: str = ""
     """For paths below which nothing is different: one of the paths."""
@@ -35,11 +35,11 @@ class Activation:
 def find_activations(
     database: DpkgDatabase,
     packages: Sequence[DebPackage],
-    activated: Mapping[str, Sequence[str]],
+    activated: Mapping[PackageKey, Sequence[str]],
     changes: ChangeSet,
 ) -> list[Activation]:
     """Return the activations, by interested package; `activated` are names that scripts set off, by package."""
-    causes: dict[tuple[str, str], list[str]] = {}
+    causes: dict[tuple[PackageKey, str], list[PackageKey]] = {}
     named = _named_interests(database, packages)
     by_path = _path_interests(database, packages)
     for package in packages:
@@ -55,10 +55,10 @@ def find_activations(
     return _group(causes, changes)
 
 
-def _group(causes: Mapping[tuple[str, str], Sequence[str]], changes: ChangeSet) -> list[Activation]:
+def _group(causes: Mapping[tuple[PackageKey, str], Sequence[PackageKey]], changes: ChangeSet) -> list[Activation]:
     """Join what the same package hears of; paths without a difference are kept apart."""
-    joined: dict[tuple[str, bool], tuple[list[str], list[str]]] = {}
-    for (interested, name), packages in sorted(causes.items()):
+    joined: dict[tuple[PackageKey, bool], tuple[list[str], list[PackageKey]]] = {}
+    for (interested, name), packages in sorted(causes.items(), key=lambda item: (str(item[0][0]), item[0][1])):
         same = name.startswith("/") and changes.below((name[1:],)) is None
         names, keys = joined.setdefault((interested, same), ([], []))
         names.append(name)
@@ -69,9 +69,9 @@ def _group(causes: Mapping[tuple[str, str], Sequence[str]], changes: ChangeSet) 
     ]
 
 
-def _named_interests(database: DpkgDatabase, packages: Sequence[DebPackage]) -> dict[str, list[str]]:
+def _named_interests(database: DpkgDatabase, packages: Sequence[DebPackage]) -> dict[str, list[PackageKey]]:
     """Return who is interested in a name after the upgrade."""
-    found: dict[str, list[str]] = {}
+    found: dict[str, list[PackageKey]] = {}
     for name, text in database.named_triggers.items():
         for line in split_lines(text):
             found.setdefault(name, []).append(_key(database, line.removesuffix("/noawait")))
@@ -82,7 +82,7 @@ def _named_interests(database: DpkgDatabase, packages: Sequence[DebPackage]) -> 
     return {name: list(dict.fromkeys(keys)) for name, keys in found.items()}
 
 
-def _path_interests(database: DpkgDatabase, packages: Sequence[DebPackage]) -> list[tuple[str, str]]:
+def _path_interests(database: DpkgDatabase, packages: Sequence[DebPackage]) -> list[tuple[str, PackageKey]]:
     found = [(path, _key(database, who.removesuffix("/noawait"))) for path, who in database.file_triggers]
     found += [
         (name.lstrip("/"), package.key)
@@ -93,11 +93,8 @@ def _path_interests(database: DpkgDatabase, packages: Sequence[DebPackage]) -> l
     return list(dict.fromkeys(found))
 
 
-def _key(database: DpkgDatabase, info_name: str) -> str:
-    """Turn a name as in the triggers' files, with an architecture only where several may be installed."""
-    if ":" in info_name:
-        return info_name
-    for package in database.packages():
-        if package.name == info_name:
-            return f"{package.name}:{package.architecture}"
-    return info_name
+def _key(database: DpkgDatabase, info_name: str) -> PackageKey:
+    """Read a name as in the triggers' files, with an architecture only where several may be installed."""
+    name, _, architecture = info_name.partition(":")
+    here = (package.key for package in database.packages() if not architecture and package.name == name)
+    return next(here, PackageKey(name, architecture))

@@ -13,7 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from copacetic.budget import Slots
-from copacetic.deb.deb822 import Stanza
+from copacetic.deb.deb822 import Stanza, stanza_of
 from copacetic.errors import (
     ConflictError,
     UnsupportedImageError,
@@ -38,7 +38,7 @@ from copacetic.unpack.deb.shipped import describe_shipped
 from copacetic.unpack.deb.slices import Slices
 from copacetic.unpack.shipped import ShippedPackage
 from copacetic.unpack.unpacker import PackageUnpacker, refuse_execution
-from copacetic.updates import InstalledPackage, ScriptVerdict
+from copacetic.updates import InstalledPackage, PackageKey, ScriptVerdict
 
 __all__ = ["DebUnpacker"]
 
@@ -59,7 +59,7 @@ class DebUnpacker(PackageUnpacker[DebPackage, DebEntry]):
             raise UnsupportedImageError(f"Debian packages can't be installed into a {database.format} database")
         return cls(fs, database, processors)
 
-    def classify(self, packages: Sequence[FetchedPackage]) -> Mapping[str, tuple[ScriptVerdict, ...]]:
+    def classify(self, packages: Sequence[FetchedPackage]) -> Mapping[PackageKey, tuple[ScriptVerdict, ...]]:
         """See `Unpacker.classify`."""
         loaded = self._load(packages)
         assessment = self._assess(TreeBuilder(self._fs), loaded)
@@ -118,15 +118,15 @@ class DebUnpacker(PackageUnpacker[DebPackage, DebEntry]):
     # -- inside ----------------------------------------------------------------------------------------------
 
     def _install(
-        self, tree: TreeBuilder, packages: Sequence[DebPackage], payloads: Mapping[str, Sequence[DebEntry]]
-    ) -> Mapping[str, Installation]:
+        self, tree: TreeBuilder, packages: Sequence[DebPackage], payloads: Mapping[PackageKey, Sequence[DebEntry]]
+    ) -> Mapping[PackageKey, Installation]:
         ownership = Ownership(self._database, packages, {key: [e.path for e in p] for key, p in payloads.items()})
         installer = DebInstaller(tree, self._database, ownership, Accounts(tree))
         return {package.key: installer.install(package, payloads[package.key]) for package in packages}
 
     def _load(self, packages: Sequence[FetchedPackage]) -> list[DebPackage]:
         """Put them into the order of their names."""
-        return sorted(super()._load(packages), key=lambda package: package.key)
+        return sorted(super()._load(packages), key=lambda package: str(package.key))
 
     def _assess(self, tree: TreeBuilder, packages: Sequence[DebPackage]) -> Assessment:
         """Assess a set of packages, once."""
@@ -181,10 +181,10 @@ class DebUnpacker(PackageUnpacker[DebPackage, DebEntry]):
             and (path in kept if slices is None else slices.has(path))
         }
 
-    def _losers(self, tree: TreeBuilder, installations: Mapping[str, Installation]) -> list[DebRecord]:
+    def _losers(self, tree: TreeBuilder, installations: Mapping[PackageKey, Installation]) -> list[DebRecord]:
         """Return the records of packages that stay, without the paths that others (by key) took over."""
         losses: dict[InstalledPackage, set[str]] = {}
-        takers: dict[InstalledPackage, str] = {}
+        takers: dict[InstalledPackage, PackageKey] = {}
         for key, installation in installations.items():
             for owner, paths in installation.taken.items():
                 if owner.installed is not None:
@@ -202,7 +202,7 @@ class DebUnpacker(PackageUnpacker[DebPackage, DebEntry]):
             raise ConflictError(
                 f"{package.name} {package.version} would disappear: other packages have all of its files"
             )
-        stanza = self._database.stanza(package)
+        stanza = stanza_of(package)
         fields = {name: value for name, value in stanza.fields.items() if name != "Conffiles"}
         return DebRecord(
             control=Stanza(fields=fields, text=stanza.text),
