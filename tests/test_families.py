@@ -6,6 +6,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -16,6 +17,7 @@ from copacetic.budget import Slots
 from copacetic.errors import InvalidVersionError, UnsupportedImageError
 from copacetic.families import Family, Located
 from copacetic.inventory import detect_database
+from copacetic.keep import KeepRule
 from copacetic.loader import load
 from copacetic.oci.layered import LayeredFilesystem
 from copacetic.pkgmgr import open_package_manager
@@ -23,7 +25,7 @@ from copacetic.report import parse_report
 from copacetic.repository import open_repository
 from copacetic.unpack import open_unpacker
 from copacetic.version import compare_versions
-from support.images import make_tar, tar_file
+from support.images import make_image, make_layer, make_tar, open_layers, tar_file, write_layout
 from support.trees import stack, tree
 
 
@@ -71,6 +73,7 @@ MADE = Family(
         Located(f"{__name__}:Manager", ("usr/bin/made",)),
         Located(f"{__name__}:OtherManager", ("usr/bin/other", "bin/other")),
     ),
+    keep=(KeepRule("var/lib/made/", 10), KeepRule("var/lib/made/log", 0)),
     report_names=("made linux",),
 )
 FILES = {"etc/os-release": "ID=made\n", "var/lib/made/db": "1", "var/lib/made/big": "x" * 11, "var/lib/made/log": "l"}
@@ -90,14 +93,14 @@ def test_every_row_names_what_there_is_and_nothing_twice() -> None:
     assert sorted(set(names)) == sorted(names)
     assert all(name == name.lower() for name in names)
     for family in rows:
-        assert not family.databases or (family.repository and family.unpacker)
+        assert not family.databases or (family.repository and family.unpacker and family.keep)
 
 
 def test_the_table_imports_nothing_that_it_names() -> None:
     code = "import sys, copacetic.families; print(*(name for name in sys.modules if name.startswith('copacetic')))"
     loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
 
-    assert set(loaded) == {"copacetic", "copacetic._version", "copacetic.families"}
+    assert set(loaded) == {"copacetic", "copacetic._version", "copacetic.families", "copacetic.keep"}
 
 
 @pytest.fixture(autouse=True)
@@ -117,6 +120,35 @@ def test_its_database_is_detected_and_its_unpacker_and_repository_are_opened() -
     assert isinstance(unpacker, MadeUnpacker)
     assert isinstance(repository, MadeRepository)
     assert (unpacker.given, repository.given) == ((fs, database, processors), (context,))
+
+
+def test_what_it_reads_of_layers_is_kept_and_the_layers_of_others_are_not_read_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    theirs = make_layer({"var/lib/dpkg/status": "x" * 100, "etc/passwd": "root"})
+    its = make_layer(FILES)
+    write_layout(tmp_path / "layout", {"1": make_image([theirs, its])})
+
+    def opened() -> LayeredFilesystem:
+        (fs,) = open_layers(f"oci:{tmp_path}/layout:1", tmp_path / "cache")
+        return fs
+
+    def lose(layer: Any) -> None:
+        (tmp_path / "layout/blobs" / str(layer.descriptor.digest).replace(":", "/")).unlink()
+
+    with monkeypatch.context() as before:
+        before.setattr(families, "FAMILIES", families.FAMILIES[:-1])
+        opened()
+    lose(theirs)
+    opened()
+    lose(its)
+    fs = opened()
+
+    assert fs.read("var/lib/made/db", limit=9) == b"1"
+    assert fs.read("var/lib/dpkg/status", limit=100) == b"x" * 100
+    for path in ("var/lib/made/big", "var/lib/made/log"):
+        with pytest.raises(Exception, match=str(its.descriptor.digest)):
+            fs.read(path, limit=99)
 
 
 @pytest.mark.parametrize(

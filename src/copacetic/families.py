@@ -10,7 +10,11 @@ from __future__ import annotations
 
 import msgspec
 
+from copacetic.keep import KeepRule
+
 __all__ = ["FAMILIES", "Family", "Located", "family_of", "find_scheme", "type_of_report"]
+
+_MIB = 1024**2
 
 
 class Located(msgspec.Struct, frozen=True):
@@ -22,7 +26,8 @@ class Located(msgspec.Struct, frozen=True):
 
 class Family(msgspec.Struct, frozen=True, kw_only=True):
     """
-    What belongs together. A row without databases is of a family that is told from others in reports, and no image has.
+    What belongs together. A row without databases is there for its names: findings of reports are told from those of
+    others, and no image is recognised.
     """
 
     package_type: str
@@ -41,6 +46,8 @@ class Family(msgspec.Struct, frozen=True, kw_only=True):
     """An `unpack.Unpacker`."""
     package_managers: tuple[Located, ...] = ()
     """`pkgmgr.PackageManager`s with their programs: the first that an image has, or the very first, is its own."""
+    keep: tuple[KeepRule, ...] = ()
+    """What of images' layers all these read; what they read of `etc` is kept for everybody."""
     report_names: tuple[str, ...] = ()
     """What scanners call distributions with such packages, in lower case."""
 
@@ -53,6 +60,19 @@ FAMILIES: tuple[Family, ...] = (
         repository="copacetic.repository.apt:AptRepository",
         unpacker="copacetic.unpack.deb:DebUnpacker",
         package_managers=(Located("copacetic.pkgmgr.apt:AptPackageManager"),),
+        keep=(
+            KeepRule("var/lib/dpkg/", 32 * _MIB),
+            KeepRule("var/lib/dpkg/available", 0),
+            KeepRule("var/lib/dpkg/available-old", 0),
+            KeepRule("var/lib/dpkg/status-old", 0),
+            KeepRule("var/lib/chisel/"),
+            KeepRule("var/cache/debconf/"),
+            KeepRule("usr/share/keyrings/"),
+            # What maintainer scripts of whole groups of packages include.
+            KeepRule("usr/lib/php/php-maintscript-helper"),
+            KeepRule("usr/share/postgresql-common/maintscripts-functions"),
+            KeepRule("usr/share/python3/"),
+        ),
         report_names=("debian", "ubuntu"),
     ),
     Family(
@@ -62,6 +82,7 @@ FAMILIES: tuple[Family, ...] = (
         repository="copacetic.repository.apk:ApkRepository",
         unpacker="copacetic.unpack.apk:ApkUnpacker",
         package_managers=(Located("copacetic.pkgmgr.apk:ApkPackageManager"),),
+        keep=(KeepRule("lib/apk/", 64 * _MIB), KeepRule("usr/lib/apk/", 64 * _MIB)),
         report_names=("alpine", "chainguard", "wolfi"),
     ),
     Family(
