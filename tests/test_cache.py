@@ -267,3 +267,31 @@ def test_an_entry_that_is_not_what_was_written_counts_as_absent_and_is_made_anew
     assert bucket.read("key") is None
     bucket.write("key", b"anew")
     assert bucket.read("key") == b"anew"
+
+
+def test_an_entry_that_another_run_removes_meanwhile_does_not_end_the_pruning(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cache = Cache(tmp_path)
+    cache.bucket("things", version=1).write("key", b"text")
+    unlink = os.unlink
+
+    def twice(path: str) -> None:
+        unlink(path)
+        unlink(path)
+
+    monkeypatch.setattr("copacetic.cache.os.unlink", twice)
+
+    cache.prune()
+
+    assert cache.bucket("things", version=1).read("key") is None
+
+
+def test_an_entry_that_is_discarded_is_gone_and_one_that_is_not_there_too(tmp_path: Path) -> None:
+    bucket = Cache(tmp_path).bucket("things", version=1)
+    bucket.write("key", b"text")
+
+    bucket.discard("key")
+    bucket.discard("key")
+
+    assert bucket.read("key") is None

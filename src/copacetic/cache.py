@@ -119,6 +119,11 @@ class Bucket:
             pass  # a cache that only others may write is still good for reading
         return path
 
+    def discard(self, key: str) -> None:
+        """Remove an entry that turned out to be damaged, where it is there and may be removed."""
+        with contextlib.suppress(OSError):
+            os.unlink(self._folder / _checked(key))
+
     @contextlib.contextmanager
     def create(self, key: str) -> Iterator[BinaryIO]:
         """Write an entry as a stream; it appears when the context ends without an exception."""
@@ -237,7 +242,7 @@ class Cache:
         for used, size, path in sorted(entries):
             if total <= keep_bytes or (unused_for is not None and now - used < unused_for):
                 break
-            with contextlib.suppress(FileNotFoundError), _storage(f"can't remove {path}"):
+            with _storage(f"can't remove {path}"), contextlib.suppress(FileNotFoundError):
                 os.unlink(path)
                 freed += size
             total -= size

@@ -230,17 +230,19 @@ def test_the_same_input_gives_the_same_digest(tmp_path: Path, repository: Reposi
     assert len(digests) == 1
 
 
-@pytest.mark.parametrize("bucket", ["patch-layers", "patch-indexes"])
+@pytest.mark.parametrize("bucket", ["patch-layers", "layers", "layer-contents"])
 def test_a_kept_layer_that_is_damaged_is_made_again(
     tmp_path: Path, repository: Repository, copa: Any, bucket: str
 ) -> None:
     image = write_image(tmp_path / "layout", debian_image(repository, [FOO, BAR]))
     first = copa("patch", "-i", image, "--to", f"oci:{tmp_path / 'a'}:1", cache="kept")
-    (kept,) = (path for path in (tmp_path / "kept").glob(f"{bucket}.v*/*") if path.is_file())
-    kept.write_bytes(kept.read_bytes()[:-1] + b"x")
+    entries = [path for path in (tmp_path / "kept").glob(f"{bucket}.v*/*") if path.is_file()]
+    for kept in entries:
+        kept.write_bytes(kept.read_bytes()[:-1] + b"x")
 
     again = copa("patch", "-i", image, "--to", f"oci:{tmp_path / 'b'}:1", cache="kept")
 
+    assert entries
     assert (again.code, again.out.rpartition("@")[2]) == (0, first.out.rpartition("@")[2])
     assert_valid_image(tmp_path / "b", "1")
 

@@ -75,7 +75,7 @@ def test_no_other_kind_of_database_is_loaded(monkeypatch: pytest.MonkeyPatch) ->
         loaded.append(module)
         return importlib.import_module(module)
 
-    monkeypatch.setattr("copacetic.inventory.import_module", load)
+    monkeypatch.setattr("copacetic.loader.import_module", load)
     database = detect_database(tree({"lib/apk/db/installed": A}))
 
     assert isinstance(database, ApkDatabase)

@@ -17,13 +17,14 @@ from hypothesis import strategies as st
 from copacetic.budget import Slots
 from copacetic.cache import Cache
 from copacetic.errors import CorruptLayerError, HostileLayerError, ImageError, VerificationError
+from copacetic.keep import KeepRule, KeepRules
 from copacetic.oci import Descriptor, Digest
 from copacetic.oci.change import Change, Spooled
 from copacetic.oci.directory import DirectoryFilesystem
 from copacetic.oci.filesystem import Entry, FileType, ImageFilesystem, hidden_versions
-from copacetic.oci.layered import LayeredFilesystem
+from copacetic.oci.layered import IndexedLayer, LayeredFilesystem
 from copacetic.oci.layerindex import scan_layer
-from copacetic.oci.layerstore import LayerStore
+from copacetic.oci.layerstore import INDEX_VERSION, LayerStore
 from copacetic.oci.layerwriter import write_layer
 from copacetic.oci.layout import LayoutSource
 from copacetic.oci.recording import RecordingFilesystem, state_of
@@ -31,7 +32,7 @@ from copacetic.oci.tarstream import HostileTarError, TarError, TarReader
 from copacetic.progress import Silent
 from support.debian import need
 from support.images import fixture, make_image, make_layer, make_tar, tar_file, umoci, write_layout
-from support.trees import directory, scan_tar, stack, symlink, tree
+from support.trees import TarContents, directory, indexed, stack, symlink, tree
 
 # -- tar -------------------------------------------------------------------------------------------------------------
 
@@ -279,7 +280,7 @@ def test_a_view_with_one_layer_more_is_the_view_of_all_and_leaves_the_lower_one_
         return
     before = dict(below.walk())
 
-    above = below.stacked_with(scan_tar(top), lambda _position, _rows: iter(()))
+    above = below.stacked_with(indexed(top))
 
     assert dict(above.walk()) == dict(both.walk())
     assert dict(below.walk()) == before == dict(stack(*lower).walk())
@@ -305,20 +306,23 @@ def _listing(fs: ImageFilesystem) -> dict[str, tuple[Any, ...]]:
 # -- index and store -------------------------------------------------------------------------------------------------
 
 
+KEEP = (KeepRules([KeepRule("etc/")]),)
+
+
 def test_a_layer_is_read_once_and_its_index_kept(tmp_path: Path) -> None:
     layer = make_layer({"etc/os-release": "ID=debian", "big": "x" * 1000})
     write_layout(tmp_path / "layout", {"1": make_image([layer])})
     source = LayoutSource(tmp_path / "layout", "1")
 
     def open_it() -> LayeredFilesystem:
-        store = LayerStore(Cache(tmp_path / "cache"))
+        store = LayerStore(Cache(tmp_path / "cache"), KEEP)
         return store.open(source, [layer.descriptor], [layer.diff_id], transfers=Slots("test", 1), progress=Silent())
 
     assert open_it().read("big", limit=2000) == b"x" * 1000
     (tmp_path / "layout/blobs" / str(layer.descriptor.digest).replace(":", "/")).unlink()
     fs = open_it()
 
-    assert fs.read("etc/os-release", limit=99) == b"ID=debian", "kept in the index"
+    assert fs.read("etc/os-release", limit=99) == b"ID=debian", "kept beside the index"
     assert fs.lookup("big") is not None
     with pytest.raises(Exception, match=str(layer.descriptor.digest)):
         fs.read("big", limit=2000)
@@ -329,10 +333,10 @@ def test_a_damaged_index_is_made_anew(tmp_path: Path) -> None:
     write_layout(tmp_path / "layout", {"1": make_image([layer])})
     source = LayoutSource(tmp_path / "layout", "1")
     for _ in range(2):
-        store = LayerStore(Cache(tmp_path / "cache"))
+        store = LayerStore(Cache(tmp_path / "cache"), KEEP)
         fs = store.open(source, [layer.descriptor], [layer.diff_id], transfers=Slots("test", 1), progress=Silent())
         assert fs.read("a", limit=9) == b"1"
-        (entry,) = [p for p in (tmp_path / "cache" / "layers.v2").iterdir() if p.is_file()]
+        (entry,) = [p for p in (tmp_path / "cache" / f"layers.v{INDEX_VERSION}").iterdir() if p.is_file()]
         entry.write_bytes(entry.read_bytes()[:20])
 
 
@@ -420,7 +424,7 @@ def test_a_written_layer_reads_back_the_same(tmp_path: Path, compression: str) -
 
     with (tmp_path / "layer").open("rb") as stream:
         index = scan_layer(stream, descriptor, written.diff_id)
-    fs = LayeredFilesystem([index], lambda *_: iter(()))
+    fs = LayeredFilesystem([IndexedLayer(index, TarContents(b""))])
 
     assert [path for path, _, _ in index.whiteouts] == ["dir/gone"]
     assert index.size == written.plain_size
@@ -483,7 +487,6 @@ def test_an_index_survives_names_that_are_not_utf_8() -> None:
     ) as archive:
         archive.addfile(tarfile.TarInfo("bad-\udcff"))
 
-    index = scan_tar(stream.getvalue())
-    fs = LayeredFilesystem([index], lambda *_: iter(()))
+    fs = stack(stream.getvalue())
 
     assert fs.iterdir("") == ("bad-\udcff",)

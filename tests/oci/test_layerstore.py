@@ -14,7 +14,7 @@ from copacetic.cache import Cache
 from copacetic.errors import CorruptLayerError, HostileLayerError, IntegrityError
 from copacetic.oci import Digest
 from copacetic.oci.layered import LayeredFilesystem
-from copacetic.oci.layerstore import LayerStore
+from copacetic.oci.layerstore import INDEX_VERSION, LayerStore
 from copacetic.oci.layout import LayoutSource
 from copacetic.progress import Silent
 from support.images import Layer, describe, make_image, make_layer, write_layout
@@ -33,7 +33,7 @@ def look(tmp_path: Path, layers: list[Layer], diff_ids: list[Digest] | None = No
     """Open an image of these layers with a cache that is kept."""
     layout = tmp_path / "layout"
     write_layout(layout, {"1": make_image(layers)})
-    store = LayerStore(Cache(tmp_path / "cache"))
+    store = LayerStore(Cache(tmp_path / "cache"), ())
     descriptors = [layer.descriptor for layer in layers]
     claimed = diff_ids or [layer.diff_id for layer in layers]
     return store.open(LayoutSource(layout, "1"), descriptors, claimed, transfers=Slots("test", 2), progress=Silent())
@@ -78,7 +78,8 @@ def test_a_repeated_layer_is_read_once(tmp_path: Path) -> None:
     layer = make_layer({"a": "1"})
 
     assert look(tmp_path, [layer, layer, layer]).lookup("a") is not None
-    assert len([path for path in (tmp_path / "cache/layers.v2").iterdir() if path.is_file()]) == 1
+    folder = tmp_path / f"cache/layers.v{INDEX_VERSION}"
+    assert len([path for path in folder.iterdir() if path.is_file()]) == 1
 
 
 @pytest.mark.parametrize("name", [".wh.", ".wh..", ".wh...", "a/b/.wh...", "a/.wh.../"])

@@ -10,9 +10,10 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
+import msgspec
 import pytest
 
-from copacetic import llb
+from copacetic import families, llb
 from copacetic.errors import (
     ExpiredRepositoryError,
     ImageError,
@@ -173,7 +174,8 @@ def test_a_link_where_something_would_be_mounted_is_refused(path: str) -> None:
 
 
 def test_a_package_format_without_a_package_manager_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("copacetic.pkgmgr.PACKAGE_MANAGERS", {})
+    without = msgspec.structs.replace(families.family_of("deb"), package_managers=())
+    monkeypatch.setattr(families, "FAMILIES", (without,))
 
     with pytest.raises(UnsupportedImageError, match="deb packages"):
         opened(image())

@@ -178,7 +178,7 @@ def _executable(fs: ImageFilesystem, path: str, text: str) -> ImageFilesystem:
     import tarfile
 
     from copacetic.oci.layered import LayeredFilesystem
-    from support.trees import scan_tar
+    from support.trees import indexed
 
     assert isinstance(fs, LayeredFilesystem)
     buffer = io.BytesIO()
@@ -187,7 +187,4 @@ def _executable(fs: ImageFilesystem, path: str, text: str) -> ImageFilesystem:
         info.size, info.mode = len(text), 0o755
         tar.addfile(info, io.BytesIO(text.encode()))
     layer = buffer.getvalue()
-    return fs.stacked_with(
-        scan_tar(layer),
-        lambda _, rows: ((path, [layer[row.offset : row.offset + row.size]]) for path, row in rows.items()),
-    )
+    return fs.stacked_with(indexed(layer))

@@ -11,7 +11,7 @@ from pathlib import Path
 from copacetic.compression import decompress
 from copacetic.oci import Descriptor, Digest
 from copacetic.oci.filesystem import Entry, FileType
-from copacetic.oci.layered import LayeredFilesystem
+from copacetic.oci.layered import IndexedLayer, LayeredFilesystem
 from copacetic.oci.layerindex import LayerIndex, Row, scan_layer, unpack_text
 from copacetic.oci.manifest import OCI_LAYER
 from support.images import assert_valid_image, read_blob
@@ -65,14 +65,28 @@ def tree(*layers: Mapping[str, Content]) -> LayeredFilesystem:
     return stack(*(layer_tar(layer) for layer in layers))
 
 
+class TarContents:
+    """What the files of a plain tar have in them."""
+
+    def __init__(self, data: bytes) -> None:
+        self._data = data
+
+    def kept(self, row: Row) -> bytes | None:
+        return None
+
+    def load(self, rows: Mapping[str, Row]) -> Iterator[tuple[str, Iterable[bytes]]]:
+        for path, row in rows.items():
+            yield path, [self._data[row.offset : row.offset + row.size]]
+
+
+def indexed(data: bytes) -> IndexedLayer:
+    """A plain tar as a layer of a view."""
+    return IndexedLayer(scan_tar(data), TarContents(data))
+
+
 def stack(*tars: bytes) -> LayeredFilesystem:
     """Stack plain tars, the lowest first."""
-
-    def load(position: int, rows: Mapping[str, Row]) -> Iterator[tuple[str, Iterable[bytes]]]:
-        for path, row in rows.items():
-            yield path, [tars[position][row.offset : row.offset + row.size]]
-
-    return LayeredFilesystem([scan_tar(data) for data in tars], load)
+    return LayeredFilesystem([indexed(data) for data in tars])
 
 
 def layer_files(layout: Path, tag: str) -> dict[str, bytes]:

@@ -502,10 +502,7 @@ def _with_mode(path: str, item: Member) -> bytes:
 
 def _stacked(fs: ImageFilesystem, layer: bytes) -> ImageFilesystem:
     from copacetic.oci.layered import LayeredFilesystem
-    from support.trees import scan_tar
+    from support.trees import indexed
 
     assert isinstance(fs, LayeredFilesystem)
-    return fs.stacked_with(
-        scan_tar(layer),
-        lambda _, rows: ((path, [layer[row.offset : row.offset + row.size]]) for path, row in rows.items()),
-    )
+    return fs.stacked_with(indexed(layer))

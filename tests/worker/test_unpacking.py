@@ -18,13 +18,14 @@ from copacetic import llb
 from copacetic.errors import SolverError
 from copacetic.llb.solver import Inputs
 from copacetic.oci.filesystem import Entry, FileType, ImageFilesystem
-from copacetic.oci.layered import LayeredFilesystem
+from copacetic.oci.layered import IndexedLayer, LayeredFilesystem
 from copacetic.oci.layerindex import scan_layer
 from copacetic.worker import WorkerSolver
 from support.builder import BASE
 from support.busybox import busybox_image
 from support.debian import build_root
 from support.images import Image, Layer, MemorySource, fixture, make_image, make_layer, make_tar, tar_file
+from support.trees import TarContents
 from support.worker import debian_image, open_worker
 
 pytestmark = pytest.mark.system
@@ -45,7 +46,7 @@ def indexed(image: Image) -> LayeredFilesystem:
     """The oracle: the same image, looked at without unpacking anything."""
     indexes = [scan_layer(io.BytesIO(one.blob), one.descriptor, one.diff_id) for one in image.layers]
 
-    return LayeredFilesystem(indexes, lambda *_: iter(()))
+    return LayeredFilesystem([IndexedLayer(index, TarContents(b"")) for index in indexes])
 
 
 def facts(fs: ImageFilesystem) -> dict[str, tuple[Any, ...]]:

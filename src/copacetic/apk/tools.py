@@ -48,7 +48,7 @@ class ApkTools:
 
     @property
     def version_scheme(self) -> str:
-        """The key in `version.SCHEMES` of the order that this apk-tools has; without one that of apk 3."""
+        """The name in `Family.schemes` of the order that this apk-tools has; without one that of apk 3."""
         return "apk2" if self.release is not None and self.release[0] < 3 else "apk"
 
     def is_fixed(self, package: _Package, finding: _Fix) -> bool:

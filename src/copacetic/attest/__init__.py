@@ -9,8 +9,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from importlib import import_module
 
+from copacetic.loader import load
 from copacetic.oci.referrers import Document
 from copacetic.pipeline.outcome import Outcome
 
@@ -36,8 +36,7 @@ def render(outcome: Outcome, formats: Iterable[str]) -> Mapping[str, Document]:
     made = {}
     for name in formats:
         row = FORMATS[name]
-        module, _, function = row.writer.partition(":")
-        write: Callable[[Outcome], bytes] = getattr(import_module(module), function)
+        write: Callable[[Outcome], bytes] = load(row.writer)
         made[name] = Document(media_type=row.media_type, data=write(outcome))
     return made
 

@@ -4,12 +4,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from importlib import import_module
 from typing import Any
 
 import click
 
 from copacetic._version import __version__
+from copacetic.loader import load
 
 COMMANDS = {
     "patch": ("copacetic.cli.patch:patch", "Patch an image, prove the result, and publish it."),
@@ -67,8 +67,7 @@ class _Lazy(click.Group):
         entry = COMMANDS.get(cmd_name)
         if entry is None:
             return None
-        module, _, name = entry[0].partition(":")
-        command: click.Command = getattr(import_module(module), name)
+        command: click.Command = load(entry[0])
         return command
 
     def resolve_command(

@@ -2,20 +2,21 @@
 """
 Package databases, read without running anything.
 
-A database is one module: a class with `detect`, registered in `DATABASES` by its module path and the directories
-where it may be, so that only the one that an image has is imported.
+A database is one module: a class with `detect`, which the row of its family names (`families`), with the directories
+where it may be: only the one that an image has is imported.
 """
 
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from importlib import import_module
 from typing import Protocol
 
+from copacetic import families
+from copacetic.loader import load
 from copacetic.oci.filesystem import ImageFilesystem
 from copacetic.updates import Finding, InstalledPackage
 
-__all__ = ["DATABASES", "PackageDatabase", "detect_database"]
+__all__ = ["PackageDatabase", "detect_database"]
 
 
 class PackageDatabase(Protocol):
@@ -48,7 +49,7 @@ class PackageDatabase(Protocol):
 
     @property
     def version_scheme(self) -> str:
-        """The key in `version.SCHEMES` of the order in which this image's package manager has versions."""
+        """The name in `Family.schemes` of the order in which this image's package manager has versions."""
         ...
 
     @classmethod
@@ -133,19 +134,12 @@ class PackageDatabase(Protocol):
         ...
 
 
-DATABASES: Mapping[str, tuple[str, ...]] = {
-    "copacetic.inventory.dpkg:DpkgDatabase": ("var/lib/dpkg", "var/lib/chisel"),
-    "copacetic.inventory.apk:ApkDatabase": ("lib/apk", "usr/lib/apk"),
-}
-
-
 def detect_database(fs: ImageFilesystem) -> PackageDatabase | None:
     """Return the image's package database, or None when it has none that we know."""
-    for entry, folders in DATABASES.items():
-        if not any(fs.lookup(folder) for folder in folders):
+    for row in (row for family in families.FAMILIES for row in family.databases):
+        if not any(fs.lookup(folder) for folder in row.places):
             continue
-        module, _, name = entry.partition(":")
-        database: PackageDatabase | None = getattr(import_module(module), name).detect(fs)
+        database: PackageDatabase | None = load(row.entry).detect(fs)
         if database is not None:
             return database
     return None

@@ -11,7 +11,9 @@ containerd and umoci do it.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol
 
 from copacetic.errors import CorruptLayerError, HostileLayerError, ImageError
 from copacetic.oci.filesystem import Entry, FileType, ImageFilesystem, LayeredView
@@ -23,11 +25,27 @@ _STEPS, _STEPS_PER_ROW = 2_000_000, 32
 """Parts of paths that are looked at one by one, in all: links can make thousands of a short name, again and again."""
 _IMPLIED, _IMPLIED_PER_ROW, _IMPLIED_COST = 32 * 1024**2, 512, 256
 """Bytes of the paths of folders that no layer lists: one entry behind a link can ask for hundreds."""
-ContentLoader = Callable[[int, Mapping[str, Row]], Iterator[tuple[str, Iterable[bytes | memoryview]]]]
-"""
-Fetches files that no index kept, in one pass over the layer at a position: yields the path of each in it with its
-content, to be taken before the next is asked for.
-"""
+
+
+class LayerContents(Protocol):
+    """What the files of one layer have in them."""
+
+    def kept(self, row: Row) -> bytes | None:
+        """Return a file's content where it is at hand."""
+        ...
+
+    def load(self, rows: Mapping[str, Row]) -> Iterator[tuple[str, Iterable[bytes | memoryview]]]:
+        """Go over the layer once: yield the path of each file with its content, to be taken before the next."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class IndexedLayer:
+    """One layer of a view."""
+
+    index: LayerIndex
+    contents: LayerContents
+
 
 _TYPES = {
     "0": FileType.FILE,
@@ -70,15 +88,12 @@ class _Node:
 class LayeredFilesystem:
     """`ImageFilesystem` over layer indexes, the lowest first."""
 
-    def __init__(
-        self, indexes: Sequence[LayerIndex], loader: ContentLoader, *, below: LayeredFilesystem | None = None
-    ) -> None:
+    def __init__(self, layers: Sequence[IndexedLayer], *, below: LayeredFilesystem | None = None) -> None:
         """`below` is the view of the first layers, where there is one already."""
-        self._indexes = tuple(indexes)
-        self._loader = loader
+        self._layers = tuple(layers)
         self._loaded: dict[tuple[int, str], bytes] = {}
         """What was read of layers: rare, so it is remembered."""
-        rows = sum(len(index.rows) for index in self._indexes)
+        rows = sum(len(layer.index.rows) for layer in self._layers)
         self._steps = _STEPS + _STEPS_PER_ROW * rows
         self._implied = _IMPLIED + _IMPLIED_PER_ROW * rows
         self._nodes: dict[str, _Node] = {"": _Node(_IMPLICIT, None, (0, ""))}
@@ -86,28 +101,19 @@ class LayeredFilesystem:
         known = 0
         if below is not None:
             self._nodes = dict(below._nodes)  # noqa: SLF001 - nodes are shared, so they are replaced and never changed
-            known = len(below.indexes)
-        for position, index in enumerate(self._indexes[known:], known):
-            self._stack(position, index)
+            known = len(below._layers)  # noqa: SLF001
+        for position, layer in enumerate(self._layers[known:], known):
+            self._stack(position, layer.index)
 
     @property
     def identity(self) -> str:
         """The same for views in which everything is the same: what their layers unpack to."""
-        diff_ids = "\n".join(index.diff_id for index in self._indexes)
+        diff_ids = "\n".join(layer.index.diff_id for layer in self._layers)
         return hashlib.sha256(diff_ids.encode()).hexdigest()
 
-    @property
-    def indexes(self) -> tuple[LayerIndex, ...]:
-        return self._indexes
-
-    def stacked_with(self, index: LayerIndex, loader: ContentLoader) -> LayeredFilesystem:
-        """Return this view with one layer more, whose content `loader` gives."""
-        top = len(self._indexes)
-
-        def load(position: int, rows: Mapping[str, Row]) -> Iterator[tuple[str, Iterable[bytes | memoryview]]]:
-            return (loader if position == top else self._loader)(position, rows)
-
-        return LayeredFilesystem((*self._indexes, index), load, below=self)
+    def stacked_with(self, layer: IndexedLayer) -> LayeredFilesystem:
+        """Return this view with one layer more."""
+        return LayeredFilesystem((*self._layers, layer), below=self)
 
     def lookup(self, path: str, *, follow: bool = True) -> Entry | None:
         node = self._find(path, follow=follow)
@@ -175,7 +181,7 @@ class LayeredFilesystem:
             names.setdefault((layer, origin), []).append(path)
         found: dict[str, str] = {}
         for layer, rows in wanted.items():
-            for origin, pieces in self._loader(layer, rows):
+            for origin, pieces in self._layers[layer].contents.load(rows):
                 hasher = hashlib.new(algorithm, usedforsecurity=False)
                 for piece in pieces:
                     hasher.update(piece)
@@ -208,8 +214,8 @@ class LayeredFilesystem:
         """See `LayeredView.hidden_versions`."""
         top = self.layer_of(self.resolve(path))
         found = []
-        for position, index in enumerate(self._indexes[:top]):
-            row = next((row for row in index.rows if row.path == path and row.type == "0"), None)
+        for position, layer in enumerate(self._layers[:top]):
+            row = next((row for row in layer.index.rows if row.path == path and row.type == "0"), None)
             if row is None:
                 continue
             if row.size > limit:
@@ -218,12 +224,17 @@ class LayeredFilesystem:
         return tuple(found)
 
     def _content(self, layer: int, path: str, row: Row) -> bytes:
-        kept = self._indexes[layer].contents.get(path, self._loaded.get((layer, path)))
-        if kept is None:
-            for _, pieces in self._loader(layer, {path: row}):
-                kept = self._loaded[layer, path] = b"".join(pieces)
-        assert kept is not None
-        return kept
+        if not row.size:
+            return b""
+        contents = self._layers[layer].contents
+        found = self._loaded.get((layer, path))
+        if found is None:
+            found = contents.kept(row)
+        if found is None:
+            for _, pieces in contents.load({path: row}):
+                found = self._loaded[layer, path] = b"".join(pieces)
+        assert found is not None
+        return found
 
     def _find(self, path: str, *, follow: bool) -> _Node | None:
         node = self._nodes.get(path)

@@ -11,7 +11,7 @@ from pathlib import Path
 from copacetic.budget import Slots
 from copacetic.oci import Descriptor, Digest
 from copacetic.oci.change import Changes, Spooled
-from copacetic.oci.layerindex import LayerIndex
+from copacetic.oci.layerstore import KnownLayer
 from copacetic.oci.layerwriter import write_layer
 from copacetic.unpack.shipped import Explanation
 from copacetic.updates import FetchedPackage, PackageKey
@@ -46,7 +46,7 @@ class ComposedLayer:
     """What may account for everything in the layer."""
     checksums: Mapping[PackageKey, Mapping[str, str]] = field(default_factory=dict)
     """See `Composition.checksums`."""
-    proven: LayerIndex | None = None
+    proven: KnownLayer | None = None
     """What is in a layer that was made before, from the same packages on an equal base, and proven then."""
 
 

@@ -80,7 +80,7 @@ def _apply(prepared: PreparedPlan, job: Job, ways: Ways) -> PlatformOutcome | Pa
                 composed = way.make(request)
         proof = prove(job, plan, composed)
         if composed.proven is None:
-            layers.keep(request, job.opened.fs, replace(composed, notes=proof.notes, proven=proof.index))
+            layers.keep(request, job.opened.fs, replace(composed, notes=proof.notes, proven=proof.layer))
     image = build_image(job.opened, plan, composed.layer, epoch=request.epoch)
     return PatchedPlatform(image=image, plan=plan, proof=proof)
 

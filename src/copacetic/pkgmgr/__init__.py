@@ -2,9 +2,10 @@
 """
 Package managers as graphs: how an image's own one is run so that packages change, described and not done.
 
-A package manager is one package or module with a class that follows `PackageManager`, registered in
-`PACKAGE_MANAGERS` under the type of package it installs. It looks at the image first, without running anything, and
-refuses what can't work; then it says what has to be run, on what, and what of the result is no part of it.
+A package manager is one package or module with a class that follows `PackageManager`, which the row of its family
+names (`families`), with the programs by which an image that has it is known. It looks at the image first, without
+running anything, and refuses what can't work; then it says what has to be run, on what, and what of the result is no
+part of it.
 """
 
 from __future__ import annotations
@@ -13,20 +14,21 @@ import fnmatch
 import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from importlib import import_module
 from pathlib import Path
 from typing import Protocol, TypeAlias
 
 from copacetic.errors import UnsupportedImageError
+from copacetic.families import family_of
 from copacetic.inventory import PackageDatabase
 from copacetic.llb.graph import ProxyEnv, State
+from copacetic.loader import load
 from copacetic.oci.change import Spooled
 from copacetic.oci.filesystem import FileType, ImageFilesystem
+from copacetic.pkgmgr.probe import has_program
 from copacetic.updates import FetchedPackage, PackageKey
 
 __all__ = [
     "MOUNTED_FILES",
-    "PACKAGE_MANAGERS",
     "Content",
     "Leftover",
     "PackageManager",
@@ -166,20 +168,17 @@ class PackageManager(Protocol):
         ...
 
 
-PACKAGE_MANAGERS: Mapping[str, str] = {
-    "apk": "copacetic.pkgmgr.apk:ApkPackageManager",
-    "deb": "copacetic.pkgmgr.apt:AptPackageManager",
-}
-
-
 def open_package_manager(fs: ImageFilesystem, database: PackageDatabase) -> PackageManager:
-    """Return the package manager that goes with the image's package database; see `PackageManager.open`."""
-    entry = PACKAGE_MANAGERS.get(database.package_type)
-    if entry is None:
+    """
+    Return the image's package manager: of those that go with its package database the one whose program it has, and
+    the first where it has none. See `PackageManager.open`.
+    """
+    rows = family_of(database.package_type).package_managers
+    if not rows:
         raise UnsupportedImageError(
             f"nothing of an image with {database.package_type} packages can be run yet",
             hint="--strategy unpack patches what needs no execution",
         )
-    module, _, name = entry.partition(":")
-    manager: PackageManager = getattr(import_module(module), name).open(fs, database)
+    row = next((row for row in rows if any(has_program(fs, place) for place in row.places)), rows[0])
+    manager: PackageManager = load(row.entry).open(fs, database)
     return manager

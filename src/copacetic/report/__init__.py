@@ -11,11 +11,11 @@ from __future__ import annotations
 import gzip
 import zlib
 from collections.abc import Iterator, Sequence
-from importlib import import_module
 from pathlib import Path
 from typing import Any, Protocol
 
 from copacetic.errors import ReportError, UnsupportedReportError, blame_input
+from copacetic.loader import load
 from copacetic.updates import Report
 
 __all__ = ["PARSERS", "REPORT_LIMIT", "ReportParser", "load_reports", "parse_report"]
@@ -62,7 +62,7 @@ def parse_report(data: bytes, path: str, *, package_types: frozenset[str]) -> Re
     except (msgspec.DecodeError, ValueError, RecursionError) as error:
         raise ReportError(f"the report {path} is not JSON: {error}") from error
     for _name, module in PARSERS:
-        parser: ReportParser = import_module(module)
+        parser: ReportParser = load(module)
         with blame_input(ReportError, f"the report {path}"):
             if parser.detect(document):
                 return parser.parse(document, path, package_types)

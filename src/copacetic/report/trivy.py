@@ -15,32 +15,11 @@ from typing import Any
 from urllib.parse import parse_qs
 
 from copacetic.errors import CopaError, ReportError
+from copacetic.families import type_of_report
 from copacetic.oci import Digest
 from copacetic.strict import split_address
 from copacetic.updates import Finding, Report
 
-_PACKAGE_TYPES = {
-    "debian": "deb",
-    "ubuntu": "deb",
-    "alpine": "apk",
-    "chainguard": "apk",
-    "wolfi": "apk",
-    "alma": "rpm",
-    "amazon": "rpm",
-    "azurelinux": "rpm",
-    "cbl-mariner": "rpm",
-    "centos": "rpm",
-    "fedora": "rpm",
-    "opensuse": "rpm",
-    "opensuse.leap": "rpm",
-    "opensuse-leap": "rpm",
-    "oracle": "rpm",
-    "photon": "rpm",
-    "redhat": "rpm",
-    "rocky": "rpm",
-    "suse linux enterprise server": "rpm",
-    "arch": "alpm",
-}
 _NO_FIX = frozenset({"", "none", "not fixed", "notavailable", "n/a", "--"})
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9+._:-]{0,127}")
 _VERSION = re.compile(r"[A-Za-z0-9][A-Za-z0-9+._:~^-]{0,254}")
@@ -110,7 +89,7 @@ def _findings(results: list[Any], path: str, package_types: frozenset[str], igno
         if not isinstance(rows, list):
             raise ReportError(f"the report {path} has no list in `Results[{position}].Vulnerabilities`")
         family = str(result.get("Type") or "").lower()
-        package_type = _PACKAGE_TYPES.get(family, "")
+        package_type = type_of_report(family)
         if result.get("Class", "os-pkgs") != "os-pkgs" or not package_type or "os" not in package_types:
             if rows:
                 ignored["other package types"] += len(rows)

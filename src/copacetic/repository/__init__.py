@@ -2,8 +2,8 @@
 """
 A distribution's repositories: found in the image, verified with the keys it trusts, searched, fetched.
 
-A kind of repository is one package or module with a class that follows `Repository`, registered in `REPOSITORIES`
-under the type of package it offers.
+A kind of repository is one package or module with a class that follows `Repository`, which the row of its family
+names (`families`).
 """
 
 from __future__ import annotations
@@ -11,20 +11,21 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from importlib import import_module
 from pathlib import Path
 from typing import Protocol
 
 from copacetic.budget import Budget
 from copacetic.cache import Cache
 from copacetic.distro import Distro
+from copacetic.families import family_of
 from copacetic.http import HttpClient
 from copacetic.http.reach import Reach
+from copacetic.loader import load
 from copacetic.oci.filesystem import ImageFilesystem
 from copacetic.progress import Progress
 from copacetic.updates import Candidate, InstalledPackage, PackageKey, Resolution, Wanted
 
-__all__ = ["REPOSITORIES", "Repository", "RepositoryContext", "RepositorySettings", "open_repository"]
+__all__ = ["Repository", "RepositoryContext", "RepositorySettings", "open_repository"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -112,14 +113,7 @@ class Repository(Protocol):
         ...
 
 
-REPOSITORIES: Mapping[str, str] = {
-    "deb": "copacetic.repository.apt:AptRepository",
-    "apk": "copacetic.repository.apk:ApkRepository",
-}
-
-
 def open_repository(context: RepositoryContext) -> Repository:
     """Open the repositories that go with the image's package database."""
-    module, _, name = REPOSITORIES[context.package_type].partition(":")
-    repository: Repository = getattr(import_module(module), name).open(context)
+    repository: Repository = load(family_of(context.package_type).repository).open(context)
     return repository

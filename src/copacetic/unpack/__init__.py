@@ -2,27 +2,28 @@
 """
 Packages in, one layer out: the embedded engine, which runs nothing of the image.
 
-An unpacker is one module per package format, registered in `UNPACKERS`. It judges maintainer scripts, and composes
-the changes that the distribution's own package manager would make.
+An unpacker is one module per package format, which the row of its family names (`families`). It judges maintainer
+scripts, and composes the changes that the distribution's own package manager would make.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from importlib import import_module
 from pathlib import Path
 from typing import Protocol
 
 from copacetic.budget import Slots
+from copacetic.families import family_of
 from copacetic.inventory import PackageDatabase
+from copacetic.loader import load
 from copacetic.oci.change import Changes
 from copacetic.oci.filesystem import ImageFilesystem
 from copacetic.oci.tree import TreeBuilder
 from copacetic.unpack.shipped import ShippedPackage
 from copacetic.updates import FetchedPackage, PackageKey, ScriptVerdict
 
-__all__ = ["UNPACKERS", "Composition", "FetchedPackage", "Unpacker", "open_unpacker"]
+__all__ = ["Composition", "FetchedPackage", "Unpacker", "open_unpacker"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -90,14 +91,7 @@ class Unpacker(Protocol):
         ...
 
 
-UNPACKERS: Mapping[str, str] = {
-    "apk": "copacetic.unpack.apk:ApkUnpacker",
-    "deb": "copacetic.unpack.deb:DebUnpacker",
-}
-
-
 def open_unpacker(fs: ImageFilesystem, database: PackageDatabase, processors: Slots) -> Unpacker:
     """Return the unpacker that goes with the image's package database; it decompresses in these slots."""
-    module, _, name = UNPACKERS[database.package_type].partition(":")
-    unpacker: Unpacker = getattr(import_module(module), name).open(fs, database, processors)
+    unpacker: Unpacker = load(family_of(database.package_type).unpacker).open(fs, database, processors)
     return unpacker

@@ -1,20 +1,21 @@
 # SPDX-License-Identifier: Apache-2.0
 """
-Version schemes, one module each, registered under the package type that they order.
+Version schemes, one module each, which the rows of the families name (`families`).
 
 A scheme is a class whose instances are made from text, compare with each other, and raise `InvalidVersionError`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from functools import lru_cache
-from importlib import import_module
 from typing import Any, Protocol
 
 from copacetic.errors import InvalidVersionError
+from copacetic.families import find_scheme
+from copacetic.loader import load
 
-__all__ = ["SCHEMES", "Version", "compare_versions", "parse_version", "reaches"]
+__all__ = ["Version", "compare_versions", "parse_version", "reaches"]
 
 
 class Version(Protocol):
@@ -23,25 +24,13 @@ class Version(Protocol):
     def __lt__(self, other: Any, /) -> bool: ...
 
 
-SCHEMES: Mapping[str, str] = {
-    "deb": "copacetic.version.deb:DebVersion",
-    "apk": "copacetic.version.apk:ApkVersion",
-    "apk2": "copacetic.version.apk:Apk2Version",
-}
-"""
-By type of package; where the order depends on the release of an image's package manager, the type itself stands for
-the newest rules, and `PackageDatabase.version_scheme` says which ones an image has.
-"""
-
-
 @lru_cache(maxsize=65_536)
 def parse_version(scheme: str, text: str) -> Version:
     """Return the version for comparing. Raises `InvalidVersionError`, also for a scheme that isn't known."""
-    entry = SCHEMES.get(scheme)
+    entry = find_scheme(scheme)
     if entry is None:
         raise InvalidVersionError(f"no version scheme for packages of type {scheme!r}")
-    module, _, name = entry.partition(":")
-    version: Version = getattr(import_module(module), name)(text)
+    version: Version = load(entry)(text)
     return version
 
 

@@ -17,8 +17,8 @@ import msgspec
 from copacetic.cache import Cache
 from copacetic.oci import Descriptor, Digest
 from copacetic.oci.filesystem import ImageFilesystem
-from copacetic.oci.layerindex import LayerIndex
 from copacetic.pipeline.layer import COMPOSITION_VERSION, ComposedLayer, LayerRequest, NewLayer
+from copacetic.pipeline.open.image import layer_store
 from copacetic.pipeline.open.memo import Memo
 from copacetic.repository.packages import file_digest
 
@@ -42,7 +42,7 @@ class KeptLayers:
     def __init__(self, cache: Cache) -> None:
         self._memo = Memo(cache, "patches", version=COMPOSITION_VERSION)
         self._blobs = cache.bucket("patch-layers", version=COMPOSITION_VERSION)
-        self._indexes = cache.bucket("patch-indexes", version=COMPOSITION_VERSION)
+        self._layers = layer_store(cache)
 
     def lock(self, request: LayerRequest) -> AbstractContextManager[None]:
         """Hold a request while its layer is made, so that others wait and take it."""
@@ -52,26 +52,13 @@ class KeptLayers:
         """Return a kept layer whose read set is the same in this image, and whose file is still what it was."""
         for result in self._memo.find(request.key, fs):
             kept = msgspec.msgpack.decode(result, type=_Kept)
-            path = self._blobs.path(kept.blob)
-            index = self._index(kept.blob) if path is not None and file_digest(path) == kept.blob else None
-            if path is not None and index is not None:
-                layer = NewLayer(
-                    path=path,
-                    descriptor=Descriptor(
-                        media_type=request.media_type, digest=Digest.parse(kept.digest), size=kept.size
-                    ),
-                    diff_id=Digest.parse(kept.diff_id),
-                    files=kept.files,
-                )
-                return ComposedLayer(layer=layer, notes=tuple(kept.notes), proven=index)
+            descriptor = Descriptor(media_type=request.media_type, digest=Digest.parse(kept.digest), size=kept.size)
+            diff_id = Digest.parse(kept.diff_id)
+            path, known = self._blobs.path(kept.blob), self._layers.find(descriptor, diff_id)
+            if path is not None and known is not None and file_digest(path) == kept.blob:
+                layer = NewLayer(path=path, descriptor=descriptor, diff_id=diff_id, files=kept.files)
+                return ComposedLayer(layer=layer, notes=tuple(kept.notes), proven=known)
         return None
-
-    def _index(self, blob: str) -> LayerIndex | None:
-        data = self._indexes.read(blob)
-        try:
-            return msgspec.msgpack.decode(data, type=LayerIndex) if data else None
-        except msgspec.DecodeError:
-            return None
 
     def keep(self, request: LayerRequest, fs: ImageFilesystem, made: ComposedLayer) -> None:
         """Remember a layer that was proven."""
@@ -80,7 +67,8 @@ class KeptLayers:
         with self._blobs.create(blob) as target, layer.path.open("rb") as stored:
             while part := stored.read(1 << 20):
                 target.write(part)
-        self._indexes.write(blob, msgspec.msgpack.encode(made.proven))
+        assert made.proven is not None
+        self._layers.remember(layer.descriptor, made.proven)
         kept = _Kept(
             blob=blob,
             digest=str(layer.descriptor.digest),

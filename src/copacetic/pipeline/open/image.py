@@ -11,9 +11,12 @@ import contextlib
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
+from copacetic import families
+from copacetic.cache import Cache
 from copacetic.distro import Distro
 from copacetic.errors import ImageError, UnsupportedImageError, UsageError
 from copacetic.inventory import PackageDatabase, detect_database
+from copacetic.keep import KeepRule, KeepRules
 from copacetic.oci import Descriptor, Digest, ImageConfig, Index, Manifest, Platform
 from copacetic.oci.filesystem import ImageFilesystem
 from copacetic.oci.layered import LayeredFilesystem
@@ -23,6 +26,14 @@ from copacetic.oci.transport import Source
 from copacetic.session import ImageAccess, Session
 
 OS_RELEASE_LIMIT = 64 * 1024
+KEEP = (
+    KeepRule("etc/"),
+    KeepRule("usr/lib/os-release"),
+    # What a bundle of certificates is made of, whichever package's script does it.
+    KeepRule("usr/local/share/ca-certificates/"),
+    KeepRule("usr/share/ca-certificates/"),
+)
+"""Files of layers that no family of packages has to itself."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -138,9 +149,19 @@ def named(name: str) -> Iterator[None]:
         raise type(error)(f"{name}: {error}", hint=error.hint) from error
 
 
+def layer_store(cache: Cache) -> LayerStore:
+    """Return what is known of layers, in a cache."""
+    return LayerStore(cache, keep_rules())
+
+
+def keep_rules() -> tuple[KeepRules, ...]:
+    """Return the rules by which files of layers are kept: everybody's, and those of each family of packages."""
+    return tuple(KeepRules(keep) for keep in (KEEP, *(family.keep for family in families.FAMILIES)) if keep)
+
+
 def open_filesystem(image: SourceImage, variant: PlatformImage, session: Session) -> LayeredFilesystem:
     """Index the layers (or find their indexes in the cache), and stack them."""
-    store = LayerStore(session.cache)
+    store = layer_store(session.cache)
     layers, diff_ids = variant.manifest.layers, variant.config.diff_ids
     return store.open(image.source, layers, diff_ids, transfers=session.budget.transfers, progress=session.progress)
 

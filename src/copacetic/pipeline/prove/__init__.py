@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from copacetic.errors import VerificationError
 from copacetic.inventory import PackageDatabase, detect_database
-from copacetic.oci.layerindex import LayerIndex
+from copacetic.oci.layerstore import KnownLayer
 from copacetic.pipeline.job import Job
 from copacetic.pipeline.layer import ComposedLayer
 from copacetic.pipeline.prove.content import check_content
@@ -35,8 +35,8 @@ class Proof:
     """What a user should know of it."""
     database: PackageDatabase
     """The result's."""
-    index: LayerIndex
-    """The new layer's."""
+    layer: KnownLayer
+    """What is in the new layer."""
 
 
 def prove(job: Job, plan: Plan, composed: ComposedLayer) -> Proof:
@@ -53,12 +53,12 @@ def prove(job: Job, plan: Plan, composed: ComposedLayer) -> Proof:
             raise VerificationError("the result has no package database of the image's own kind")
         matched = check_inventory(plan, opened.database, database)
         if composed.proven is not None:
-            return Proof(matched=matched, notes=composed.notes, database=database, index=read_back.index)
+            return Proof(matched=matched, notes=composed.notes, database=database, layer=read_back.known)
         evidence = Evidence(
             plan=plan,
             before=Side(opened.fs, opened.database),
             after=Side(after, database),
-            index=read_back.index,
+            index=read_back.known.index,
             checksums=read_back.checksums,
             digest=after.digest,
             unchanged=composed.unchanged,
@@ -67,4 +67,4 @@ def prove(job: Job, plan: Plan, composed: ComposedLayer) -> Proof:
         )
         check_content(evidence)
         notes = (*composed.notes, *check_extent(evidence))
-        return Proof(matched=matched, notes=notes, database=database, index=read_back.index)
+        return Proof(matched=matched, notes=notes, database=database, layer=read_back.known)

@@ -7,10 +7,13 @@ import hashlib
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, TypeAlias
 
-from copacetic.oci.layered import LayeredFilesystem
-from copacetic.oci.layerindex import LayerIndex, Row, scan_layer, unpack_text
+from copacetic.oci.contentpack import MemoryPack
+from copacetic.oci.layered import IndexedLayer, LayeredFilesystem
+from copacetic.oci.layerindex import Row, scan_layer, unpack_text
+from copacetic.oci.layerstore import KnownLayer
 from copacetic.oci.layerstream import extract_files
 from copacetic.pipeline.layer import NewLayer
+from copacetic.pipeline.open.image import keep_rules
 
 __all__ = ["Checksums", "ReadBack"]
 
@@ -21,10 +24,11 @@ Checksums: TypeAlias = Mapping[str, Mapping[str, str]]
 class ReadBack:
     """The produced layer."""
 
-    def __init__(self, layer: NewLayer, index: LayerIndex, checksums: Checksums) -> None:
+    def __init__(self, layer: NewLayer, known: KnownLayer, checksums: Checksums) -> None:
         self._layer = layer
-        self.index = index
+        self.known = known
         self.checksums = checksums
+        self.kept = known.kept
 
     @classmethod
     def of(cls, layer: NewLayer, algorithm: str) -> ReadBack:
@@ -40,19 +44,22 @@ class ReadBack:
             hashers[path] = hashlib.new(algorithm, usedforsecurity=False)
             return hashers[path]
 
+        keep = [(rules, MemoryPack()) for rules in keep_rules()]
         with layer.path.open("rb") as stream:
-            index = scan_layer(stream, layer.descriptor, layer.diff_id, on_file=on_file)
+            index = scan_layer(stream, layer.descriptor, layer.diff_id, keep=keep, on_file=on_file)
         known = {unpack_text(row.path): row.sha256.hex() for row in index.rows if row.type == "0"}
         found = {
             path: {"sha256": known.get(path, ""), algorithm: hasher.hexdigest()} for path, hasher in hashers.items()
         }
         links = {unpack_text(row.path): unpack_text(row.target) for row in index.rows if row.type == "1"}
-        return cls(layer, index, found | {path: found.get(target, {}) for path, target in links.items()})
+        looked_into = KnownLayer(index, {rules.fingerprint: pack for rules, pack in keep})
+        return cls(layer, looked_into, found | {path: found.get(target, {}) for path, target in links.items()})
 
     def stacked_on(self, fs: LayeredFilesystem) -> LayeredFilesystem:
         """Return the composed image's view."""
-        return fs.stacked_with(self.index, self._load)
+        return fs.stacked_with(IndexedLayer(self.known.index, self))
 
-    def _load(self, _position: int, rows: Mapping[str, Row]) -> Iterator[tuple[str, Iterable[memoryview]]]:
+    def load(self, rows: Mapping[str, Row]) -> Iterator[tuple[str, Iterable[memoryview]]]:
+        """See `LayerContents.load`."""
         with self._layer.path.open("rb") as stream:
             yield from extract_files(stream, self._layer.descriptor, self._layer.diff_id, rows)
