@@ -24,7 +24,7 @@ from copacetic.updates import FetchedPackage, PackageKey, ScriptClass, ScriptVer
 
 __all__ = ["VerdictMemo"]
 
-JUDGEMENT_VERSION = 5
+JUDGEMENT_VERSION = 6
 """Raise it whenever the same scripts may get another verdict, or one is written down in another way."""
 
 

@@ -63,13 +63,19 @@ def _stop(machine: Machine, _node: Simple, words: Sequence[Value]) -> Status:
 
 def _declare(machine: Machine, node: Simple, words: Sequence[Value]) -> Status:
     variables, local = machine.state.variables, words[0] in ("local", "declare", "typeset")
+    # Not every shell has each of them, and outside a function none has `local`.
+    heard = machine.depth() > 0 if words[0] == "local" else variables.journal.bash or not local
+    names: list[str] = []
+    readonly = words[0] == "readonly"
     for word in node.words[1:]:
         first = word.parts[0]
         if isinstance(first, Literal) and "=" in first.text:
             name, _, start = first.text.partition("=")
+            names.append(name.removesuffix("+"))
             rest = Word((Literal(start, first.quoted), *word.parts[1:]))
             machine.keep_local(name if local else "")
-            variables.assign(name.removesuffix("+"), None if name.endswith("+") else _plain_value(machine, rest))
+            value = None if name.endswith("+") else _plain_value(machine, rest)
+            variables.assign(name.removesuffix("+"), value if heard else None)
             continue
         for field in expand_fields(word, machine.scope, machine.substitute):
             if field is None:
@@ -77,15 +83,19 @@ def _declare(machine: Machine, node: Simple, words: Sequence[Value]) -> Status:
                 variables.forget_all()
                 continue
             name, assigned, value = field.partition("=")
+            readonly = readonly or (local and field.startswith("-") and "r" in field)
             if field.startswith("-") and not set(field[1:]) <= set("xrpg"):
                 variables.journal.oddities.append(f"{words[0]} {field} makes a variable of another kind")
             elif not field.startswith("-") and field != words[0]:
+                names.append(name)
                 machine.keep_local(name if local else "")
                 # dash lets it have the outer value, bash doesn't.
                 unclear = words[0] == "local" and variables.find(name)[1] != ""
                 if assigned or unclear:
-                    variables.assign(name, value if assigned else None)
-    return True
+                    variables.assign(name, value if assigned and heard else None)
+    if readonly:
+        variables.journal.readonly.update(names)
+    return True if heard else None
 
 
 def _plain_value(machine: Machine, word: Word) -> Value:
@@ -144,6 +154,14 @@ def _read(machine: Machine, _node: Simple, words: Sequence[Value]) -> Status:
                 next(values, None)
         elif words[0] == "read" or word != words[1]:
             machine.state.variables.assign(word, None)
+    return None
+
+
+def _read_in(machine: Machine, node: Simple, words: Sequence[Value]) -> Status:
+    """Follow another file, also where a shell has no such command as `source`."""
+    if words[0] == "." or machine.state.variables.journal.bash:
+        return _source(machine, node, words)
+    machine.choose(lambda: _source(machine, node, words), lambda: None)
     return None
 
 
@@ -254,11 +272,17 @@ def _time(machine: Machine, node: Simple, words: Sequence[Value]) -> Status:
         rest.pop(0)
     if rest and (rest[0] is None or rest[0].startswith("-")):
         machine.note(node.line, tuple(words), ())
+    elif rest and (rest[0] in BUILTINS or rest[0] in machine.state.functions):
+        # Not even `return` or `cd` does anything to the shell where a program is given it.
+        machine.choose(lambda: machine.run_words(node, rest), lambda: _run_apart(machine, node, rest))
     elif rest:
         machine.run_words(node, rest)
-        if rest[0] in machine.state.functions:
-            machine.run_words(node, rest, functions=False)
     return None
+
+
+def _run_apart(machine: Machine, node: Simple, words: Sequence[Value]) -> Status:
+    """Follow a command as another program runs it: the program of that name, if there is one."""
+    return None if words[0] in BUILTINS else machine.run_words(node, words, functions=False)
 
 
 def _printf(machine: Machine, node: Simple, words: Sequence[Value]) -> Status:
@@ -311,7 +335,7 @@ BUILTINS: Mapping[str, Builtin] = {
         ("shift", _shift),
         ("unset", _unset),
         ("read getopts", _read),
-        (". source", _source),
+        (". source", _read_in),
         ("cd chdir", _cd),
         ("trap", _trap),
         ("exec", _exec),

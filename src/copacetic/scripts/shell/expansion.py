@@ -59,11 +59,13 @@ _BRACES = re.compile(r"\{[^{}]*(?:,|\.\.)")
 class Journal:
     """What happened to variables on all ways through a script, in the order in which it was found."""
 
-    __slots__ = ("assigned", "bash", "oddities")
+    __slots__ = ("assigned", "bash", "oddities", "readonly")
 
     def __init__(self, *, bash: bool = False) -> None:
         self.bash = bash
         self.assigned: list[str] = []
+        self.readonly: set[str] = set()
+        """What may not be set any more: a shell goes on with the old value, or not at all."""
         self.oddities: list[str] = []
         """What from then on may run or change something that isn't followed."""
 
@@ -102,7 +104,7 @@ class Variables:
 
     def assign(self, name: str, value: Value) -> None:
         """Set a variable; one that steers the shell or its programs is an oddity."""
-        self._values[name] = value
+        self._values[name] = None if name in self.journal.readonly else value
         self.journal.assigned.append(name)
         if not name.isidentifier() or not name.isascii():
             self.journal.oddities.append("a name that has to be expanded is assigned to")
@@ -114,7 +116,10 @@ class Variables:
         self.journal.assigned.append(name)
         if not name.isidentifier():
             self.journal.oddities.append("a name that has to be expanded is unset")
-        self._values.pop(name, None)
+        if name in self.journal.readonly:
+            self._values[name] = None
+        else:
+            self._values.pop(name, None)
 
     def forget(self, names: Iterable[str]) -> None:
         """Take these for unknown."""
