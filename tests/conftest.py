@@ -3,12 +3,14 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterator, Mapping
 
 import pytest
 
+from copacetic import documents
 from support.builder import Builder, builder, registry_with_base
 from support.dockerd import Dockerd, dockerd
 from support.values import LOOPBACK
@@ -44,6 +46,23 @@ def clean_environment(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.
             monkeypatch.delenv(name)
     monkeypatch.setenv("HOME", str(home))
     monkeypatch.setenv("COPA_ALLOW_NETWORK", LOOPBACK)
+
+
+@pytest.fixture(autouse=True)
+def documents_are_as_published(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Whatever a test writes is held against its schema: what that doesn't name must not be there."""
+    encode, found = documents.encode, list[str]()
+
+    def check(document: Mapping[str, object]) -> bytes:
+        from support.schemas import faults  # most tests write none
+
+        data = encode(document)
+        found.extend(faults(json.loads(data)))
+        return data
+
+    monkeypatch.setattr(documents, "encode", check)
+    yield
+    assert found == []
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -1,16 +1,30 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How every JSON document is written, whatever it says."""
+"""
+How every JSON document is written, whatever it says.
+
+Each kind has a JSON Schema beside docs/reference/json.md. The schema version rises when a field goes away or changes
+its meaning.
+"""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 
 import msgspec
 
-__all__ = ["write_document"]
+__all__ = ["SCHEMA_VERSION", "encode", "write_document"]
+
+SCHEMA_VERSION = 1
+"""Of every kind, so far."""
 
 
-def write_document(document: object) -> bytes:
+def write_document(kind: str, fields: Mapping[str, object]) -> bytes:
+    """Encode the fields of one document as such; `kind` is its name without `copacetic.`."""
+    return encode({"schemaVersion": SCHEMA_VERSION, "kind": f"copacetic.{kind}", **fields})
+
+
+def encode(document: Mapping[str, object]) -> bytes:
     """
     Encode any of our documents: indented for people, ending in a newline. What isn't printable is escaped, whoever it
     comes from: people look at documents on terminals.

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from copacetic.cli import main
-from copacetic.documents import write_document
+from copacetic.documents import encode
 from copacetic.printable import printable
 from support.aptrepo import Deb, Repository, debian_image, file, serve_repository, write_image
 
@@ -150,7 +150,7 @@ def test_no_document_and_no_page_has_a_control_character_of_a_repository_s_or_an
 def test_a_document_keeps_what_it_has_to_escape() -> None:
     text = f"é{STEERING}\U000e0001\n"
 
-    data = write_document({"a": text})
+    data = encode({"a": text})
 
     assert data.decode().replace("\n", "").isprintable()
     assert "é" in data.decode()

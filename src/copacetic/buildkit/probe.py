@@ -3,12 +3,12 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
+from copacetic.documents import write_document
 from copacetic.llb.solver import Capabilities
 
 __all__ = ["BuilderReport", "Probe", "ProbeState"]
@@ -72,10 +72,10 @@ class BuilderReport:
     def to_json(self) -> bytes:
         """Return the documented object (docs/reference/json.md), ending in a newline."""
         chosen = self.chosen
-        document = {
-            "schemaVersion": 1,
-            "kind": "copacetic.builders",
-            "chosen": chosen.address if chosen else None,
-            "builders": [probe.to_document() for probe in self.probes],
-        }
-        return json.dumps(document, indent=2).encode() + b"\n"
+        return write_document(
+            "builders",
+            {
+                "chosen": chosen.address if chosen else None,
+                "builders": [probe.to_document() for probe in self.probes],
+            },
+        )

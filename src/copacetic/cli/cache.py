@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import sys
@@ -55,9 +54,10 @@ def info(cache_dir: Path | None, format_: str) -> None:
     folder = _folder(cache_dir)
     usage = (*Cache(folder).usage(), *worker_usage(folder))
     if format_ == "json":
+        from copacetic.documents import write_document
+
         rows = [{"name": u.name, "entries": u.entries, "size": u.size} for u in usage]
-        document = {"schemaVersion": 1, "kind": "copacetic.cache", "path": str(folder), "buckets": rows}
-        sys.stdout.write(json.dumps(document, indent=2) + "\n")
+        sys.stdout.write(write_document("cache", {"path": str(folder), "buckets": rows}).decode())
         return
     from copacetic.tables import format_size, format_table
 

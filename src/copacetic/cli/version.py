@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import json
 import platform
 import sys
 
@@ -17,13 +16,13 @@ from copacetic._version import __version__
 def version(format_: str) -> None:
     """Print the version."""
     if format_ == "json":
-        document = {
-            "schemaVersion": 1,
-            "kind": "copacetic.version",
+        from copacetic.documents import write_document
+
+        fields = {
             "version": __version__,
             "python": platform.python_version(),
             "platform": f"{sys.platform}/{platform.machine()}",
         }
-        sys.stdout.write(json.dumps(document, indent=2) + "\n")
+        sys.stdout.write(write_document("version", fields).decode())
     else:
         sys.stdout.write(f"copa {__version__}\n")

@@ -14,8 +14,6 @@ from copacetic.oci.referrers import Document
 from copacetic.pipeline.plan.document import finding_document, plan_document
 from copacetic.updates import FindingStatus, MatchedFinding, Plan
 
-OUTCOME_SCHEMA_VERSION = 1
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PlatformOutcome:
@@ -96,9 +94,8 @@ class Outcome:
     def to_json(self) -> bytes:
         """Return the documented object (docs/reference/json.md), ending in a newline."""
         return write_document(
+            "outcome",
             {
-                "schemaVersion": OUTCOME_SCHEMA_VERSION,
-                "kind": "copacetic.outcome",
                 "image": self.image,
                 "changed": self.changed,
                 "reference": self.reference or None,
@@ -106,7 +103,7 @@ class Outcome:
                 "seconds": round(self.seconds, 3),
                 "platforms": [_platform_document(platform) for platform in self.platforms],
                 **({"error": _failure_document(self.failure)} if self.failure else {}),
-            }
+            },
         )
 
 

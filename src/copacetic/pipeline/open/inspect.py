@@ -22,8 +22,6 @@ from copacetic.pipeline.open.image import (
 from copacetic.session import ImageAccess, Session
 from copacetic.updates import InstalledPackage
 
-INSPECTION_SCHEMA_VERSION = 1
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class InspectedLayer:
@@ -62,13 +60,12 @@ class Inspection:
     def to_json(self) -> bytes:
         """Return the documented object (docs/reference/json.md), ending in a newline."""
         return write_document(
+            "inspection",
             {
-                "schemaVersion": INSPECTION_SCHEMA_VERSION,
-                "kind": "copacetic.inspection",
                 "image": self.image,
                 "digest": str(self.digest),
                 "platforms": [_document(platform) for platform in self.platforms],
-            }
+            },
         )
 
 

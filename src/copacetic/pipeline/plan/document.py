@@ -15,7 +15,7 @@ from typing import Any, TypeAlias
 
 import msgspec
 
-from copacetic.documents import write_document
+from copacetic.documents import SCHEMA_VERSION, write_document
 from copacetic.errors import CopaError, PlanFileError, blame_input
 from copacetic.oci import Digest, Platform
 from copacetic.repository.address import is_plain_address
@@ -36,9 +36,7 @@ from copacetic.updates import (
     Strategy,
 )
 
-PLAN_SCHEMA_VERSION = 1
 PLAN_LIMIT = 64 * 1024 * 1024
-_MAX_SIZE = 1 << 40
 
 # What a package manager's database, a file name and a terminal all accept; the format's own grammar is stricter.
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9+._-]{0,254}")
@@ -47,7 +45,6 @@ _TAG = re.compile(r"(?:[A-Za-z0-9][A-Za-z0-9._+-]{0,63})?")
 _STRATEGIES = frozenset({"unpack", "exec"})
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _MAX_SIZE = 16 * 1024**3
-_ADDRESS = re.compile(r"https?://[!-~]{1,4000}")
 
 _Known: TypeAlias = Mapping[tuple[str, PackageKey], Finding]
 """The plan's findings by vulnerability and by a package they concern."""
@@ -121,7 +118,6 @@ class _Plan(_Camel, frozen=True):
     distro: str
     package_type: str
     strategy: str
-    download_size: int
     updates: tuple[_Update, ...]
     skipped: tuple[_Skipped, ...] = ()
     findings: tuple[_Finding, ...] | None = None
@@ -138,81 +134,90 @@ class _Document(_Camel, frozen=True):
 
 def write_plans(plans: Sequence[Plan]) -> bytes:
     """Encode plans as one document."""
-    return write_document(
-        {
-            "schemaVersion": PLAN_SCHEMA_VERSION,
-            "kind": "copacetic.plan",
-            "plans": [plan_document(plan) for plan in plans],
-        }
-    )
+    return write_document("plan", {"plans": [plan_document(plan) for plan in plans]})
 
 
 def plan_document(plan: Plan) -> dict[str, Any]:
     """Return one plan as the documented object."""
     distinct = dict.fromkeys((*plan.origins, *(u.candidate.origin for u in plan.updates)))
     origins = {origin: position for position, origin in enumerate(distinct)}
-    document = _Plan(
-        image=plan.image,
-        image_digest=str(plan.image_digest),
-        platform=str(plan.platform),
-        distro=plan.distro,
-        package_type=plan.package_type,
-        strategy=str(plan.strategy),
-        download_size=plan.download_size,
-        updates=tuple(_update(update, origins) for update in plan.updates),
-        skipped=tuple(_skipped(skipped) for skipped in plan.skipped),
-        findings=None if plan.matched is None else tuple(_finding(m) for m in plan.matched),
-        repositories=tuple(_Repository(**_fields(origin, _Repository)) for origin in origins),
-        notes=plan.notes,
-        strategy_reason=plan.strategy_reason,
-    )
-    builtins: dict[str, Any] = msgspec.to_builtins(document)
-    return builtins
+    return {
+        "image": plan.image,
+        "imageDigest": str(plan.image_digest),
+        "platform": str(plan.platform),
+        "distro": plan.distro,
+        "packageType": plan.package_type,
+        "strategy": str(plan.strategy),
+        "downloadSize": plan.download_size,
+        "updates": [_write_update(update, origins[update.candidate.origin]) for update in plan.updates],
+        "skipped": [_write_skipped(skipped) for skipped in plan.skipped],
+        "findings": None if plan.matched is None else [finding_document(matched) for matched in plan.matched],
+        "repositories": [_write_origin(origin) for origin in origins],
+        "notes": plan.notes,
+        "strategyReason": plan.strategy_reason,
+    }
 
 
 def finding_document(matched: MatchedFinding) -> dict[str, Any]:
     """Return one finding as the documented object."""
-    builtins: dict[str, Any] = msgspec.to_builtins(_finding(matched))
-    return builtins
+    finding = matched.finding
+    return {
+        "vulnerabilityId": finding.vulnerability_id,
+        "package": finding.package,
+        "installedVersion": finding.installed_version,
+        "fixedVersions": finding.fixed_versions,
+        "severity": finding.severity,
+        "packageType": finding.package_type,
+        "status": str(matched.status),
+        "packages": [str(key) for key in matched.packages],
+        "architecture": finding.architecture,
+        "namesSource": finding.names_source,
+        "fixedIsSourceVersion": finding.fixed_is_source_version,
+    }
 
 
-def _fields(value: object, struct: type[msgspec.Struct]) -> dict[str, Any]:
-    return {name: getattr(value, name) for name in struct.__struct_fields__ if hasattr(value, name)}
-
-
-def _finding(matched: MatchedFinding) -> _Finding:
-    packages = tuple(map(str, matched.packages))
-    return _Finding(**_fields(matched.finding, _Finding), status=matched.status, packages=packages)
-
-
-def _update(update: PlannedUpdate, origins: Mapping[Origin, int]) -> _Update:
+def _write_update(update: PlannedUpdate, repository: int) -> dict[str, Any]:
     candidate = update.candidate
-    return _Update(
-        name=candidate.name,
-        architecture=candidate.architecture,
-        installed_version=update.installed.version if update.installed else None,
-        version=candidate.version,
-        source_name=candidate.source_name,
-        source_version=candidate.source_version,
-        url=candidate.url,
-        size=candidate.size,
-        sha256=candidate.sha256,
-        repository=origins[candidate.origin],
-        findings=_ids(update.findings),
-        required_by=update.required_by,
-        scripts=tuple(_Script(script=s.script, verdict=s.verdict, reason=s.reason) for s in update.scripts),
-    )
+    return {
+        "name": candidate.name,
+        "architecture": candidate.architecture,
+        "installedVersion": update.installed.version if update.installed else None,
+        "version": candidate.version,
+        "sourceName": candidate.source_name,
+        "sourceVersion": candidate.source_version,
+        "url": candidate.url,
+        "size": candidate.size,
+        "sha256": candidate.sha256,
+        "repository": repository,
+        "findings": _ids(update.findings),
+        "requiredBy": update.required_by,
+        "scripts": [{"script": s.script, "verdict": str(s.verdict), "reason": s.reason} for s in update.scripts],
+    }
 
 
-def _skipped(skipped: Skipped) -> _Skipped:
-    return _Skipped(
-        name=skipped.package.name,
-        architecture=skipped.package.architecture,
-        installed_version=skipped.package.version,
-        reason=skipped.reason,
-        detail=skipped.detail,
-        findings=_ids(skipped.findings),
-    )
+def _write_skipped(skipped: Skipped) -> dict[str, Any]:
+    return {
+        "name": skipped.package.name,
+        "architecture": skipped.package.architecture,
+        "installedVersion": skipped.package.version,
+        "reason": str(skipped.reason),
+        "detail": skipped.detail,
+        "findings": _ids(skipped.findings),
+    }
+
+
+def _write_origin(origin: Origin) -> dict[str, str]:
+    return {
+        "uri": origin.uri,
+        "suite": origin.suite,
+        "component": origin.component,
+        "label": origin.label,
+        "definedIn": origin.defined_in,
+        "signedBy": origin.signed_by,
+        "tag": origin.tag,
+        "sha256": origin.sha256,
+        "notVerified": origin.not_verified,
+    }
 
 
 def _ids(findings: Sequence[Finding]) -> tuple[str, ...]:
@@ -229,9 +234,9 @@ def read_plans(data: bytes, *, where: str) -> tuple[Plan, ...]:
         document = msgspec.json.decode(data, type=_Document)
     except (msgspec.DecodeError, ValueError, RecursionError) as error:
         raise PlanFileError(f"{where} is not a plan: {error}") from error
-    if document.kind != "copacetic.plan" or document.schema_version != PLAN_SCHEMA_VERSION:
+    if document.kind != "copacetic.plan" or document.schema_version != SCHEMA_VERSION:
         kind, version = document.kind, document.schema_version
-        message = f"{where} is a {kind} of schema version {version}, not a copacetic.plan of {PLAN_SCHEMA_VERSION}"
+        message = f"{where} is a {kind} of schema version {version}, not a copacetic.plan of {SCHEMA_VERSION}"
         raise PlanFileError(message)
     try:
         with blame_input(PlanFileError, where):
@@ -243,7 +248,7 @@ def read_plans(data: bytes, *, where: str) -> tuple[Plan, ...]:
 
 
 def _read_plan(plan: _Plan, where: str) -> Plan:
-    origins = tuple(Origin(**_fields(repository, _Repository)) for repository in plan.repositories)
+    origins = tuple(_read_origin(repository) for repository in plan.repositories)
     odd = next((origin.tag for origin in origins if not _TAG.fullmatch(origin.tag)), None)
     if odd is not None:
         raise PlanFileError(f"{where}: {odd[:80]!r} is not a repository's tag")
@@ -268,9 +273,21 @@ def _read_plan(plan: _Plan, where: str) -> Plan:
 
 
 def _read_finding(finding: _Finding, where: str) -> MatchedFinding:
-    values = {name: getattr(finding, name) for name in Finding.__slots__}
-    keys = tuple(_read_key(text, where) for text in finding.packages)
-    return MatchedFinding(finding=Finding(**values), status=finding.status, packages=keys)
+    return MatchedFinding(
+        finding=Finding(
+            vulnerability_id=finding.vulnerability_id,
+            package=finding.package,
+            installed_version=finding.installed_version,
+            fixed_versions=finding.fixed_versions,
+            severity=finding.severity,
+            package_type=finding.package_type,
+            architecture=finding.architecture,
+            names_source=finding.names_source,
+            fixed_is_source_version=finding.fixed_is_source_version,
+        ),
+        status=finding.status,
+        packages=tuple(_read_key(text, where) for text in finding.packages),
+    )
 
 
 def _read_key(text: str, where: str) -> PackageKey:
@@ -278,6 +295,20 @@ def _read_key(text: str, where: str) -> PackageKey:
     if not name or not architecture:
         raise PlanFileError(f"{where}: {text[:80]!r} is not a package with its architecture")
     return PackageKey(name, architecture)
+
+
+def _read_origin(repository: _Repository) -> Origin:
+    return Origin(
+        uri=repository.uri,
+        suite=repository.suite,
+        component=repository.component,
+        label=repository.label,
+        defined_in=repository.defined_in,
+        signed_by=repository.signed_by,
+        tag=repository.tag,
+        sha256=repository.sha256,
+        not_verified=repository.not_verified,
+    )
 
 
 def _read_update(update: _Update, origins: tuple[Origin, ...], known: _Known, where: str) -> PlannedUpdate:
@@ -296,14 +327,24 @@ def _read_update(update: _Update, origins: tuple[Origin, ...], known: _Known, wh
     if not 0 < update.size <= _MAX_SIZE:
         raise PlanFileError(f"{where}: the update of {update.name} has no usable size")
     candidate = Candidate(
-        **{name: getattr(update, name) for name in Candidate.__slots__ if hasattr(update, name)},
+        name=update.name,
+        version=update.version,
+        architecture=update.architecture,
+        source_name=update.source_name,
+        source_version=update.source_version,
+        url=update.url,
+        size=update.size,
+        sha256=update.sha256,
         origin=origins[update.repository],
     )
     installed = None
     if update.installed_version is not None:
         # The database fills in the rest when the plan is applied.
         installed = _installed(update.name, update.installed_version, update.architecture)
-    scripts = tuple(ScriptVerdict(package=candidate.key, **_fields(script, _Script)) for script in update.scripts)
+    scripts = tuple(
+        ScriptVerdict(package=candidate.key, script=s.script, verdict=s.verdict, reason=s.reason)
+        for s in update.scripts
+    )
     return PlannedUpdate(
         installed=installed,
         candidate=candidate,
