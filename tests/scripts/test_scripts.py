@@ -9,9 +9,8 @@ from pathlib import Path
 import pytest
 
 from copacetic.errors import NeedsExecutionError
-from copacetic.unpack import Composition
 from copacetic.updates import ScriptClass, ScriptVerdict
-from support.composed import compose, open_unpacker, plan_debs
+from support.composed import Composed, compose, open_unpacker, plan_debs
 from support.debs import Deb, Member, file, symlink
 from support.trees import Content, tree
 from support.values import key
@@ -550,7 +549,7 @@ def test_a_cache_that_one_script_removes_and_another_makes_again_stays(tmp_path:
 REMAKES = "update-alternatives --install"
 
 
-def alternatives(tmp_path: Path, postinst: str) -> Composition:
+def alternatives(tmp_path: Path, postinst: str) -> Composed:
     """Upgrade a package that takes the alternative `vi` away before."""
     scripts = {"prerm": script("update-alternatives --remove vi /usr/share/same"), "postinst": script(postinst)}
     group = "auto\n/usr/bin/vi\n\n/usr/share/same\n10\n\n"

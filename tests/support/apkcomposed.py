@@ -11,12 +11,11 @@ from copacetic.budget import Slots
 from copacetic.inventory.apk import ApkDatabase
 from copacetic.oci.directory import DirectoryFilesystem
 from copacetic.oci.filesystem import ImageFilesystem
-from copacetic.unpack import Composition, FetchedPackage
+from copacetic.oci.tree import TreeBuilder
+from copacetic.unpack import FetchedPackage
 from copacetic.unpack.apk import ApkUnpacker
 from copacetic.updates import Candidate, Origin, PlannedUpdate
-from support.composed import apply_changes
-
-EPOCH = 1_700_000_000
+from support.composed import EPOCH, Composed, apply_changes, compose_alone
 
 
 def open_database(fs: ImageFilesystem) -> ApkDatabase:
@@ -54,15 +53,14 @@ def open_unpacker(fs: ImageFilesystem) -> ApkUnpacker:
 
 def compose(
     fs: ImageFilesystem, rows: Sequence[tuple[Mapping[str, str], Path]], scratch: Path, *, epoch: int = EPOCH
-) -> Composition:
+) -> Composed:
     """Compose packages onto an image's tree."""
-    scratch.mkdir(parents=True)
-    return open_unpacker(fs).compose(plan_apks(fs, rows), epoch=epoch, scratch=scratch)
+    return compose_alone(open_unpacker(fs), TreeBuilder(fs), plan_apks(fs, rows), scratch, epoch=epoch)
 
 
 def compose_onto(
     root: Path, rows: Sequence[tuple[Mapping[str, str], Path]], scratch: Path, *, epoch: int = EPOCH
-) -> Composition:
+) -> Composed:
     """Compose packages onto a local root, and change it accordingly."""
     composition = compose(DirectoryFilesystem(root), rows, scratch, epoch=epoch)
     apply_changes(composition.changes, root)

@@ -7,6 +7,7 @@ import os
 import shutil
 import subprocess
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from copacetic.budget import Slots
@@ -16,11 +17,19 @@ from copacetic.inventory.dpkg.archive import DebArchive
 from copacetic.oci.change import Change, Changes
 from copacetic.oci.directory import DirectoryFilesystem
 from copacetic.oci.filesystem import FileType, ImageFilesystem
-from copacetic.unpack import Composition, FetchedPackage
+from copacetic.oci.tree import TreeBuilder
+from copacetic.unpack import Composition, FetchedPackage, Unpacker
 from copacetic.unpack.deb import DebUnpacker
 from copacetic.updates import Candidate, Origin, PlannedUpdate
 
 EPOCH = 1_700_000_000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Composed(Composition):
+    """What became of packages in a tree of their own."""
+
+    changes: Changes
 
 
 def plan_debs(fs: ImageFilesystem, debs: Sequence[Path]) -> list[FetchedPackage]:
@@ -57,13 +66,21 @@ def open_unpacker(fs: ImageFilesystem) -> DebUnpacker:
     return DebUnpacker.open(fs, database, Slots("test", 2))
 
 
-def compose(fs: ImageFilesystem, debs: Sequence[Path], scratch: Path) -> Composition:
+def compose(fs: ImageFilesystem, debs: Sequence[Path], scratch: Path) -> Composed:
     """Compose packages onto an image's tree."""
+    return compose_alone(open_unpacker(fs), TreeBuilder(fs), plan_debs(fs, debs), scratch)
+
+
+def compose_alone(
+    unpacker: Unpacker, tree: TreeBuilder, packages: Sequence[FetchedPackage], scratch: Path, *, epoch: int = EPOCH
+) -> Composed:
+    """Compose packages onto a tree that nobody else changes."""
     scratch.mkdir(parents=True)
-    return open_unpacker(fs).compose(plan_debs(fs, debs), epoch=EPOCH, scratch=scratch)
+    made = unpacker.compose(tree, packages, epoch=epoch, scratch=scratch)
+    return Composed(changes=tree.finish(), packages=made.packages, notes=made.notes, checksums=made.checksums)
 
 
-def compose_onto(root: Path, debs: Sequence[Path], scratch: Path) -> Composition:
+def compose_onto(root: Path, debs: Sequence[Path], scratch: Path) -> Composed:
     """Compose packages onto a local root, and change it accordingly."""
     composition = compose(DirectoryFilesystem(root), debs, scratch)
     apply_changes(composition.changes, root)

@@ -14,13 +14,13 @@ from copacetic.oci.change import Spooled
 from copacetic.oci.filesystem import FileType, ImageFilesystem
 from copacetic.oci.layerwriter import read_content
 from copacetic.scripts.handlers.busybox import read_applets
-from copacetic.unpack import Composition
 from copacetic.unpack.apk.protected import ProtectedPaths
 from copacetic.unpack.apk.triggers import Interest, find_fired
 from copacetic.updates import ScriptClass, ScriptVerdict
 from support.apkcomposed import compose, open_unpacker, plan_apks
 from support.apkrepo import apk_image
 from support.apks import Apk
+from support.composed import Composed
 from support.debs import Member, directory, file, hardlink, symlink
 from support.trees import Content, tree
 from support.trees import directory as folder
@@ -38,7 +38,7 @@ def image(*apks: Apk, more: Mapping[str, Content] | None = None) -> ImageFilesys
     return tree({**files, **apk_image(None, apks), **(more or {})})
 
 
-def upgrade(fs: ImageFilesystem, apks: Sequence[Apk], tmp_path: Path) -> Composition:
+def upgrade(fs: ImageFilesystem, apks: Sequence[Apk], tmp_path: Path) -> Composed:
     return compose(fs, [(apk.row(), apk.write(tmp_path)) for apk in apks], tmp_path / "scratch")
 
 
@@ -47,7 +47,7 @@ def judge(fs: ImageFilesystem, apks: Sequence[Apk], tmp_path: Path) -> list[Scri
     return [verdict for found in verdicts.values() for verdict in found]
 
 
-def content(composition: Composition, path: str) -> str | None:
+def content(composition: Composed, path: str) -> str | None:
     """Return a file of the layer; None for a whiteout. Raises `KeyError` for a path that isn't there."""
     change = {change.path: change for change in composition.changes.entries}[path]
     if change.entry is None:
@@ -56,7 +56,7 @@ def content(composition: Composition, path: str) -> str | None:
     return (read_content(data) if isinstance(data, Spooled) else data or b"").decode()
 
 
-def paths(composition: Composition) -> set[str]:
+def paths(composition: Composed) -> set[str]:
     """Return what the layer has, without directories that are there only as parents, and the database."""
     return {
         change.path

@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """
-Packages in, one layer out: the embedded engine, which runs nothing of the image.
+Packages in, changes of a tree out: the embedded engine, which runs nothing of the image.
 
 An unpacker is one module per package format, which the row of its family names (`families`). It judges maintainer
-scripts, and composes the changes that the distribution's own package manager would make.
+scripts, and makes the changes that the distribution's own package manager would make, in a tree that several
+unpackers may share.
 """
 
 from __future__ import annotations
@@ -17,7 +18,6 @@ from copacetic.budget import Slots
 from copacetic.families import family_of
 from copacetic.inventory import PackageDatabase
 from copacetic.loader import load
-from copacetic.oci.change import Changes
 from copacetic.oci.filesystem import ImageFilesystem
 from copacetic.oci.tree import TreeBuilder
 from copacetic.unpack.shipped import ShippedPackage
@@ -28,9 +28,8 @@ __all__ = ["Composition", "FetchedPackage", "Unpacker", "open_unpacker"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Composition:
-    """What the packages do to the image."""
+    """What is to be known of packages besides what they did to the tree."""
 
-    changes: Changes
     packages: tuple[ShippedPackage, ...] = ()
     """What the packages say of their files."""
     notes: tuple[str, ...] = ()
@@ -67,19 +66,22 @@ class Unpacker(Protocol):
         """Give up what `spool` began: nothing is written to its `scratch` any more. `compose` does it, too."""
         ...
 
-    def compose(self, packages: Sequence[FetchedPackage], *, epoch: int, scratch: Path) -> Composition:
+    def compose(
+        self, tree: TreeBuilder, packages: Sequence[FetchedPackage], *, epoch: int, scratch: Path
+    ) -> Composition:
         """
-        Compose the changes. A pure function of the packages, the epoch and what it reads through `fs`.
+        Make the changes in a tree over `fs`. A pure function of the packages, the epoch and what it reads through
+        both.
 
         `epoch` is the modification time, in seconds, of what is generated rather than unpacked. `scratch` is a
-        private empty directory in which payloads are spooled; the returned changes refer to files in it.
+        private empty directory in which payloads are spooled; the tree refers to files in it.
         """
         ...
 
-    def place(self, packages: Sequence[FetchedPackage], *, scratch: Path) -> TreeBuilder:
+    def place(self, tree: TreeBuilder, packages: Sequence[FetchedPackage], *, scratch: Path) -> None:
         """
-        Put the packages' files in place and take away those of their old versions, as `compose` does, and nothing
-        else: no script is followed, and the database stays as it is.
+        Put the packages' files in place in a tree and take away those of their old versions, as `compose` does, and
+        nothing else: no script is followed, and the database stays as it is.
         """
         ...
 

@@ -96,7 +96,9 @@ class ExecuteApplier:
             give_up([said])
         folder = scratch / "shipped"
         folder.mkdir()
-        shipped = Shipped(opened.fs, opened.database, partial(unpacker.place, request.packages, scratch=folder))
+        shipped = Shipped(
+            opened.fs, opened.database, partial(unpacker.place, packages=request.packages, scratch=folder)
+        )
         changes = capture_changes(layers, opened.fs, recipe, epoch=request.epoch, shipped=shipped).finish()
         return ComposedLayer(
             layer=finish_layer(changes, request, scratch, processors),

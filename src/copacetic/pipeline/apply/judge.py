@@ -52,7 +52,7 @@ class VerdictMemo:
             if found is None:
                 self._unpacking.spool(packages)
                 judgement = _judge(self._unpacking.unpacker, packages)
-                self._memo.keep(key, self._fs, self._unpacking.reads(), msgspec.msgpack.encode(judgement))
+                self._memo.keep(key, self._fs, self._unpacking.fs.reads(), msgspec.msgpack.encode(judgement))
             else:
                 judgement = msgspec.msgpack.decode(found, type=_Judgement)
         return Judged(

@@ -58,12 +58,12 @@ class Owned:
 
 class Shipped:
     """
-    The packages of one run. `place` gives the image with their files in place, no script followed; without it, only
+    The packages of one run. `place` puts their files into a tree over the image, no script followed; without it, only
     the builder has them.
     """
 
     def __init__(
-        self, fs: ImageFilesystem, database: PackageDatabase, place: Callable[[], TreeBuilder] | None = None
+        self, fs: ImageFilesystem, database: PackageDatabase, place: Callable[[TreeBuilder], None] | None = None
     ) -> None:
         self._fs = fs
         self._database = database
@@ -80,8 +80,12 @@ class Shipped:
 
     @cached_property
     def placed(self) -> TreeBuilder | None:
-        """What `place` gives; None where only the builder has the packages."""
-        return self._place() if self._place is not None else None
+        """The image with the packages' files; None where only the builder has them."""
+        if self._place is None:
+            return None
+        tree = TreeBuilder(self._fs)
+        self._place(tree)
+        return tree
 
     def reveal(self, tree: TreeBuilder, owned: Owned, concealed: Patterns, beside: Mapping[str, str]) -> None:
         """

@@ -14,6 +14,7 @@ from copacetic.inventory import detect_database
 from copacetic.oci import Digest
 from copacetic.oci.filesystem import ImageFilesystem
 from copacetic.oci.recording import RecordingFilesystem
+from copacetic.oci.tree import TreeBuilder
 from copacetic.pipeline.job import Job
 from copacetic.pipeline.layer import ComposedLayer, LayerRequest, finish_layer
 from copacetic.unpack import Unpacker, open_unpacker
@@ -31,7 +32,7 @@ class Unpacking:
     """
 
     def __init__(self, fs: ImageFilesystem, processors: Slots, scratch: Path | None = None) -> None:
-        self._recorder = RecordingFilesystem(fs)
+        self.fs = RecordingFilesystem(fs)
         self._processors = processors
         self._scratch = scratch
 
@@ -49,19 +50,15 @@ class Unpacking:
     @cached_property
     def unpacker(self) -> Unpacker:
         """Raises `ImageError` for an image without a package database."""
-        database = detect_database(self._recorder)
+        database = detect_database(self.fs)
         if database is None:
             raise ImageError("the package database is gone")
-        return open_unpacker(self._recorder, database, self._processors)
+        return open_unpacker(self.fs, database, self._processors)
 
     def spool(self, packages: Sequence[FetchedPackage]) -> None:
         """Begin to decompress packages that are probably going to be composed."""
         if self._scratch is not None:
             self.unpacker.spool(packages, self._scratch)
-
-    def reads(self) -> frozenset[str]:
-        """The paths that anything up to here depends on; see `RecordingFilesystem.reads`."""
-        return self._recorder.reads()
 
 
 class UnpackApplier:
@@ -86,12 +83,15 @@ class UnpackApplier:
         """See `Applier.make`."""
         scratch = self._job.scratch
         assert scratch is not None
-        composition = self._unpacking.unpacker.compose(request.packages, epoch=request.epoch, scratch=scratch)
+        unpacking = self._unpacking
+        tree = TreeBuilder(unpacking.fs)
+        composition = unpacking.unpacker.compose(tree, request.packages, epoch=request.epoch, scratch=scratch)
+        changes = tree.finish()
         return ComposedLayer(
-            layer=finish_layer(composition.changes, request, scratch, self._job.session.budget.processors),
+            layer=finish_layer(changes, request, scratch, self._job.session.budget.processors),
             notes=composition.notes,
-            reads=self._unpacking.reads(),
-            unchanged=composition.changes.unchanged,
-            explanation=Explanation(packages=composition.packages, effects=composition.changes.effects),
+            reads=unpacking.fs.reads(),
+            unchanged=changes.unchanged,
+            explanation=Explanation(packages=composition.packages, effects=changes.effects),
             checksums=composition.checksums,
         )

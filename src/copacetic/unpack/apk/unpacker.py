@@ -52,18 +52,19 @@ class ApkUnpacker(PackageUnpacker[ApkPackage, ApkFileEntry]):
         loaded = self._load(packages)
         if not self._runs_anything(loaded):
             return {package.key: () for package in loaded}
-        rehearsal = ApkUpgrade(self._fs, self._database, loaded, epoch=0, rehearsal=True)
+        rehearsal = ApkUpgrade(TreeBuilder(self._fs), self._fs, self._database, loaded, epoch=0, rehearsal=True)
         rehearsal.run(list_payloads(loaded, self._processors))
         return {key: tuple(verdicts) for key, verdicts in rehearsal.verdicts.items()}
 
-    def compose(self, packages: Sequence[FetchedPackage], *, epoch: int, scratch: Path) -> Composition:
+    def compose(
+        self, tree: TreeBuilder, packages: Sequence[FetchedPackage], *, epoch: int, scratch: Path
+    ) -> Composition:
         """
         See `Unpacker.compose`. The packages are installed in the order in which they come. Raises
         `NeedsExecutionError` for a package that can't be installed this way.
         """
-        upgrade, payloads = self._upgrade(packages, scratch, epoch=epoch)
+        upgrade, payloads = self._upgrade(tree, packages, scratch, epoch=epoch)
         refuse_execution(upgrade.verdicts.values())
-        tree = upgrade.tree
         changes = [
             ApkChange(
                 record=upgrade.installed[package.key].record(),
@@ -78,7 +79,6 @@ class ApkUnpacker(PackageUnpacker[ApkPackage, ApkFileEntry]):
             tree.put(path, Entry(type=FileType.FILE, mode=0o644, mtime=epoch), content)
         protected = ProtectedPaths.read(self._fs)
         return Composition(
-            changes=tree.finish(),
             packages=tuple(describe_shipped(p, payloads[p.key], protected) for p in upgrade.packages),
             notes=tuple(upgrade.notes),
         )
@@ -90,18 +90,24 @@ class ApkUnpacker(PackageUnpacker[ApkPackage, ApkFileEntry]):
         protected = ProtectedPaths.read(self._fs)
         return tuple(describe_shipped(package, payloads[package.key], protected) for package in loaded)
 
-    def place(self, packages: Sequence[FetchedPackage], *, scratch: Path) -> TreeBuilder:
+    def place(self, tree: TreeBuilder, packages: Sequence[FetchedPackage], *, scratch: Path) -> None:
         """See `Unpacker.place`."""
-        return self._upgrade(packages, scratch, epoch=0, only_files=True)[0].tree
+        self._upgrade(tree, packages, scratch, epoch=0, only_files=True)
 
     def _upgrade(
-        self, packages: Sequence[FetchedPackage], scratch: Path, *, epoch: int, only_files: bool = False
+        self,
+        tree: TreeBuilder,
+        packages: Sequence[FetchedPackage],
+        scratch: Path,
+        *,
+        epoch: int,
+        only_files: bool = False,
     ) -> tuple[ApkUpgrade, Payloads]:
         """Run it, and return what the packages hold, too."""
         loaded = self._load(packages)
         self.spool(packages, scratch)
         try:
-            upgrade = ApkUpgrade(self._fs, self._database, loaded, epoch=epoch, only_files=only_files)
+            upgrade = ApkUpgrade(tree, self._fs, self._database, loaded, epoch=epoch, only_files=only_files)
             payloads = self._wait(loaded)
         finally:
             self.close()

@@ -37,6 +37,7 @@ _FIRST = {"pre-upgrade": "pre-install", "post-upgrade": "post-install"}
 class ApkUpgrade:
     """Goes through the packages in the order in which apk commits them."""
 
+    tree: TreeBuilder
     fs: ImageFilesystem
     database: ApkDatabase
     packages: Sequence[ApkPackage]
@@ -44,7 +45,6 @@ class ApkUpgrade:
     rehearsal: bool = False
     only_files: bool = False
     """No script is followed."""
-    tree: TreeBuilder = field(init=False)
     holders: Holders = field(init=False)
     installed: dict[PackageKey, Holder] = field(default_factory=dict)
     """The new lists, by the packages' keys."""
@@ -54,7 +54,6 @@ class ApkUpgrade:
 
     def __post_init__(self) -> None:
         database = self.database
-        self.tree = TreeBuilder(self.fs)
         self.holders = Holders((Holder.of(p, database.record(p)) for p in database.packages()), database.tools)
         self.verdicts = {package.key: [] for package in self.packages}
         engine = ScriptEngine(self.tree, self.epoch, rehearsal=self.rehearsal, libc=self._libc_versions())

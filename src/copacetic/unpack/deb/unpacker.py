@@ -65,10 +65,11 @@ class DebUnpacker(PackageUnpacker[DebPackage, DebEntry]):
         assessment = self._assess(TreeBuilder(self._fs), loaded)
         return {package.key: assessment.verdicts.get(package.key, ()) for package in loaded}
 
-    def compose(self, packages: Sequence[FetchedPackage], *, epoch: int, scratch: Path) -> Composition:
+    def compose(
+        self, tree: TreeBuilder, packages: Sequence[FetchedPackage], *, epoch: int, scratch: Path
+    ) -> Composition:
         """See `Unpacker.compose`. Raises `NeedsExecutionError` for a package that can't be installed this way."""
         loaded = self._load(packages)
-        tree = TreeBuilder(self._fs)
         self.spool(packages, scratch)
         try:
             assessment = self._assess(tree, loaded)
@@ -86,7 +87,6 @@ class DebUnpacker(PackageUnpacker[DebPackage, DebEntry]):
         self._write_database(tree, records, epoch)
         accounts = Accounts(tree)
         return Composition(
-            changes=tree.finish(),
             packages=tuple(
                 describe_shipped(p, payloads[p.key], self._database, accounts, only=self._kept(p, installed[p.key]))
                 for p in loaded
@@ -104,16 +104,14 @@ class DebUnpacker(PackageUnpacker[DebPackage, DebEntry]):
             found.append(describe_shipped(package, payload, self._database, accounts))
         return tuple(found)
 
-    def place(self, packages: Sequence[FetchedPackage], *, scratch: Path) -> TreeBuilder:
+    def place(self, tree: TreeBuilder, packages: Sequence[FetchedPackage], *, scratch: Path) -> None:
         """See `Unpacker.place`."""
         loaded = self._load(packages)
-        tree = TreeBuilder(self._fs)
         self.spool(packages, scratch)
         try:
             self._install(tree, loaded, self._wait(loaded))
         finally:
             self.close()
-        return tree
 
     # -- inside ----------------------------------------------------------------------------------------------
 
