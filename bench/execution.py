@@ -106,7 +106,7 @@ def _count(bench: Bench, command: list[str]) -> Counts:
     labels = [event["text"] for event in events if event["event"] == "start" and not event["text"].endswith(KNOWN)]
     (platform,) = json.loads(outcome.read_text())["platforms"]
     return Counts(
-        updates=len(platform["plan"]["updates"]),
+        updates=sum(len(section["updates"]) for section in platform["plan"]["sections"]),
         solves=sum(label.startswith("solve with ") for label in labels),
         execs=sum(label.startswith(("apt-get ", "dpkg ")) for label in labels),
         refreshes=sum(label.startswith("apt-get update") for label in labels),

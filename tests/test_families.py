@@ -16,7 +16,6 @@ from copacetic import families
 from copacetic.budget import Slots
 from copacetic.errors import InvalidVersionError, UnsupportedImageError
 from copacetic.families import Family, Located
-from copacetic.inventory import detect_database
 from copacetic.keep import KeepRule
 from copacetic.loader import load
 from copacetic.oci.layered import LayeredFilesystem
@@ -25,6 +24,7 @@ from copacetic.report import parse_report
 from copacetic.repository import open_repository
 from copacetic.unpack import open_unpacker
 from copacetic.version import compare_versions
+from support.databases import detect_database
 from support.images import make_image, make_layer, make_tar, open_layers, tar_file, write_layout
 from support.trees import stack, tree
 

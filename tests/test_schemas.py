@@ -19,8 +19,9 @@ from copacetic.documents import encode
 from copacetic.errors import PlanFileError
 from copacetic.oci import Descriptor, Digest, Platform
 from copacetic.pipeline.outcome import Outcome, PlatformOutcome
-from copacetic.pipeline.plan import document as plan_documents
-from copacetic.pipeline.plan.document import read_plans, write_plans
+from copacetic.pipeline.plan import planfile
+from copacetic.pipeline.plan.document import write_plans
+from copacetic.pipeline.plan.planfile import read_plans
 from copacetic.updates import Finding, FindingStatus, MatchedFinding, PackageKey, PlannedUpdate
 from support.schemas import SCHEMAS, faults
 from support.values import candidate, finding, installed, plan
@@ -81,9 +82,9 @@ def _plan(change: Callable[[Any], None]) -> dict[str, Any]:
     ("change", "fault"),
     [
         (lambda plan: plan.update(later=1), "'later' was unexpected"),
-        (lambda plan: plan["updates"][0].update(fields={}), "'fields' was unexpected"),
+        (lambda plan: plan["sections"][0]["updates"][0].update(fields={}), "'fields' was unexpected"),
         (lambda plan: plan["findings"][0].pop("severity"), "'severity' is a required property"),
-        (lambda plan: plan["updates"][0].update(sha256="beef"), "does not match"),
+        (lambda plan: plan["sections"][0]["updates"][0].update(sha256="beef"), "does not match"),
         (lambda plan: plan.update(strategy="auto"), "is not one of"),
     ],
 )
@@ -111,7 +112,7 @@ def test_an_attribute_that_a_value_gains_changes_no_document(monkeypatch: pytest
 
     assert write_plans([later]) == write_plans([PLAN])
 
-    monkeypatch.setattr(plan_documents, "Finding", Grown)
+    monkeypatch.setattr(planfile, "Finding", Grown)
     assert read_plans(write_plans([PLAN]), where="plan.json") == (later,)
 
 

@@ -16,7 +16,7 @@ from copacetic.errors import CopaError, PlanFileError, UsageError
 from copacetic.oci import Platform, Reference
 from copacetic.oci.location import Location
 from copacetic.pipeline.outcome import Outcome
-from copacetic.pipeline.plan.document import PLAN_LIMIT, read_plans
+from copacetic.pipeline.plan.planfile import PLAN_LIMIT, read_plans
 from copacetic.pipeline.run import Order, PlanSet, plan_image, prove_image, publish_result
 from copacetic.progress import Progress, Silent
 from copacetic.report import load_reports

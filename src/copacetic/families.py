@@ -49,7 +49,7 @@ class Family(msgspec.Struct, frozen=True, kw_only=True):
     keep: tuple[KeepRule, ...] = ()
     """What of images' layers all these read; what they read of `etc` is kept for everybody."""
     report_names: tuple[str, ...] = ()
-    """What scanners call distributions with such packages, in lower case."""
+    """What scanners and os-release call distributions with such packages, in lower case."""
 
 
 FAMILIES: tuple[Family, ...] = (

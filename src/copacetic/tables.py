@@ -61,10 +61,12 @@ def _plan_lines(plan: Plan) -> Iterator[str]:
     if plan.updates:
         count = len(plan.updates)
         yield f"{count} package{'s' * (count != 1)} to install, {format_size(plan.download_size)} to fetch:"
-        yield ""
-        rows = [("PACKAGE", "INSTALLED", "NEW", "CLOSES", "SCRIPTS")]
-        rows += [_update_row(update) for update in plan.updates]
-        yield format_table(rows)
+        sections = [section for section in plan.sections if section.updates]
+        for section in sections:
+            yield f"{section.package_type}:" if len(sections) > 1 else ""
+            rows = [("PACKAGE", "INSTALLED", "NEW", "CLOSES", "SCRIPTS")]
+            rows += [_update_row(update) for update in section.updates]
+            yield format_table(rows)
     else:
         yield "nothing to update"
     if plan.skipped:
@@ -201,15 +203,16 @@ def inspection_table(inspection: Inspection) -> str:
 
 def _inspected_lines(inspection: Inspection, platform: InspectedPlatform) -> Iterator[str]:
     yield printable(f"{inspection.image}  {platform.platform}  {platform.digest}")
-    yield printable(f"{platform.distro or 'no os-release'}; {platform.database} {platform.database_path}")
+    databases = [f"{inventory.format} {inventory.path}" for inventory in platform.inventories]
+    yield printable("; ".join([platform.distro or "no os-release", *databases, *filter(None, [platform.problem])]))
     yield ""
     rows = [("LAYER", "SIZE", "DIFF ID", "CREATED BY")]
     for number, layer in enumerate(platform.layers):
         rows.append((str(number), format_size(layer.size), layer.diff_id.encoded[:12], layer.created_by[:60]))
     yield format_table(rows)
-    if platform.packages:
+    for inventory in platform.inventories:
         table = [("PACKAGE", "VERSION", "ARCH", "LAYER", "")]
-        for package, position in platform.packages:
+        for package, position in inventory.packages:
             where = "-" if position is None else str(position)
             marks = ", ".join(filter(None, ("held" if package.held else "", package.state)))
             table.append((package.name, package.version, package.architecture, where, marks))

@@ -295,6 +295,18 @@ class Strategy(StrEnum):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Section:
+    """What is going to happen to one inventory of an image."""
+
+    package_type: str
+    updates: tuple[PlannedUpdate, ...] = ()
+    skipped: tuple[Skipped, ...] = ()
+    origins: tuple[Origin, ...] = ()
+    """Every repository that was consulted."""
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
     """What is going to happen to one platform of one image, and why; `pipeline.plan.document` reads and writes it."""
 
@@ -304,17 +316,32 @@ class Plan:
     platform: Platform
     distro: str
     """As os-release calls it, for people: `Debian GNU/Linux 12 (bookworm)`."""
-    package_type: str
     strategy: Strategy
     """How the updates are applied; never AUTO."""
-    updates: tuple[PlannedUpdate, ...]
-    skipped: tuple[Skipped, ...]
+    sections: tuple[Section, ...]
+    """One for each inventory that is asked to change, of another type of package each."""
     matched: tuple[MatchedFinding, ...] | None
     """None without a report."""
-    origins: tuple[Origin, ...] = ()
-    notes: tuple[str, ...] = ()
+    image_notes: tuple[str, ...] = ()
+    """About the image as a whole."""
     strategy_reason: str = ""
     """Why it is this strategy, in one line."""
+
+    @property
+    def updates(self) -> tuple[PlannedUpdate, ...]:
+        return tuple(update for section in self.sections for update in section.updates)
+
+    @property
+    def skipped(self) -> tuple[Skipped, ...]:
+        return tuple(skipped for section in self.sections for skipped in section.skipped)
+
+    @property
+    def origins(self) -> tuple[Origin, ...]:
+        return tuple(origin for section in self.sections for origin in section.origins)
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        return (*(note for section in self.sections for note in section.notes), *self.image_notes)
 
     @property
     def doubtful(self) -> tuple[Origin, ...]:

@@ -38,6 +38,7 @@ from support.images import (
     write_layout,
 )
 from support.oracle import extract
+from support.plandocuments import notes_of, section_of
 from support.served import Served, serve
 
 TRIVY_310 = "reports/trivy/aquasecurity__trivy__testdata__alpine-310.json.golden"
@@ -109,7 +110,7 @@ def test_a_real_report_about_a_real_image_is_closed_exactly(tmp_path: Path, copa
     closed = {(row["vulnerabilityId"], row["package"]) for row in platform["findings"]["closed"]}
     assert closed == {(i, p) for i in ("CVE-2019-1549", "CVE-2019-1551") for p in ("libcrypto1.1", "libssl1.1")}
     assert platform["findings"]["open"] == []
-    changed = {row["name"]: row["version"] for row in platform["plan"]["updates"]}
+    changed = {row["name"]: row["version"] for row in section_of(platform["plan"])["updates"]}
     assert changed == {"libcrypto1.1": "1.1.1k-r0", "libssl1.1": "1.1.1k-r0"}
 
 
@@ -271,8 +272,8 @@ def test_a_database_that_hides_another_is_patched_and_the_hidden_one_named(tmp_p
         "var/lib/db/sbom/libcrypto3-3.2.1-r0.spdx.json",
     }
     (platform,) = json.loads((tmp_path / "o").read_text())["platforms"]
-    assert "glibc" in " ".join(platform["plan"]["notes"])
-    assert "spdx" not in " ".join(platform["plan"]["notes"])
+    assert "glibc" in " ".join(notes_of(platform["plan"]))
+    assert "spdx" not in " ".join(notes_of(platform["plan"]))
 
 
 @pytest.mark.parametrize("folder", ["lib/apk/db", "usr/lib/apk/db"])
@@ -295,8 +296,8 @@ def test_a_hidden_package_is_not_overwritten_when_a_part_of_it_is_gone(folder: s
 
     assert code == 0, err
     (platform,) = json.loads(outcome.read_text())["platforms"]
-    assert [update["name"] for update in platform["plan"]["updates"]] == ["openssl"]
-    assert "glibc is taken for installed, and can't be updated" in " ".join(platform["plan"]["notes"])
+    assert [update["name"] for update in section_of(platform["plan"])["updates"]] == ["openssl"]
+    assert "glibc is taken for installed, and can't be updated" in " ".join(notes_of(platform["plan"]))
 
 
 def test_what_describes_the_image_and_is_stale_then_is_named(tmp_path: Path, copa: Any) -> None:
@@ -316,13 +317,13 @@ def test_what_describes_the_image_and_is_stale_then_is_named(tmp_path: Path, cop
         assert copa("plan", "-i", target, "--format", "json", "-o", tmp_path / "again")[0] == 0
 
     (platform,) = json.loads(outcome.read_text())["platforms"]
-    assert platform["plan"]["notes"] == [
+    assert notes_of(platform["plan"]) == [
         "etc/apko.json says what the image was built from, and doesn't follow updates",
         "the index has an attestation of this image (SBOM, provenance): copied as is, about the image before updates",
         f"{folder}/image.spdx.json is no installed package's, and doesn't follow updates",
     ]
     (again,) = json.loads((tmp_path / "again").read_text())["plans"]
-    assert again["notes"] == platform["plan"]["notes"][:1]  # nothing changes any more
+    assert notes_of(again) == notes_of(platform["plan"])[:1]  # nothing changes any more
 
 
 @pytest.mark.system
@@ -337,7 +338,7 @@ def test_the_build_description_of_apko_is_named_as_stale(tmp_path: Path, copa: A
     assert code == 0, err
 
     (platform,) = json.loads((tmp_path / "o").read_text())["platforms"]
-    assert any("etc/apko.json" in note for note in platform["plan"]["notes"])
+    assert any("etc/apko.json" in note for note in notes_of(platform["plan"]))
 
 
 @pytest.mark.system
@@ -373,7 +374,7 @@ def test_a_world_that_is_missing_is_not_made_empty(tmp_path: Path, copa: Any, st
         assert {"a", "lib/apk/db/installed"} <= set(tar.getnames())
         assert "etc/apk/world" not in tar.getnames()
     (platform,) = json.loads(outcome.read_text())["platforms"]
-    assert platform["plan"]["notes"] == [
+    assert notes_of(platform["plan"]) == [
         "etc/apk/world is missing: every package counts as wanted here, and apk itself refuses to change anything"
     ]
 
@@ -447,7 +448,7 @@ def test_an_image_without_repositories_is_patched_from_those_of_the_configuratio
 
     assert code == 0, err
     (only,) = json.loads(plan)["plans"]
-    (origin,) = only["repositories"]
+    (origin,) = section_of(only)["repositories"]
     assert (origin["definedIn"], origin["signedBy"]) == ("--repository", "tests@example.com-0a1b2c3d.rsa.pub")
     assert origin["uri"].endswith("/alpine/v3.19/main")
 

@@ -16,6 +16,7 @@ from copacetic.cli import main
 from support.apkoracle import Run, alpine_image, alpine_root, differences, run_in, upgrade
 from support.debian import need
 from support.images import assert_valid_image, fixture, skopeo, umoci
+from support.plandocuments import section_of
 from support.served import Served, serve
 
 pytestmark = pytest.mark.system
@@ -114,7 +115,9 @@ def patched(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
 
 
 def test_the_packages_are_those_that_apk_upgrades_in_its_order(patched: Patched) -> None:
-    assert [update["name"] for update in patched.plan["updates"]] == [name for _, name in patched.run.commits]
+    assert [update["name"] for update in section_of(patched.plan)["updates"]] == [
+        name for _, name in patched.run.commits
+    ]
     assert len(patched.run.commits) == patched.pair.updates
 
 
@@ -123,7 +126,7 @@ def test_the_tree_and_the_database_are_those_that_apk_makes(patched: Patched) ->
 
 
 def test_nothing_needs_execution(patched: Patched) -> None:
-    verdicts = [script for update in patched.plan["updates"] for script in update["scripts"]]
+    verdicts = [script for update in section_of(patched.plan)["updates"] for script in update["scripts"]]
 
     assert all(script["verdict"] != "needs-execution" and script["reason"] for script in verdicts)
 
@@ -140,7 +143,7 @@ def test_the_image_has_one_layer_more_without_what_running_leaves_behind(patched
 
 def test_apk_finds_nothing_wrong_and_nothing_to_do(patched: Patched) -> None:
     folder = fixture(f"alpine/{patched.pair.repository}")
-    names = [update["name"] for update in patched.plan["updates"]]
+    names = [update["name"] for update in section_of(patched.plan)["updates"]]
     keys = "" if patched.pair.report else "--keys-dir /mnt "
     options = f"{keys}--repositories-file /dev/null -X /mnt --no-cache"
     upgrade_again = f"apk {options} {' '.join(patched.pair.arguments)} -s"

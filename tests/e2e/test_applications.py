@@ -21,6 +21,7 @@ from support.debian import need
 from support.differences import OF_ONE
 from support.images import assert_valid_image, umoci
 from support.oracle import apt, differences, install_debs, run_in
+from support.plandocuments import section_of
 
 pytestmark = [pytest.mark.system, pytest.mark.whole, pytest.mark.soak]
 
@@ -42,8 +43,8 @@ class Case:
 
     def real(self, strategy: str) -> Path:
         """Let the image's own apt install what was planned."""
-        updates = self.outcomes[strategy]["plan"]["updates"]
-        if strategy == "exec" and len(updates) == len(self.outcomes["unpack"]["plan"]["updates"]):
+        updates = section_of(self.outcomes[strategy]["plan"])["updates"]
+        if strategy == "exec" and len(updates) == len(section_of(self.outcomes["unpack"]["plan"])["updates"]):
             strategy = "unpack"
         root = self.folder / f"real-{strategy}"
         if not root.exists():
@@ -83,9 +84,9 @@ def test_the_tree_is_the_one_that_apt_leaves(case: Case, strategy: str) -> None:
 
 
 def test_nothing_but_what_is_known_needs_execution(case: Case) -> None:
-    skipped = case.outcomes["unpack"]["plan"]["skipped"]
+    skipped = section_of(case.outcomes["unpack"]["plan"])["skipped"]
 
-    assert case.outcomes["unpack"]["plan"]["updates"], "an aged root without updates proves nothing"
+    assert section_of(case.outcomes["unpack"]["plan"])["updates"], "an aged root without updates proves nothing"
     assert {row["name"] for row in skipped} == case.application.skipped, skipped
     assert {row["reason"] for row in skipped} <= {"needs-execution", "dependency"}
 

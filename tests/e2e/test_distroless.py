@@ -15,6 +15,7 @@ from support.debian import need, sources
 from support.distroless import KEYRING, distroless_layout
 from support.images import assert_valid_image
 from support.oracle import read_tree
+from support.plandocuments import section_of
 
 pytestmark = [pytest.mark.system, pytest.mark.whole]
 
@@ -45,9 +46,9 @@ def test_a_distroless_image_holds_what_the_new_packages_ship(
     assert code == 0
     assert_valid_image(layout, "patched")
     (platform,) = json.loads(outcome.read_text())["platforms"]
-    updates = {u["name"]: u["version"] for u in platform["plan"]["updates"]}
+    updates = {u["name"]: u["version"] for u in section_of(platform["plan"])["updates"]}
     assert updates, "the oldest versions of these packages have updates"
-    assert all(row["definedIn"] == "--repository:1" for row in platform["plan"]["repositories"])
+    assert all(row["definedIn"] == "--repository:1" for row in section_of(platform["plan"])["repositories"])
     root = _unpack(layout, tmp_path / "root")
     assert not (root / "var/lib/dpkg/status").exists()
     debs = {deb.name.partition("_")[0]: deb for deb in chdist.download(updates)}

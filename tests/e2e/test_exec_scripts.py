@@ -15,6 +15,7 @@ import pytest
 from copacetic.oci.layout import LayoutSource
 from support.aptrepo import Deb, Repository, file, serve_repository
 from support.debian import build_root, need
+from support.plandocuments import section_of
 from support.realimage import image_on
 from support.running import Patching, copa, open_builder
 
@@ -111,7 +112,7 @@ def test_configuration_files_that_were_changed_stay_and_holds_hold(case: Patchin
     assert "etc/foo.conf" not in changed, "it stays as it was"
     assert changed["etc/foo.conf.dpkg-dist"] == "shipped 2"
     assert "usr/share/held" not in changed
-    (skipped,) = case.plan["skipped"]
+    (skipped,) = section_of(case.plan)["skipped"]
     assert (skipped["name"], skipped["reason"]) == ("held", "held")
 
 

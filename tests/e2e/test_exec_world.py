@@ -14,6 +14,7 @@ from support.apkrepo import ApkRepository, installed_text
 from support.apks import Apk
 from support.debian import need
 from support.debs import file
+from support.plandocuments import notes_of, section_of
 from support.running import Patching, open_builder
 from support.served import serve
 from support.trees import layer_paths
@@ -69,7 +70,7 @@ def test_the_layer_is_the_one_that_nothing_ran_for(
         assert run.code == 0, run.error
         layers[strategy] = case.outcome["layer"]["digest"]
 
-    assert len(case.plan["updates"]) == updates
+    assert len(section_of(case.plan)["updates"]) == updates
     assert case.changed("exec")["usr/bin/foo"] == "new"
     assert layers["exec"] == layers["unpack"]
 
@@ -116,7 +117,7 @@ def test_what_was_broken_before_is_no_failure_of_the_run(
         assert run.code == 0, run.error
         layers[strategy] = case.outcome["layer"]["digest"]
 
-    assert [note for note in case.plan["notes"] if "has been broken since" in note] == [
+    assert [note for note in notes_of(case.plan) if "has been broken since" in note] == [
         f"{name} 1-r0 has been broken since it was installed: a script of it failed (f: in lib/apk/db/installed)"
         for name in ("bad", "worse")
     ]
@@ -148,7 +149,7 @@ def test_a_file_of_another_package_keeps_only_the_one_that_wants_it(
         assert run.code == 0, run.error
         layers[strategy] = case.outcome["layer"]["digest"]
 
-    (skipped,) = case.plan["skipped"]
+    (skipped,) = section_of(case.plan)["skipped"]
     assert (skipped["name"], skipped["reason"]) == ("bad", "conflict")
     assert "bad 2-r0 would overwrite usr/lib/bar of bar" in skipped["detail"]
     assert case.changed("exec")["usr/lib/bar"] == "new"

@@ -18,6 +18,7 @@ from support.debian import layout_of, need
 from support.foreign import dpkg_install, foreign_root
 from support.images import assert_valid_image
 from support.oracle import extract, is_allowed, read_tree
+from support.plandocuments import section_of
 
 pytestmark = [pytest.mark.system, pytest.mark.whole, pytest.mark.xdist_group("foreign")]
 
@@ -52,7 +53,7 @@ def patched(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureReq
     assert code == 0
     assert assert_valid_image(layout, "patched")["layers"][:-1] == assert_valid_image(layout, "base")["layers"]
     (platform,) = json.loads(outcome.read_text())["platforms"]
-    updates = {f"{u['name']}:{u['architecture']}": u for u in platform["plan"]["updates"]}
+    updates = {f"{u['name']}:{u['architecture']}": u for u in section_of(platform["plan"])["updates"]}
     debs = {key: cache / "packages.v1" / update["sha256"] for key, update in updates.items()}
     before, real = extract(tar, work / "before"), extract(tar, work / "real")
     dpkg_install(real, list(debs.values()), work / "stripped")

@@ -13,6 +13,7 @@ from copacetic.cli import main
 from copacetic.documents import encode
 from copacetic.printable import printable
 from support.aptrepo import Deb, Repository, debian_image, file, serve_repository, write_image
+from support.plandocuments import section_of
 
 FOO = Deb(name="foo", version="1.0-1", architecture="amd64", files={"usr/bin/foo": file("old", 0o755)})
 FOO2 = Deb(name="foo", version="1.0-2", architecture="amd64", files={"usr/bin/foo": file("new", 0o755)})
@@ -101,7 +102,7 @@ def test_the_documents_and_the_job_s_page_name_it(
         "etc/apt/sources.list:1",
     )
     assert row["reason"].endswith(f"allowed by {flag}")
-    (listed,) = platform["plan"]["repositories"]
+    (listed,) = section_of(platform["plan"])["repositories"]
     assert listed["notVerified"] == row["reason"]
     assert bool(listed["signedBy"]) == (flag == EXPIRED)
     assert f"> **NOT VERIFIED: {repository.address} stable-security main" in (tmp_path / "summary").read_text()
@@ -144,7 +145,7 @@ def test_no_document_and_no_page_has_a_control_character_of_a_repository_s_or_an
         assert text.replace("\n", "").isprintable()
     plan = json.loads(outcome.read_text())["platforms"][0]["plan"]
     assert plan["distro"].startswith("Name\\x1b")
-    assert plan["repositories"][0]["label"] == printable(f"Label{STEERING}")
+    assert section_of(plan)["repositories"][0]["label"] == printable(f"Label{STEERING}")
 
 
 def test_a_document_keeps_what_it_has_to_escape() -> None:

@@ -122,7 +122,7 @@ def test_inspection_says_how_far_dpkg_came(tmp_path: Path, repository: Repositor
     found = copacetic.inspect(
         location, settings=copacetic.Settings(cache_dir=tmp_path / "cache", repository=RepositorySettings(reach=HERE))
     )
-    rows = json.loads(found.to_json())["platforms"][0]["packages"]
+    rows = json.loads(found.to_json())["platforms"][0]["inventories"][0]["packages"]
     assert {row["name"]: row["state"] for row in rows} == {"foo": "unpacked", "bar": None}
 
 

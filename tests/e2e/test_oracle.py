@@ -18,6 +18,7 @@ from copacetic.cli import main
 from support.debian import build_root, layout_of, need
 from support.images import assert_valid_image
 from support.oracle import apt, differences, extract, install_debs, run_in
+from support.plandocuments import section_of
 
 pytestmark = [pytest.mark.system, pytest.mark.whole]
 
@@ -80,7 +81,7 @@ def patched(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
     ]
     assert main(arguments) == 0
     real = extract(root, work / "real")
-    install_debs(real, [cache / "packages.v1" / update["sha256"] for update in plan["updates"]])
+    install_debs(real, [cache / "packages.v1" / update["sha256"] for update in section_of(plan)["updates"]])
     ours = work / "ours"
     subprocess.run(["umoci", "unpack", "--image", f"{layout}:patched", str(ours)], check=True, capture_output=True)
     yield Patched(real=real, ours=ours / "rootfs", layout=layout, plan=plan, refused=REFUSED.get(suite, set()))
@@ -88,7 +89,7 @@ def patched(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
 
 
 def test_updates_are_pending(patched: Patched) -> None:
-    assert patched.plan["updates"], "an aged root without updates proves nothing"
+    assert section_of(patched.plan)["updates"], "an aged root without updates proves nothing"
 
 
 def test_the_tree_equals_the_one_that_dpkg_makes(patched: Patched) -> None:
@@ -96,8 +97,8 @@ def test_the_tree_equals_the_one_that_dpkg_makes(patched: Patched) -> None:
 
 
 def test_nothing_but_what_is_known_needs_execution(patched: Patched) -> None:
-    assert {row["name"] for row in patched.plan["skipped"]} <= patched.refused
-    assert all(row["reason"] == "needs-execution" for row in patched.plan["skipped"])
+    assert {row["name"] for row in section_of(patched.plan)["skipped"]} <= patched.refused
+    assert all(row["reason"] == "needs-execution" for row in section_of(patched.plan)["skipped"])
 
 
 def test_the_result_is_a_valid_image_with_one_layer_more(patched: Patched) -> None:

@@ -21,6 +21,7 @@ from support.apkrepo import KEY_NAME, ApkRepository, apk_image, public_pem, serv
 from support.apks import Apk
 from support.aptrepo import Deb, Repository, debian_image, file, serve_repository, write_image
 from support.images import make_image, make_layer
+from support.plandocuments import section_of
 
 FOO = Deb(name="foo", version="1.0-1", architecture="amd64", files={"usr/bin/foo": file("old", 0o755)})
 FOO2 = replace(FOO, version="1.0-2", files={"usr/bin/foo": file("new", 0o755)})
@@ -50,7 +51,7 @@ class Planned:
         """Change the only update, and the only repository."""
         document = json.loads(self._file.read_text())
         plan = document["plans"][0]
-        change(plan["updates"][0], plan["repositories"][0])
+        change(section_of(plan)["updates"][0], section_of(plan)["repositories"][0])
         self._file.write_text(json.dumps(document))
 
     def change_image(self, name: str) -> None:
@@ -125,7 +126,7 @@ def test_who_trusts_it_gets_it_and_is_told_that_nobody_else_vouches(planned: Pla
     assert "1 package vouched for by the plan alone: allowed by --trust-plan" in text
     platform = planned.outcome()
     assert [row["uri"] for row in platform["notVerified"]] == [repository.address]
-    assert platform["plan"]["repositories"][0]["signedBy"] == ""
+    assert section_of(platform["plan"])["repositories"][0]["signedBy"] == ""
 
 
 @pytest.mark.parametrize(
@@ -152,7 +153,7 @@ def test_what_the_plan_says_of_its_repositories_is_not_repeated(planned: Planned
     )
 
     assert planned.apply("--no-cache")[0] == 0
-    (row,) = planned.outcome()["plan"]["repositories"]
+    (row,) = section_of(planned.outcome()["plan"])["repositories"]
     assert row["signedBy"] == str(repository.key.extract_certificate().fingerprint).upper()
     assert row["label"] == "Tests-Security"
 
@@ -212,7 +213,12 @@ def test_a_kept_index_that_another_image_s_key_has_signed_vouches_for_nothing(
     repository.key = own
     repository.publish([FOO2])
 
-    planned.change(lambda update, row: (update.update(evil["updates"][0]), row.update(evil["repositories"][0])))
+    planned.change(
+        lambda update, row: (
+            update.update(section_of(evil)["updates"][0]),
+            row.update(section_of(evil)["repositories"][0]),
+        )
+    )
 
     planned.refused()
 
@@ -272,4 +278,4 @@ def test_the_kept_index_of_apk_vouches_without_a_network_and_when_the_repository
 
     assert (code, served.requests) == (0, [])
     assert "NOT VERIFIED" not in text
-    assert planned_apk.outcome()["plan"]["repositories"][0]["signedBy"] == KEY_NAME
+    assert section_of(planned_apk.outcome()["plan"])["repositories"][0]["signedBy"] == KEY_NAME

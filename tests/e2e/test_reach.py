@@ -14,6 +14,7 @@ from support.apkrepo import ApkRepository, apk_image, serve_apks
 from support.apks import Apk
 from support.aptrepo import Deb, Repository, debian_image, file, serve_repository, write_image
 from support.images import make_image, make_layer
+from support.plandocuments import section_of
 from support.running import Run, copa
 
 SECRET = "s3cr3t"
@@ -136,7 +137,7 @@ def test_a_login_in_an_address_is_used_and_gets_nowhere_else(case: Case, how: st
     assert [run.code for run in runs] == [0, 0, 0, 0], runs
     assert case.leaks() == []
     assert not any(SECRET in run.out + run.err for run in runs)
-    url = json.loads(Path(plan).read_text())["plans"][0]["updates"][0]["url"]
+    url = section_of(json.loads(Path(plan).read_text())["plans"][0])["updates"][0]["url"]
     assert url.startswith(case.repository.address)
 
 

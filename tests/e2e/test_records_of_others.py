@@ -17,6 +17,7 @@ from copacetic.oci.tree import TreeBuilder
 from support.aptrepo import Repository, serve_repository, write_image
 from support.chisel import MANIFEST, STATUS, control_status, files_of, image_of, manifest_rows, stripped_status, wall
 from support.debs import Deb, file, symlink
+from support.plandocuments import notes_of, section_of
 from support.trees import Content, layer_files, layer_paths
 
 LIB, LINK = "usr/lib/libdemo.so.1", "usr/lib/libdemo.so"
@@ -67,10 +68,10 @@ def test_such_an_image_is_patched_and_the_plan_says_what_is_not_known(
     assert patch(image, tmp_path) == 0
 
     plan = outcome(tmp_path)["plan"]
-    names = [update["name"] for update in plan["updates"]]  # type: ignore[index]
+    names = [update["name"] for update in section_of(plan)["updates"]]
     sliced = form.startswith("chisel")
     assert names == (["demo", "other"] if sliced else ["demo", "libabsent", "other"])
-    assert plan["notes"][0].startswith(f"{form}: ")  # type: ignore[index]
+    assert notes_of(plan)[0].startswith(f"{form}: ")
     changed = layer_paths(tmp_path / "image", "patched")
     record = MANIFEST if "manifest" in form else STATUS
     assert changed >= {LIB, "usr/bin/other", record}
@@ -91,7 +92,7 @@ def test_what_would_need_another_set_of_paths_is_left_by_name(
     assert patch(image, tmp_path, "--ignore-errors") == 0
 
     assert layer_paths(tmp_path / "image", "patched") == {"usr/bin/other", MANIFEST if "manifest" in form else STATUS}
-    (skipped,) = outcome(tmp_path)["plan"]["skipped"]  # type: ignore[index]
+    (skipped,) = section_of(outcome(tmp_path)["plan"])["skipped"]
     assert (skipped["name"], skipped["reason"], skipped["detail"]) == ("demo", "unsupported", reason)
 
 

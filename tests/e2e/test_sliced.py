@@ -20,6 +20,7 @@ from support.debian import need, sources
 from support.distroless import KEYRING, Chdist
 from support.images import assert_valid_image, make_image, make_layer, write_layout
 from support.oracle import read_tree
+from support.plandocuments import notes_of, section_of
 
 pytestmark = [pytest.mark.system, pytest.mark.whole]
 
@@ -131,9 +132,9 @@ def test_the_tree_is_that_of_the_new_packages_at_the_paths_that_were_there(
     assert code == 0
     assert_valid_image(layout, "patched")
     (platform,) = json.loads((tmp_path / "outcome.json").read_text())["platforms"]
-    updates = {u["name"]: u["version"] for u in platform["plan"]["updates"]}
+    updates = {u["name"]: u["version"] for u in section_of(platform["plan"])["updates"]}
     assert len(updates) > 2, "the oldest versions of these packages have updates"
-    assert platform["plan"]["notes"][0].startswith(form)
+    assert notes_of(platform["plan"])[0].startswith(form)
     subprocess.run(
         ["umoci", "unpack", "--image", f"{layout}:patched", tmp_path / "new"], check=True, capture_output=True
     )

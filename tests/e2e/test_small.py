@@ -20,6 +20,7 @@ from copacetic.repository import RepositorySettings
 from support.aptrepo import Deb, Repository, debian_image, file, serve_repository, write_image
 from support.debs import directory
 from support.images import Image, assert_valid_image, make_attestation, make_index, open_layers, skopeo, write_layout
+from support.plandocuments import notes_of, section_of
 from support.trees import layer_paths
 from support.values import HERE
 
@@ -129,7 +130,7 @@ def test_a_report_decides_what_changes_and_every_row_is_accounted_for(
 
     assert run.code == 0
     (platform,) = json.loads(outcome.read_text())["platforms"]
-    assert [(u["name"], u["findings"]) for u in platform["plan"]["updates"]] == [("foo", ["CVE-1"])]
+    assert [(u["name"], u["findings"]) for u in section_of(platform["plan"])["updates"]] == [("foo", ["CVE-1"])]
     assert [f["status"] for f in platform["plan"]["findings"]] == [
         "fixable",
         "no-fix",
@@ -207,7 +208,7 @@ def test_a_plan_can_t_smuggle_in_a_script_that_would_have_to_run(tmp_path: Path,
         assert copa("plan", "-i", image, "--format", "json", "-o", plan).code == 0
         repository.files["evil.deb"] = data
         document = json.loads(plan.read_text())
-        (update,) = document["plans"][0]["updates"]
+        (update,) = section_of(document["plans"][0])["updates"]
         update |= {
             "version": "2", "sourceVersion": "2", "url": f"{repository.address}/evil.deb", "size": len(data),
             "sha256": hashlib.sha256(data).hexdigest(), "scripts": [],
@@ -350,7 +351,7 @@ def test_a_new_dependency_comes_in(tmp_path: Path, copa: Any) -> None:
         run = copa("patch", "-i", image, "--to", f"oci:{layout}:patched", "-o", outcome)
 
     assert run.code == 0
-    updates = json.loads(outcome.read_text())["platforms"][0]["plan"]["updates"]
+    updates = section_of(json.loads(outcome.read_text())["platforms"][0]["plan"])["updates"]
     assert [(u["name"], u["installedVersion"], u["requiredBy"]) for u in updates] == [
         ("foo", "1.0-1", []),
         ("libfoo", None, ["foo"]),
@@ -453,7 +454,7 @@ def test_an_sbom_that_no_package_has_and_an_attestation_are_named(
 
     assert run.code == 0
     (plan,) = json.loads((tmp_path / "plan.json").read_text())["plans"]
-    assert plan["notes"] == [
+    assert notes_of(plan) == [
         "the index has an attestation of this image (SBOM, provenance): copied as is, about the image before updates",
         "var/lib/db/sbom/a\\x1b.spdx.json is no installed package's, and doesn't follow updates",
     ]

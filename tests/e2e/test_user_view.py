@@ -77,7 +77,7 @@ def test_an_inspection_tells_which_layer_a_package_s_version_came_with(
     assert copa("inspect", target, "--format", "json", cache=tmp_path / "cache") == 0
     (platform,) = json.loads(capsys.readouterr().out)["platforms"]
 
-    assert [(p["name"], p["version"], p["layer"]) for p in platform["packages"]] == [
+    assert [(p["name"], p["version"], p["layer"]) for p in platform["inventories"][0]["packages"]] == [
         ("bar", "1.0-1", 0),
         ("foo", "1.0-2", 1),
     ]

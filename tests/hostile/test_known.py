@@ -15,13 +15,14 @@ from copacetic.errors import CopaError, InventoryError, PackageError, PlanFileEr
 from copacetic.pipeline.plan.document import write_plans
 from copacetic.updates import PlannedUpdate
 from support.parsers import PARSERS, STATUS
+from support.plandocuments import section_of
 from support.values import candidate, installed, plan
 
 
 def plan_with(**changes: object) -> bytes:
     update = PlannedUpdate(installed=installed("foo", "1.0-1"), candidate=candidate("foo", "2.0-1"))
     document = json.loads(write_plans([plan(update)]))
-    document["plans"][0]["updates"][0].update(changes)
+    section_of(document["plans"][0])["updates"][0].update(changes)
     return json.dumps(document).encode()
 
 

@@ -19,7 +19,6 @@ from hypothesis import strategies as st
 from copacetic.apk.stanza import checksum_of
 from copacetic.apk.tools import ApkTools
 from copacetic.errors import InventoryError
-from copacetic.inventory import detect_database
 from copacetic.inventory.apk import ApkChange, ApkDatabase, ApkDirectory, ApkFile, ApkRecord, Owner
 from copacetic.inventory.apk.installed import parse_records
 from copacetic.inventory.apk.scripts import read_scripts
@@ -28,6 +27,7 @@ from copacetic.oci.filesystem import ImageFilesystem
 from copacetic.updates import InstalledPackage
 from support.apkoracle import ROOTS, alpine_root, run_in, upgrade
 from support.apks import Apk, read_index
+from support.databases import detect_database
 from support.images import fixture, open_layers
 from support.trees import Content, stack, symlink, tree
 

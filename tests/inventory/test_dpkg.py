@@ -12,10 +12,10 @@ from hypothesis import strategies as st
 
 from copacetic.deb.deb822 import parse_stanza
 from copacetic.errors import InventoryError
-from copacetic.inventory import detect_database
 from copacetic.inventory.dpkg import Conffile, DebRecord, DpkgDatabase, PathFilters
 from copacetic.oci.directory import DirectoryFilesystem
 from copacetic.updates import InstalledPackage
+from support.databases import detect_database
 from support.debian import build_root, need
 from support.oracle import extract
 from support.trees import symlink, tree

@@ -10,7 +10,6 @@ import pytest
 
 from copacetic import llb
 from copacetic.errors import SolverError, VerificationError
-from copacetic.inventory import detect_database
 from copacetic.llb.solver import ExportedLayer
 from copacetic.oci import Digest
 from copacetic.oci.change import Change
@@ -25,6 +24,7 @@ from copacetic.pkgmgr.apt.leftovers import LEFTOVERS
 from support import debs
 from support.apkrepo import installed_text
 from support.apks import Apk
+from support.databases import detect_database
 from support.debs import file
 from support.images import TarItem, make_tar, tar_file
 from support.trees import directory, symlink, tree
@@ -316,7 +316,7 @@ def capture_upgrade(tmp_path: Path, *items: TarItem) -> dict[str, Change]:
     database = detect_database(fs)
     assert database is not None
     layer = exported(tmp_path, tar_file("lib/apk/db/installed", f"{installed_text(NEW)}\n"), *items)
-    shipped = Shipped(fs, database)
+    shipped = Shipped(fs, [database])
     made = Recipe(base=llb.scratch(), result=llb.scratch())
     return {c.path: c for c in capture_changes([layer], fs, made, epoch=EPOCH, shipped=shipped).finish().entries}
 

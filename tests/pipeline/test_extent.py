@@ -13,16 +13,16 @@ from typing import Any
 import pytest
 
 from copacetic.errors import VerificationError
-from copacetic.inventory import detect_database
-from copacetic.oci import Digest, Platform
+from copacetic.inventory import PackageDatabase
 from copacetic.oci.filesystem import ImageFilesystem
 from copacetic.oci.layerwriter import plain_parts
-from copacetic.pipeline.prove.evidence import Evidence, Side
+from copacetic.pipeline.prove.evidence import Evidence, Part
 from copacetic.pipeline.prove.extent import check_extent
 from copacetic.unpack.shipped import Explanation
-from copacetic.updates import Plan, Strategy
+from copacetic.updates import Section
 from support.aptrepo import installed_files
 from support.composed import compose, open_unpacker, plan_debs
+from support.databases import detect_database
 from support.debs import Deb, Member, file, hardlink, symlink
 from support.images import TarItem, make_tar, tar_file
 from support.trees import scan_tar, stack
@@ -65,17 +65,17 @@ class Case:
         layer = _overlaid(b"".join(plain_parts(composed.changes.entries)), self.more)
         after = stack(base, layer)
         explanation = Explanation(
-            packages=packages if self.at_hand else None,
+            packages={"deb": packages} if self.at_hand else None,
             effects=None if self.ran else composed.changes.effects,
         )
-        plan = Plan(
-            image="image", image_digest=Digest.of(b""), platform=Platform(os="linux", architecture="amd64"),
-            distro="", package_type="deb", strategy=Strategy.UNPACK, updates=tuple(one.update for one in planned), skipped=(),
-            matched=None,
-        )  # fmt: skip
+        section = Section(package_type="deb", updates=tuple(one.update for one in planned))
         return check_extent(
             Evidence(
-                plan=plan, before=_side(before), after=_side(after), index=scan_tar(layer), explanation=explanation
+                parts=(Part(section, _database(before), _database(after)),),
+                before=before,
+                after=after,
+                index=scan_tar(layer),
+                explanation=explanation,
             )
         )
 
@@ -90,10 +90,10 @@ def case(tmp_path: Path) -> Case:
     return Case(tmp_path)
 
 
-def _side(fs: ImageFilesystem) -> Side:
+def _database(fs: ImageFilesystem) -> PackageDatabase:
     database = detect_database(fs)
     assert database is not None
-    return Side(fs, database)
+    return database
 
 
 def _installed(debs: Sequence[Deb]) -> Mapping[str, bytes | str]:

@@ -7,11 +7,12 @@ from collections.abc import Sequence
 
 import pytest
 
-from copacetic.inventory import PackageDatabase, detect_database
+from copacetic.inventory import PackageDatabase
 from copacetic.pipeline.plan.match import match_findings, want_everything
 from copacetic.updates import Finding, FindingStatus, InstalledPackage
 from support.apkrepo import apk_image
 from support.apks import Apk
+from support.databases import detect_database
 from support.trees import Content, tree
 from support.values import finding, installed, key
 

@@ -12,37 +12,34 @@ from typing import Any
 import pytest
 
 from copacetic.errors import PlanFileError
-from copacetic.pipeline.plan.document import plan_document, read_plans, write_plans
+from copacetic.pipeline.plan.document import plan_document, write_plans
+from copacetic.pipeline.plan.planfile import read_plans
 from copacetic.updates import (
     FindingStatus,
     MatchedFinding,
     PlannedUpdate,
     ScriptClass,
     ScriptVerdict,
+    Section,
     Skipped,
     SkipReason,
 )
-from support.values import candidate, finding, installed, key, plan
+from support.plandocuments import section_of
+from support.values import ORIGIN, candidate, finding, installed, key, plan
 
 SHARED = [finding(name, "2.0-1", vulnerability_id="CVE-2026-7") for name in ("libfoo", "foo")]
-PLAN = replace(
-    plan(
-        PlannedUpdate(
-            installed=installed("foo", "1.0-1"),
-            candidate=candidate("foo", "2.0-1"),
-            findings=(SHARED[1],),
-            scripts=(
-                ScriptVerdict(
-                    package=key("foo:amd64"), script="postinst", verdict=ScriptClass.HARMLESS, reason="has run before"
-                ),
+DEBS = plan(
+    PlannedUpdate(
+        installed=installed("foo", "1.0-1"),
+        candidate=candidate("foo", "2.0-1"),
+        findings=(SHARED[1],),
+        scripts=(
+            ScriptVerdict(
+                package=key("foo:amd64"), script="postinst", verdict=ScriptClass.HARMLESS, reason="has run before"
             ),
         ),
-        PlannedUpdate(installed=None, candidate=candidate("libbar", "1:3~rc1-1"), required_by=("foo",)),
-        matched=tuple(
-            MatchedFinding(finding=f, status=FindingStatus.FIXABLE, packages=(key(f"{f.package}:amd64"),))
-            for f in SHARED
-        ),
     ),
+    PlannedUpdate(installed=None, candidate=candidate("libbar", "1:3~rc1-1"), required_by=("foo",)),
     skipped=(
         Skipped(
             package=installed("libfoo", "1.0-1"),
@@ -51,7 +48,22 @@ PLAN = replace(
             findings=(SHARED[0],),
         ),
     ),
-    notes=("a note",),
+)
+NAMESAKE = finding("foo", "3", vulnerability_id="CVE-2026-7", package_type="apk")
+APKS = Section(
+    package_type="apk",
+    updates=(PlannedUpdate(installed=installed("foo", "2"), candidate=candidate("foo", "3"), findings=(NAMESAKE,)),),
+    origins=(ORIGIN,),
+    notes=("a note on apk",),
+)
+PLAN = replace(
+    DEBS,
+    sections=(*DEBS.sections, APKS),
+    matched=tuple(
+        MatchedFinding(finding=f, status=FindingStatus.FIXABLE, packages=(key(f"{f.package}:amd64"),))
+        for f in (*SHARED, NAMESAKE)
+    ),
+    image_notes=("a note",),
 )
 
 
@@ -64,15 +76,29 @@ def test_a_plan_that_was_written_reads_back_the_same() -> None:
 def test_a_finding_of_two_packages_comes_back_to_the_right_one() -> None:
     (read,) = read_plans(write_plans([PLAN]), where="plan.json")
 
-    assert [f.package for f in read.updates[0].findings] == ["foo"]
-    assert [f.package for f in read.skipped[0].findings] == ["libfoo"]
+    assert read.updates[0].findings == (SHARED[1],)
+    assert read.skipped[0].findings == (SHARED[0],)
+
+
+def test_a_finding_of_one_type_of_package_is_none_of_its_namesake_of_another_type() -> None:
+    (read,) = read_plans(write_plans([PLAN]), where="plan.json")
+
+    assert [[update.findings for update in section.updates] for section in read.sections] == [
+        [(SHARED[1],), ()],
+        [(NAMESAKE,)],
+    ]
+
+
+def test_all_sections_together_are_the_plan() -> None:
+    assert [update.candidate.name for update in PLAN.updates] == ["foo", "libbar", "foo"]
+    assert (PLAN.download_size, PLAN.notes) == (3 * 1234, ("a note on apk", "a note"))
 
 
 def test_the_document_names_the_address_and_digest_of_every_package() -> None:
-    document = plan_document(PLAN)
+    document = plan_document(DEBS)
 
-    assert [(u["url"], u["sha256"]) for u in document["updates"]] == [
-        (u.candidate.url, u.candidate.sha256) for u in PLAN.updates
+    assert [(u["url"], u["sha256"]) for u in section_of(document)["updates"]] == [
+        (u.candidate.url, u.candidate.sha256) for u in DEBS.updates
     ]
 
 
@@ -98,13 +124,13 @@ def _set(path: str, value: object) -> Callable[[Any], None]:
     [
         (_set("schemaVersion", 2), "schema version 2"),
         (_set("kind", "something"), "something"),
-        (_set("plans.0.updates.0.name", "foo; rm -rf /"), "not valid in the update"),
-        (_set("plans.0.updates.0.name", "../../etc/passwd"), "not valid in the update"),
-        (_set("plans.0.updates.0.version", "1.0\n"), "not valid in the update"),
-        (_set("plans.0.updates.0.sha256", "0"), "not valid in the update"),
-        (_set("plans.0.updates.0.url", "file:///etc/shadow"), "no usable address"),
+        (_set("plans.0.sections.0.updates.0.name", "foo; rm -rf /"), "not valid in the update"),
+        (_set("plans.0.sections.0.updates.0.name", "../../etc/passwd"), "not valid in the update"),
+        (_set("plans.0.sections.0.updates.0.version", "1.0\n"), "not valid in the update"),
+        (_set("plans.0.sections.0.updates.0.sha256", "0"), "not valid in the update"),
+        (_set("plans.0.sections.0.updates.0.url", "file:///etc/shadow"), "no usable address"),
         *(
-            (_set("plans.0.updates.0.url", url), "no usable address")
+            (_set("plans.0.sections.0.updates.0.url", url), "no usable address")
             for url in (
                 "http://[x/",
                 "http://a\0b/",
@@ -115,12 +141,14 @@ def _set(path: str, value: object) -> Callable[[Any], None]:
                 "",
             )
         ),
-        *((_set("plans.0.updates.0.size", size), "has no usable size") for size in (-1, 0, 10**18, 10**40)),
-        (_set("plans.0.repositories.0.tag", "edge\nP:x"), "not a repository's tag"),
-        (_set("plans.0.updates.0.repository", 9), "no usable address or repository"),
-        (_set("plans.0.updates.0.size", "big"), "size"),
+        *((_set("plans.0.sections.0.updates.0.size", size), "has no usable size") for size in (-1, 0, 10**18, 10**40)),
+        (_set("plans.0.sections.0.repositories.0.tag", "edge\nP:x"), "not a repository's tag"),
+        (_set("plans.0.sections.0.updates.0.repository", 9), "no usable address or repository"),
+        (_set("plans.0.sections.0.updates.0.size", "big"), "size"),
         (_set("plans.0.imageDigest", "sha256:beef"), "digest"),
-        (_set("plans.0.updates", 3), "updates"),
+        (_set("plans.0.sections.0.updates", 3), "updates"),
+        (_set("plans.0.sections.0.packageType", "apk"), "'apk' has two sections in one plan"),
+        (_set("plans.0.sections.0.packageType", "../deb"), "'../deb' is not a type of package"),
     ],
 )
 def test_a_plan_that_is_not_one_is_refused_with_the_place(change: Callable[[Any], None], message: str) -> None:

@@ -11,11 +11,19 @@ from typing import cast
 import pytest
 
 from copacetic.errors import VerificationError
-from copacetic.inventory import PackageDatabase, detect_database
+from copacetic.inventory import PackageDatabase
+from copacetic.pipeline.prove.evidence import Part
 from copacetic.pipeline.prove.inventory import check_inventory
-from copacetic.updates import InstalledPackage, PlannedUpdate
+from copacetic.updates import InstalledPackage, Plan, PlannedUpdate
+from support.databases import detect_database
 from support.trees import tree
 from support.values import candidate, installed, plan
+
+
+def _check(plan: Plan, before: PackageDatabase, after: PackageDatabase) -> None:
+    (section,) = plan.sections
+    check_inventory(plan, [Part(section, before, after)])
+
 
 FOO = PlannedUpdate(installed=installed("foo", "1"), candidate=candidate("foo", "2"))
 
@@ -47,10 +55,10 @@ def test_a_record_that_stays_beside_the_new_one_is_found(after: dict[str, str], 
     before, result = database_of({"foo": "1"}), database_of(after)
 
     if not message:
-        check_inventory(plan(FOO), before, result)
+        _check(plan(FOO), before, result)
         return
     with pytest.raises(VerificationError) as caught:
-        check_inventory(plan(FOO), before, result)
+        _check(plan(FOO), before, result)
     assert str(caught.value) == message
 
 
@@ -68,6 +76,6 @@ def test_a_kernel_that_comes_leaves_the_others_where_they_are() -> None:
         found = SimpleNamespace(packages=lambda: packages, broken_dependencies=frozenset)
         return cast(PackageDatabase, found)
 
-    check_inventory(made, kernels("1", "2"), kernels("1", "2", "3"))
+    _check(made, kernels("1", "2"), kernels("1", "2", "3"))
     with pytest.raises(VerificationError, match="kernel:x86_64: expected 1, found nothing in the result"):
-        check_inventory(made, kernels("1", "2"), kernels("2", "3"))
+        _check(made, kernels("1", "2"), kernels("2", "3"))

@@ -16,7 +16,6 @@ import pytest
 from copacetic import llb
 from copacetic.apk.stanza import ApkStanza
 from copacetic.errors import InventoryError, NeedsExecutionError, SignatureError, UnsupportedImageError
-from copacetic.inventory import detect_database
 from copacetic.llb.graph import Bind, ExecOp, FileOp, MakeFile, Network, ProxyEnv, Tmpfs
 from copacetic.oci import Digest, Platform
 from copacetic.pkgmgr import Content, PackageManager, Recipe, Upgrade, open_package_manager
@@ -24,6 +23,7 @@ from copacetic.updates import FetchedPackage, PlannedUpdate, ScriptClass, Script
 from support import adbs
 from support.apkrepo import apk_image
 from support.apks import Apk
+from support.databases import detect_database
 from support.debs import file
 from support.images import make_tar, tar_file
 from support.trees import stack

@@ -21,7 +21,6 @@ from copacetic.errors import (
     SignatureError,
     UnsupportedImageError,
 )
-from copacetic.inventory import detect_database
 from copacetic.llb.definition import Definition
 from copacetic.llb.graph import Bind, ExecOp, Network, ProxyEnv, Tmpfs
 from copacetic.oci import Digest, Platform
@@ -29,6 +28,7 @@ from copacetic.oci.layered import LayeredFilesystem
 from copacetic.pipeline.apply.send import stage
 from copacetic.pkgmgr import PackageManager, Recipe, Upgrade, open_package_manager
 from copacetic.updates import Candidate, FetchedPackage, PlannedUpdate
+from support.databases import detect_database
 from support.debian import need
 from support.debs import Deb, file
 from support.images import TarItem, make_tar, tar_file

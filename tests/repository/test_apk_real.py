@@ -16,7 +16,6 @@ import pytest
 from copacetic.cache import Cache
 from copacetic.errors import PackageUnavailableError, UnreachableError
 from copacetic.http import HttpClient, HttpSettings
-from copacetic.inventory import detect_database
 from copacetic.oci.filesystem import ImageFilesystem
 from copacetic.pipeline.open.image import read_distro
 from copacetic.pipeline.plan.match import match_findings, want_everything
@@ -25,6 +24,7 @@ from copacetic.report.trivy import parse
 from copacetic.repository import RepositoryContext, RepositorySettings, open_repository
 from copacetic.updates import FindingStatus, Resolution
 from support.apkoracle import ROOTS, alpine_root, run_in
+from support.databases import detect_database
 from support.images import fixture
 from support.served import Served, serve
 from support.trees import stack

@@ -10,11 +10,11 @@ from pathlib import Path
 from copacetic.cache import Cache
 from copacetic.distro import Distro
 from copacetic.http import HttpClient, HttpSettings
-from copacetic.inventory import detect_database
 from copacetic.progress import Silent
 from copacetic.repository import Repository, RepositoryContext, RepositorySettings, open_repository
 from copacetic.updates import Candidate, Wanted
 from support.apkrepo import OS_RELEASE
+from support.databases import detect_database
 from support.trees import Content, tree
 from support.values import HERE
 

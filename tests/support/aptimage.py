@@ -10,11 +10,11 @@ from pathlib import Path
 from copacetic.cache import Cache
 from copacetic.distro import Distro
 from copacetic.http import HttpClient, HttpSettings
-from copacetic.inventory import detect_database
 from copacetic.progress import Silent
 from copacetic.repository import RepositoryContext, RepositorySettings, open_repository
 from copacetic.updates import InstalledPackage, PackageKey, Resolution, Wanted
 from support.aptrepo import OS_RELEASE, Deb, Repository, installed_files
+from support.databases import detect_database
 from support.trees import tree
 from support.values import HERE, wanted_fix
 

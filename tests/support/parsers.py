@@ -29,7 +29,8 @@ from copacetic.oci.challenge import parse_challenges, select_challenge
 from copacetic.oci.descriptor import Digest, Platform
 from copacetic.oci.manifest import ImageConfig, Index, Manifest, detect_media_type
 from copacetic.oci.reference import Reference
-from copacetic.pipeline.plan.document import read_plans, write_plans
+from copacetic.pipeline.plan.document import write_plans
+from copacetic.pipeline.plan.planfile import read_plans
 from copacetic.report import parse_report
 from copacetic.repository.apk.index import ApkIndex, make_candidate, read_v2, read_v3
 from copacetic.repository.apk.package import open_package

@@ -161,7 +161,7 @@ def _plan() -> bytes:
     second = PlannedUpdate(installed=None, candidate=candidate("bar", "1:3~rc1-1"), required_by=("foo",))
     matched = (MatchedFinding(finding=found, status=FindingStatus.FIXABLE, packages=(key("foo:amd64"),)),)
     held = Skipped(package=installed("x", "1"), reason=SkipReason.HELD, detail="held", findings=())
-    return write_plans([replace(plan(first, second, matched=matched), skipped=(held,), notes=("a note",))])
+    return write_plans([replace(plan(first, second, matched=matched, skipped=(held,)), image_notes=("a note",))])
 
 
 def _documents() -> list[object]:

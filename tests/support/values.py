@@ -14,6 +14,8 @@ from copacetic.updates import (
     PackageKey,
     Plan,
     PlannedUpdate,
+    Section,
+    Skipped,
     Strategy,
     Wanted,
 )
@@ -83,17 +85,17 @@ def wanted_fix(package: InstalledPackage, version: str) -> Wanted:
 
 
 def plan(
-    *updates: PlannedUpdate, matched: tuple[MatchedFinding, ...] | None = None, image: str = "registry.example/web:1"
+    *updates: PlannedUpdate,
+    matched: tuple[MatchedFinding, ...] | None = None,
+    skipped: tuple[Skipped, ...] = (),
+    image: str = "registry.example/web:1",
 ) -> Plan:
     return Plan(
         image=image,
         image_digest=Digest.of(b"manifest"),
         platform=Platform(os="linux", architecture="amd64"),
         distro="Debian GNU/Linux 12 (bookworm)",
-        package_type="deb",
         strategy=Strategy.UNPACK,
-        updates=updates,
-        skipped=(),
+        sections=(Section(package_type="deb", updates=updates, skipped=skipped, origins=(ORIGIN,)),),
         matched=matched,
-        origins=(ORIGIN,),
     )

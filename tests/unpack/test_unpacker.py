@@ -12,7 +12,6 @@ import pytest
 
 from copacetic.budget import Slots
 from copacetic.errors import InventoryError, PackageError, UnsupportedImageError
-from copacetic.inventory import detect_database
 from copacetic.inventory.dpkg import DpkgDatabase
 from copacetic.oci.change import Change
 from copacetic.oci.recording import RecordingFilesystem
@@ -22,6 +21,7 @@ from copacetic.unpack.deb.conffile import NEW, ConffileFate, parse_conffile_list
 from copacetic.updates import Candidate, ScriptClass
 from support.composed import EPOCH, compose, plan_debs, read_content
 from support.composed import open_unpacker as open_deb_unpacker
+from support.databases import detect_database
 from support.debs import Deb, Member, file, symlink
 from support.trees import tree
 from support.values import key

@@ -9,14 +9,16 @@ where it may be: only the one that an image has is imported.
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
+from contextlib import nullcontext, suppress
 from typing import Protocol
 
 from copacetic import families
+from copacetic.errors import InventoryError
 from copacetic.loader import load
 from copacetic.oci.filesystem import ImageFilesystem
 from copacetic.updates import Finding, InstalledPackage
 
-__all__ = ["PackageDatabase", "detect_database"]
+__all__ = ["PackageDatabase", "detect_databases", "find_again"]
 
 
 class PackageDatabase(Protocol):
@@ -134,12 +136,25 @@ class PackageDatabase(Protocol):
         ...
 
 
-def detect_database(fs: ImageFilesystem) -> PackageDatabase | None:
-    """Return the image's package database, or None when it has none that we know."""
-    for row in (row for family in families.FAMILIES for row in family.databases):
-        if not any(fs.lookup(folder) for folder in row.places):
-            continue
-        database: PackageDatabase | None = load(row.entry).detect(fs)
-        if database is not None:
-            return database
-    return None
+def detect_databases(fs: ImageFilesystem, own: str = "") -> tuple[PackageDatabase, ...]:
+    """
+    Return the image's package databases, each of another family. The first is the distribution's own, which has
+    packages of the type `own` if any has.
+
+    Raises `InventoryError` when that one is broken. Others, which somebody may have copied, are left out then.
+    """
+    found: dict[str, PackageDatabase] = {}
+    for family in sorted(families.FAMILIES, key=lambda family: family.package_type != own):
+        for row in family.databases:
+            if family.package_type in found or not any(fs.lookup(folder) for folder in row.places):
+                continue
+            with suppress(InventoryError) if found else nullcontext():
+                database: PackageDatabase | None = load(row.entry).detect(fs)
+                if database is not None:
+                    found[family.package_type] = database
+    return tuple(found.values())
+
+
+def find_again(database: PackageDatabase, fs: ImageFilesystem) -> PackageDatabase | None:
+    """Return what another state of the image has for a database, None when that is gone. Raises `InventoryError`."""
+    return type(database).detect(fs)

@@ -7,14 +7,15 @@ One variant of an image on its way, and the seam behind which the ways to apply 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from copacetic.errors import CopaError
+from copacetic.inventory import PackageDatabase
 from copacetic.oci import Digest
-from copacetic.pipeline.layer import ComposedLayer, LayerRequest
+from copacetic.pipeline.layer import ComposedLayer, LayerRequest, Packages
 from copacetic.pipeline.open.image import OpenedImage
 from copacetic.request import PatchRequest, Strategy
 from copacetic.session import Session
@@ -43,7 +44,7 @@ class Job:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Judged:
-    """Packages with the verdicts about their scripts."""
+    """Packages of one inventory with the verdicts about their scripts."""
 
     packages: tuple[FetchedPackage, ...]
     newest_mtime: int
@@ -62,11 +63,14 @@ class Applier(Protocol):
         """Raise `UnsupportedImageError` for an image that this way has no use for, before all the work."""
         ...
 
-    def why_not(self) -> str:
-        """Tell why it can't be done here, in one line; empty when it can. May connect to a builder."""
+    def why_not(self, package_types: Collection[str]) -> str:
+        """
+        Tell why packages of these types can't be applied so, in one line; empty when they can. May connect to a
+        builder.
+        """
         ...
 
-    def describe(self, packages: Sequence[FetchedPackage]) -> Definition | None:
+    def describe(self, packages: Packages) -> Definition | None:
         """Return the graph that would be solved, if any; no solver is asked."""
         ...
 
@@ -106,6 +110,6 @@ class Ways(Protocol):
         """Return the way that a strategy names; AUTO is the embedded engine's."""
         ...
 
-    def judge(self, packages: Sequence[FetchedPackage]) -> Judged:
+    def judge(self, inventory: PackageDatabase, packages: Sequence[FetchedPackage]) -> Judged:
         """Add the verdicts about scripts. Raises `PackageError` for a package that can't be read."""
         ...

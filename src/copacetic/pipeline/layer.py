@@ -7,6 +7,7 @@ import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TypeAlias
 
 from copacetic.budget import Slots
 from copacetic.oci import Descriptor, Digest
@@ -16,7 +17,10 @@ from copacetic.oci.layerwriter import write_layer
 from copacetic.unpack.shipped import Explanation
 from copacetic.updates import FetchedPackage, PackageKey
 
-__all__ = ["COMPOSITION_VERSION", "ComposedLayer", "LayerRequest", "NewLayer", "finish_layer"]
+__all__ = ["COMPOSITION_VERSION", "ComposedLayer", "LayerRequest", "NewLayer", "Packages", "finish_layer"]
+
+Packages: TypeAlias = Mapping[str, tuple[FetchedPackage, ...]]
+"""By type of package, in the order of a plan's sections, each in the order of its updates."""
 
 COMPOSITION_VERSION = 7
 """Part of the key of kept layers: raise it whenever composing gives other bytes for the same input."""
@@ -44,8 +48,8 @@ class ComposedLayer:
     """What the packages ship and the image has already."""
     explanation: Explanation = field(default_factory=Explanation)
     """What may account for everything in the layer."""
-    checksums: Mapping[PackageKey, Mapping[str, str]] = field(default_factory=dict)
-    """See `Composition.checksums`."""
+    checksums: Mapping[str, Mapping[PackageKey, Mapping[str, str]]] = field(default_factory=dict)
+    """By type of package; see `Composition.checksums`."""
     proven: KnownLayer | None = None
     """What is in a layer that was made before, from the same packages on an equal base, and proven then."""
 
@@ -54,7 +58,7 @@ class ComposedLayer:
 class LayerRequest:
     """Everything besides the image that determines a layer."""
 
-    packages: tuple[FetchedPackage, ...]
+    packages: Packages
     epoch: int
     compression: str
     media_type: str
@@ -64,7 +68,8 @@ class LayerRequest:
     @property
     def key(self) -> str:
         """The digest of all of it."""
-        rows = [package.fingerprint for package in self.packages]  # the order counts: apk installs in it
+        # The order counts: apk installs in it.
+        rows = [package.fingerprint for packages in self.packages.values() for package in packages]
         rows += [str(digest) for digest in self.base]
         text = "\n".join([str(COMPOSITION_VERSION), str(self.epoch), self.compression, self.media_type, *rows])
         return hashlib.sha256(text.encode()).hexdigest()

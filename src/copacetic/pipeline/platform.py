@@ -14,7 +14,7 @@ from copacetic.pipeline.layer import LayerRequest
 from copacetic.pipeline.open.image import PlatformImage
 from copacetic.pipeline.outcome import PlatformOutcome
 from copacetic.pipeline.plan.complete import refuse_incomplete
-from copacetic.pipeline.plan.leftout import LeftOut
+from copacetic.pipeline.plan.leftout import add_faults, nothing_left_out
 from copacetic.pipeline.plan.make import PreparedPlan, make_plan
 from copacetic.pipeline.plan.stored import prepare_stored
 from copacetic.pipeline.prove import Proof, prove
@@ -37,7 +37,7 @@ class PatchedPlatform:
 def plan_variant(job: Job) -> PreparedPlan:
     """Plan one variant; packages are fetched into the cache."""
     with open_ways(job) as ways:
-        return make_plan(job, ways, LeftOut(tolerant=job.request.ignore_errors))
+        return make_plan(job, ways, nothing_left_out(tolerant=job.request.ignore_errors))
 
 
 def patch_variant(job: Job) -> PlatformOutcome | PatchedPlatform:
@@ -45,7 +45,7 @@ def patch_variant(job: Job) -> PlatformOutcome | PatchedPlatform:
     with open_ways(job) as ways:
         if job.stored is not None:
             return _apply(prepare_stored(job.stored, job, ways), job, ways)
-        left_out = LeftOut(tolerant=job.request.ignore_errors)
+        left_out = nothing_left_out(tolerant=job.request.ignore_errors)
         while True:
             try:
                 prepared = make_plan(job, ways, left_out)
@@ -56,7 +56,7 @@ def patch_variant(job: Job) -> PlatformOutcome | PatchedPlatform:
             try:
                 return _apply(prepared, job, ways)
             except PackageError as error:  # some faults show only when everything is unpacked
-                left_out.add_faults(error, prepared.plan.updates)
+                add_faults(left_out, error, prepared.plan.sections)
 
 
 def _apply(prepared: PreparedPlan, job: Job, ways: Ways) -> PlatformOutcome | PatchedPlatform:

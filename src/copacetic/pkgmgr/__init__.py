@@ -85,12 +85,12 @@ def count_packages(packages: Sequence[FetchedPackage]) -> str:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Recipe:
-    """One run of a package manager, ready to be solved: what lies between `base` and `result` is the new layer."""
+    """Runs of package managers, ready to be solved: what lies between `base` and `result` is the new layer."""
 
     base: State
     result: State
     directories: Mapping[str, Mapping[str, Content]] = field(default_factory=dict)
-    """What each `local` source holds, by relative path."""
+    """What each `local` source holds, by relative path; no two package managers give one the same name."""
     leftovers: tuple[Leftover, ...] = ()
     mounted: tuple[str, ...] = ()
     """Patterns of canonical paths at which the run has something of its own, besides those of every sandbox."""
@@ -104,6 +104,21 @@ class Recipe:
     """What a user should know about the run, as sentences."""
     names: Mapping[str, str] = field(default_factory=dict)
     """What the files of packages are called for people, by the names that the run sees."""
+
+    def then(self, after: Recipe) -> Recipe:
+        """Return both as one; `after` begins where this one ends."""
+        return Recipe(
+            base=self.base,
+            result=after.result,
+            directories={**self.directories, **after.directories},
+            leftovers=(*self.leftovers, *after.leftovers),
+            mounted=(*self.mounted, *after.mounted),
+            generated=(*self.generated, *after.generated),
+            records={**self.records, **after.records},
+            runs_scripts=self.runs_scripts or after.runs_scripts,
+            notes=(*self.notes, *after.notes),
+            names={**self.names, **after.names},
+        )
 
     def with_names(self, text: str) -> str:
         """Put the names for people into what the run has said."""

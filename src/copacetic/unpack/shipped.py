@@ -58,7 +58,7 @@ class ShippedPackage:
 class Explanation:
     """Everything that may account for what is in a layer."""
 
-    packages: tuple[ShippedPackage, ...] | None = None
-    """None where a builder had them and we don't."""
+    packages: Mapping[str, tuple[ShippedPackage, ...]] | None = None
+    """By type of package. None where a builder had them and we don't."""
     effects: Mapping[str, NamedEffect] | None = None
     """By canonical path. None where scripts were run: they may leave what rules allow, unnamed."""

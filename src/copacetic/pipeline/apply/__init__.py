@@ -11,6 +11,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import cached_property
 
+from copacetic.inventory import PackageDatabase
 from copacetic.pipeline.apply.judge import VerdictMemo
 from copacetic.pipeline.apply.unpack import UnpackApplier, Unpacking
 from copacetic.pipeline.job import Applier, Delegate, Job, Judged, Ways
@@ -37,7 +38,7 @@ def begin(
 def open_ways(job: Job) -> Iterator[Ways]:
     """It has to be left before the job's scratch folder is removed."""
     ahead = job.scratch if job.request.strategy is not Strategy.EXEC else None
-    with Unpacking(job.opened.fs, job.session.budget.processors, ahead) as unpacking:
+    with Unpacking(job.opened, job.session.budget.processors, ahead) as unpacking:
         yield _Ways(job, unpacking)
 
 
@@ -48,8 +49,9 @@ class _Ways:
         self._job = job
         self._unpacking = unpacking
 
-    def judge(self, packages: Sequence[FetchedPackage]) -> Judged:
-        return VerdictMemo(self._job.opened.fs, self._job.session.cache, self._unpacking).judge(packages)
+    def judge(self, inventory: PackageDatabase, packages: Sequence[FetchedPackage]) -> Judged:
+        memo = VerdictMemo(self._job.opened.fs, self._job.session.cache, self._unpacking)
+        return memo.judge(inventory.package_type, packages)
 
     def of(self, strategy: Strategy) -> Applier:
         return self._execute if strategy is Strategy.EXEC else UnpackApplier(self._job, self._unpacking)

@@ -10,24 +10,25 @@ on as for every other plan, and the same proof decides whether it is published.
 from __future__ import annotations
 
 import secrets
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import timedelta
 from typing import cast
 
 from copacetic.errors import CopaError, SolverError, VerificationError
-from copacetic.inventory import PackageDatabase, detect_database
+from copacetic.inventory import PackageDatabase, find_again
 from copacetic.llb import State
 from copacetic.llb.graph import ProxyEnv
 from copacetic.oci.filesystem import ImageFilesystem
 from copacetic.oci.manifest import layer_media_type
+from copacetic.oci.tree import TreeBuilder
 from copacetic.pipeline.apply.capture import capture_changes, newest_mtime
-from copacetic.pipeline.apply.execute import run_recipe
+from copacetic.pipeline.apply.execute import Step, run_steps
 from copacetic.pipeline.apply.owned import Shipped
 from copacetic.pipeline.job import Delegated, Job
 from copacetic.pipeline.layer import ComposedLayer, LayerRequest, finish_layer
 from copacetic.pipeline.open.stale import stale_descriptions
-from copacetic.pipeline.plan.make import empty_plan, match
+from copacetic.pipeline.plan.make import Demands, empty_plan, match
 from copacetic.pipeline.plan.match import match_findings
 from copacetic.pipeline.plan.sources import open_repositories
 from copacetic.pkgmgr import Recipe, Upgrade, open_package_manager
@@ -85,73 +86,100 @@ class BuilderDelegate:
 
     def _upgrade(self, compression: str, reason: str) -> Delegated:
         job = self._job
-        matched, wanted = match(job)
-        plan = self._empty(matched, reason)
-        names: tuple[PackageKey, ...] | None = None
+        matched, demands = match(job)
+        plan = self._empty(matched, demands, reason)
+        names: dict[str, tuple[PackageKey, ...] | None] = {job.opened.own.package_type: None}
         if matched is not None:
-            plan = replace(plan, skipped=tuple(_staying(wanted, job.opened.database)))
-            staying = {skipped.package for skipped in plan.skipped}
-            names = tuple(want.package.key for want in wanted if want.package not in staying)
+            staying = {one.package_type: tuple(_staying(wanted, one)) for one, wanted in demands}
+            plan = _with_skipped(plan, staying)
+            names = {
+                one.package_type: keys for one, wanted in demands if (keys := _names(wanted, staying[one.package_type]))
+            }
             if not names:
                 return Delegated(plan=plan)
         job.session.progress.note(f"the builder upgrades by itself: {reason}")
         return self._run(names, plan, compression)
 
-    def _run(self, names: tuple[PackageKey, ...] | None, plan: Plan, compression: str) -> Delegated:
+    def _run(self, names: Mapping[str, tuple[PackageKey, ...] | None], plan: Plan, compression: str) -> Delegated:
         job, opened = self._job, self._job.opened
         assert job.scratch is not None
-        upgrade = self._describe(names)
-
-        def make(base: State, _tooling: State | None) -> Recipe:
-            return open_package_manager(opened.fs, opened.database).upgrade(base, upgrade)
-
-        recipe, layers = run_recipe(make, job)
+        steps = [self._step(opened.inventory(package_type), keys) for package_type, keys in names.items()]
+        recipe, layers = run_steps(steps, job)
         started = int((job.session.now - _FRESH).timestamp())
         epoch = newest_mtime(layers, before=started) if job.request.epoch is None else job.request.epoch
-        shipped = Shipped(opened.fs, opened.database)
+        inventories = [opened.inventory(package_type) for package_type in names]
+        shipped = Shipped(opened.fs, inventories)
         tree = capture_changes(layers, opened.fs, recipe, epoch=epoch, shipped=shipped)
-        database = detect_database(cast(ImageFilesystem, tree))  # it looks, lists and reads; a tree does that
-        if database is None:
-            raise VerificationError("the result has no package database any more")
-        updates = _updates(opened.database, database, plan.matched)
-        plan = replace(plan, updates=updates, skipped=(*plan.skipped, *_unfixed(plan.matched, database)))
-        if not updates:
+        plan = _with_results(plan, inventories, tree)
+        if not plan.updates:
             return Delegated(plan=plan)
         media_type = layer_media_type(opened.variant.manifest, compression)
-        request = LayerRequest(packages=(), epoch=epoch, compression=compression, media_type=media_type)
+        request = LayerRequest(packages={}, epoch=epoch, compression=compression, media_type=media_type)
         changes = tree.finish()
         layer = finish_layer(changes, request, job.scratch, job.session.budget.processors)
         return Delegated(plan=plan, epoch=epoch, composed=ComposedLayer(layer=layer, unchanged=changes.unchanged))
 
-    def _describe(self, names: tuple[PackageKey, ...] | None) -> Upgrade:
+    def _step(self, inventory: PackageDatabase, names: tuple[PackageKey, ...] | None) -> Step:
+        manager, upgrade = open_package_manager(self._job.opened.fs, inventory), self._describe(inventory, names)
+
+        def make(base: State, _tooling: State | None) -> Recipe:
+            return manager.upgrade(base, upgrade)
+
+        return Step(manager, make)
+
+    def _describe(self, inventory: PackageDatabase, names: tuple[PackageKey, ...] | None) -> Upgrade:
         settings, proxies = self._job.session.settings, self._job.session.settings.http.proxies
         proxy = ProxyEnv(**{name: proxies.get(name, "") for name in ("http", "https", "no")}) if proxies else None
         return Upgrade(
             names=names,
-            repository_state=self._repository_state(),
+            repository_state=self._repository_state(inventory),
             proxy=proxy,
             allow_unsigned=settings.repository.allow_unsigned,
             allow_expired=settings.repository.allow_expired,
         )
 
-    def _repository_state(self) -> str:
+    def _repository_state(self, inventory: PackageDatabase) -> str:
         """
         Return what the repositories hold, as far as it can be seen from here; otherwise something that never was, so
         that no cache answers with an upgrade to what they held before.
         """
         try:
-            return open_repositories(self._job).state()
+            return open_repositories(self._job, inventory).state()
         except CopaError:
             return secrets.token_hex(16)
 
-    def _empty(self, matched: tuple[MatchedFinding, ...] | None, reason: str) -> Plan:
-        plan = empty_plan(self._job, matched)
+    def _empty(self, matched: tuple[MatchedFinding, ...] | None, demands: Demands, reason: str) -> Plan:
+        plan = empty_plan(self._job, matched, demands)
         return replace(
             plan,
             strategy=Strategy.EXEC,
             strategy_reason=f"the builder upgrades by itself: {reason}",
-            notes=(*plan.notes, *stale_descriptions(self._job.opened)),
+            image_notes=(*plan.image_notes, *stale_descriptions(self._job.opened)),
         )
+
+
+def _names(wanted: Sequence[Wanted], staying: Sequence[Skipped]) -> tuple[PackageKey, ...]:
+    stays = {skipped.package for skipped in staying}
+    return tuple(want.package.key for want in wanted if want.package not in stays)
+
+
+def _with_skipped(plan: Plan, more: Mapping[str, tuple[Skipped, ...]]) -> Plan:
+    sections = (replace(one, skipped=(*one.skipped, *more.get(one.package_type, ()))) for one in plan.sections)
+    return replace(plan, sections=tuple(sections))
+
+
+def _with_results(plan: Plan, inventories: Sequence[PackageDatabase], tree: TreeBuilder) -> Plan:
+    """Say what has changed in these inventories, and what is still open. The proof finds what has changed in others."""
+    sections = {section.package_type: section for section in plan.sections}
+    for before in inventories:
+        section = sections[before.package_type]
+        after = find_again(before, cast(ImageFilesystem, tree))  # it looks, lists and reads; a tree does that
+        if after is None:
+            raise VerificationError("the result has no package database any more")
+        updates = _updates(before, after, plan.matched)
+        skipped = (*section.skipped, *_unfixed(plan.matched, after))
+        sections[before.package_type] = replace(section, updates=updates, skipped=skipped)
+    return replace(plan, sections=tuple(sections.values()))
 
 
 def _updates(
@@ -176,7 +204,11 @@ def _updates(
         PlannedUpdate(
             installed=old.get(key),
             candidate=_candidate(package),
-            findings=tuple(m.finding for m in matched or () if key in m.packages),
+            findings=tuple(
+                one.finding
+                for one in matched or ()
+                if one.finding.package_type == after.package_type and key in one.packages
+            ),
         )
         for key, package in sorted(new.items(), key=lambda item: str(item[0]))
         if key not in old or old[key].version != package.version

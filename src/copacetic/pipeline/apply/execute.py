@@ -8,9 +8,9 @@ is never moved: its layers go from the source to the destination as they are.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from functools import partial
-from typing import TypeAlias
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
+from functools import reduce
 
 from copacetic import llb
 from copacetic.budget import give_up
@@ -25,23 +25,30 @@ from copacetic.llb.definition import Definition
 from copacetic.llb.solver import Capabilities, ExportedLayer, Inputs
 from copacetic.oci import Digest, Platform
 from copacetic.oci.transport import Source
+from copacetic.oci.tree import TreeBuilder
 from copacetic.pipeline.apply.capture import capture_changes
 from copacetic.pipeline.apply.owned import Shipped
 from copacetic.pipeline.apply.send import image_state, stage
 from copacetic.pipeline.apply.solvelog import SolveLog
-from copacetic.pipeline.apply.unpack import Unpacking
+from copacetic.pipeline.apply.unpack import Unpacking, folder_for
 from copacetic.pipeline.job import Job
-from copacetic.pipeline.layer import ComposedLayer, LayerRequest, finish_layer
+from copacetic.pipeline.layer import ComposedLayer, LayerRequest, Packages, finish_layer
 from copacetic.pipeline.open.image import load_image
 from copacetic.pkgmgr import PackageManager, Recipe, open_package_manager
 from copacetic.unpack import open_unpacker
 from copacetic.unpack.shipped import Explanation
 from copacetic.updates import FetchedPackage
 
-__all__ = ["ExecuteApplier", "RecipeMaker", "run_recipe"]
+__all__ = ["ExecuteApplier", "Step", "run_steps"]
 
-RecipeMaker: TypeAlias = Callable[[llb.State, llb.State | None], Recipe]
-"""Called with the image, and with the tooling image where one is needed."""
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """What one package manager does, after those of other steps."""
+
+    manager: PackageManager
+    make: Callable[[llb.State, llb.State | None], Recipe]
+    """Called with the image as earlier steps have left it, and with the tooling image where one is needed."""
 
 
 class ExecuteApplier:
@@ -58,25 +65,25 @@ class ExecuteApplier:
 
     def check(self) -> None:
         """See `Applier.check`."""
-        self._manager()
+        self._manager(self._job.opened.own.package_type)
 
-    def why_not(self) -> str:
+    def why_not(self, package_types: Collection[str]) -> str:
         """See `Applier.why_not`."""
         if not self._job.session.may_run:
             return "nothing may be run"
         try:
-            if not self._manager().runs_scripts:
+            if not all(self._manager(package_type).runs_scripts for package_type in package_types):
                 return "the image has no shell"
             _check_capabilities(self._job.session.open_solver().capabilities(), self._job.opened.variant.platform)
         except (SolverError, UnsupportedImageError) as error:
             return str(error)
         return ""
 
-    def describe(self, packages: Sequence[FetchedPackage]) -> Definition | None:
+    def describe(self, packages: Packages) -> Definition | None:
         """See `Applier.describe`."""
         if not packages or not self._job.session.may_run:
             return None
-        recipe, _ = _build(self._installation(packages), self._job, _pull_name(self._job))
+        recipe, _ = _build(self._steps(packages), self._job, _pull_name(self._job))
         return llb.diff(recipe.base, recipe.result).marshal(self._job.opened.variant.platform)
 
     def make(self, request: LayerRequest) -> ComposedLayer:
@@ -87,39 +94,50 @@ class ExecuteApplier:
             raise UnsupportedImageError("the plan is to run the image's own programs, and nothing here may do that")
         self._unpacking.close()
         processors, scratch = job.session.budget.processors, job.scratch
-        unpacker = open_unpacker(opened.fs, opened.database, processors)
-        said = processors.submit(unpacker.shipped, request.packages)  # read while they are installed
+        unpackers = {
+            package_type: open_unpacker(opened.fs, opened.inventory(package_type), processors)
+            for package_type in request.packages
+        }
+        said = {  # read while they are installed
+            package_type: processors.submit(unpackers[package_type].shipped, packages)
+            for package_type, packages in request.packages.items()
+        }
         try:
-            recipe, layers = run_recipe(self._installation(request.packages), job)
-            packages = said.result()
+            recipe, layers = run_steps(self._steps(request.packages), job)
+            shipped = {package_type: future.result() for package_type, future in said.items()}
         finally:
-            give_up([said])
-        folder = scratch / "shipped"
-        folder.mkdir()
-        shipped = Shipped(
-            opened.fs, opened.database, partial(unpacker.place, packages=request.packages, scratch=folder)
-        )
-        changes = capture_changes(layers, opened.fs, recipe, epoch=request.epoch, shipped=shipped).finish()
+            give_up(said.values())
+
+        def place(tree: TreeBuilder) -> None:
+            for package_type, packages in request.packages.items():
+                folder = folder_for(package_type, scratch / "shipped")
+                unpackers[package_type].place(tree, packages, scratch=folder)
+
+        owned = Shipped(opened.fs, [opened.inventory(package_type) for package_type in unpackers], place)
+        changes = capture_changes(layers, opened.fs, recipe, epoch=request.epoch, shipped=owned).finish()
         return ComposedLayer(
             layer=finish_layer(changes, request, scratch, processors),
             notes=recipe.notes,
             unchanged=changes.unchanged,
-            explanation=Explanation(packages=packages, effects=None if recipe.runs_scripts else {}),
+            explanation=Explanation(packages=shipped, effects=None if recipe.runs_scripts else {}),
         )
 
-    def _manager(self) -> PackageManager:
-        return open_package_manager(self._job.opened.fs, self._job.opened.database)
+    def _manager(self, package_type: str) -> PackageManager:
+        return open_package_manager(self._job.opened.fs, self._job.opened.inventory(package_type))
 
-    def _installation(self, packages: Sequence[FetchedPackage]) -> RecipeMaker:
+    def _steps(self, packages: Packages) -> list[Step]:
+        return [self._step(self._manager(package_type), files) for package_type, files in packages.items()]
+
+    def _step(self, manager: PackageManager, packages: Sequence[FetchedPackage]) -> Step:
         def make(base: llb.State, tooling: llb.State | None) -> Recipe:
-            return self._manager().install(base, packages, tooling=tooling)
+            return manager.install(base, packages, tooling=tooling)
 
-        return make
+        return Step(manager, make)
 
 
-def run_recipe(make: RecipeMaker, job: Job) -> tuple[Recipe, tuple[ExportedLayer, ...]]:
+def run_steps(steps: Sequence[Step], job: Job) -> tuple[Recipe, tuple[ExportedLayer, ...]]:
     """
-    Solve what lies between the recipe's base and its result, into files below the job's scratch folder.
+    Solve what lies between the image and the last step's result, into files below the job's scratch folder.
 
     A builder that can't fetch the image itself gets it from us.
     """
@@ -128,7 +146,7 @@ def run_recipe(make: RecipeMaker, job: Job) -> tuple[Recipe, tuple[ExportedLayer
     _check_capabilities(capabilities, job.opened.variant.platform)
     ways = dict.fromkeys((_pull_name(job), ""))
     for number, pull_name in enumerate(ways):
-        recipe, images = _build(make, job, pull_name)
+        recipe, images = _build(steps, job, pull_name)
         try:
             return recipe, _solve(recipe, images, job, number)
         except ExecutionError as error:
@@ -176,16 +194,23 @@ def _check_capabilities(capabilities: Capabilities, platform: Platform) -> None:
         raise UnsupportedBuilderError(f"{capabilities.name} can't run {platform}: it has {there}", hint=hint)
 
 
-def _build(make: RecipeMaker, job: Job, pull_name: str) -> tuple[Recipe, Mapping[str, Source]]:
+def _build(steps: Sequence[Step], job: Job, pull_name: str) -> tuple[Recipe, Mapping[str, Source]]:
     """Make the recipe, and tell which images it names and where their bytes are."""
-    opened, session = job.opened, job.session
-    base, images = image_state(opened.image.source, opened.variant.digest, pull_name=pull_name, store="image")
-    tooling = None
-    manager = open_package_manager(opened.fs, opened.database)
-    if manager.needs_tooling:
-        access = session.open_tooling(manager.tooling_image)
-        (variant,) = load_image(access, [opened.variant.platform]).variants
-        name = session.pull_name(access.location)
-        tooling, more = image_state(access.source, variant.digest, pull_name=name, store="tooling")
-        images |= more
-    return make(base, tooling), images
+    opened = job.opened
+    state, images = image_state(opened.image.source, opened.variant.digest, pull_name=pull_name, store="image")
+    recipes: list[Recipe] = []
+    for number, step in enumerate(steps):
+        tooling = None
+        if step.manager.needs_tooling:
+            tooling, more = _open_tooling(step.manager, job, f"tooling-{number}" if number else "tooling")
+            images = {**images, **more}
+        recipes.append(step.make(state, tooling))
+        state = recipes[-1].result
+    return reduce(Recipe.then, recipes), images
+
+
+def _open_tooling(manager: PackageManager, job: Job, store: str) -> tuple[llb.State, Mapping[str, Source]]:
+    session = job.session
+    access = session.open_tooling(manager.tooling_image)
+    (variant,) = load_image(access, [job.opened.variant.platform]).variants
+    return image_state(access.source, variant.digest, pull_name=session.pull_name(access.location), store=store)

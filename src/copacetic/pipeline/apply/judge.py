@@ -42,7 +42,7 @@ class VerdictMemo:
         self._unpacking = unpacking
         self._memo = Memo(cache, "judgements", version=JUDGEMENT_VERSION)
 
-    def judge(self, packages: Sequence[FetchedPackage]) -> Judged:
+    def judge(self, package_type: str, packages: Sequence[FetchedPackage]) -> Judged:
         """Add the verdicts. Raises `PackageError` for a package that can't be read."""
         if not packages:
             return Judged(packages=(), newest_mtime=0)
@@ -50,8 +50,8 @@ class VerdictMemo:
         with self._memo.lock(key):  # who comes later takes the verdicts, and decompresses nothing for itself
             found = next(self._memo.find(key, self._fs), None)
             if found is None:
-                self._unpacking.spool(packages)
-                judgement = _judge(self._unpacking.unpacker, packages)
+                self._unpacking.spool(package_type, packages)
+                judgement = _judge(self._unpacking.unpacker(package_type), packages)
                 self._memo.keep(key, self._fs, self._unpacking.fs.reads(), msgspec.msgpack.encode(judgement))
             else:
                 judgement = msgspec.msgpack.decode(found, type=_Judgement)

@@ -10,13 +10,13 @@ from __future__ import annotations
 
 import fnmatch
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import cast
 
 from copacetic.errors import SolverError
-from copacetic.inventory import PackageDatabase, detect_database
+from copacetic.inventory import PackageDatabase, find_again
 from copacetic.oci.filesystem import ImageFilesystem
 from copacetic.oci.tree import TreeBuilder
 from copacetic.pkgmgr import MOUNTED_FILES
@@ -63,19 +63,25 @@ class Shipped:
     """
 
     def __init__(
-        self, fs: ImageFilesystem, database: PackageDatabase, place: Callable[[TreeBuilder], None] | None = None
+        self,
+        fs: ImageFilesystem,
+        inventories: Sequence[PackageDatabase],
+        place: Callable[[TreeBuilder], None] | None = None,
     ) -> None:
         self._fs = fs
-        self._database = database
+        self._inventories = inventories
         self._place = place
 
     def owned(self, tree: TreeBuilder) -> Owned:
         """Find what the packages own whose version a result has changed, by the lists of both databases."""
-        database = detect_database(cast(ImageFilesystem, tree))  # it looks, lists and reads; a tree does that
-        before = {(p.key, p.version): p for p in self._database.packages()}
-        after = {(p.key, p.version): p for p in database.packages()} if database is not None else {}
-        old = (path for key in before.keys() - after.keys() for path in self._database.files(before[key]))
-        new = (path for key in after.keys() - before.keys() if database for path in database.files(after[key]))
+        old: set[str] = set()
+        new: set[str] = set()
+        for inventory in self._inventories:
+            database = find_again(inventory, cast(ImageFilesystem, tree))  # it looks, lists and reads; a tree does that
+            before = {(p.key, p.version): p for p in inventory.packages()}
+            after = {(p.key, p.version): p for p in database.packages()} if database is not None else {}
+            old.update(path for key in before.keys() - after.keys() for path in inventory.files(before[key]))
+            new.update(path for key in after.keys() - before.keys() if database for path in database.files(after[key]))
         return Owned(_canonical(old, self._fs.resolve), _canonical(new, tree.resolve))
 
     @cached_property

@@ -3,38 +3,39 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from functools import cached_property
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Self
 
 from copacetic.budget import Slots
 from copacetic.errors import ImageError
-from copacetic.inventory import detect_database
+from copacetic.inventory import find_again
 from copacetic.oci import Digest
-from copacetic.oci.filesystem import ImageFilesystem
 from copacetic.oci.recording import RecordingFilesystem
 from copacetic.oci.tree import TreeBuilder
 from copacetic.pipeline.job import Job
-from copacetic.pipeline.layer import ComposedLayer, LayerRequest, finish_layer
+from copacetic.pipeline.layer import ComposedLayer, LayerRequest, Packages, finish_layer
+from copacetic.pipeline.open.image import OpenedImage
 from copacetic.unpack import Unpacker, open_unpacker
 from copacetic.unpack.shipped import Explanation
 from copacetic.updates import FetchedPackage
 
-__all__ = ["UnpackApplier", "Unpacking"]
+__all__ = ["UnpackApplier", "Unpacking", "folder_for"]
 
 
 class Unpacking:
     """
-    Opens the unpacker when it is first needed, and records what it reads.
+    Opens unpackers when they are first needed, and records what they read.
 
     Without a scratch folder nothing is spooled ahead. It has to be left before that folder is removed.
     """
 
-    def __init__(self, fs: ImageFilesystem, processors: Slots, scratch: Path | None = None) -> None:
-        self.fs = RecordingFilesystem(fs)
+    def __init__(self, opened: OpenedImage, processors: Slots, scratch: Path | None = None) -> None:
+        self.fs = RecordingFilesystem(opened.fs)
+        self._opened = opened
         self._processors = processors
         self._scratch = scratch
+        self._unpackers: dict[str, Unpacker] = {}
 
     def __enter__(self) -> Self:
         return self
@@ -44,21 +45,22 @@ class Unpacking:
 
     def close(self) -> None:
         """End what was spooled for nothing."""
-        if "unpacker" in self.__dict__:
-            self.unpacker.close()
+        for unpacker in self._unpackers.values():
+            unpacker.close()
 
-    @cached_property
-    def unpacker(self) -> Unpacker:
-        """Raises `ImageError` for an image without a package database."""
-        database = detect_database(self.fs)
-        if database is None:
-            raise ImageError("the package database is gone")
-        return open_unpacker(self.fs, database, self._processors)
+    def unpacker(self, package_type: str) -> Unpacker:
+        """Return the one for a type of package that the image has."""
+        if package_type not in self._unpackers:
+            database = find_again(self._opened.inventory(package_type), self.fs)
+            if database is None:
+                raise ImageError("the package database is gone")
+            self._unpackers[package_type] = open_unpacker(self.fs, database, self._processors)
+        return self._unpackers[package_type]
 
-    def spool(self, packages: Sequence[FetchedPackage]) -> None:
+    def spool(self, package_type: str, packages: Sequence[FetchedPackage]) -> None:
         """Begin to decompress packages that are probably going to be composed."""
         if self._scratch is not None:
-            self.unpacker.spool(packages, self._scratch)
+            self.unpacker(package_type).spool(packages, folder_for(package_type, self._scratch))
 
 
 class UnpackApplier:
@@ -73,25 +75,39 @@ class UnpackApplier:
     def check(self) -> None:
         """It has a use for every image whose packages can be planned."""
 
-    def why_not(self) -> str:
+    def why_not(self, _package_types: Collection[str]) -> str:
         return ""
 
-    def describe(self, packages: Sequence[FetchedPackage]) -> None:
+    def describe(self, _packages: Packages) -> None:
         """Nothing is solved."""
 
     def make(self, request: LayerRequest) -> ComposedLayer:
         """See `Applier.make`."""
-        scratch = self._job.scratch
+        scratch, unpacking = self._job.scratch, self._unpacking
         assert scratch is not None
-        unpacking = self._unpacking
         tree = TreeBuilder(unpacking.fs)
-        composition = unpacking.unpacker.compose(tree, request.packages, epoch=request.epoch, scratch=scratch)
+        made = {
+            package_type: unpacking.unpacker(package_type).compose(
+                tree, packages, epoch=request.epoch, scratch=folder_for(package_type, scratch)
+            )
+            for package_type, packages in request.packages.items()
+        }
         changes = tree.finish()
         return ComposedLayer(
             layer=finish_layer(changes, request, scratch, self._job.session.budget.processors),
-            notes=composition.notes,
+            notes=tuple(note for composition in made.values() for note in composition.notes),
             reads=unpacking.fs.reads(),
             unchanged=changes.unchanged,
-            explanation=Explanation(packages=composition.packages, effects=changes.effects),
-            checksums=composition.checksums,
+            explanation=Explanation(
+                packages={package_type: composition.packages for package_type, composition in made.items()},
+                effects=changes.effects,
+            ),
+            checksums={package_type: composition.checksums for package_type, composition in made.items()},
         )
+
+
+def folder_for(package_type: str, scratch: Path) -> Path:
+    """Return a folder of its own for each type of package: unpackers name their files alike."""
+    folder = scratch / package_type
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder

@@ -15,7 +15,7 @@ from copacetic import families
 from copacetic.cache import Cache
 from copacetic.distro import Distro
 from copacetic.errors import ImageError, UnsupportedImageError, UsageError
-from copacetic.inventory import PackageDatabase, detect_database
+from copacetic.inventory import PackageDatabase, detect_databases
 from copacetic.keep import KeepRule, KeepRules
 from copacetic.oci import Descriptor, Digest, ImageConfig, Index, Manifest, Platform
 from copacetic.oci.filesystem import ImageFilesystem
@@ -85,7 +85,21 @@ class OpenedImage:
     variant: PlatformImage
     fs: LayeredFilesystem
     distro: Distro
-    database: PackageDatabase
+    inventories: tuple[PackageDatabase, ...]
+    """At least one, each of another type of package. The first is the distribution's own."""
+
+    @property
+    def own(self) -> PackageDatabase:
+        """What the distribution's packages are listed in."""
+        return self.inventories[0]
+
+    def inventory(self, package_type: str) -> PackageDatabase:
+        """Raises `UnsupportedImageError` for a type of package that the image has none of."""
+        found = {inventory.package_type: inventory for inventory in self.inventories}
+        if package_type not in found:
+            message = f"the plan is for {package_type} packages, the image has {' and '.join(found)}"
+            raise UnsupportedImageError(message)
+        return found[package_type]
 
 
 def load_image(access: ImageAccess, platforms: Sequence[Platform]) -> SourceImage:
@@ -173,21 +187,29 @@ def open_image(image: SourceImage, variant: PlatformImage, session: Session) -> 
 
 def recognise(image: SourceImage, variant: PlatformImage, fs: LayeredFilesystem) -> OpenedImage:
     """
-    Find out which distribution this is, and open its package database.
+    Find out which distribution this is, and open the package databases.
 
     Raises `UnsupportedImageError`, saying which of the two is missing.
     """
     name = image.name
     distro = read_distro(fs)
-    database = detect_database(fs)
-    if distro is None and database is None:
+    inventories = detect_databases(fs, _package_type(distro) if distro is not None else "")
+    if distro is None and not inventories:
         raise UnsupportedImageError(f"{name} holds no operating system: neither etc/os-release nor a package database")
-    if database is None:
+    if not inventories:
         assert distro is not None
         raise UnsupportedImageError(f"{name} ({distro.pretty_name}) has no package database that copacetic knows")
     if distro is None:
-        raise UnsupportedImageError(f"{name} has a {database.format} database, but no etc/os-release to say whose")
-    return OpenedImage(image=image, variant=variant, fs=fs, distro=distro, database=database)
+        raise UnsupportedImageError(
+            f"{name} has a {inventories[0].format} database, but no etc/os-release to say whose"
+        )
+    return OpenedImage(image=image, variant=variant, fs=fs, distro=distro, inventories=inventories)
+
+
+def _package_type(distro: Distro) -> str:
+    """Return the type of a distribution's own packages, empty for one that isn't known."""
+    types = (families.type_of_report(name) for name in (distro.id, *distro.id_like))
+    return next(filter(None, types), "")
 
 
 def read_distro(fs: ImageFilesystem) -> Distro | None:

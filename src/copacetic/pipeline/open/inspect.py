@@ -9,9 +9,10 @@ from typing import Any
 
 from copacetic.documents import write_document
 from copacetic.errors import UnsupportedImageError
+from copacetic.inventory import PackageDatabase
 from copacetic.oci import Digest, Platform
+from copacetic.oci.layered import LayeredFilesystem
 from copacetic.pipeline.open.image import (
-    OpenedImage,
     PlatformImage,
     SourceImage,
     load_image,
@@ -35,17 +36,27 @@ class InspectedLayer:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class InspectedInventory:
+    """One package database of the image."""
+
+    package_type: str
+    format: str
+    path: str
+    packages: tuple[tuple[InstalledPackage, int | None], ...]
+    """Each with the position of the layer that its present version came with, where the files tell."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class InspectedPlatform:
     """One platform of the image."""
 
     platform: Platform
     digest: Digest
     distro: str
-    database: str
-    """The database's format, or why there is none that copacetic can use."""
-    database_path: str
-    packages: tuple[tuple[InstalledPackage, int | None], ...]
-    """Each with the position of the layer that its present version came with, where the files tell."""
+    inventories: tuple[InspectedInventory, ...]
+    """The distribution's own is the first."""
+    problem: str
+    """Why there is nothing that copacetic can use; otherwise empty."""
     layers: tuple[InspectedLayer, ...]
 
 
@@ -85,26 +96,33 @@ def _inspect(image: SourceImage, variant: PlatformImage, session: Session) -> In
         opened = recognise(image, variant, fs)
     except UnsupportedImageError as error:
         found = read_distro(fs)
-        distro, database, path = found.pretty_name if found else "", str(error), ""
-        packages: tuple[tuple[InstalledPackage, int | None], ...] = ()
+        distro, problem = found.pretty_name if found else "", str(error)
+        inventories: tuple[InspectedInventory, ...] = ()
     else:
-        distro, database, path = opened.distro.pretty_name, opened.database.format, opened.database.path
-        packages = tuple((package, _layer_of(opened, package)) for package in opened.database.packages())
+        distro, problem = opened.distro.pretty_name, ""
+        inventories = tuple(_inspect_inventory(opened.fs, inventory) for inventory in opened.inventories)
     return InspectedPlatform(
         platform=variant.platform,
         digest=variant.digest,
         distro=distro,
-        database=database,
-        database_path=path,
-        packages=packages,
+        inventories=inventories,
+        problem=problem,
         layers=_layers(variant),
     )
 
 
-def _layer_of(opened: OpenedImage, package: InstalledPackage) -> int | None:
-    """Return the highest layer that has a file of the package: an upgrade rewrites some, if not all, of them."""
-    positions = (opened.fs.layer_of(opened.fs.resolve(path)) for path in opened.database.own_files(package))
-    return max((position for position in positions if position is not None), default=None)
+def _inspect_inventory(fs: LayeredFilesystem, inventory: PackageDatabase) -> InspectedInventory:
+    def layer_of(package: InstalledPackage) -> int | None:
+        """Return the highest layer that has a file of the package: an upgrade rewrites some, if not all, of them."""
+        positions = (fs.layer_of(fs.resolve(path)) for path in inventory.own_files(package))
+        return max((position for position in positions if position is not None), default=None)
+
+    return InspectedInventory(
+        package_type=inventory.package_type,
+        format=inventory.format,
+        path=inventory.path,
+        packages=tuple((package, layer_of(package)) for package in inventory.packages()),
+    )
 
 
 def _layers(variant: PlatformImage) -> tuple[InspectedLayer, ...]:
@@ -121,7 +139,7 @@ def _document(platform: InspectedPlatform) -> dict[str, Any]:
         "platform": str(platform.platform),
         "digest": str(platform.digest),
         "distro": platform.distro or None,
-        "database": {"format": platform.database, "path": platform.database_path or None},
+        "problem": platform.problem or None,
         "layers": [
             {
                 "digest": str(layer.digest),
@@ -131,6 +149,15 @@ def _document(platform: InspectedPlatform) -> dict[str, Any]:
             }
             for layer in platform.layers
         ],
+        "inventories": [_inventory_document(inventory) for inventory in platform.inventories],
+    }
+
+
+def _inventory_document(inventory: InspectedInventory) -> dict[str, Any]:
+    return {
+        "packageType": inventory.package_type,
+        "format": inventory.format,
+        "path": inventory.path,
         "packages": [
             {
                 "name": package.name,
@@ -142,6 +169,6 @@ def _document(platform: InspectedPlatform) -> dict[str, Any]:
                 "state": package.state or None,
                 "layer": layer,
             }
-            for package, layer in platform.packages
+            for package, layer in inventory.packages
         ],
     }

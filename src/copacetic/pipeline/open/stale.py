@@ -37,9 +37,12 @@ def _documents(opened: OpenedImage) -> Iterator[str]:
     found = [f"{SBOM_FOLDER}/{name}" for name in opened.fs.iterdir(SBOM_FOLDER) if name.endswith(".json")]
     if not found:
         return
-    database = opened.database
-    present = (*database.packages(), *database.assumed())
-    owned = {path for package in present for path in database.own_files(package)}
+    owned = {
+        path
+        for inventory in opened.inventories
+        for package in (*inventory.packages(), *inventory.assumed())
+        for path in inventory.own_files(package)
+    }
     loose = [printable(path) for path in found if path not in owned]
     if loose:
         shown = ", ".join(loose[:MAX_NAMED]) + (" …" if len(loose) > MAX_NAMED else "")

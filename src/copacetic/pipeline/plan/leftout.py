@@ -3,18 +3,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Sequence
+from collections import defaultdict
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
+from typing import TypeAlias
 
 from copacetic.errors import ConflictError, CopaError, IntegrityError, PackageError
-from copacetic.updates import PackageKey, PlannedUpdate, Skipped, SkipReason
+from copacetic.updates import PackageKey, PlannedUpdate, Section, Skipped, SkipReason
 
-__all__ = ["LeftOut"]
+__all__ = ["LeftOut", "LeftOutByType", "add_faults", "nothing_left_out"]
 
 
 @dataclass(slots=True, kw_only=True)
 class LeftOut:
-    """The packages that were taken out of a plan, for as long as the rest is resolved anew."""
+    """The packages that were taken out of a section, for as long as the rest is resolved anew."""
 
     tolerant: bool = False
     """Whether a file that isn't what the index promises may be left out; otherwise that ends everything."""
@@ -44,3 +47,21 @@ class LeftOut:
             detail = f"{one} ({one.hint})" if isinstance(one, PackageError) and one.hint else str(one)
             reason = SkipReason.CONFLICT if isinstance(one, ConflictError) else SkipReason.BROKEN
             self.add(known[one.package], reason, detail, because=detail)
+
+
+LeftOutByType: TypeAlias = Mapping[str, LeftOut]
+"""For each type of package, whether or not it was asked for before."""
+
+
+def nothing_left_out(*, tolerant: bool) -> LeftOutByType:
+    """Begin with nothing; see `LeftOut.tolerant`."""
+    return defaultdict(partial(LeftOut, tolerant=tolerant))
+
+
+def add_faults(left_out: LeftOutByType, error: CopaError, sections: Sequence[Section]) -> None:
+    """Take out what something is wrong with in one of the sections; see `LeftOut.add_faults`."""
+    for section in sections:
+        if any(update.key == error.package for update in section.updates):
+            left_out[section.package_type].add_faults(error, section.updates)
+            return
+    raise error

@@ -8,22 +8,28 @@ scripts tell whether they can be installed without running anything.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from itertools import chain
 
 from copacetic.errors import PACKAGE_FAULTS, FixesMissingError
-from copacetic.pipeline.job import Job, Ways
+from copacetic.inventory import PackageDatabase
+from copacetic.pipeline.job import Job, Judged, Ways
+from copacetic.pipeline.layer import Packages
 from copacetic.pipeline.open.stale import stale_descriptions
 from copacetic.pipeline.plan.fetch import fetch_packages
-from copacetic.pipeline.plan.leftout import LeftOut
-from copacetic.pipeline.plan.match import match_findings, want_everything
+from copacetic.pipeline.plan.leftout import LeftOut, LeftOutByType
+from copacetic.pipeline.plan.match import match_inventories, want_everything
 from copacetic.pipeline.plan.sources import open_repositories
 from copacetic.pipeline.plan.strategy import Choice, choose_strategy, describe_offence, offending_scripts, refusal
 from copacetic.repository import Repository
 from copacetic.request import Strategy
-from copacetic.updates import FetchedPackage, MatchedFinding, Plan, PlannedUpdate, Resolution, SkipReason, Wanted
+from copacetic.updates import MatchedFinding, Plan, Resolution, Section, SkipReason, Wanted
 
-__all__ = ["PreparedPlan", "empty_plan", "make_plan", "match"]
+__all__ = ["Demands", "PreparedPlan", "empty_plan", "make_plan", "match"]
+
+Demands = Sequence[tuple[PackageDatabase, tuple[Wanted, ...]]]
+"""What has to change, by inventory; none without anything."""
 
 MAX_ROUNDS = 40
 """How often packages that can't be applied may be taken out and the rest resolved anew."""
@@ -34,14 +40,14 @@ class PreparedPlan:
     """A plan with the verified package files that it names."""
 
     plan: Plan
-    packages: tuple[FetchedPackage, ...]
+    packages: Packages = field(default_factory=dict)
     newest_mtime: int = 0
     """When the newest of them was built, in seconds: the default epoch."""
     excuse: str = ""
     """Why nothing may be run, where that has left packages out."""
 
 
-def make_plan(job: Job, ways: Ways, left_out: LeftOut) -> PreparedPlan:
+def make_plan(job: Job, ways: Ways, left_out: LeftOutByType) -> PreparedPlan:
     """
     Plan all updates, or those that the job's findings ask for; `left_out` grows by what has to be taken out.
 
@@ -49,36 +55,69 @@ def make_plan(job: Job, ways: Ways, left_out: LeftOut) -> PreparedPlan:
     way that was asked for.
     """
     ways.of(job.request.strategy).check()
-    repository = open_repositories(job)
-    matched, wanted = match(job)
-    if not wanted:
-        return PreparedPlan(plan=empty_plan(job, matched), packages=())
-    return _Rounds(job, ways, repository, left_out).plan(matched, wanted)
+    own = open_repositories(job, job.opened.own)
+    matched, demands = match(job)
+    targets = [
+        _Target(
+            inventory=inventory,
+            wanted=wanted,
+            repository=own if inventory is job.opened.own else open_repositories(job, inventory),
+            left_out=left_out[inventory.package_type],
+        )
+        for inventory, wanted in demands
+    ]
+    if not targets:
+        return PreparedPlan(plan=empty_plan(job, matched, ()))
+    return _Rounds(job, ways, targets).plan(matched)
 
 
-def match(job: Job) -> tuple[tuple[MatchedFinding, ...] | None, tuple[Wanted, ...]]:
-    """Tell how the job's findings stand in what is installed (None without a report), and what has to change."""
-    database = job.opened.database
+def match(job: Job) -> tuple[tuple[MatchedFinding, ...] | None, Demands]:
+    """
+    Tell how the job's findings stand in what is installed (None without a report), and what has to change.
+
+    A report asks for what it names, whichever database lists it. Without one, what the distribution itself would
+    upgrade is asked for.
+    """
+    own, inventories = job.opened.own, job.opened.inventories
     if job.findings is None:
-        return None, want_everything(database.packages())
-    return match_findings(job.findings, database)
+        return None, [(own, wanted) for wanted in (want_everything(own.packages()),) if wanted]
+    matched, by_inventory = match_inventories(job.findings, inventories)
+    return matched, [pair for pair in zip(inventories, by_inventory, strict=True) if pair[1]]
 
 
-def empty_plan(job: Job, matched: tuple[MatchedFinding, ...] | None) -> Plan:
-    """Return the plan that changes nothing."""
+def empty_plan(job: Job, matched: tuple[MatchedFinding, ...] | None, demands: Demands) -> Plan:
+    """Return the plan that changes nothing: with a section for the distribution, and for each demand."""
     opened = job.opened
+    asked = [one for one in opened.inventories if one is opened.own or one in (inventory for inventory, _ in demands)]
     return Plan(
         image=opened.image.name,
         image_digest=opened.variant.digest,
         platform=opened.variant.platform,
         distro=opened.distro.pretty_name,
-        package_type=opened.database.package_type,
         strategy=Strategy.UNPACK,
-        updates=(),
-        skipped=(),
+        sections=tuple(Section(package_type=one.package_type, notes=one.notes()) for one in asked),
         matched=matched,
-        notes=opened.database.notes(),
+        image_notes=tuple(
+            f"the {one.package_type} packages in {one.path} ({len(one.packages())}) aren't the distribution's own, and "
+            "stay as they are"
+            for one in opened.inventories
+            if one not in asked
+        ),
     )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Target:
+    """One inventory with what has to change in it."""
+
+    inventory: PackageDatabase
+    wanted: tuple[Wanted, ...]
+    repository: Repository
+    left_out: LeftOut
+
+    @property
+    def package_type(self) -> str:
+        return self.inventory.package_type
 
 
 @dataclass(slots=True)
@@ -87,73 +126,100 @@ class _Rounds:
 
     job: Job
     ways: Ways
-    repository: Repository
-    left_out: LeftOut
+    targets: Sequence[_Target]
     excuse: str = ""
 
-    def plan(self, matched: tuple[MatchedFinding, ...] | None, wanted: Sequence[Wanted]) -> PreparedPlan:
+    def plan(self, matched: tuple[MatchedFinding, ...] | None) -> PreparedPlan:
         """
         Packages that need execution decide the strategy, or are taken out one by one, as are those that something is
         wrong with.
         """
         for _ in range(MAX_ROUNDS):
             with self.job.session.progress.task("resolve updates"):
-                exhaustive, frozen = self.job.findings is None, self.left_out.frozen
-                resolution = self.repository.resolve(wanted, exhaustive=exhaustive, frozen=frozen)
-            try:
-                judged = self.ways.judge(fetch_packages(self.repository, resolution.updates))
-            except PACKAGE_FAULTS as error:
-                self.left_out.add_faults(error, resolution.updates)
+                resolutions = [self._resolve(target) for target in self.targets]
+            judged = self._judge(resolutions)
+            if judged is None:
                 continue
-            packages = judged.packages
-            choice = choose_strategy(packages, self.job.request.strategy, self._why_not, forbidden=bool(self.excuse))
-            if not self._take_out([package.update for package in packages], choice):
+            packages = {package_type: one.packages for package_type, one in judged.items() if one.packages}
+            choice = self._choose(packages)
+            if not self._take_out(packages, choice):
                 return PreparedPlan(
-                    plan=self._describe(matched, resolution, packages, choice),
+                    plan=self._describe(matched, resolutions, packages, choice),
                     packages=packages,
-                    newest_mtime=judged.newest_mtime,
+                    newest_mtime=max(one.newest_mtime for one in judged.values()),
                     excuse=self.excuse,
                 )
         raise FixesMissingError("no set of updates was found that can be applied as a whole")
 
-    def _why_not(self) -> str:
-        return self.ways.of(Strategy.EXEC).why_not()
+    def _resolve(self, target: _Target) -> Resolution:
+        exhaustive, frozen = self.job.findings is None, target.left_out.frozen
+        return target.repository.resolve(target.wanted, exhaustive=exhaustive, frozen=frozen)
 
-    def _take_out(self, updates: Sequence[PlannedUpdate], choice: Choice) -> bool:
+    def _judge(self, resolutions: Sequence[Resolution]) -> Mapping[str, Judged] | None:
+        """Fetch and judge; None when something was wrong with packages, which are taken out now."""
+        judged: dict[str, Judged] = {}
+        for target, resolution in zip(self.targets, resolutions, strict=True):
+            try:
+                fetched = fetch_packages(target.repository, resolution.updates)
+                judged[target.package_type] = self.ways.judge(target.inventory, fetched)
+            except PACKAGE_FAULTS as error:
+                target.left_out.add_faults(error, resolution.updates)
+                return None
+        return judged
+
+    def _choose(self, packages: Packages) -> Choice:
+        def why_not() -> str:
+            return self.ways.of(Strategy.EXEC).why_not(packages.keys())
+
+        every = list(chain.from_iterable(packages.values()))
+        return choose_strategy(every, self.job.request.strategy, why_not, forbidden=bool(self.excuse))
+
+    def _take_out(self, packages: Packages, choice: Choice) -> bool:
         """Take out what can't be applied in the chosen way; returns whether there was anything."""
-        refused = [update for update in updates if refusal(update)]
-        offending = [] if choice.strategy is Strategy.EXEC else [u for u in updates if offending_scripts(u)]
-        for update in refused:
-            detail = refusal(update)
-            self.left_out.add(update, SkipReason.UNSUPPORTED, detail, because=detail)
-        if offending:
-            self.excuse = self.excuse or choice.why_not
-        for update in offending:
-            if update not in refused:
-                detail = describe_offence(update)
-                self.left_out.add(update, SkipReason.NEEDS_EXECUTION, detail, because=f"needs execution ({detail})")
-        return bool(refused or offending)
+        found = False
+        for target in self.targets:
+            updates = [package.update for package in packages.get(target.package_type, ())]
+            refused = [update for update in updates if refusal(update)]
+            offending = [] if choice.strategy is Strategy.EXEC else [u for u in updates if offending_scripts(u)]
+            for update in refused:
+                detail = refusal(update)
+                target.left_out.add(update, SkipReason.UNSUPPORTED, detail, because=detail)
+            if offending:
+                self.excuse = self.excuse or choice.why_not
+            for update in offending:
+                if update not in refused:
+                    detail = describe_offence(update)
+                    because = f"needs execution ({detail})"
+                    target.left_out.add(update, SkipReason.NEEDS_EXECUTION, detail, because=because)
+            found = found or bool(refused or offending)
+        return found
 
     def _describe(
         self,
         matched: tuple[MatchedFinding, ...] | None,
-        resolution: Resolution,
-        packages: Sequence[FetchedPackage],
+        resolutions: Sequence[Resolution],
+        packages: Packages,
         choice: Choice,
     ) -> Plan:
-        plan = empty_plan(self.job, matched)
+        plan = empty_plan(self.job, matched, [(target.inventory, target.wanted) for target in self.targets])
+        sections = {section.package_type: section for section in plan.sections}
+        for target, resolution in zip(self.targets, resolutions, strict=True):
+            section, left_out = sections[target.package_type], target.left_out
+            sections[target.package_type] = replace(
+                section,
+                updates=tuple(package.update for package in packages.get(target.package_type, ())),
+                skipped=(*resolution.skipped, *left_out.skipped),
+                origins=resolution.origins,
+                notes=(*section.notes, *resolution.notes, *left_out.notes),
+            )
         return replace(
             plan,
             strategy=choice.strategy,
             strategy_reason=choice.reason,
-            updates=tuple(package.update for package in packages),
-            skipped=(*resolution.skipped, *self.left_out.skipped),
-            origins=resolution.origins,
-            notes=(
-                *plan.notes,
+            sections=tuple(sections.values()),
+            image_notes=(
+                *plan.image_notes,
                 *(stale_descriptions(self.job.opened) if packages else ()),
-                *resolution.notes,
-                *self.left_out.notes,
                 *filter(None, [self.excuse]),
             ),
         )

@@ -15,7 +15,7 @@ from copacetic.errors import InvalidVersionError
 from copacetic.inventory import PackageDatabase
 from copacetic.updates import Finding, FindingStatus, InstalledPackage, MatchedFinding, Wanted
 
-__all__ = ["match_findings", "want_everything"]
+__all__ = ["match_findings", "match_inventories", "want_everything"]
 
 _ByName = Mapping[str, list[InstalledPackage]]
 
@@ -49,6 +49,26 @@ def match_findings(
             to_fix.setdefault(package, []).append(finding)
     wanted = tuple(Wanted(package=one, findings=tuple(to_fix[one])) for one in present if one in to_fix)
     return tuple(matched), wanted
+
+
+def match_inventories(
+    findings: Iterable[Finding], inventories: Sequence[PackageDatabase]
+) -> tuple[tuple[MatchedFinding, ...], tuple[tuple[Wanted, ...], ...]]:
+    """
+    Hold every finding against the inventory of its type; see `match_findings`. What has to change comes by inventory.
+    """
+    matched = [MatchedFinding(finding=finding, status=FindingStatus.UNKNOWN) for finding in findings]
+    wanted: list[tuple[Wanted, ...]] = []
+    for inventory in inventories:
+        places = [n for n, one in enumerate(matched) if one.finding.package_type == inventory.package_type]
+        if not places:
+            wanted.append(())
+            continue
+        found, to_change = match_findings((matched[place].finding for place in places), inventory)
+        for place, one in zip(places, found, strict=True):
+            matched[place] = one
+        wanted.append(to_change)
+    return tuple(matched), tuple(wanted)
 
 
 def want_everything(installed: Sequence[InstalledPackage]) -> tuple[Wanted, ...]:

@@ -1,23 +1,24 @@
 # SPDX-License-Identifier: Apache-2.0
-"""From an opened image to its repositories."""
+"""From an inventory of an opened image to its repositories."""
 
 from __future__ import annotations
 
+from copacetic.inventory import PackageDatabase
 from copacetic.pipeline.job import Job
 from copacetic.repository import Repository, RepositoryContext, open_repository
 
 __all__ = ["open_repositories"]
 
 
-def open_repositories(job: Job) -> Repository:
-    """Raises `RepositoryError` for an image that has none and a user who names none."""
+def open_repositories(job: Job, inventory: PackageDatabase) -> Repository:
+    """Raises `RepositoryError` for an image that has none for it, and a user who names none."""
     opened, session = job.opened, job.session
     context = RepositoryContext(
         fs=opened.fs,
-        package_type=opened.database.package_type,
-        installed=opened.database.packages(),
-        assumed=opened.database.assumed(),
-        architecture=opened.database.native_architecture,
+        package_type=inventory.package_type,
+        installed=inventory.packages(),
+        assumed=inventory.assumed(),
+        architecture=inventory.native_architecture,
         distro=opened.distro,
         http=session.http,
         cache=session.cache,

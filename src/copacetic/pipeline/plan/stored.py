@@ -4,17 +4,18 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from itertools import chain
 
-from copacetic.errors import FixesMissingError, UnsupportedImageError
-from copacetic.pipeline.job import Job, Ways
-from copacetic.pipeline.open.image import OpenedImage
+from copacetic.errors import FixesMissingError
+from copacetic.inventory import PackageDatabase
+from copacetic.pipeline.job import Job, Judged, Ways
 from copacetic.pipeline.plan.fetch import fetch_packages
 from copacetic.pipeline.plan.make import PreparedPlan
 from copacetic.pipeline.plan.sources import open_repositories
 from copacetic.pipeline.plan.strategy import choose_strategy
-from copacetic.pipeline.plan.vouch import take_plans_word, vouch_for_plan
+from copacetic.pipeline.plan.vouch import take_plans_word, vouch_for_section
 from copacetic.request import Strategy
-from copacetic.updates import Plan
+from copacetic.updates import Plan, Section
 
 __all__ = ["prepare_stored"]
 
@@ -26,35 +27,41 @@ def prepare_stored(plan: Plan, job: Job, ways: Ways) -> PreparedPlan:
     Raises `UnsupportedImageError` or `FixesMissingError` when the image isn't the one that was planned for, and
     `PlanFileError` for packages that nobody vouches for.
     """
-    checked = _complete(plan, job.opened)
-    repository = open_repositories(job)
-    checked = take_plans_word(checked) if job.request.trust_plan else vouch_for_plan(checked, repository)
-    judged = ways.judge(fetch_packages(repository, checked.updates))
+    inventories = [job.opened.inventory(section.package_type) for section in plan.sections]
+    sections = [_complete(*pair) for pair in zip(plan.sections, inventories, strict=True)]
+    judged: dict[str, Judged] = {}
+    for number, inventory in enumerate(inventories):
+        repository = open_repositories(job, inventory)
+        section = sections[number]
+        section = take_plans_word(section) if job.request.trust_plan else vouch_for_section(section, repository)
+        found = ways.judge(inventory, fetch_packages(repository, section.updates))
+        sections[number] = replace(section, updates=tuple(package.update for package in found.packages))
+        judged[section.package_type] = found
+    packages = {package_type: found.packages for package_type, found in judged.items() if found.packages}
     asked = job.request.strategy
 
     def why_not() -> str:
-        return ways.of(Strategy.EXEC).why_not()
+        return ways.of(Strategy.EXEC).why_not(packages.keys())
 
-    is_said = asked is Strategy.AUTO and checked.strategy is Strategy.EXEC
-    choice = choose_strategy(judged.packages, Strategy.EXEC if is_said else asked, why_not)
+    is_said = asked is Strategy.AUTO and plan.strategy is Strategy.EXEC
+    every = list(chain.from_iterable(packages.values()))
+    choice = choose_strategy(every, Strategy.EXEC if is_said else asked, why_not)
     checked = replace(
-        checked,
-        updates=tuple(package.update for package in judged.packages),
+        plan,
+        sections=tuple(sections),
         strategy=choice.strategy,
-        strategy_reason=checked.strategy_reason if is_said else choice.reason,
+        strategy_reason=plan.strategy_reason if is_said else choice.reason,
     )
-    return PreparedPlan(plan=checked, packages=judged.packages, newest_mtime=judged.newest_mtime)
+    newest = max((found.newest_mtime for found in judged.values()), default=0)
+    return PreparedPlan(plan=checked, packages=packages, newest_mtime=newest)
 
 
-def _complete(plan: Plan, opened: OpenedImage) -> Plan:
+def _complete(section: Section, inventory: PackageDatabase) -> Section:
     """Complete it from the image's database."""
-    if plan.package_type != opened.database.package_type:
-        message = f"the plan is for {plan.package_type} packages, the image has {opened.database.package_type}"
-        raise UnsupportedImageError(message)
-    present = {p.key: p for p in opened.database.packages()}
-    by_name = {p.name: p for p in opened.database.packages()}
+    present = {p.key: p for p in inventory.packages()}
+    by_name = {p.name: p for p in inventory.packages()}
     updates = []
-    for update in plan.updates:
+    for update in section.updates:
         candidate = update.candidate
         installed = present.get(candidate.key)
         if installed is None and update.installed is not None:
@@ -66,4 +73,4 @@ def _complete(plan: Plan, opened: OpenedImage) -> Plan:
                 f"{update.key} is {actual or 'not installed'}, the plan starts from {planned or 'nothing'}"
             )
         updates.append(replace(update, installed=installed))
-    return replace(plan, updates=tuple(updates))
+    return replace(section, updates=tuple(updates))

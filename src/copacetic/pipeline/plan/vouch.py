@@ -13,25 +13,25 @@ from dataclasses import replace
 
 from copacetic.errors import PlanFileError, RepositoryError, UnreachableError
 from copacetic.repository import Repository
-from copacetic.updates import Origin, Plan
+from copacetic.updates import Origin, Section
 
-__all__ = ["take_plans_word", "vouch_for_plan"]
+__all__ = ["take_plans_word", "vouch_for_section"]
 
 _HINT = "plan again, or take the plan's word with --trust-plan, if nobody else can have written it"
 
 
-def vouch_for_plan(plan: Plan, repository: Repository) -> Plan:
+def vouch_for_section(section: Section, repository: Repository) -> Section:
     """
-    Return the plan as signed indexes have it, addresses included. Raises `PlanFileError` for a package that none has,
-    and what keeps the indexes from being read.
+    Return it as signed indexes have it, addresses included. Raises `PlanFileError` for a package that none has, and
+    what keeps the indexes from being read.
     """
-    if not plan.updates:
-        return plan
+    if not section.updates:
+        return section
     try:
-        found = repository.vouch([update.candidate for update in plan.updates])
+        found = repository.vouch([update.candidate for update in section.updates])
     except (RepositoryError, UnreachableError) as error:
         raise type(error)(f"nothing vouches for the plan's packages: {error}", hint=f"{error.hint}; {_HINT}") from error
-    missing = [update.candidate for update in plan.updates if update.candidate not in found]
+    missing = [update.candidate for update in section.updates if update.candidate not in found]
     if missing:
         first, more = missing[0], f" (and {len(missing) - 1} more)" if len(missing) > 1 else ""
         raise PlanFileError(
@@ -39,13 +39,13 @@ def vouch_for_plan(plan: Plan, repository: Repository) -> Plan:
             f"with the SHA-256 {first.sha256}{more}",
             hint=_HINT,
         )
-    updates = tuple(replace(update, candidate=found[update.candidate]) for update in plan.updates)
-    return replace(plan, updates=updates, origins=_origins([update.candidate.origin for update in updates]))
+    updates = tuple(replace(update, candidate=found[update.candidate]) for update in section.updates)
+    return replace(section, updates=updates, origins=_origins([update.candidate.origin for update in updates]))
 
 
-def take_plans_word(plan: Plan) -> Plan:
-    """Return the plan with nothing in it that claims to be verified."""
-    count = len(plan.updates)
+def take_plans_word(section: Section) -> Section:
+    """Return it with nothing in it that claims to be verified."""
+    count = len(section.updates)
     reason = f"{count} package{'s' * (count != 1)} vouched for by the plan alone: allowed by --trust-plan"
 
     def doubted(origin: Origin) -> Origin:
@@ -53,9 +53,9 @@ def take_plans_word(plan: Plan) -> Plan:
 
     updates = tuple(
         replace(update, candidate=replace(update.candidate, origin=doubted(update.candidate.origin)))
-        for update in plan.updates
+        for update in section.updates
     )
-    return replace(plan, updates=updates, origins=_origins([update.candidate.origin for update in updates]))
+    return replace(section, updates=updates, origins=_origins([update.candidate.origin for update in updates]))
 
 
 def _origins(origins: list[Origin]) -> tuple[Origin, ...]:

@@ -15,9 +15,8 @@ from copacetic.errors import VerificationError
 from copacetic.oci.filesystem import FileType, ImageFilesystem
 from copacetic.oci.layerwriter import read_content
 from copacetic.pipeline.prove.claims import speaks_of
-from copacetic.pipeline.prove.evidence import Evidence
-from copacetic.unpack.shipped import Explanation
-from copacetic.updates import InstalledPackage, PackageKey
+from copacetic.pipeline.prove.evidence import Evidence, Part
+from copacetic.unpack.shipped import Explanation, ShippedPackage
 
 __all__ = ["check_content"]
 
@@ -45,10 +44,8 @@ def check_content(evidence: Evidence) -> None:
 
     Raises `VerificationError`.
     """
-    changed = {update.key for update in evidence.plan.updates}
-    packages = [one for one in evidence.after.database.packages() if one.key in changed]
     unread: list[_Expected] = []
-    for expected in (one for package in packages for one in _expectations(package, evidence)):
+    for expected in (one for part in evidence.parts for one in _expectations(part, evidence)):
         actual = _digest(expected, evidence)
         if actual is None:
             unread.append(expected)
@@ -59,31 +56,34 @@ def check_content(evidence: Evidence) -> None:
         digests = evidence.digest((one.canonical for one in ours), algorithm)
         for one in ours:
             _compare(one, digests[one.canonical])
-    for package in packages:
-        _check_bare_paths(package, evidence)
+    for part in evidence.parts:
+        _check_bare_paths(part, evidence)
 
 
-def _expectations(package: InstalledPackage, evidence: Evidence) -> Iterator[_Expected]:
-    database, fs = evidence.after.database, evidence.after.fs
-    shipped = evidence.shipped.get(package.key, {})
-    own = {path: (database.checksum_algorithm, digest) for path, digest in shipped.items()}
-    for path, (algorithm, digest) in (*database.checksums(package).items(), *own.items()):
-        canonical = _find(package.name, path, fs)
-        yield _Expected(package=package.name, path=path, canonical=canonical, algorithm=algorithm, digest=digest)
+def _expectations(part: Part, evidence: Evidence) -> Iterator[_Expected]:
+    database = part.after
+    shipped = evidence.shipped.get(part.section.package_type, {})
+    for package in part.changed:
+        own = {path: (database.checksum_algorithm, digest) for path, digest in shipped.get(package.key, {}).items()}
+        for path, (algorithm, digest) in (*database.checksums(package).items(), *own.items()):
+            canonical = _find(package.name, path, evidence.after)
+            yield _Expected(package=package.name, path=path, canonical=canonical, algorithm=algorithm, digest=digest)
 
 
-def _check_bare_paths(package: InstalledPackage, evidence: Evidence) -> None:
-    fs = evidence.after.fs
-    for path in evidence.after.database.bare_paths(package):
-        gone = fs.lookup(path, follow=False) is None
-        if gone and not _is_taken(evidence.explanation, package.key, fs.resolve(path, follow=False)):
-            raise VerificationError(f"{package.name}: {path} is missing in the result")
+def _check_bare_paths(part: Part, evidence: Evidence) -> None:
+    fs, explanation = evidence.after, evidence.explanation
+    shipped = {one.key: one for one in (explanation.packages or {}).get(part.section.package_type, ())}
+    for package in part.changed:
+        for path in part.after.bare_paths(package):
+            gone = fs.lookup(path, follow=False) is None
+            if gone and not _is_taken(explanation, shipped.get(package.key), fs.resolve(path, follow=False)):
+                raise VerificationError(f"{package.name}: {path} is missing in the result")
 
 
-def _is_taken(explanation: Explanation, package: PackageKey, path: str) -> bool:
+def _is_taken(explanation: Explanation, package: ShippedPackage | None, path: str) -> bool:
     if explanation.effects is not None:
         return path in explanation.effects and explanation.effects[path].entry is None
-    return any(one.key == package and speaks_of(one.scripts, path) for one in explanation.packages or ())
+    return package is not None and speaks_of(package.scripts, path)
 
 
 def _find(package: str, path: str, after: ImageFilesystem) -> str:
@@ -97,7 +97,7 @@ def _find(package: str, path: str, after: ImageFilesystem) -> str:
 
 def _digest(expected: _Expected, evidence: Evidence) -> str | None:
     """Return None for a file that only the image's own layers have."""
-    entry = evidence.after.fs.lookup(expected.canonical, follow=False)
+    entry = evidence.after.lookup(expected.canonical, follow=False)
     assert entry is not None
     if entry.type is FileType.SYMLINK:  # apk has checksums of links, too: those of what they say
         return _hash(expected.algorithm, entry.target.encode("utf-8", "surrogateescape"))

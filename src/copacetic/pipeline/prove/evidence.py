@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 
 from copacetic.inventory import PackageDatabase
 from copacetic.oci.change import Spooled
@@ -12,17 +13,38 @@ from copacetic.oci.filesystem import ImageFilesystem
 from copacetic.oci.layerindex import LayerIndex
 from copacetic.pipeline.prove.readback import Checksums
 from copacetic.unpack.shipped import Explanation
-from copacetic.updates import PackageKey, Plan
+from copacetic.updates import InstalledPackage, PackageKey, Section
 
-__all__ = ["Evidence", "Side"]
+__all__ = ["Evidence", "Part"]
 
 
-@dataclass(frozen=True, slots=True)
-class Side:
-    """An image and its package database."""
+@dataclass(frozen=True)
+class Part:
+    """An inventory of the image, what is planned for it, and what the result has for it."""
 
-    fs: ImageFilesystem
-    database: PackageDatabase
+    section: Section
+    before: PackageDatabase
+    after: PackageDatabase
+
+    @cached_property
+    def planned(self) -> frozenset[PackageKey]:
+        """The packages that change, as they will be."""
+        return frozenset(update.key for update in self.section.updates)
+
+    @cached_property
+    def names(self) -> frozenset[str]:
+        return frozenset(key.name for key in self.planned)
+
+    @cached_property
+    def replaced(self) -> frozenset[PackageKey]:
+        """The packages that change, as they were."""
+        updates = self.section.updates
+        return frozenset(update.installed.key for update in updates if update.installed is not None)
+
+    @cached_property
+    def changed(self) -> tuple[InstalledPackage, ...]:
+        """What the result has of the planned packages."""
+        return tuple(package for package in self.after.packages() if package.key in self.planned)
 
 
 def _nothing_to_read(paths: Iterable[str], _algorithm: str) -> Mapping[str, str]:
@@ -33,9 +55,10 @@ def _nothing_to_read(paths: Iterable[str], _algorithm: str) -> Mapping[str, str]
 class Evidence:
     """A new layer, as it was read back, between the image and the result."""
 
-    plan: Plan
-    before: Side
-    after: Side
+    parts: tuple[Part, ...]
+    """The distribution's own inventory, and the others of which the plan has a section."""
+    before: ImageFilesystem
+    after: ImageFilesystem
     index: LayerIndex
     """The new layer's."""
     checksums: Checksums = field(default_factory=dict)
@@ -45,5 +68,5 @@ class Evidence:
     unchanged: Mapping[str, bytes | Spooled] = field(default_factory=dict)
     """What packages ship that the image has already."""
     explanation: Explanation = field(default_factory=Explanation)
-    shipped: Mapping[PackageKey, Mapping[str, str]] = field(default_factory=dict)
-    """The checksums that packages bring where the image's database keeps none (`Composition.checksums`)."""
+    shipped: Mapping[str, Mapping[PackageKey, Mapping[str, str]]] = field(default_factory=dict)
+    """The checksums that packages bring, by type, where the image's database keeps none (`Composition.checksums`)."""

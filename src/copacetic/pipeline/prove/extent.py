@@ -13,15 +13,16 @@ import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
+from itertools import chain
 
 from copacetic.errors import RAN_HINT, VerificationError
-from copacetic.oci.filesystem import Entry, FileType
+from copacetic.oci.filesystem import Entry, FileType, ImageFilesystem
 from copacetic.oci.layerindex import LayerIndex, unpack_text
 from copacetic.pipeline.prove.claims import Claim, Comparison, attributes_of, is_same, new_rights, speaks_of
-from copacetic.pipeline.prove.evidence import Evidence, Side
+from copacetic.pipeline.prove.evidence import Evidence, Part
 from copacetic.scripts.accounts import Accounts
 from copacetic.unpack.shipped import Explanation, ShippedPackage, ShippedPath
-from copacetic.updates import InstalledPackage, PackageKey, Plan
+from copacetic.updates import InstalledPackage, PackageKey
 
 __all__ = ["check_extent"]
 
@@ -39,7 +40,7 @@ def check_extent(evidence: Evidence) -> tuple[str, ...]:
     Returns what a user should know of what scripts did. Raises `VerificationError`, which names path and reason.
     """
     explanation = evidence.explanation
-    proof = _Proof(evidence.plan, evidence.before, evidence.after, explanation)
+    proof = _Proof(evidence.parts, evidence.before, evidence.after, explanation)
     try:
         proof.read(evidence.index)
         proof.check_others()
@@ -55,9 +56,9 @@ def check_extent(evidence: Evidence) -> tuple[str, ...]:
 
 @dataclass
 class _Proof:
-    plan: Plan
-    before: Side
-    after: Side
+    parts: tuple[Part, ...]
+    before: ImageFilesystem
+    after: ImageFilesystem
     explanation: Explanation
     rows: dict[str, tuple[Entry, Entry | None]] = field(default_factory=dict)
     """What differs, by canonical path: what is there, and what was."""
@@ -84,7 +85,7 @@ class _Proof:
             self._note_gone(path, self._was(path))
         for row in index.rows:
             path = unpack_text(row.path)
-            entry, was = self.after.fs.lookup(path, follow=False), self._was(path)
+            entry, was = self.after.lookup(path, follow=False), self._was(path)
             if entry is None:
                 raise VerificationError(f"{path} is in the new layer, and not in the result")
             if was is not None and was.type is FileType.DIRECTORY and entry.type is not FileType.DIRECTORY:
@@ -103,64 +104,66 @@ class _Proof:
 
     def _was(self, canonical: str) -> Entry | None:
         """Return what the image has at a path of the layer, if that isn't behind a link there."""
-        fs = self.before.fs
+        fs = self.before
         return fs.lookup(canonical, follow=False) if fs.resolve(canonical, follow=False) == canonical else None
 
     def _note_gone(self, path: str, was: Entry | None) -> None:
         self.removed.add(path)
         if was is not None and was.type is FileType.DIRECTORY:
-            self.removed.update(below for below, _ in self.before.fs.walk(path))
+            self.removed.update(below for below, _ in self.before.walk(path))
 
     def _claims(self) -> Iterator[tuple[str, Claim]]:
-        packages = self.explanation.packages
-        if packages is not None:
-            for package in packages:
-                for said in package.paths:
-                    yield self._place(said.path, package.key.name), (package, said)
-            return
-        for key, paths in self.listed.items():
-            for path in paths:
-                yield self._place(path, key.name), None
+        shipped = self.explanation.packages
+        for part in self.parts:
+            if shipped is not None:
+                for package in shipped.get(part.section.package_type, ()):
+                    for said in package.paths:
+                        yield self._place(part, said.path, package.key.name), (package, said)
+                continue
+            for installed in part.changed:
+                for path in part.after.files(installed):
+                    yield self._place(part, path, installed.name), None
 
-    def _place(self, path: str, package: str) -> str:
-        return self.after.fs.resolve(self.after.database.place(path, package), follow=False)
+    def _place(self, part: Part, path: str, package: str) -> str:
+        return self.after.resolve(part.after.place(path, package), follow=False)
 
     @cached_property
     def comparison(self) -> Comparison:
-        return Comparison(self.explanation, (Accounts(self.after.fs), Accounts(self.before.fs)))
-
-    @cached_property
-    def names(self) -> frozenset[str]:
-        return frozenset(update.candidate.name for update in self.plan.updates)
+        return Comparison(self.explanation, (Accounts(self.after), Accounts(self.before)))
 
     @cached_property
     def listed(self) -> dict[PackageKey, frozenset[str]]:
-        """What the result's database lists of the planned packages."""
-        planned = {update.key for update in self.plan.updates}
-        database = self.after.database
-        return {one.key: frozenset(database.files(one)) for one in database.packages() if one.key in planned}
-
-    @cached_property
-    def replaced(self) -> frozenset[PackageKey]:
-        """The versions that go."""
-        return frozenset(update.installed.key for update in self.plan.updates if update.installed is not None)
+        """What the result's databases list of the planned packages."""
+        found: dict[PackageKey, frozenset[str]] = {}
+        for part in self.parts:
+            for package in part.changed:
+                found[package.key] = found.get(package.key, frozenset()).union(part.after.files(package))
+        return found
 
     @cached_property
     def going(self) -> frozenset[str]:
         """Where the versions that go have their files."""
-        fs, database = self.before.fs, self.before.database
         return frozenset(
-            fs.resolve(database.place(path, package.name), follow=False)
-            for package in database.packages()
-            if package.key in self.replaced
-            for path in database.files(package)
+            self.before.resolve(part.before.place(path, package.name), follow=False)
+            for part in self.parts
+            for package in part.before.packages()
+            if package.key in part.replaced
+            for path in part.before.files(package)
         )
+
+    def _is_described(self, path: str, *, after: bool) -> bool | None:
+        """See `PackageDatabase.describes`; nothing of a database of which the plan changes no package may change."""
+        for part in self.parts:
+            described = (part.after if after else part.before).describes(path, part.names)
+            if described is not None:
+                return described and bool(part.names)
+        return None
 
     # -- planned packages ------------------------------------------------------------------------------------
 
     def check_shipped(self) -> None:
         """What the layer doesn't have of the packages is in the image, as they say."""
-        lookup, differs = self.after.fs.lookup, self.comparison.differs
+        lookup, differs = self.after.lookup, self.comparison.differs
         for path, claims in self.claims.items():
             if path in self.rows:
                 continue
@@ -184,7 +187,7 @@ class _Proof:
         if said.is_configuration:
             return True
         if entry is not None:
-            target = self.after.fs.lookup(path) if said.type is FileType.SYMLINK else None
+            target = self.after.lookup(path) if said.type is FileType.SYMLINK else None
             return target is not None and target.type is FileType.DIRECTORY
         effects = self.explanation.effects
         if effects is not None:
@@ -209,12 +212,13 @@ class _Proof:
 
     def _is_granted(self, path: str, entry: Entry) -> bool:
         """Tell whether packages' records make a directory what it is."""
-        owner = entry.uid, entry.gid, entry.mode
-        return entry.type is FileType.DIRECTORY and not entry.xattrs and self.after.database.grants(path, owner)
+        if entry.type is not FileType.DIRECTORY or entry.xattrs:
+            return False
+        return any(part.after.grants(path, (entry.uid, entry.gid, entry.mode)) for part in self.parts)
 
     def _unexplained(self, path: str, entry: Entry, was: Entry | None) -> str:
         is_plain = not entry.xattrs and entry.uid == entry.gid == 0 and not entry.mode & 0o7022
-        described = self.after.database.describes(path, self.names)
+        described = self._is_described(path, after=True)
         if described is False:
             return "is what the package database has of a package that the plan leaves alone"
         if described:
@@ -244,11 +248,11 @@ class _Proof:
 
     def _is_beside(self, path: str, entry: Entry) -> bool:
         """Tell whether this is a configuration file's new version, beside the one that stays."""
-        for package in self.explanation.packages or ():
+        for package in chain.from_iterable((self.explanation.packages or {}).values()):
             for suffix in package.suffixes:
                 present = path.removesuffix(suffix)
                 for claim in self.claims.get(present, ()) if present != path else ():
-                    if self._is_offered(claim, entry, self.after.fs.lookup(present, follow=False)):
+                    if self._is_offered(claim, entry, self.after.lookup(present, follow=False)):
                         return True
         return False
 
@@ -265,9 +269,9 @@ class _Proof:
         """What the layer takes away was of old versions, or scripts took it: what is theirs, or nobody's."""
         effects = self.explanation.effects
         for path in sorted(self.removed):
-            if path in self.rows or path in self.going or self.after.fs.lookup(path, follow=False) is not None:
+            if path in self.rows or path in self.going or self.after.lookup(path, follow=False) is not None:
                 continue
-            described = self.before.database.describes(path, self.names)
+            described = self._is_described(path, after=False)
             if path in _ACCOUNTS:
                 raise VerificationError(f"{path}, which has the image's accounts, would be taken away")
             if described is False:
@@ -286,29 +290,29 @@ class _Proof:
         touched = self.rows.keys() | self.removed
         moved = self._moves_links()
         folders: dict[str, tuple[str, bool]] = {}
-        for package in before.database.packages():
-            if package.key in self.replaced:
+        for part, package in [(one, package) for one in self.parts for package in one.before.packages()]:
+            if package.key in part.replaced:
                 continue
-            for path in before.database.files(package):
-                place = before.database.place(path, package.name)
+            for path in part.before.files(package):
+                place = part.before.place(path, package.name)
                 folder, _, name = place.rpartition("/")
                 known = folders.get(folder)
                 if known is None:
-                    real = before.fs.resolve(folder)
-                    known = folders[folder] = f"{real}/" if real else "", moved and after.fs.resolve(folder) != real
+                    real = before.resolve(folder)
+                    known = folders[folder] = f"{real}/" if real else "", moved and after.resolve(folder) != real
                 if known[1] or known[0] + name in touched:
-                    self._check_other(package, path, known[0] + name)
+                    self._check_other(part, package, path, known[0] + name)
 
     def _moves_links(self) -> bool:
         """Tell whether anything could be elsewhere because a link on the way to it is new, gone or another."""
         pairs = (*self.rows.values(), *((None, self._was(path)) for path in self.removed))
         return any(one is not None and one.type is FileType.SYMLINK for pair in pairs for one in pair)
 
-    def _check_other(self, package: InstalledPackage, path: str, place: str) -> None:
+    def _check_other(self, part: Part, package: InstalledPackage, path: str, place: str) -> None:
         """`place` is where the file is in the image; links and diversions may have moved it."""
-        was = self.before.fs.lookup(place, follow=False)
-        canonical = self._place(path, package.name)
-        entry = self.after.fs.lookup(canonical, follow=False)
+        was = self.before.lookup(place, follow=False)
+        canonical = self._place(part, path, package.name)
+        entry = self.after.lookup(canonical, follow=False)
         owner = f"{path} of {package.name}, which the plan leaves alone,"
         if was is None or was.implicit:
             return
@@ -325,7 +329,7 @@ class _Proof:
             raise VerificationError(f"{owner} would be taken away")
         if entry.type is was.type is FileType.DIRECTORY and (claims or self._is_granted(canonical, entry)):
             return
-        is_configuration = was.type is FileType.FILE and self.before.database.is_configuration(path, package)
+        is_configuration = was.type is FileType.FILE and part.before.is_configuration(path, package)
         if is_configuration and entry.type is was.type and attributes_of(entry) == attributes_of(was):
             self.edited.add(canonical)
             return

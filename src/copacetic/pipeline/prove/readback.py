@@ -21,6 +21,20 @@ Checksums: TypeAlias = Mapping[str, Mapping[str, str]]
 """Path in the layer → algorithm → hexadecimal digest, of every regular file."""
 
 
+class _Hashers:
+    """Several at once."""
+
+    def __init__(self, algorithms: Iterable[str]) -> None:
+        self._each = {algorithm: hashlib.new(algorithm, usedforsecurity=False) for algorithm in algorithms}
+
+    def update(self, data: bytes) -> None:
+        for one in self._each.values():
+            one.update(data)
+
+    def digests(self) -> Mapping[str, str]:
+        return {algorithm: one.hexdigest() for algorithm, one in self._each.items()}
+
+
 class ReadBack:
     """The produced layer."""
 
@@ -31,26 +45,24 @@ class ReadBack:
         self.kept = known.kept
 
     @classmethod
-    def of(cls, layer: NewLayer, algorithm: str) -> ReadBack:
+    def of(cls, layer: NewLayer, algorithms: Iterable[str]) -> ReadBack:
         """
         Read a layer again from the disk as a stranger would.
 
-        `algorithm` is that of the image's package database; the SHA-256 is known of every file in any case. Raises
+        `algorithms` are those of the image's package databases; the SHA-256 is known of every file in any case. Raises
         `CorruptLayerError` for a layer that isn't what its descriptor says.
         """
-        hashers: dict[str, Any] = {}
+        hashers: dict[str, _Hashers] = {}
 
         def on_file(path: str) -> Any:
-            hashers[path] = hashlib.new(algorithm, usedforsecurity=False)
+            hashers[path] = _Hashers(algorithms)
             return hashers[path]
 
         keep = [(rules, MemoryPack()) for rules in keep_rules()]
         with layer.path.open("rb") as stream:
             index = scan_layer(stream, layer.descriptor, layer.diff_id, keep=keep, on_file=on_file)
         known = {unpack_text(row.path): row.sha256.hex() for row in index.rows if row.type == "0"}
-        found = {
-            path: {"sha256": known.get(path, ""), algorithm: hasher.hexdigest()} for path, hasher in hashers.items()
-        }
+        found = {path: {"sha256": known.get(path, ""), **every.digests()} for path, every in hashers.items()}
         links = {unpack_text(row.path): unpack_text(row.target) for row in index.rows if row.type == "1"}
         looked_into = KnownLayer(index, {rules.fingerprint: pack for rules, pack in keep})
         return cls(layer, looked_into, found | {path: found.get(target, {}) for path, target in links.items()})
