@@ -7,7 +7,6 @@ Links are resolved here, inside the root: what the builder would follow is never
 
 from __future__ import annotations
 
-import posixpath
 import stat
 from collections.abc import Iterator, Sequence
 from threading import Lock
@@ -15,10 +14,10 @@ from typing import Any, Protocol
 
 from copacetic.errors import ImageError, SolverError
 from copacetic.oci.filesystem import Entry, FileType
+from copacetic.oci.links import resolve
 
 __all__ = ["SolvedFilesystem"]
 
-MAX_LINKS = 40
 _MAX_DEPTH = 2_048
 """More fit into no path that a kernel takes."""
 _TYPES = (
@@ -52,25 +51,11 @@ class SolvedFilesystem:
         return self._entry(self.resolve(path, follow=follow))
 
     def resolve(self, path: str, *, follow: bool = True) -> str:
-        pending = [part for part in reversed(path.split("/")) if part not in {"", "."}]
-        at, links = "", 0
-        while pending:
-            part = pending.pop()
-            if part == "..":
-                at = posixpath.dirname(at)
-                continue
-            step = f"{at}/{part}" if at else part
-            entry = self._entry(step)
-            if entry is None or entry.type is not FileType.SYMLINK or (not pending and not follow):
-                at = step
-                continue
-            links += 1
-            if links > MAX_LINKS:
-                raise ImageError(f"too many levels of symbolic links: {path[:200]}")
-            if entry.target.startswith("/"):
-                at = ""
-            pending.extend(part for part in reversed(entry.target.split("/")) if part not in {"", "."})
-        return at
+        return resolve(path, self._target, follow=follow)
+
+    def _target(self, canonical: str) -> str | None:
+        entry = self._entry(canonical)
+        return entry.target if entry is not None and entry.type is FileType.SYMLINK else None
 
     def read(self, path: str, *, limit: int) -> bytes:
         canonical = self.resolve(path)

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from copacetic.errors import ImageError
 from copacetic.oci.filesystem import Entry, FileType, ImageFilesystem
-from copacetic.oci.layered import MAX_LINKS
+from copacetic.oci.links import resolve
 
 _TYPES = (
     (stat.S_ISREG, FileType.FILE),
@@ -64,29 +64,13 @@ class DirectoryFilesystem:
         )
 
     def resolve(self, path: str, *, follow: bool = True) -> str:
-        pending = [part for part in reversed(path.split("/")) if part not in {"", "."}]
-        at = ""
-        links = 0
-        while pending:
-            part = pending.pop()
-            if part == "..":
-                at = at.rpartition("/")[0]
-                continue
-            step = f"{at}/{part}" if at else part
-            if not pending and not follow:
-                return step
-            try:
-                target = os.readlink(self._local(step))
-            except OSError:
-                at = step
-                continue
-            links += 1
-            if links > MAX_LINKS:
-                raise ImageError(f"too many levels of symbolic links: {path[:200]}")
-            if target.startswith("/"):
-                at = ""
-            pending.extend(part for part in reversed(target.split("/")) if part not in {"", "."})
-        return at
+        return resolve(path, self._target, follow=follow)
+
+    def _target(self, canonical: str) -> str | None:
+        try:
+            return os.readlink(self._local(canonical))
+        except OSError:
+            return None
 
     def read(self, path: str, *, limit: int) -> bytes:
         local = self._local(self.resolve(path))

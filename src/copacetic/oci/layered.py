@@ -18,9 +18,8 @@ from typing import Protocol
 from copacetic.errors import CorruptLayerError, HostileLayerError, ImageError
 from copacetic.oci.filesystem import Entry, FileType, ImageFilesystem, LayeredView
 from copacetic.oci.layerindex import LayerIndex, Row, unpack_text
+from copacetic.oci.links import resolve_from
 
-MAX_LINKS = 40
-_LONGEST = 4_096
 _STEPS, _STEPS_PER_ROW = 2_000_000, 32
 """Parts of paths that are looked at one by one, in all: links can make thousands of a short name, again and again."""
 _IMPLIED, _IMPLIED_PER_ROW, _IMPLIED_COST = 32 * 1024**2, 512, 256
@@ -128,29 +127,22 @@ class LayeredFilesystem:
         node = nodes.get(path)
         if node is not None and (not follow or node.row.type != "2"):
             return path
-        pending = [part for part in reversed(path.split("/")) if part not in {"", "."}]
-        at = ""
-        links = 0
-        self._spend(len(pending), len(path))
-        while pending:
-            part = pending.pop()
-            if part == "..":
-                at = at.rpartition("/")[0]
-                continue
-            step = f"{at}/{part}" if at else part
-            node = nodes.get(step)
-            if node is None or node.row.type != "2" or (not pending and not follow):
-                at = step
-                continue
-            links += 1
-            if links > MAX_LINKS or len(at) > _LONGEST:
-                raise ImageError(f"too many levels of symbolic links: {path[:200]}")
-            target = unpack_text(node.row.target)
-            if target.startswith("/"):
-                at = ""
-            pending.extend(part for part in reversed(target.split("/")) if part not in {"", "."})
-            self._spend(len(pending), len(at) + len(target))
-        return at
+        folder, _, name = path.rpartition("/")
+        above = nodes.get(folder) if folder else None
+        if above is None or above.row.type != "5" or name in {"", ".", ".."}:
+            folder, name = "", path
+        elif node is None:
+            return path
+        self._spend(name.count("/") + 1, len(path))
+        return resolve_from(folder, 0, name, self._target, follow=follow)[0]
+
+    def _target(self, path: str) -> str | None:
+        node = self._nodes.get(path)
+        if node is None or node.row.type != "2":
+            return None
+        target = unpack_text(node.row.target)
+        self._spend(target.count("/") + 1, len(path) + len(target))
+        return target
 
     def _spend(self, steps: int, length: int) -> None:
         self._steps -= steps * (1 + length // _IMPLIED_COST)

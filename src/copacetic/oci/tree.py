@@ -18,10 +18,10 @@ from copacetic.errors import ConflictError, ImageError, PackageError
 from copacetic.oci.change import Change, Changes, NamedEffect, Spooled, is_reserved
 from copacetic.oci.filesystem import Entry, FileType, ImageFilesystem, is_equal
 from copacetic.oci.layerwriter import read_content
+from copacetic.oci.links import resolve, resolve_from
 
 __all__ = ["TreeBuilder"]
 
-MAX_LINKS = 40
 _DIRECTORY = FileType.DIRECTORY
 
 
@@ -43,7 +43,7 @@ class TreeBuilder:
         self._names: dict[str, set[str]] = {}
         self._lower: dict[str, Entry | None] = {}
         self._reads: set[str] = set()
-        self._directories: dict[str, str] = {}
+        self._directories: dict[str, tuple[str, int]] = {}
         self._name = ""
         self._effects: dict[str, str] = {}
 
@@ -71,17 +71,18 @@ class TreeBuilder:
         """
         parent, _, name = path.rpartition("/")
         if name in ("", ".", ".."):
-            return self._walk_links(path, follow=follow)
-        directory = self._directories.get(parent)
-        if directory is None:
-            directory = self._directories[parent] = self._walk_links(parent, follow=True)
+            return resolve(path, self._target, follow=follow)
+        reached = self._directories.get(parent)
+        if reached is None:
+            reached = self._directories[parent] = resolve_from("", 0, parent, self._target)
+        directory, links = reached
         canonical = f"{directory}/{name}" if directory else name
         if not follow:
             return canonical
         entry = self._at(canonical)
         if entry is None or entry.type is not FileType.SYMLINK:
             return canonical
-        return self._walk_links(canonical, follow=True)
+        return resolve_from(directory, links, name, self._target)[0]
 
     def read(self, path: str, *, limit: int) -> bytes:
         """Return a file's bytes; see `ImageFilesystem.read`."""
@@ -357,28 +358,9 @@ class TreeBuilder:
                 self._clear(child)
             self._set(child, None)
 
-    def _walk_links(self, path: str, *, follow: bool) -> str:
-        pending = path.split("/")[::-1]
-        current = ""
-        links = 0
-        while pending:
-            name = pending.pop()
-            if name in ("", "."):
-                continue
-            if name == "..":
-                current = current.rpartition("/")[0]
-                continue
-            candidate = f"{current}/{name}" if current else name
-            entry = self._at(candidate) if pending or follow else None
-            if entry is None or entry.type is not FileType.SYMLINK:
-                current = candidate
-                continue
-            links += 1
-            if links > MAX_LINKS:
-                raise ImageError(f"{path}: too many levels of symbolic links")
-            current = "" if entry.target.startswith("/") else current
-            pending.extend(entry.target.split("/")[::-1])
-        return current
+    def _target(self, canonical: str) -> str | None:
+        entry = self._at(canonical)
+        return entry.target if entry is not None and entry.type is FileType.SYMLINK else None
 
     def _is_directory(self, canonical: str) -> bool:
         entry = self._at(canonical)

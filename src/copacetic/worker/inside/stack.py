@@ -15,6 +15,8 @@ import stat
 from collections.abc import Iterator, Sequence
 from typing import Literal
 
+from copacetic.errors import ImageError
+from copacetic.oci.links import resolve
 from copacetic.worker.inside.refusal import RefusalError
 
 __all__ = ["PATH_LIMIT", "Found", "Stack", "is_whiteout", "open_layers", "parent_of", "split_path"]
@@ -22,7 +24,6 @@ __all__ = ["PATH_LIMIT", "Found", "Stack", "is_whiteout", "open_layers", "parent
 Kind = Literal["directory", "whiteout", "other"]
 Found = tuple[int, os.stat_result]
 """An open layer directory, and what is in it."""
-MAX_LINKS = 40
 PATH_LIMIT = 4000
 """Bytes of a path: what Linux can still open below a folder of ours."""
 
@@ -145,24 +146,13 @@ class Stack:
 
         `follow` concerns the last component. Raises `RefusalError` on a loop.
         """
-        pending = [part for part in reversed(path.split("/")) if part not in {"", "."}]
-        at = ""
-        links = 0
-        while pending:
-            part = pending.pop()
-            if part == "..":
-                at = parent_of(at)
-                continue
-            step = join(at, part)
-            found = self.find(step) if pending or follow else None
-            if found is None or not stat.S_ISLNK(found[1].st_mode):
-                at = step
-                continue
-            links += 1
-            if links > MAX_LINKS:
-                raise RefusalError("image", f"too many levels of symbolic links: {path[:200]!r}")
-            target = os.readlink(step, dir_fd=found[0])
-            if target.startswith("/"):
-                at = ""
-            pending.extend(part for part in reversed(target.split("/")) if part not in {"", "."})
-        return at
+        try:
+            return resolve(path, self._target, follow=follow)
+        except ImageError as error:
+            raise RefusalError("image", str(error)) from error
+
+    def _target(self, path: str) -> str | None:
+        found = self.find(path)
+        if found is None or not stat.S_ISLNK(found[1].st_mode):
+            return None
+        return os.readlink(path, dir_fd=found[0])
