@@ -32,6 +32,7 @@ from copacetic.llb.schema import pb
 from copacetic.llb.solver import Capabilities, Events, ExportedLayer, Inputs
 from copacetic.oci import Platform
 from copacetic.oci.filesystem import ImageFilesystem
+from copacetic.printable import printable
 
 __all__ = ["BuildkitSolver"]
 
@@ -232,7 +233,7 @@ def _reason(cap: Any) -> str:
 
 def _text(data: bytes) -> str:
     """Text of a builder, fit for one line."""
-    return "".join(c if c.isprintable() else "?" for c in data.decode("utf-8", "replace")[:300])
+    return printable(data.decode("utf-8", "replace")[:300])
 
 
 def _platform(message: Any) -> Platform:
