@@ -48,7 +48,7 @@ from __future__ import annotations
 import re
 from collections.abc import Hashable, Iterable, Iterator
 from contextlib import contextmanager
-from typing import ClassVar
+from typing import ClassVar, Self
 
 from copacetic.printable import printable
 
@@ -71,6 +71,16 @@ class CopaError(Exception):
         super().__init__(_one_line(message))
         if hint is not None:
             self.hint = hint
+
+    def reworded(self, message: str, *, hint: str | None = None) -> Self:
+        """
+        Return this error in other words, to be raised from it. All else that it knows stays: its type, with whatever
+        that type has more than others, and without `hint` its hint.
+        """
+        error = type(self).__new__(type(self))
+        vars(error).update(vars(self))
+        CopaError.__init__(error, message, hint=hint)
+        return error
 
 
 def hide_credentials(text: str) -> str:

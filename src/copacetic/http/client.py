@@ -172,7 +172,7 @@ class HttpClient:
                 timeout=timeout,
             )
         except RefusedAddressError as error:
-            raise RefusedAddressError(f"{show_address(request.url)}: {error}") from error
+            raise error.reworded(f"{show_address(request.url)}: {error}") from error
         except (urllib3.exceptions.HTTPError, OSError, ValueError) as error:
             raise _NoAnswerError(error) from error
         return Response(raw, request.url)

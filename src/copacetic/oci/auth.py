@@ -156,7 +156,7 @@ class Authorizer:
                 request.method, request.url, headers=request.headers, body=request.body, tls=request.tls
             )
         except UnreachableError as error:
-            raise UnreachableError(f"{access.where}: its token server: {error}", hint=error.hint) from error
+            raise error.reworded(f"{access.where}: its token server: {error}") from error
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

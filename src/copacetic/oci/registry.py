@@ -137,7 +137,7 @@ class RegistrySource:
         try:
             body = ResumedBody(send({}), send, size=descriptor.size, breaks=http.settings.retries, pause=http.pause)
         except IntegrityError as error:
-            raise IntegrityError(f"{what}: {error}") from error
+            raise error.reworded(f"{what}: {error}") from error
         return _Blob(body, what)
 
 
@@ -154,7 +154,7 @@ class _Blob:
         except (UnreachableError, IntegrityError) as error:
             if str(error).startswith(self._what):
                 raise
-            raise type(error)(f"{self._what}: {error}", hint=error.hint) from error
+            raise error.reworded(f"{self._what}: {error}") from error
 
     def __enter__(self) -> Self:
         return self
@@ -333,7 +333,7 @@ def _read_manifest(
         try:
             return _decode(response.read_all(MANIFEST_LIMIT), what), response.headers
         except (UnreachableError, IntegrityError) as error:
-            raise type(error)(f"{what}: {error}", hint=error.hint) from error
+            raise error.reworded(f"{what}: {error}") from error
 
 
 def _decode(raw: bytes, what: str) -> bytes:

@@ -58,7 +58,7 @@ class RegistryClient:
         try:
             base = self.find_base(endpoint)
         except UnreachableError as error:
-            raise UnreachableError(f"{what}: {error}", hint=error.hint) from error
+            raise error.reworded(f"{what}: {error}") from error
         url = path if "://" in path else f"{base}/v2/{endpoint.repository}/{path}"
         scopes = (make_scope(endpoint.repository, actions), *((make_scope(also_pull, PULL),) if also_pull else ()))
         access = Access(endpoint=endpoint, scopes=scopes, plain=base.startswith("http:"), what=what)
@@ -70,7 +70,7 @@ class RegistryClient:
                     method, url, headers=known, body=body, tls=endpoint.tls, redirect=redirect, retry=retry
                 )
             except UnreachableError as error:
-                raise UnreachableError(f"{what}: {error}", hint=error.hint) from error
+                raise error.reworded(f"{what}: {error}") from error
 
         if find_origin(url) != find_origin(base):
             return send_once("")

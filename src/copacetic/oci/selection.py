@@ -91,7 +91,7 @@ class _Walk:
             manifest = Manifest.parse(self._read(entry), entry.media_type)
         except NotFoundError as error:
             message = f"{error}, which the index lists{f' as {named}' if named else ''}"
-            raise type(error)(message, hint="choose what is there with --platform") from error
+            raise error.reworded(message, hint="choose what is there with --platform") from error
         if not is_image_config(manifest.config.media_type):
             return
         self._count(manifest.config)

@@ -223,7 +223,7 @@ def _refuse_failures(made: Sequence[_T | CopaError], variants: Sequence[Platform
         raise error
     others = ", ".join(str(other.platform) for other, _ in failed[1:])
     more = f" (and {others} failed, too)" if others else ""
-    raise type(error)(f"{variant.platform}: {error}{more}", hint=error.hint) from error
+    raise error.reworded(f"{variant.platform}: {error}{more}") from error
 
 
 def _outcomes(

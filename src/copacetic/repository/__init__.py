@@ -17,6 +17,7 @@ from typing import Protocol
 from copacetic.budget import Budget
 from copacetic.cache import Cache
 from copacetic.distro import Distro
+from copacetic.errors import CopaError
 from copacetic.families import family_of
 from copacetic.http import HttpClient
 from copacetic.http.reach import Reach
@@ -25,7 +26,7 @@ from copacetic.oci.filesystem import ImageFilesystem
 from copacetic.progress import Progress
 from copacetic.updates import Candidate, InstalledPackage, PackageKey, Resolution, Wanted
 
-__all__ = ["Repository", "RepositoryContext", "RepositorySettings", "open_repository"]
+__all__ = ["Repository", "RepositoryContext", "RepositorySettings", "open_repository", "unless_tolerated"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -111,6 +112,11 @@ class Repository(Protocol):
     def fetch(self, candidates: Sequence[Candidate]) -> Mapping[Candidate, Path]:
         """Return a local file for each candidate, its size and digest checked; downloads run side by side."""
         ...
+
+
+def unless_tolerated(error: CopaError) -> CopaError:
+    """Return what is wrong with a repository as the end of a run that may do without it, if the user says so."""
+    return error.reworded(str(error), hint=f"{error.hint or 'repair it'}; --ignore-errors goes on without it")
 
 
 def open_repository(context: RepositoryContext) -> Repository:

@@ -81,8 +81,7 @@ class BuilderDelegate:
         try:
             return self._upgrade(compression, str(reason))
         except SolverError as error:
-            message = f"{error} (the builder was to upgrade by itself: {reason})"
-            raise type(error)(message, hint=error.hint) from reason
+            raise error.reworded(f"{error} (the builder was to upgrade by itself: {reason})") from reason
 
     def _upgrade(self, compression: str, reason: str) -> Delegated:
         job = self._job

@@ -153,7 +153,7 @@ def run_steps(steps: Sequence[Step], job: Job) -> tuple[Recipe, tuple[ExportedLa
             text = recipe.with_names(str(error))
             if text == str(error):
                 raise
-            raise ExecutionError(text, hint=error.hint) from error
+            raise error.reworded(text) from error
         except (BuilderUnreachableError, UnsupportedBuilderError):
             raise
         except SolverError as error:

@@ -160,7 +160,7 @@ def named(name: str) -> Iterator[None]:
     except ImageError as error:
         if name in str(error):
             raise
-        raise type(error)(f"{name}: {error}", hint=error.hint) from error
+        raise error.reworded(f"{name}: {error}") from error
 
 
 def layer_store(cache: Cache) -> LayerStore:

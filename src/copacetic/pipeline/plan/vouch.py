@@ -30,7 +30,8 @@ def vouch_for_section(section: Section, repository: Repository) -> Section:
     try:
         found = repository.vouch([update.candidate for update in section.updates])
     except (RepositoryError, UnreachableError) as error:
-        raise type(error)(f"nothing vouches for the plan's packages: {error}", hint=f"{error.hint}; {_HINT}") from error
+        told = f"nothing vouches for the plan's packages: {error}"
+        raise error.reworded(told, hint=f"{error.hint}; {_HINT}") from error
     missing = [update.candidate for update in section.updates if update.candidate not in found]
     if missing:
         first, more = missing[0], f" (and {len(missing) - 1} more)" if len(missing) > 1 else ""

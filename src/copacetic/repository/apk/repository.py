@@ -14,7 +14,7 @@ from copacetic.apk.tools import ApkTools
 from copacetic.distro import Distro
 from copacetic.errors import CopaError, IntegrityError, PackageError, RepositoryError, UnreachableError
 from copacetic.oci.filesystem import ImageFilesystem
-from copacetic.repository import Repository, RepositoryContext
+from copacetic.repository import Repository, RepositoryContext, unless_tolerated
 from copacetic.repository.address import open_client
 from copacetic.repository.apk.index import ApkIndex, IndexStore, make_candidate
 from copacetic.repository.apk.offers import Offer
@@ -38,7 +38,6 @@ from copacetic.updates import Candidate, InstalledPackage, Origin, PackageKey, P
 
 WORLD = "etc/apk/world"
 WORLD_LIMIT = 1024 * 1024
-_TOLERANCE = "--ignore-errors goes on without it"
 
 
 class ApkRepository:
@@ -167,7 +166,7 @@ class ApkRepository:
                     )
                 except (RepositoryError, UnreachableError, IntegrityError) as error:
                     if not context.tolerant:
-                        raise type(error)(str(error), hint=f"{error.hint or 'repair it'}; {_TOLERANCE}") from error
+                        raise unless_tolerated(error) from error
                     self._failures[source.url] = error
                     return None
 

@@ -13,7 +13,7 @@ from typing import TypeVar
 from copacetic.budget import give_up
 from copacetic.distro import Distro
 from copacetic.errors import CopaError, IntegrityError, RepositoryError, UnreachableError
-from copacetic.repository import Repository, RepositoryContext
+from copacetic.repository import Repository, RepositoryContext, unless_tolerated
 from copacetic.repository.address import open_client
 from copacetic.repository.apt.authconf import read_logins
 from copacetic.repository.apt.index import IndexStore, PackagesIndex
@@ -90,7 +90,7 @@ class AptRepository:
                 break
         if self._failures and not context.tolerant and (exhaustive or any(s.reason in _WIDENING for s in skipped)):
             error = next(iter(self._failures.values()))
-            raise type(error)(str(error), hint=f"{error.hint or 'repair it'}; --ignore-errors goes on without it")
+            raise unless_tolerated(error)
         found = Resolution(
             updates=updates,
             skipped=skipped,

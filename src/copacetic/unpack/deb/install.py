@@ -99,7 +99,7 @@ class _Run:
             try:
                 kept = self._place(entry)
             except PackageError as error:
-                raise type(error)(f"{self._package.label}: {error}") from error
+                raise error.reworded(f"{self._package.label}: {error}") from error
             except ImageError as error:
                 raise ConflictError(f"{self._package.label}: {entry.path}: {error}") from error
             if kept:
