@@ -3,9 +3,7 @@
 
 from __future__ import annotations
 
-import http.server
 import resource
-import shutil
 import socket
 import subprocess
 import sys
@@ -28,15 +26,14 @@ from copacetic.errors import (
     StorageError,
     UnsupportedBuilderError,
 )
-from copacetic.llb.graph import MakeFile, Mount
+from copacetic.llb.graph import MakeFile
 from copacetic.llb.solver import Event, Inputs
-from copacetic.oci import Digest, Platform
+from copacetic.oci import Platform
 from copacetic.oci.credentials import Credentials
 from support.builder import BASE, Builder, registry_with_base
 from support.buildkitd import Buildkitd, buildkitd
 from support.busybox import busybox_image
 from support.elf import shared_object
-from support.gotools import go_programs
 from support.images import skopeo, small_disk, write_layout
 from support.registry import HTPASSWD, PASSWORD, USER, docker_registry
 from support.running import count_runs
@@ -233,55 +230,6 @@ def test_a_registry_that_wants_a_login_gets_the_one_of_the_client(tmp_path: Path
         assert "401 Unauthorized" in str(denied)
         assert "log in" in (denied.hint or "")
         assert PASSWORD not in daemon.log()
-
-
-def test_a_process_reaches_the_client_s_ssh_agent(buildkit: Builder, tmp_path: Path) -> None:
-    programs = tmp_path / "programs"
-    programs.mkdir()
-    shutil.copy(go_programs() / "graphs", programs / "talk")
-    path = tmp_path / "agent"
-    mounts: list[Mount] = [llb.Bind(dest="/programs", source=llb.local("programs")), llb.Ssh(dest="/run/agent")]
-    script = f"/programs/talk agent > /out # {time.time_ns()}"
-    execution = llb.image(BASE).run(["/bin/sh", "-euc", script], env=ENV, network=llb.Network.NONE, mounts=mounts)
-
-    with socket.socket(socket.AF_UNIX) as listener:
-        listener.bind(str(path))
-        listener.listen()
-
-        def serve() -> None:
-            connection, _ = listener.accept()
-            with connection:
-                question = connection.recv(100)
-                connection.sendall(b"answer to " + question)
-
-        agent = threading.Thread(target=serve)
-        agent.start()
-        inputs = Inputs(directories={"programs": programs}, ssh_agent=path)
-        with _solver(buildkit.daemon) as solver:
-            assert _solve(solver, execution.root, inputs, "out") == "answer to question"
-        agent.join(10)
-
-
-def test_a_file_of_a_web_server_is_fetched_and_checked(buildkit: Builder) -> None:
-    class Handler(http.server.BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            self.send_response(200)
-            self.end_headers()
-            self.wfile.write(b"downloaded")
-
-        do_HEAD = do_GET  # noqa: N815 - the name that the server calls
-
-        def log_message(self, *_: object) -> None:
-            pass
-
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server, _solver(buildkit.daemon) as solver:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        url = f"http://127.0.0.1:{server.server_port}/f"
-        right = llb.http(url, checksum=Digest.of(b"downloaded"), filename="name")
-        wrong = llb.http(url, checksum=Digest.of(b"other"), filename="name")
-        assert _solve(solver, right, path="name") == "downloaded"
-        assert "digest" in str(_failure(solver, wrong))
-        server.shutdown()
 
 
 def test_a_client_that_is_killed_leaves_nothing_running(buildkit: Builder) -> None:

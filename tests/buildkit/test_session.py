@@ -5,8 +5,6 @@ from __future__ import annotations
 
 import io
 import os
-import socket
-import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -340,45 +338,3 @@ def test_a_source_that_fails_says_so(builder: FakeBuilder) -> None:
             _read(session, image.layers[0].descriptor.digest)
 
     _ask(builder, Inputs(images={"one": Failing(image)}), ask)
-
-
-# The ssh agent.
-
-
-def test_the_agent_s_socket_is_connected_through(builder: FakeBuilder, tmp_path: Path) -> None:
-    path = tmp_path / "agent"
-    with socket.socket(socket.AF_UNIX) as listener:
-        listener.bind(str(path))
-        listener.listen()
-
-        def agent() -> None:
-            connection, _ = listener.accept()
-            with connection:
-                while data := connection.recv(100):
-                    connection.sendall(data.upper())
-
-        thread = threading.Thread(target=agent)
-        thread.start()
-
-        def ask(session: Channel) -> None:
-            message = schema.session().BytesMessage
-            there = schema.session().CheckAgentRequest(id="default")
-            session.unary("/moby.sshforward.v1.SSH/CheckAgent", there.SerializeToString(), limit=10)
-            call = session.call("/moby.sshforward.v1.SSH/ForwardAgent")
-            call.send(message(data=b"question").SerializeToString())
-            assert message.FromString(call.receive(10) or b"").data == b"QUESTION"
-            call.end()
-            assert call.receive(10) is None
-
-        _ask(builder, Inputs(ssh_agent=path), ask)
-        thread.join(10)
-        assert not thread.is_alive()
-
-
-def test_an_agent_that_is_gone_is_a_reason(builder: FakeBuilder, tmp_path: Path) -> None:
-    def ask(session: Channel) -> None:
-        call = session.call("/moby.sshforward.v1.SSH/ForwardAgent")
-        with pytest.raises(RpcError, match="does not answer"):
-            call.receive(10)
-
-    _ask(builder, Inputs(ssh_agent=tmp_path / "nothing"), ask)

@@ -186,18 +186,6 @@ def test_output_and_progress_are_told_and_a_second_run_is_cached(solver: Solver)
     assert EventKind.COMPLETED not in second.kinds(name)
 
 
-def test_what_must_not_be_cached_runs_again(solver: Solver) -> None:
-    name = f"always {time.time_ns()}"
-    state = shell("true", name=name, ignore_cache=True).root
-    recorders = [Recorder(), Recorder()]
-
-    for recorder in recorders:
-        with solver.solve(state.marshal(AMD64), Inputs(), recorder):
-            pass
-
-    assert all(EventKind.STARTED in recorder.kinds(name) for recorder in recorders)
-
-
 def test_a_solve_and_an_export_within_it_run_a_process_once(solver: Solver, tmp_path: Path) -> None:
     name = f"once {time.time_ns()}"
     state = shell(f"echo x > /srv/new # {name}", name=name).root

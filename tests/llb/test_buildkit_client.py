@@ -39,7 +39,6 @@ def _graphs() -> dict[str, llb.State]:
         proxy=ProxyEnv(http="http://p:1", no="localhost"),
         mounts=[
             llb.Tmpfs(dest="/small", size=4096),
-            llb.Ssh(dest="/run/agent"),
             llb.Bind(dest="/selected", source=base, selector="/etc"),
             llb.Secret(dest="/run/secret", id="token", mode=0o440),
             llb.Secret(dest="/run/optional", id="other", optional=True),
@@ -47,7 +46,6 @@ def _graphs() -> dict[str, llb.State]:
             llb.CacheMount(dest="/cache", id="apt", sharing=llb.CacheSharing.LOCKED),
             llb.Bind(dest="/bind", source=upgraded),
         ],
-        ignore_cache=True,
     )
     outputs = base.run(
         ["x"],
@@ -63,7 +61,6 @@ def _graphs() -> dict[str, llb.State]:
         "always pulled": llb.image(IMAGE, resolve_mode="pull"),
         "local": llb.local("debs", include=["*.deb", "a&b", "ü"], shared_key="hint"),
         "layout": llb.oci_layout("a.example/b", X, store="store"),
-        "download": llb.http("https://a.example/f", checksum=X, filename="f"),
         "exec": upgraded,
         "exec with all": everything.root,
         "exec on nothing": llb.scratch().run(["/x"], mounts=[llb.Bind(dest="/bin", source=base)]).root,

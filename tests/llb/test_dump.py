@@ -26,10 +26,8 @@ def test_a_graph_is_shown_in_the_order_in_which_it_happens() -> None:
             llb.Bind(dest="/out", source=None, readonly=False),
             llb.CacheMount(dest="/cache", id="apt"),
             llb.Secret(dest="/run/s", id="token", optional=True),
-            llb.Ssh(dest="/run/agent"),
         ],
         valid_exit_codes=[0, 100],
-        ignore_cache=True,
         name="upgrade the packages",
     )
 
@@ -45,11 +43,9 @@ def test_a_graph_is_shown_in_the_order_in_which_it_happens() -> None:
         "     env      DEBIAN_FRONTEND=noninteractive\n"
         "     network  none\n"
         "     accepts  exit codes 0, 100\n"
-        "     cache    not used\n"
         "     mount    /cache  cache apt, shared\n"
         "     mount    /debs  #2, read-only\n"
         "     mount    /out  empty, an output\n"
-        "     mount    /run/agent  ssh agent default\n"
         "     mount    /run/s  secret token, mode 400, optional\n"
         "     mount    /var/cache  tmpfs, 64 MiB\n"
         "#4 diff from #1 to #3\n"

@@ -134,12 +134,11 @@ def test_every_kind_of_mount_says_what_it_is() -> None:
         llb.CacheMount(dest="/cache", id="c", sharing=llb.CacheSharing.LOCKED),
         llb.Tmpfs(dest="/tmpfs", size=4096),
         llb.Secret(dest="/secret", id="s", mode=0o440, optional=True),
-        llb.Ssh(dest="/ssh"),
     ]
 
     operation = _operations(BASE.run(["x"], mounts=mounts).root)[1]
 
-    root, bind, cache, tmpfs, secret, ssh = operation.exec.mounts
+    root, bind, cache, tmpfs, secret = operation.exec.mounts
     assert (root.dest, root.input, root.output) == ("/", 0, 0)
     assert (bind.mount_type, bind.input, bind.selector, bind.readonly, bind.output) == (0, 0, "/etc", True, -1)
     assert (cache.mount_type, cache.input, cache.cache.id, cache.cache.sharing) == (3, -1, "c", 2)
@@ -151,8 +150,6 @@ def test_every_kind_of_mount_says_what_it_is() -> None:
         0o440,
         True,
     )
-    assert (ssh.mount_type, ssh.input, ssh.ssh.id) == (2, -1, "default")
-    assert list(operation.exec.meta.env) == ["SSH_AUTH_SOCK=/ssh"]
 
 
 @pytest.mark.parametrize(
@@ -164,31 +161,27 @@ def test_every_kind_of_mount_says_what_it_is() -> None:
             llb.local("c", shared_key="k", include=["*.deb"]),
             {"source.local", "source.local.includepatterns", "source.local.sharedkeyhint"},
         ),
-        (
-            llb.http("https://a.example/f", checksum=Digest.of(b""), filename="f"),
-            {"source.http", "source.http.checksum", "source.http.perm"},
-        ),
         (llb.oci_layout("a/b", Digest.of(b""), store="s"), {"source.ocilayout"}),
         (llb.scratch().run(["x"], network=llb.Network.NONE).root, {"exec.meta.base", "exec.meta.network"}),
         (llb.scratch().run(["x"], proxy=ProxyEnv(http="http://p")).root, {"exec.meta.base", "exec.meta.proxyenv"}),
         (llb.scratch().run(["x"], valid_exit_codes=[0, 7]).root, {"exec.meta.base", "exec.validexitcode"}),
         (llb.scratch().file(MakeSymlink(path="/a", target="b")), {"file.base", "file.symlink.create"}),
     ],
-    ids=["image", "image always pulled", "local", "http", "layout", "network", "proxy", "exit codes", "symlink"],
+    ids=["image", "image always pulled", "local", "layout", "network", "proxy", "exit codes", "symlink"],
 )
 def test_an_operation_names_the_capabilities_that_it_needs(state: llb.State, wanted: set[str]) -> None:
     assert set(_metadata(state)[0].caps) == wanted
 
 
 def test_merge_and_diff_name_their_capabilities_and_the_whole_graph_what_its_metadata_needs() -> None:
-    run = BASE.run(["x"], name="upgrade", ignore_cache=True).root
+    run = BASE.run(["x"], name="upgrade").root
 
     source, execution, difference, merged, last = _metadata(llb.merge([BASE, llb.diff(BASE, run)]))
 
     assert set(source.caps) == {"source.image"}
-    assert (execution.description["llb.customname"], execution.ignore_cache) == ("upgrade", True)
+    assert execution.description["llb.customname"] == "upgrade"
     assert (set(difference.caps), set(merged.caps)) == ({"diffop"}, {"mergeop"})
-    assert set(last.caps) == {"constraints", "platform", "meta.description", "meta.ignorecache"}
+    assert set(last.caps) == {"constraints", "platform", "meta.description"}
 
 
 def test_file_actions_work_on_each_other_and_root_is_written_as_an_owner() -> None:
@@ -245,7 +238,7 @@ def _file(action: FileAction) -> llb.State:
         (_exec(valid_exit_codes=(256,)), "not between 0 and 255"),
         (_exec(mounts=(llb.Tmpfs(dest="relative"),)), "a mount's place must be absolute"),
         (_exec(mounts=(llb.Tmpfs(dest="/"),)), "two filesystems are mounted at /"),
-        (_exec(mounts=(llb.Tmpfs(dest="/a"), llb.Ssh(dest="/a"))), "two filesystems are mounted at /a"),
+        (_exec(mounts=(llb.Tmpfs(dest="/a"), llb.Secret(dest="/a", id="s"))), "two filesystems are mounted at /a"),
         (_exec(mounts=(llb.CacheMount(dest="/a", id=""),)), "the mount at /a has no id"),
         (_exec(mounts=(llb.Bind(dest="/a", source=BASE, selector="b"),)), "the path inside the filesystem"),
         (_exec(mounts=(llb.Bind(dest="/a", source=None),)), "of no use when it is read-only"),

@@ -33,7 +33,6 @@ CAPS = [
     "exec.meta.network",
     "exec.mount.bind",
     "exec.mount.secret",
-    "exec.mount.ssh",
     "exec.validexitcode",
     "file.base",
     "mergeop",
@@ -41,7 +40,6 @@ CAPS = [
     "constraints",
     "platform",
     "meta.description",
-    "meta.ignorecache",
 ]
 
 
@@ -89,7 +87,7 @@ class FakeBuilder:
     def _list_workers(self, call: ServerCall) -> None:
         call.receive()
         response = schema.control().ListWorkersResponse()
-        response.record.add(id=b"w").platforms.add(os="linux", architecture="amd64")
+        response.record.add().platforms.add(os="linux", architecture="amd64")
         call.send(response.SerializeToString())
 
     def _ping(self, call: ServerCall) -> None:

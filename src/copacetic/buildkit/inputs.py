@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """
-What a builder may ask the client for while it solves: secrets, logins, the ssh agent; one handler for each method.
+What a builder may ask the client for while it solves: secrets, logins, folders, images; one handler for each method.
 
 A builder gets what the caller put into `Inputs`, by its name, and nothing else.
 """
@@ -8,17 +8,12 @@ A builder gets what the caller put into `Inputs`, by its name, and nothing else.
 from __future__ import annotations
 
 import logging
-import socket
 from collections.abc import Callable, Mapping
-from contextlib import suppress
-from pathlib import Path
-from threading import Thread
 from typing import Any
 
 from copacetic.buildkit import schema
 from copacetic.buildkit.filesync import serve_directories
 from copacetic.buildkit.grpc import Code, Handler, RpcError, ServerCall
-from copacetic.buildkit.http2 import ConnectionLostError
 from copacetic.buildkit.imagestore import ImageStore
 from copacetic.buildkit.session import parse
 from copacetic.errors import CopaError
@@ -29,7 +24,6 @@ from copacetic.oci.reference import DEFAULT_REGISTRY
 __all__ = ["InputServer"]
 
 _HUB_HOSTS = {f"registry-1.{DEFAULT_REGISTRY}", f"index.{DEFAULT_REGISTRY}"}
-_AGENT_PIECE = 1 << 15
 _logger = logging.getLogger(__name__)
 
 
@@ -44,10 +38,6 @@ class InputServer:
             "/moby.filesync.v1.FileSync/DiffCopy": serve_directories(inputs.directories),
             **self._images.methods(),
         }
-        if inputs.ssh_agent is not None:
-            there = schema.session().CheckAgentResponse
-            self.methods["/moby.sshforward.v1.SSH/CheckAgent"] = _unary("CheckAgentRequest", lambda _request: there())
-            self.methods["/moby.sshforward.v1.SSH/ForwardAgent"] = _forward(inputs.ssh_agent)
 
     def close(self) -> None:
         """Close what a builder has left half read."""
@@ -91,35 +81,3 @@ def _secret(known: Mapping[str, bytes]) -> Handler:
         return schema.session().GetSecretResponse(data=known[request.id])
 
     return _unary("GetSecretRequest", answer)
-
-
-def _forward(path: Path) -> Handler:
-    """Connect one call with the agent's socket, both ways, until either side ends."""
-
-    def handle(call: ServerCall) -> None:
-        with socket.socket(socket.AF_UNIX) as agent:
-            try:
-                agent.connect(str(path))
-            except OSError as error:
-                raise RpcError(
-                    Code.UNAVAILABLE, f"the ssh agent at {path} does not answer: {error.strerror}"
-                ) from error
-            back = Thread(target=_send_back, args=(agent, call), name="copa-ssh-agent", daemon=True)
-            back.start()
-            try:
-                while (data := call.receive()) is not None:
-                    agent.sendall(parse(schema.session().BytesMessage, data).data)
-                agent.shutdown(socket.SHUT_WR)
-                back.join()
-            finally:
-                with suppress(OSError):
-                    agent.shutdown(socket.SHUT_RDWR)
-
-    return handle
-
-
-def _send_back(agent: socket.socket, call: ServerCall) -> None:
-    message = schema.session().BytesMessage
-    with suppress(OSError, BrokenPipeError, ConnectionLostError):
-        while data := agent.recv(_AGENT_PIECE):
-            call.send(message(data=data).SerializeToString())

@@ -18,12 +18,12 @@ __all__ = ["control", "gateway", "session"]
 _TYPES = Schema(
     "types",
     """\
-WorkerRecord: id=1 bytes, labels=2 map string bytes, platforms=3 *pb.Platform, version=5 BuildkitVersion
-BuildkitVersion: package=1 bytes, version=2 bytes, revision=3 bytes
-Timestamp: seconds=1 int64, nanos=2 int32
+WorkerRecord: labels=2 map string bytes, platforms=3 *pb.Platform, version=5 BuildkitVersion
+BuildkitVersion: version=2 bytes
+Timestamp: seconds=1 int64
 Any: type_url=1 string, value=2 bytes
 Status: code=1 int32, message=2 bytes, details=3 *Any
-ApiCap: id=1 bytes, enabled=2 bool, disabled_reason=4 bytes, disabled_message=5 bytes, disabled_alternative=6 bytes
+ApiCap: id=1 bytes, enabled=2 bool, disabled_reason=4 bytes, disabled_message=5 bytes
 Stat: path=1 bytes, mode=2 uint32, uid=3 uint32, gid=4 uint32, size=5 int64, mtime=6 int64, linkname=7 bytes,
     devmajor=8 int64, devminor=9 int64, xattrs=10 map string bytes
 """,
@@ -33,24 +33,19 @@ Stat: path=1 bytes, mode=2 uint32, uid=3 uint32, gid=4 uint32, size=5 int64, mti
 _CONTROL = Schema(
     "control",
     """\
-InfoRequest:
 InfoResponse: version=1 types.BuildkitVersion
-ListWorkersRequest: filter=1 *string
 ListWorkersResponse: record=1 *types.WorkerRecord
 SolveRequest: ref=1 string, definition=2 pb.Definition, exporter_deprecated=3 string,
     exporter_attrs_deprecated=4 map string string, session=5 string, frontend=6 string, cache=8 CacheOptions,
     entitlements=9 *string, internal=11 bool, exporters=13 *Exporter
-CacheOptions: exports=4 *Exporter
+CacheOptions:
 Exporter: type=1 string, attrs=2 map string string
 SolveResponse: exporter_response=1 map string bytes
 StatusRequest: ref=1 string
-StatusResponse: vertexes=1 *Vertex, statuses=2 *VertexStatus, logs=3 *VertexLog, warnings=4 *VertexWarning
-Vertex: digest=1 bytes, inputs=2 *bytes, name=3 bytes, cached=4 bool, started=5 types.Timestamp,
+StatusResponse: vertexes=1 *Vertex, logs=3 *VertexLog
+Vertex: digest=1 bytes, name=3 bytes, cached=4 bool, started=5 types.Timestamp,
     completed=6 types.Timestamp, error=7 bytes
-VertexStatus: id=1 bytes, vertex=2 bytes, name=3 bytes, current=4 int64, total=5 int64, started=7 types.Timestamp,
-    completed=8 types.Timestamp
-VertexLog: vertex=1 bytes, stream=3 int64, msg=4 bytes
-VertexWarning: vertex=1 bytes, level=2 int64, short=3 bytes
+VertexLog: vertex=1 bytes, msg=4 bytes
 BytesMessage: data=1 bytes
 """,
     imports=[PB, _TYPES],
@@ -60,21 +55,18 @@ _GATEWAY = Schema(
     "gateway",
     """\
 PingRequest:
-PongResponse: frontend_caps=1 *types.ApiCap, llb_caps=2 *types.ApiCap, workers=3 *types.WorkerRecord
+PongResponse: llb_caps=2 *types.ApiCap
 SolveRequest: definition=1 pb.Definition, frontend=2 string, allow_result_return=5 bool, allow_result_array_ref=6 bool,
     evaluate=14 bool
 SolveResponse: ref=1 string, result=3 Result
-Result: result.ref_deprecated=1 string, result.ref=3 Ref, metadata=10 map string bytes
+Result: result.ref=3 Ref
 Ref: id=1 string
 ReturnRequest: result=1 Result, error=2 types.Status
-ReturnResponse:
 ReadFileRequest: ref=1 string, path=2 bytes, range=3 FileRange
 FileRange: offset=1 int64, length=2 int64
 ReadFileResponse: data=1 bytes
-ReadDirRequest: ref=1 string, path=2 bytes, include=3 string
+ReadDirRequest: ref=1 string, path=2 bytes
 ReadDirResponse: entries=1 *types.Stat
-StatFileRequest: ref=1 string, path=2 bytes
-StatFileResponse: stat=1 types.Stat
 """,
     imports=[PB, _TYPES],
 )
@@ -85,19 +77,11 @@ _SESSION = Schema(
 HealthCheckResponse: status=1 int32
 CredentialsRequest: host=1 string
 CredentialsResponse: username=1 string, secret=2 string
-FetchTokenRequest: client_id=1 string, host=2 string, realm=3 string, service=4 string, scopes=5 *string
-FetchTokenResponse: token=1 string, expires_in=2 int64, issued_at=3 int64
-GetTokenAuthorityRequest: host=1 string, salt=2 bytes
-GetTokenAuthorityResponse: public_key=1 bytes
-VerifyTokenAuthorityRequest: host=1 string, payload=2 bytes, salt=3 bytes
-VerifyTokenAuthorityResponse: signed=1 bytes
 GetSecretRequest: id=1 string
 GetSecretResponse: data=1 bytes
-CheckAgentRequest: id=1 string
-CheckAgentResponse:
 BytesMessage: data=1 bytes
 Packet: type=1 int32, stat=2 types.Stat, id=3 uint32, data=4 bytes
-ContentInfo: digest=1 string, size=2 int64, labels=5 map string string
+ContentInfo: digest=1 string, size=2 int64
 ContentInfoRequest: digest=1 string
 ContentInfoResponse: info=1 ContentInfo
 ReadContentRequest: digest=1 string, offset=2 int64, size=3 int64

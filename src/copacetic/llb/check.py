@@ -28,7 +28,6 @@ from copacetic.llb.graph import (
     Remove,
     Secret,
     SourceOp,
-    Ssh,
     Vertex,
 )
 
@@ -39,7 +38,7 @@ MAX_FILE = 1 << 20
 _MAX_TEXT = 128 * 1024
 """Linux takes no longer argument."""
 _MAX_ID = (1 << 32) - 2
-_SOURCE = re.compile(r"(docker-image|oci-layout|local|https?)://\S+")
+_SOURCE = re.compile(r"(docker-image|oci-layout|local)://\S+")
 _ENV_NAME = re.compile(r"[^=\0]+")
 
 
@@ -118,7 +117,7 @@ def _mount(mount: Mount) -> Iterator[str]:
                 yield from _path(f"the path inside the filesystem for {mount.dest}", mount.selector)
             if mount.source is None and mount.readonly:
                 yield f"an empty filesystem at {mount.dest} is of no use when it is read-only"
-        case CacheMount() | Secret() | Ssh():
+        case CacheMount() | Secret():
             if not mount.id:
                 yield f"the mount at {mount.dest} has no id"
             yield from _texts((f"the id of the mount at {mount.dest}", mount.id))

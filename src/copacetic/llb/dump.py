@@ -39,7 +39,6 @@ from copacetic.llb.graph import (
     Remove,
     Secret,
     SourceOp,
-    Ssh,
     State,
     Vertex,
 )
@@ -84,8 +83,8 @@ def _title(vertex: Vertex, numbers: Mapping[Vertex, str]) -> str:
     match vertex:
         case SourceOp():
             scheme, _, rest = vertex.identifier.partition("://")
-            what = {"docker-image": "image", "oci-layout": "image of a layout", "local": "directory"}.get(scheme)
-            return f"{what} {rest}{name}" if what else f"download {vertex.identifier}{name}"
+            what = {"docker-image": "image", "oci-layout": "image of a layout", "local": "directory"}[scheme]
+            return f"{what} {rest}{name}"
         case ExecOp():
             return f"exec{name}"
         case FileOp():
@@ -114,8 +113,6 @@ def _details(vertex: Vertex, numbers: Mapping[Vertex, str]) -> Iterator[tuple[st
                 yield "proxy", "set"
             if vertex.valid_exit_codes:
                 yield "accepts", f"exit codes {', '.join(map(str, vertex.valid_exit_codes))}"
-            if vertex.ignore_cache:
-                yield "cache", "not used"
             yield from (("mount", f"{mount.dest}  {_mount(mount, numbers)}") for mount in sorted_mounts(vertex))
         case FileOp():
             yield "root", _name(vertex.input, numbers)
@@ -133,8 +130,6 @@ def _mount(mount: Mount, numbers: Mapping[Vertex, str]) -> str:
             return f"cache {mount.id}, {mount.sharing.name.lower()}"
         case Secret():
             return f"secret {mount.id}, mode {mount.mode:o}{', optional' * mount.optional}"
-        case Ssh():
-            return f"ssh agent {mount.id}{', optional' * mount.optional}"
         case _:
             return f"tmpfs, {mount.size / (1 << 20):g} MiB" if mount.size else "tmpfs"
 

@@ -74,17 +74,7 @@ class Secret:
     optional: bool = False
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Ssh:
-    """The client's ssh agent, as a socket; `SSH_AUTH_SOCK` names the first one unless the environment sets it."""
-
-    dest: str
-    id: str = "default"
-    mode: int = 0o600
-    optional: bool = False
-
-
-Mount = Bind | CacheMount | Tmpfs | Secret | Ssh
+Mount = Bind | CacheMount | Tmpfs | Secret
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -100,7 +90,7 @@ class ProxyEnv:
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
 class SourceOp:
-    """Something from outside, by a scheme that the solver knows: docker-image, oci-layout, local, https."""
+    """Something from outside, by a scheme that the solver knows: docker-image, oci-layout, local."""
 
     identifier: str
     attributes: tuple[tuple[str, str], ...] = ()
@@ -122,7 +112,7 @@ class ExecOp:
     network: Network = Network.SANDBOX
     proxy: ProxyEnv | None = None
     valid_exit_codes: tuple[int, ...] = ()
-    ignore_cache: bool = False
+    """Those that mean success; just 0 when there are none."""
     name: str = ""
 
 
@@ -231,7 +221,6 @@ class State:
         network: Network = Network.SANDBOX,
         proxy: ProxyEnv | None = None,
         valid_exit_codes: Sequence[int] = (),
-        ignore_cache: bool = False,
         name: str = "",
     ) -> Execution:
         """Run a program in this filesystem."""
@@ -247,7 +236,6 @@ class State:
                 network=network,
                 proxy=proxy,
                 valid_exit_codes=tuple(valid_exit_codes),
-                ignore_cache=ignore_cache,
                 name=name,
             )
         )
@@ -317,12 +305,6 @@ def local(name: str, *, shared_key: str = "", include: Sequence[str] = ()) -> St
     if shared_key:
         attributes.append(("local.sharedkeyhint", shared_key))
     return State(SourceOp(identifier=f"local://{name}", attributes=tuple(sorted(attributes))))
-
-
-def http(url: str, *, checksum: Digest, filename: str, mode: int = 0o644) -> State:
-    """A file that the solver fetches itself, checked."""
-    attributes = (("http.checksum", str(checksum)), ("http.filename", filename), ("http.perm", f"0{mode:o}"))
-    return State(SourceOp(identifier=url, attributes=attributes))
 
 
 def merge(states: Sequence[State]) -> State:

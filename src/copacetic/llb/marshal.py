@@ -31,7 +31,6 @@ from copacetic.llb.graph import (
     Remove,
     Secret,
     SourceOp,
-    Ssh,
     State,
     Tmpfs,
     Vertex,
@@ -45,24 +44,18 @@ __all__ = ["encode", "marshal", "message_of"]
 _EMPTY = -1
 """Instead of an input's index: an empty filesystem."""
 _NO_OUTPUT = -1
-_SECRET, _SSH, _CACHE, _TMPFS = 1, 2, 3, 4
+_SECRET, _CACHE, _TMPFS = 1, 3, 4
 """`pb.MountType`; a bind is 0."""
 _SOURCE_CAPS = {
     "docker-image": "source.image",
     "oci-layout": "source.ocilayout",
     "local": "source.local",
-    "http": "source.http",
-    "https": "source.http",
 }
 _ATTRIBUTE_CAPS = {
     "local.includepattern": "source.local.includepatterns",
     "local.sharedkeyhint": "source.local.sharedkeyhint",
     "local.unique": "source.local.unique",
-    "http.checksum": "source.http.checksum",
-    "http.perm": "source.http.perm",
 }
-_LATE: dict[type[Mount], int] = {Secret: 1, Ssh: 2}
-"""BuildKit's client writes these after all other mounts."""
 _PLATFORM_SCHEMES = ("docker-image", "oci-layout")
 
 
@@ -149,15 +142,12 @@ class _Writer:
             metadata.caps[cap] = True
         if vertex.name and "llb.customname" not in metadata.description:
             metadata.description["llb.customname"] = vertex.name
-        if isinstance(vertex, ExecOp) and vertex.ignore_cache:
-            metadata.ignore_cache = True
 
     def finish(self, state: State) -> None:
         """Write the last operation, which only names the result."""
         op = pb().Op()
         self._input(op, state)
         caps = {"constraints", "platform"}
-        caps.update("meta.ignorecache" for message in self.metadata.values() if message.ignore_cache)
         caps.update("meta.description" for message in self.metadata.values() if message.description)
         digest = self._store(op)
         for cap in caps:
@@ -205,7 +195,7 @@ class _Writer:
         self._set_platform(op)
         meta = op.exec.meta
         meta.args.extend(vertex.args)
-        meta.env.extend(f"{name}={value}" for name, value in _environment(vertex))
+        meta.env.extend(f"{name}={value}" for name, value in vertex.env)
         meta.cwd, meta.user, meta.hostname = vertex.cwd, vertex.user, vertex.hostname
         meta.remove_mount_stubs_recursive = True
         meta.valid_exit_codes.extend(vertex.valid_exit_codes)
@@ -224,7 +214,7 @@ class _Writer:
         op.exec.mounts.add(input=self._input(op, vertex.root), dest="/", output=0)
         if vertex.root.vertex is not None:
             self.caps.add("exec.mount.bind")
-        for mount in sorted(sorted_mounts(vertex), key=lambda one: _LATE.get(type(one), 0)):
+        for mount in sorted(sorted_mounts(vertex), key=lambda one: isinstance(one, Secret)):  # as BuildKit's client
             self._mount(op, vertex, mount)
 
     def _mount(self, op: Any, vertex: ExecOp, mount: Mount) -> None:
@@ -246,13 +236,11 @@ class _Writer:
                 message.tmpfs.SetInParent()
                 message.tmpfs.size = mount.size
                 self.caps.update(("exec.mount.tmpfs", "exec.mount.tmpfs.size") if mount.size else ("exec.mount.tmpfs",))
-            case Secret() | Ssh():
-                secret = isinstance(mount, Secret)
+            case Secret():
                 message.output = 0  # as BuildKit's client leaves it
-                message.mount_type = _SECRET if secret else _SSH
-                target = message.secret if secret else message.ssh
-                target.id, target.mode, target.optional = mount.id, mount.mode, mount.optional
-                self.caps.add("exec.mount.secret" if secret else "exec.mount.ssh")
+                message.mount_type = _SECRET
+                message.secret.id, message.secret.mode, message.secret.optional = mount.id, mount.mode, mount.optional
+                self.caps.add("exec.mount.secret")
 
     def _file(self, op: Any, vertex: FileOp) -> None:
         self.caps.add("file.base")
@@ -289,14 +277,6 @@ def _wire_output(state: State) -> int:
         return state.output
     binds = [mount for mount in state.vertex.mounts if isinstance(mount, Bind) and not mount.readonly]
     return 1 + _writable(state.vertex).index(binds[state.output - 1])
-
-
-def _environment(vertex: ExecOp) -> tuple[tuple[str, str], ...]:
-    """Return the variables; a program finds the agent's socket by one, so it is set unless the graph sets it."""
-    agents = [mount.dest for mount in sorted_mounts(vertex) if isinstance(mount, Ssh)]
-    if agents and "SSH_AUTH_SOCK" not in dict(vertex.env):
-        return (*vertex.env, ("SSH_AUTH_SOCK", agents[0]))
-    return vertex.env
 
 
 def _write_action(message: Any, action: FileAction) -> None:

@@ -48,8 +48,6 @@ class Inputs:
     secrets: Mapping[str, bytes] = field(default_factory=dict)
     credentials: Callable[[str], Credentials | None] = lambda _registry: None
     """By registry host."""
-    ssh_agent: Path | None = None
-    """A socket."""
 
 
 class EventKind:

@@ -4,6 +4,9 @@ The local worker: solves graphs on this machine, without any daemon.
 
 `WorkerSolver` is a `Solver`. Its helper process (`worker.inside`) does everything that touches an image's files, in
 namespaces of its own where the machine allows that; this process only plans, fetches and asks.
+
+It is frozen: it gets no mode besides those of `worker.modes`, and solves no operation that no graph of ours has. Who
+needs more of a builder takes BuildKit.
 """
 
 from __future__ import annotations

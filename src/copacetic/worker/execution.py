@@ -21,12 +21,11 @@ from pathlib import Path
 from typing import Any
 
 from copacetic.errors import ExecutionError, SolverError, StorageError, UnsupportedBuilderError
-from copacetic.llb.graph import Bind, CacheMount, CacheSharing, ExecOp, Network, Secret, Ssh, State, Tmpfs
+from copacetic.llb.graph import Bind, CacheMount, CacheSharing, ExecOp, Network, Secret, State, Tmpfs
 from copacetic.llb.lastwords import LINE, LastWords
 from copacetic.llb.solver import Inputs
 from copacetic.llb.walk import sorted_mounts
 from copacetic.worker.agent import Agent, Job, JobRefusedError
-from copacetic.worker.agentsocket import forwarded_agent
 from copacetic.worker.store import Run, Store
 
 __all__ = ["Execution", "Limits"]
@@ -162,8 +161,6 @@ class Execution:
                 return [{"kind": "tmpfs", "dest": mount.dest, "size": mount.size}]
             case Secret():
                 return self._secret(mount)
-            case Ssh():
-                return self._ssh(mount)
         raise AssertionError(mount)
 
     def _secret(self, mount: Secret) -> list[Mapping[str, Any]]:
@@ -174,16 +171,6 @@ class Execution:
             raise SolverError(f"{self.title}: nobody has the secret {mount.id!r}")
         text = base64.b64encode(data).decode("ascii")
         return [{"kind": "secret", "dest": mount.dest, "data": text, "mode": mount.mode}]
-
-    def _ssh(self, mount: Ssh) -> list[Mapping[str, Any]]:
-        if self.inputs.ssh_agent is None:
-            if mount.optional:
-                return []
-            raise SolverError(
-                f"{self.title}: there is no ssh agent", hint="start one, and see that SSH_AUTH_SOCK is set"
-            )
-        socket = forwarded_agent(self.inputs.ssh_agent, self.run.new_folder(), mode=mount.mode)
-        return [{"kind": "socket", "dest": mount.dest, "path": str(self._held.enter_context(socket))}]
 
     def _cache(self, mount: CacheMount) -> Path:
         import hashlib
@@ -321,7 +308,7 @@ def _name_servers() -> str:
 
 
 def _environment(op: ExecOp) -> dict[str, str]:
-    """Return the variables; proxies in both spellings, as builders set them, and the agent's socket."""
+    """Return the variables; proxies in both spellings, as builders set them."""
     proxies: dict[str, str] = {}
     if op.proxy is not None:
         named = {"HTTP_PROXY": op.proxy.http, "HTTPS_PROXY": op.proxy.https, "FTP_PROXY": op.proxy.ftp,
@@ -329,6 +316,4 @@ def _environment(op: ExecOp) -> dict[str, str]:
         for name, value in named.items():
             if value:
                 proxies[name] = proxies[name.lower()] = value
-    agents = [mount.dest for mount in sorted_mounts(op) if isinstance(mount, Ssh)]
-    sockets = {"SSH_AUTH_SOCK": agents[0]} if agents else {}
-    return {**sockets, **proxies, **dict(op.env)}
+    return {**proxies, **dict(op.env)}

@@ -10,13 +10,11 @@ from __future__ import annotations
 
 import base64
 import hashlib
-import secrets
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from copacetic.errors import CopaError, SolverError
-from copacetic.http import HttpClient
 from copacetic.llb.definition import Definition
 from copacetic.llb.graph import (
     Copy,
@@ -41,7 +39,7 @@ from copacetic.progress import Progress
 from copacetic.worker.agent import JobRefusedError
 from copacetic.worker.execution import Execution, Limits
 from copacetic.worker.images import LayerUnpacker, ResolvedImage, resolve_image
-from copacetic.worker.localsource import directory_state, directory_tar, download, file_tar, include_patterns
+from copacetic.worker.localsource import directory_state, directory_tar, include_patterns
 from copacetic.worker.platforms import require_platform
 from copacetic.worker.results import Outputs
 from copacetic.worker.store import TREE
@@ -62,7 +60,6 @@ class GraphSolve:
     shop: Workshop
     limits: Limits
     open_image: Callable[[str], Source] | None
-    http: HttpClient | None
     progress: Progress
     _keys: dict[Vertex, str] = field(default_factory=dict)
     _images: dict[Vertex, ResolvedImage] = field(default_factory=dict)
@@ -103,8 +100,6 @@ class GraphSolve:
         parts = [str(self.definition.vertices[vertex])]
         if isinstance(vertex, SourceOp):
             parts.append(self._source_state(vertex))
-        if isinstance(vertex, ExecOp) and vertex.ignore_cache:
-            parts.append(secrets.token_hex(16))
         parts += [self._keys[one.vertex] for one in inputs_of(vertex) if one.vertex is not None]
         return hashlib.sha256("\n".join(parts).encode()).hexdigest()
 
@@ -113,11 +108,9 @@ class GraphSolve:
         if scheme in {"docker-image", "oci-layout"}:
             image = self._images[vertex] = self._resolve(vertex, scheme, rest)
             return str(image.descriptor.digest)
-        if scheme == "local":
-            if rest not in self.inputs.directories:
-                raise SolverError(f"nobody offers the directory {rest!r}")
-            return directory_state(self.inputs.directories[rest], include_patterns(vertex))
-        return ""
+        if rest not in self.inputs.directories:
+            raise SolverError(f"nobody offers the directory {rest!r}")
+        return directory_state(self.inputs.directories[rest], include_patterns(vertex))
 
     def _resolve(self, vertex: SourceOp, scheme: str, rest: str) -> ResolvedImage:
         name, at, digest = rest.partition("@")
@@ -159,16 +152,9 @@ class GraphSolve:
             layers, handles = unpacker.unpack(self._images[vertex], self.progress)
             self.shop.hold(handles)
             return tuple(str(path) for path in layers)
-        scheme, _, rest = vertex.identifier.partition("://")
         target = self.shop.run.new_folder() / TREE
-        if scheme == "local":
-            plain = directory_tar(self.inputs.directories[rest], include_patterns(vertex))
-        else:
-            if self.http is None:
-                raise SolverError(f"the worker has no way to fetch {vertex.identifier}")
-            path = target.with_name("download")
-            download(self.http, vertex, path)
-            plain = file_tar(vertex, path)
+        folder = self.inputs.directories[vertex.identifier.partition("://")[2]]
+        plain = directory_tar(folder, include_patterns(vertex))
         unpacker.fill(plain, target, [], what=vertex.identifier)
         return (str(target),)
 

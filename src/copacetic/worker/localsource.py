@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A directory of the caller's, or a file from the network, as the plain tar of a layer."""
+"""A directory of the caller's as the plain tar of a layer."""
 
 from __future__ import annotations
 
@@ -10,19 +10,14 @@ import stat
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from copacetic.errors import IntegrityError, SolverError
-from copacetic.http import HttpClient
+from copacetic.errors import SolverError
 from copacetic.llb.graph import SourceOp
 from copacetic.localtree import walk_tree
-from copacetic.oci import Digest
 from copacetic.oci.change import Change, Spooled
 from copacetic.oci.filesystem import Entry, FileType
 from copacetic.oci.layerwriter import plain_parts
 
-__all__ = ["directory_state", "directory_tar", "download", "file_tar", "include_patterns"]
-
-_HTTP_LIMIT = 8 * 1024**3
-_PIECE = 1 << 20
+__all__ = ["directory_state", "directory_tar", "include_patterns"]
 
 
 def include_patterns(op: SourceOp) -> tuple[str, ...]:
@@ -63,31 +58,3 @@ def _changes(root: Path, include: Sequence[str]) -> Iterator[Change]:
         elif stat.S_ISLNK(info.st_mode):
             target = os.readlink(root / path)
             yield Change(path=path, entry=Entry(type=FileType.SYMLINK, mode=0o777, mtime=mtime, target=target))
-
-
-def download(http: HttpClient, op: SourceOp, target: Path) -> None:
-    """Fetch a file and hold it against its checksum. Raises `IntegrityError`, `UnreachableError`, `SolverError`."""
-    checksum = Digest.parse(dict(op.attributes)["http.checksum"])
-    hasher = checksum.hasher()
-    size = 0
-    with http.open("GET", op.identifier) as response, target.open("wb") as file:
-        if response.status != 200:
-            raise SolverError(f"{response.url} answers with status {response.status}")
-        while part := response.read(_PIECE):
-            size += len(part)
-            if size > _HTTP_LIMIT:
-                raise IntegrityError(f"{response.url} has more than {_HTTP_LIMIT} bytes")
-            hasher.update(part)
-            file.write(part)
-        if hasher.hexdigest() != checksum.encoded:
-            raise IntegrityError(f"{response.url} has the digest {checksum.algorithm}:{hasher.hexdigest()}")
-
-
-def file_tar(op: SourceOp, path: Path) -> Iterator[bytes]:
-    """Yield the tar with a file under the name and mode that the graph wants."""
-    attributes = dict(op.attributes)
-    mode = int(attributes.get("http.perm", "644"), 8)
-    name = attributes.get("http.filename") or op.identifier.rpartition("/")[2] or "download"
-    size = path.stat().st_size
-    entry = Entry(type=FileType.FILE, mode=mode, size=size)
-    return plain_parts([Change(path=name, entry=entry, content=Spooled(path, 0, size))])

@@ -16,7 +16,6 @@ from pathlib import Path
 from copacetic._version import __version__
 from copacetic.cache import Cache
 from copacetic.errors import RAN_HINT, CopaError, SolverError, StorageError, UnsupportedBuilderError, VerificationError
-from copacetic.http import HttpClient
 from copacetic.llb.definition import Definition
 from copacetic.llb.solver import Capabilities, Events, ExportedLayer, Inputs, Solver
 from copacetic.oci import Digest, Platform
@@ -43,8 +42,6 @@ class WorkerSettings:
     limits: Limits = field(default_factory=Limits)
     open_image: Callable[[str], Source] | None = None
     """Opens `docker-image://` references that `Inputs.images` doesn't have."""
-    http: HttpClient | None = None
-    """For `http` and `https` sources; without one there are none."""
     modes: tuple[str, ...] = ()
     """Only these of `worker.modes`; for tests, and for whoever knows better."""
     keep: bool = True
@@ -160,7 +157,6 @@ class WorkerSolver:
                     shop=shop,
                     limits=self._settings.limits,
                     open_image=self._settings.open_image,
-                    http=self._settings.http,
                     progress=self._settings.progress,
                 )
                 layers = solve.run()

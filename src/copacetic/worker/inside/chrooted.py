@@ -88,8 +88,6 @@ class ChrootSandbox:
             os.write(handle, one.data)
             os.chmod(handle, one.mode)
             os.close(handle)
-        elif one.kind == "socket":
-            os.link(one.source, target)
         else:
             source = one.source if one.view is None else os.path.join(one.view.path, one.selector).rstrip("/")
             os.rename(source, target)

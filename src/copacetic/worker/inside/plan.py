@@ -27,7 +27,7 @@ _HOSTS = "127.0.0.1\tlocalhost {host}\n::1\tlocalhost ip6-localhost ip6-loopback
 
 @dataclass(slots=True, kw_only=True, eq=False)
 class Attachment:
-    """Something mounted in the root: proc, dev, bind, cache, tmpfs, file or socket."""
+    """Something mounted in the root: proc, dev, bind, cache, tmpfs or file."""
 
     kind: str
     dest: str
@@ -37,7 +37,7 @@ class Attachment:
     place: str = ""
     """The stub's canonical path in there."""
     source: str = ""
-    """Of a cache or a socket: its path on this machine."""
+    """Of a cache: its path on this machine."""
     readonly: bool = False
     data: bytes = b""
     mode: int = 0

@@ -3,14 +3,11 @@
 // Graphs made with BuildKit's own client, as JSON: the oracle for those of tests/llb/test_buildkit_client.py.
 //
 // With a file's name it reads a definition from there instead, and prints its operations as Go marshals them again.
-// As `graphs agent` it says something to the ssh agent, and prints what that answers.
 package main
 
 import (
 	"context"
 	"encoding/json"
-	"io"
-	"net"
 	"os"
 	"time"
 
@@ -25,10 +22,6 @@ const image = "docker.io/library/debian:12"
 
 func main() {
 	result := map[string][][]byte{}
-	if len(os.Args) > 1 && os.Args[1] == "agent" {
-		agent()
-		return
-	}
 	if len(os.Args) > 1 {
 		result["again"] = again(os.Args[1])
 	} else {
@@ -65,16 +58,6 @@ func again(path string) [][]byte {
 	return operations
 }
 
-func agent() {
-	connection, err := net.Dial("unix", os.Getenv("SSH_AUTH_SOCK"))
-	must(err)
-	_, err = connection.Write([]byte("question"))
-	must(err)
-	must(connection.(*net.UnixConn).CloseWrite())
-	_, err = io.Copy(os.Stdout, connection)
-	must(err)
-}
-
 func graphs() map[string]llb.State {
 	base := llb.Image(image)
 	upgraded := base.Run(llb.Args([]string{"apt-get", "-y", "upgrade"}), llb.WithCustomName("upgrade")).Root()
@@ -92,8 +75,6 @@ func graphs() map[string]llb.State {
 		llb.AddMount("/small", llb.Scratch(), llb.Tmpfs(llb.TmpfsSize(4096))),
 		llb.AddSecret("/run/optional", llb.SecretID("other"), llb.SecretOptional),
 		llb.AddSecret("/run/secret", llb.SecretID("token"), llb.SecretFileOpt(0, 0, 0o440)),
-		llb.AddSSHSocket(llb.SSHID("default"), llb.SSHSocketTarget("/run/agent"), llb.SSHSocketOpt("/run/agent", 0, 0, 0o600)),
-		llb.IgnoreCache,
 	)
 	outputs := base.Run(llb.Args([]string{"x"}))
 	late := outputs.AddMount("/z", llb.Scratch())
@@ -106,7 +87,6 @@ func graphs() map[string]llb.State {
 		"always pulled":    llb.Image(image, llb.ResolveModeForcePull),
 		"local":            llb.Local("debs", llb.IncludePatterns([]string{"*.deb", "a&b", "ü"}), llb.SharedKeyHint("hint")),
 		"layout":           llb.OCILayout("a.example/b@"+digest.FromString("x").String(), llb.OCIStore("", "store")),
-		"download":         llb.HTTP("https://a.example/f", llb.Checksum(digest.FromString("x")), llb.Filename("f"), llb.Chmod(0o644)),
 		"exec":             upgraded,
 		"exec with all":    mounts.Root(),
 		"exec on nothing":  llb.Scratch().Run(llb.Args([]string{"/x"}), llb.AddMount("/bin", base, llb.Readonly)).Root(),
