@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from copacetic.errors import ImageError, PackageError
 from copacetic.oci.change import Change, Spooled
 from copacetic.oci.filesystem import Entry, FileType
+from copacetic.oci.recording import RecordingFilesystem
 from copacetic.oci.tree import TreeBuilder
 from support.trees import Content, directory, symlink, tree
 
@@ -204,10 +205,12 @@ def test_spooled_content_is_read_from_its_window(tmp_path: Path) -> None:
 
 
 def test_the_read_set_names_what_was_looked_at() -> None:
-    changes = builder(IMAGE)
+    fs = RecordingFilesystem(tree(IMAGE))
+    changes = TreeBuilder(fs)
     changes.put("lib/b", FILE, b"x")
+    changes.finish()
 
-    assert {"lib", "usr", "usr/lib", "usr/lib/b"} <= changes.finish().reads
+    assert {"lib", "usr", "usr/lib", "usr/lib/b"} <= fs.reads()
 
 
 PATHS = st.lists(st.sampled_from(["a", "b", "c"]), min_size=1, max_size=3).map("/".join)

@@ -150,23 +150,23 @@ def test_composing_is_a_function_of_what_it_reads(tmp_path: Path) -> None:
     image = installed(OLD, Deb(name="other", files={"usr/share/other": file("x")}))
     deb = Deb(version="2.0", files={**FILES, "usr/bin/tool": file("2"), "usr/l": symlink("bin")}).write(tmp_path)
 
-    first = compose(tree(image), [deb], tmp_path / "1").changes
-    second = compose(tree({**image, "srv/unrelated": "y"}), [deb], tmp_path / "2").changes
+    one, other = (RecordingFilesystem(tree(files)) for files in (image, {**image, "srv/unrelated": "y"}))
+    first = compose(one, [deb], tmp_path / "1").changes
+    second = compose(other, [deb], tmp_path / "2").changes
 
     assert changes_of(first.entries) == changes_of(second.entries)
     assert [replace(c, content=None) for c in first.entries] == [replace(c, content=None) for c in second.entries]
-    assert first.reads == second.reads
-    assert {"usr/bin/tool", "usr/l"} <= first.reads
-    assert "srv/unrelated" not in second.reads
+    assert one.reads() == other.reads()
+    assert {"usr/bin/tool", "usr/l"} <= one.reads()
+    assert "srv/unrelated" not in other.reads()
 
 
 def test_everything_is_read_through_the_given_filesystem(tmp_path: Path) -> None:
     fs = RecordingFilesystem(tree(installed(OLD)))
     deb = Deb(version="2.0", files={**FILES, "usr/new/file": file("2")}).write(tmp_path)
 
-    changes = compose(fs, [deb], tmp_path / "scratch").changes
+    compose(fs, [deb], tmp_path / "scratch")
 
-    assert changes.reads <= fs.reads()
     assert {"var/lib/dpkg/status", "var/lib/dpkg/info/demo.list", "usr/new"} <= fs.reads()
 
 

@@ -50,8 +50,6 @@ class Changes:
     """A finished set of changes, sorted so that parents and link targets come first."""
 
     entries: tuple[Change, ...]
-    reads: frozenset[str] = field(default_factory=frozenset)
-    """Every path of the image whose state went into this result: its read set."""
     unchanged: Mapping[str, bytes | Spooled] = field(default_factory=dict)
     """Content that was asked for and left out, because the image has the same at this path already."""
     effects: Mapping[str, NamedEffect] = field(default_factory=dict)

@@ -42,7 +42,6 @@ class TreeBuilder:
         self._nodes: dict[str, _Inode | None] = {}
         self._names: dict[str, set[str]] = {}
         self._lower: dict[str, Entry | None] = {}
-        self._reads: set[str] = set()
         self._directories: dict[str, tuple[str, int]] = {}
         self._name = ""
         self._effects: dict[str, str] = {}
@@ -138,7 +137,6 @@ class TreeBuilder:
         entry = None
         if canonical == "" or self._is_real_directory(parent):
             entry = self._fs.lookup(canonical, follow=False)
-            self._reads.add(canonical)
         self._lower[canonical] = entry
         return entry
 
@@ -280,7 +278,7 @@ class TreeBuilder:
             path: NamedEffect(name, inode.entry if (inode := self._nodes[path]) is not None else None)
             for path, name in self._effects.items()
         }
-        return Changes(entries=ordered, reads=frozenset(self._reads), unchanged=unchanged, effects=effects)
+        return Changes(entries=ordered, unchanged=unchanged, effects=effects)
 
     def _change(self, path: str, inode: _Inode | None) -> Change:
         if inode is None:
