@@ -24,6 +24,7 @@ from support.apkrepo import KEY_NAME, ApkRepository, apk_image, make_key, public
 from support.apks import Apk
 from support.debs import Member, file, hardlink, symlink
 
+THIRD = frozenset({"apk-v3"})
 WAYS = ("none", "ADBd", "ADBc none", "ADBc deflate", "ADBc zstd")
 DEMO = Apk(
     name="demo",
@@ -124,8 +125,8 @@ def test_without_the_flag_it_is_refused_by_name(served: ApkRepository, tmp_path:
 def test_with_it_an_update_is_found_and_fetched(served: ApkRepository, tmp_path: Path) -> None:
     files = v3_image(served)
 
-    (candidate,) = found(files, tmp_path, experimental_apk_v3=True)
-    repository = opened(files, tmp_path, experimental_apk_v3=True)
+    (candidate,) = found(files, tmp_path, experimental=THIRD)
+    repository = opened(files, tmp_path, experimental=THIRD)
 
     assert (candidate.version, candidate.origin.signed_by) == ("2-r0", KEY_NAME)
     path = repository.fetch([candidate])[candidate]
@@ -136,8 +137,8 @@ def test_another_package_than_the_index_s_is_refused(served: ApkRepository, tmp_
     other = replace(NEW, files={"usr/bin/a": file("bad")})
     served.files[f"{served.folder}/x86_64/{NEW.file_name}"] = adbs.package(other, "ADBd", served.key)
     files = v3_image(served)
-    (candidate,) = found(files, tmp_path, experimental_apk_v3=True)
-    repository = opened(files, tmp_path, experimental_apk_v3=True)
+    (candidate,) = found(files, tmp_path, experimental=THIRD)
+    repository = opened(files, tmp_path, experimental=THIRD)
 
     with pytest.raises(IntegrityError, match="expected the identity"):
         repository.fetch([replace(candidate, size=len(adbs.package(other, "ADBd", served.key)))])
@@ -146,18 +147,18 @@ def test_another_package_than_the_index_s_is_refused(served: ApkRepository, tmp_
 def test_only_a_key_of_the_image_counts(served: ApkRepository, tmp_path: Path) -> None:
     other = v3_image(served, **{f"etc/apk/keys/{KEY_NAME}": public_pem(make_key("other"))})
     with pytest.raises(SignatureError, match="signed by none of the image's keys"):
-        found(other, tmp_path, experimental_apk_v3=True)
+        found(other, tmp_path, experimental=THIRD)
 
     publish(served, adbs.index([NEW]))
     with pytest.raises(SignatureError, match="is not signed"):
-        found(v3_image(served), tmp_path, experimental_apk_v3=True)
+        found(v3_image(served), tmp_path, experimental=THIRD)
 
 
 def test_a_changed_index_is_refused(served: ApkRepository, tmp_path: Path) -> None:
     publish(served, adbs.index([NEW], key=served.key).replace(b"2-r0", b"9-r0"))
 
     with pytest.raises(SignatureError, match="is wrong"):
-        found(v3_image(served), tmp_path, experimental_apk_v3=True)
+        found(v3_image(served), tmp_path, experimental=THIRD)
 
 
 @pytest.mark.parametrize(
@@ -169,7 +170,7 @@ def test_an_index_may_say_how_packages_are_called(
 ) -> None:
     publish(served, adbs.index([NEW], key=served.key, pattern=pattern))
 
-    (candidate,) = found(v3_image(served), tmp_path, experimental_apk_v3=True)
+    (candidate,) = found(v3_image(served), tmp_path, experimental=THIRD)
 
     assert candidate.url == f"{served.url}/{path}"
 
@@ -179,14 +180,14 @@ def test_a_name_that_leads_elsewhere_is_refused(served: ApkRepository, tmp_path:
     publish(served, adbs.index([NEW], key=served.key, pattern=pattern))
 
     with pytest.raises(RepositoryError, match="names packages by"):
-        found(v3_image(served), tmp_path, experimental_apk_v3=True)
+        found(v3_image(served), tmp_path, experimental=THIRD)
 
 
 def test_a_pattern_of_names_that_is_no_text_is_refused(served: ApkRepository, tmp_path: Path) -> None:
     publish(served, adbs.index([NEW], pattern="${name}#.apk").replace(b"}#.", b"}\xff."))
 
     with pytest.raises(RepositoryError, match="names packages by"):
-        found(v3_image(served), tmp_path, experimental_apk_v3=True, allow_unsigned=True)
+        found(v3_image(served), tmp_path, experimental=THIRD, allow_unsigned=True)
 
 
 def test_a_package_of_this_format_in_an_index_of_the_second_needs_the_user_s_word_too(
@@ -199,7 +200,7 @@ def test_a_package_of_this_format_in_an_index_of_the_second_needs_the_user_s_wor
     files = apk_image(served, [replace(NEW, version="1-r0")])
     (candidate,) = found(files, tmp_path)
 
-    assert opened(files, tmp_path, experimental_apk_v3=True).fetch([candidate])
+    assert opened(files, tmp_path, experimental=THIRD).fetch([candidate])
     with pytest.raises(PackageError, match=r"a 2-r0 from .* is of apk's third format") as caught:
         opened(files, tmp_path).fetch([candidate])
     assert "--experimental-apk-v3" in (caught.value.hint or "")
@@ -212,7 +213,7 @@ def test_an_index_that_unpacks_to_more_than_one_can_have_is_refused_before_it_is
     publish(served, adbs.index([NEW], way="ADBd", key=served.key))
 
     with pytest.raises(RepositoryError, match="more than 100 bytes"):
-        found(v3_image(served), tmp_path, experimental_apk_v3=True)
+        found(v3_image(served), tmp_path, experimental=THIRD)
 
 
 # -- hostile bytes ---------------------------------------------------------------------------------------------------

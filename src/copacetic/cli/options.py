@@ -103,6 +103,7 @@ def option(*names: str, **attributes: Any) -> Callable[[F], F]:
 
 
 _PATH = click.Path(path_type=Path)
+_EXPERIMENTAL = "experimental_"
 
 COMMON = (
     option("--cache-dir", type=_PATH, help="Where layer indexes, repository indexes and packages are kept."),
@@ -212,7 +213,11 @@ def make_settings(values: Mapping[str, Any]) -> Settings:
                 public_only=values.get("public_only", False),
             ),
             allow_vendor_change=tuple(values.get("allow_vendor_change", ())),
-            experimental_apk_v3=values.get("experimental_apk_v3", False),
+            experimental=frozenset(
+                name.removeprefix(_EXPERIMENTAL).replace("_", "-")
+                for name, given in values.items()
+                if given and name.startswith(_EXPERIMENTAL)
+            ),
         ),
         jobs=values["jobs"],
         engine=make_engine_settings(),

@@ -49,8 +49,8 @@ class RepositorySettings:
     """Where repositories may be that the image names."""
     allow_vendor_change: tuple[str, ...] = ()
     """Names of packages (`*` and `?` as in a shell) that may be replaced by another vendor's."""
-    experimental_apk_v3: bool = False
-    """Use indexes and packages of apk-tools 3's own format."""
+    experimental: frozenset[str] = frozenset()
+    """What isn't promised yet and shall be used: a name is read by the one family that it belongs to."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -38,6 +38,9 @@ from copacetic.updates import Candidate, InstalledPackage, Origin, PackageKey, P
 
 WORLD = "etc/apk/world"
 WORLD_LIMIT = 1024 * 1024
+_THIRD = "apk-v3"
+"""The experiment: indexes and packages of apk-tools 3's own format."""
+_PERMIT = f"--experimental-{_THIRD} uses it all the same"
 
 
 class ApkRepository:
@@ -56,7 +59,7 @@ class ApkRepository:
             context.http,
             context.progress,
             context.budget.transfers,
-            check=_IdentityCheck(third=context.settings.experimental_apk_v3),
+            check=_IdentityCheck(third=_THIRD in context.settings.experimental),
         )
         self._indexes: list[ApkIndex] | None = None
         self._failures: dict[str, CopaError] = {}
@@ -205,10 +208,7 @@ class _IdentityCheck:
         with path.open("rb") as stream:
             start = stream.read(4)
         if is_adb(start) and not self._third:
-            raise PackageError(
-                f"{what} is of apk's third format, support for which is experimental",
-                hint="--experimental-apk-v3 uses it all the same",
-            )
+            raise PackageError(f"{what} is of apk's third format, support for which is experimental", hint=_PERMIT)
         try:
             package = open_package(path, what, identity=stanza_of(candidate).identity)
             package.verify()
@@ -275,11 +275,9 @@ def _find_sources(context: RepositoryContext) -> list[ApkSource]:
     for note in notes:
         context.progress.note(note)
     third = next((source for source in sources if source.is_v3), None)
-    if third is not None and not settings.experimental_apk_v3:
-        raise RepositoryError(
-            f"{third.url} ({third.defined_in}) is of apk's third format, support for which is experimental",
-            hint="--experimental-apk-v3 uses it all the same",
-        )
+    if third is not None and _THIRD not in settings.experimental:
+        what = f"{third.url} ({third.defined_in})"
+        raise RepositoryError(f"{what} is of apk's third format, support for which is experimental", hint=_PERMIT)
     if not sources:
         what = f": {notes[0]}" if notes else ""
         branch = f" of {branch_of(context.distro)}" if branch_of(context.distro) else ""
