@@ -28,7 +28,7 @@ from pathlib import Path
 from typing import BinaryIO, cast
 
 from copacetic.cachefolder import check_folder, is_own_file, make_folder
-from copacetic.errors import StorageError
+from copacetic.errors import StorageError, storage_errors
 
 _KEY = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,199}")
 _TEMPORARY = ".tmp-"
@@ -54,17 +54,9 @@ class BucketUsage:
 
 
 @contextlib.contextmanager
-def _storage(what: str) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        raise StorageError(f"{what}: {error.strerror or error}") from error
-
-
-@contextlib.contextmanager
 def temporary_folder(prefix: str, parent: Path | None = None) -> Iterator[Path]:
     """Yield a private empty directory (in the system's folder for such by default), removed afterwards."""
-    with _storage(f"can't use the folder {parent or tempfile.gettempdir()}"):
+    with storage_errors(f"can't use the folder {parent or tempfile.gettempdir()}"):
         path = Path(tempfile.mkdtemp(prefix=prefix, dir=parent))
     _TEMPORARY_FOLDERS.add(path)
     try:
@@ -128,15 +120,15 @@ class Bucket:
     def create(self, key: str) -> Iterator[BinaryIO]:
         """Write an entry as a stream; it appears when the context ends without an exception."""
         target = self._folder / _checked(key)
-        with _storage(f"can't write the cache entry {target}"):
+        with storage_errors(f"can't write the cache entry {target}"):
             make_folder(self._folder)
             handle, name = tempfile.mkstemp(prefix=_TEMPORARY, dir=self._folder)
         try:
             with os.fdopen(handle, "wb") as file:
                 yield cast("BinaryIO", _Guarded(file, target))
-                with _storage(f"can't write the cache entry {target}"):
+                with storage_errors(f"can't write the cache entry {target}"):
                     file.flush()
-            with _storage(f"can't write the cache entry {target}"):
+            with storage_errors(f"can't write the cache entry {target}"):
                 os.replace(name, target)
         except BaseException:
             with contextlib.suppress(OSError):
@@ -150,11 +142,11 @@ class Bucket:
         with _THREAD_LOCKS_GUARD:
             thread_lock = _THREAD_LOCKS.setdefault(str(path), threading.Lock())
         with thread_lock:
-            with _storage(f"can't lock the cache entry {path}"):
+            with storage_errors(f"can't lock the cache entry {path}"):
                 make_folder(path.parent)
                 handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
             try:
-                with _storage(f"can't lock the cache entry {path}"):
+                with storage_errors(f"can't lock the cache entry {path}"):
                     fcntl.flock(handle, fcntl.LOCK_EX)
                 yield
             finally:
@@ -170,14 +162,14 @@ class _Guarded:
         self.name = file.name
 
     def write(self, data: bytes, /) -> int:
-        with _storage(f"can't write the cache entry {self._target}"):
+        with storage_errors(f"can't write the cache entry {self._target}"):
             return self._file.write(data)
 
     def tell(self) -> int:
         return self._file.tell()
 
     def flush(self) -> None:
-        with _storage(f"can't write the cache entry {self._target}"):
+        with storage_errors(f"can't write the cache entry {self._target}"):
             self._file.flush()
 
 
@@ -198,7 +190,7 @@ class Cache:
         """Of a `temporary` folder, which this process has just made, the surroundings don't matter."""
         self.root = root.absolute()
         """A path that means the same to helper processes, whose working directory is another."""
-        with _storage(f"can't use the cache folder {root}"):
+        with storage_errors(f"can't use the cache folder {root}"):
             make_folder(root)
             if not temporary:
                 check_folder(root)
@@ -242,7 +234,7 @@ class Cache:
         for used, size, path in sorted(entries):
             if total <= keep_bytes or (unused_for is not None and now - used < unused_for):
                 break
-            with _storage(f"can't remove {path}"), contextlib.suppress(FileNotFoundError):
+            with storage_errors(f"can't remove {path}"), contextlib.suppress(FileNotFoundError):
                 os.unlink(path)
                 freed += size
             total -= size

@@ -46,8 +46,9 @@ can do about it is the class's `hint`, or the instance's where only that one kno
 from __future__ import annotations
 
 import re
-from collections.abc import Hashable, Iterable, Iterator
+from collections.abc import Hashable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from types import MappingProxyType
 from typing import ClassVar, Self
 
 from copacetic.printable import printable
@@ -92,6 +93,20 @@ def _one_line(text: str, limit: int = 2_000) -> str:
     """Make text from anywhere safe for a terminal: control characters are shown, not sent."""
     shown = printable(hide_credentials(text[:limit]))
     return shown if len(text) <= limit else shown + "…"
+
+
+@contextmanager
+def storage_errors(what: str, *, hints: Mapping[int, str] = MappingProxyType({})) -> Iterator[None]:
+    """
+    Turn the system's refusals (disk full, no permission) into `StorageError`s that say what was being done.
+
+    `hints` are by the system's error numbers, 0 standing for all others.
+    """
+    try:
+        yield
+    except OSError as error:
+        hint = hints.get(error.errno or 0, hints.get(0))
+        raise StorageError(f"{what}: {error.strerror or error}", hint=hint) from error
 
 
 @contextmanager

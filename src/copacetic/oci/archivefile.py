@@ -20,7 +20,7 @@ from pathlib import Path
 
 from copacetic.compression import DecompressedReader, DecompressionError, detect
 from copacetic.errors import ImageError, NotFoundError
-from copacetic.oci.blobs import CHUNK, Window, create_beside, open_regular, read_whole, storage_errors, write_all
+from copacetic.oci.blobs import CHUNK, Window, create_beside, disk_errors, open_regular, read_whole, write_all
 from copacetic.oci.tarstream import BLOCK, TarError, TarLimits, TarReader
 
 _LIMITS = TarLimits(entries=100_000, header=1 << 20, path=4_096, depth=100)
@@ -109,7 +109,7 @@ def _confined(name: str, path: Path) -> str:
 def _decompress(handle: int, size: int, path: Path) -> tuple[int, int]:
     where = str(path)
     reader = DecompressedReader(Window(handle, 0, size, where), "gzip", limit=max(_RATIO_FLOOR, size * _MAX_RATIO))
-    with storage_errors(f"can't decompress {path}"), tempfile.TemporaryFile(buffering=0) as spool:
+    with disk_errors(f"can't decompress {path}"), tempfile.TemporaryFile(buffering=0) as spool:
         written = 0
         try:
             while data := reader.read(CHUNK):
@@ -129,7 +129,7 @@ class _Seekable:
         self._at = 0
 
     def read(self, size: int, /) -> bytes:
-        with storage_errors("can't read the archive"):
+        with disk_errors("can't read the archive"):
             data = os.pread(self._handle, max(0, min(size, self._size - self._at)), self._at)
         self._at += len(data)
         return data
@@ -192,7 +192,7 @@ class ArchiveWriter:
 
     def finish(self) -> None:
         """Complete the archive and give it its name."""
-        with storage_errors(f"can't write {self._target}"):
+        with disk_errors(f"can't write {self._target}"):
             # Two blocks of zeros end a tar; the last member's padding comes with them.
             os.ftruncate(self._handle, self._end + 2 * BLOCK)
             os.replace(self._path, self._target)
@@ -209,7 +209,7 @@ class ArchiveWriter:
 
     def rewind(self, end: int) -> None:
         """Take back everything from here on; nobody else may be writing."""
-        with self._lock, storage_errors(f"can't write {self._target}"):
+        with self._lock, disk_errors(f"can't write {self._target}"):
             os.ftruncate(self._handle, end)
             self._end = end
 

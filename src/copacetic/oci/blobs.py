@@ -7,24 +7,22 @@ Layouts and archives share this. A copy is complete and has its descriptor's dig
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import hashlib
 import os
 import secrets
 import stat
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
-from copacetic.errors import ImageError, IntegrityError, NotFoundError, StorageError
+from copacetic.errors import ImageError, IntegrityError, NotFoundError, StorageError, storage_errors
 from copacetic.oci.descriptor import Descriptor
 from copacetic.oci.transport import ByteStream
 
 CHUNK = 1 << 20
-
-
-_HINT = "check the path, and the disk that it is on"
 _HINTS = {
+    0: "check the path, and the disk that it is on",
     errno.ENOSPC: "free some space on that disk, or choose another place",
     errno.ENOENT: "make the folder first",
     errno.EACCES: "choose a place that you may write to",
@@ -32,13 +30,9 @@ _HINTS = {
 }
 
 
-@contextlib.contextmanager
-def storage_errors(what: str) -> Iterator[None]:
-    """Turn the system's refusals (disk full, no permission) into errors that say what was being done."""
-    try:
-        yield
-    except OSError as error:
-        raise StorageError(f"{what}: {error.strerror or error}", hint=_HINTS.get(error.errno or 0, _HINT)) from error
+def disk_errors(what: str) -> AbstractContextManager[None]:
+    """As `storage_errors`, for places that the user chose."""
+    return storage_errors(what, hints=_HINTS)
 
 
 class Window:
@@ -54,7 +48,7 @@ class Window:
         wanted = min(size, self._end - self._at)
         if wanted <= 0:
             return b""
-        with storage_errors(f"can't read {self._where}"):
+        with disk_errors(f"can't read {self._where}"):
             data = os.pread(self._handle, wanted, self._at)
         if not data:
             raise IntegrityError(f"{self._where} ends {self._end - self._at} bytes early")
@@ -111,7 +105,7 @@ def read_whole(stream: ByteStream, *, limit: int, where: str) -> bytes:
     return bytes(data)
 
 
-@contextlib.contextmanager
+@contextmanager
 def open_regular(path: Path, *, missing: str) -> Iterator[tuple[int, int]]:
     """
     Open a local file and yield its handle and its size.
@@ -137,14 +131,14 @@ def open_regular(path: Path, *, missing: str) -> Iterator[tuple[int, int]]:
 def create_beside(target: Path) -> tuple[int, Path]:
     """Create a temporary file that can be renamed to `target`, with the permissions that the user's umask gives."""
     path = target.with_name(f".{target.name[:200]}.{secrets.token_hex(8)}.copa-tmp")
-    with storage_errors(f"can't write {target}"):
+    with disk_errors(f"can't write {target}"):
         return os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666), path
 
 
 def write_all(handle: int, data: bytes, offset: int, *, where: str) -> None:
     """Write at a position; the file's own position stays."""
     view = memoryview(data)
-    with storage_errors(f"can't write {where}"):
+    with disk_errors(f"can't write {where}"):
         while view:
             written = os.pwrite(handle, view, offset)
             view = view[written:]

@@ -25,7 +25,7 @@ from copacetic.errors import ImageError, NotFoundError, RegistryError, UsageErro
 from copacetic.http import Response
 from copacetic.oci.archive import OciArchiveDestination, OciArchiveSource
 from copacetic.oci.archivefile import ArchiveFile
-from copacetic.oci.blobs import CHUNK, storage_errors
+from copacetic.oci.blobs import CHUNK, disk_errors
 from copacetic.oci.descriptor import Descriptor
 from copacetic.oci.dockerarchive import DockerArchiveSource
 from copacetic.oci.layoutindex import IMAGE_NAME
@@ -70,7 +70,7 @@ class EngineSource:
     def _saved(self) -> Source:
         path = f"{_path(self._reference)}/get"
         with (
-            storage_errors(f"can't keep {self.name} while it is read"),
+            disk_errors(f"can't keep {self.name} while it is read"),
             tempfile.NamedTemporaryFile(prefix="copa-") as spool,
             self.client.request("GET", path, seconds=_QUIET) as response,
         ):
@@ -105,7 +105,7 @@ class EngineDestination:
         self._wants_all = kind != "docker"
 
     def __enter__(self) -> Self:
-        with storage_errors(f"can't gather what {self.name} is going to be"):
+        with disk_errors(f"can't gather what {self.name} is going to be"):
             self._folder = tempfile.TemporaryDirectory(prefix="copa-")
         self._path = Path(self._folder.name) / "image.tar"
         self._archive = OciArchiveDestination(self._path, self._reference.tag or DEFAULT_TAG).__enter__()

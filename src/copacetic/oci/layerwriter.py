@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import BinaryIO, Protocol
 
 from copacetic.budget import Slots
-from copacetic.errors import StorageError, VerificationError
+from copacetic.errors import StorageError, VerificationError, storage_errors
 from copacetic.oci.change import RESERVED_PREFIX, Change, Spooled, is_reserved
 from copacetic.oci.descriptor import Digest
 from copacetic.oci.filesystem import FileType
@@ -63,15 +63,12 @@ def write_layer(changes: Iterable[Change], path: Path, processors: Slots, *, com
     Raises `StorageError` when the disk is full or a spooled payload is gone, and `VerificationError` for a name that
     whoever unpacks the layer would take for a whiteout.
     """
-    try:
-        with path.open("wb") as file:
-            out = _HashedFile(file)
-            plain = _Plain(_compressor(compression, out, processors))
-            for part in plain_parts(changes):
-                plain.write(part)
-            plain.finish()
-    except OSError as error:
-        raise StorageError(f"can't write the layer {path}: {error.strerror or error}") from error
+    with storage_errors(f"can't write the layer {path}"), path.open("wb") as file:
+        out = _HashedFile(file)
+        plain = _Plain(_compressor(compression, out, processors))
+        for part in plain_parts(changes):
+            plain.write(part)
+        plain.finish()
     return WrittenLayer(
         digest=Digest("sha256", out.hash.hexdigest()),
         size=out.size,
@@ -240,10 +237,8 @@ def read_content(content: bytes | Spooled) -> bytes:
     """Return a change's content whole. Raises `StorageError`."""
     if isinstance(content, bytes):
         return content
-    try:
+    with storage_errors(str(content.path)):
         return b"".join(_content(content))
-    except OSError as error:
-        raise StorageError(f"{content.path}: {error.strerror or error}") from error
 
 
 def _header(

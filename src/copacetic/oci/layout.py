@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Self
 
 from copacetic.errors import IntegrityError, UsageError
-from copacetic.oci.blobs import Window, copy_checked, open_regular, read_whole, storage_errors
+from copacetic.oci.blobs import Window, copy_checked, disk_errors, open_regular, read_whole
 from copacetic.oci.descriptor import Descriptor, Digest
 from copacetic.oci.layoutindex import add_entry, find_root, find_tag, replace_entry
 from copacetic.oci.manifest import MANIFEST_LIMIT
@@ -88,7 +88,7 @@ class LayoutDestination:
         self._attached: dict[Digest, list[Descriptor]] = {}
 
     def __enter__(self) -> Self:
-        with storage_errors(f"can't write the layout {self._path}"):
+        with disk_errors(f"can't write the layout {self._path}"):
             self._refuse_other_directory()
             self._create_directories()
             with self._lock():
@@ -124,7 +124,7 @@ class LayoutDestination:
     def write_manifest(self, descriptor: Descriptor, raw: bytes) -> None:
         descriptor.check(raw, where=self.name)
         target = self._staged(descriptor)
-        with storage_errors(f"can't write {target}"):
+        with disk_errors(f"can't write {target}"):
             target.write_bytes(raw)
 
     def attach(self, subject: Descriptor, document: Document) -> None:
@@ -137,7 +137,7 @@ class LayoutDestination:
     def publish(self, descriptor: Descriptor, raw: bytes) -> Published:
         self.write_manifest(descriptor, raw)
         assert self._staging is not None
-        with storage_errors(f"can't publish to {self._path}"), self._lock():
+        with disk_errors(f"can't publish to {self._path}"), self._lock():
             index = replace_entry(self._read_index(), descriptor, self._tag, self.name)
             for subject, referrers in self._attached.items():
                 index = self._list_referrers(index, subject, referrers)
@@ -220,7 +220,7 @@ class LayoutDestination:
     def _stage(self, descriptor: Descriptor, stream: ByteStream, where: str) -> None:
         target = self._staged(descriptor)
         partial = _partial(target)
-        with storage_errors(f"can't write {target}"), partial.open("wb", buffering=0) as file:
+        with disk_errors(f"can't write {target}"), partial.open("wb", buffering=0) as file:
             copy_checked(stream, _write_whole(file.fileno()), descriptor, where=where)
             partial.rename(target)
 
@@ -235,7 +235,7 @@ class LayoutDestination:
         with open_regular(partial, missing=f"{partial} is gone") as (handle, size):
             window = Window(handle, 0, size, str(partial))
             copy_checked(window, lambda _data: None, descriptor, where=source.name)
-        with storage_errors(f"can't write {target}"):
+        with disk_errors(f"can't write {target}"):
             partial.rename(target)
         return True
 

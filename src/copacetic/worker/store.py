@@ -19,11 +19,10 @@ import json
 import os
 import secrets
 import time
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from copacetic.errors import StorageError
+from copacetic.errors import storage_errors
 
 __all__ = ["TREE", "Kept", "Run", "Store"]
 
@@ -37,14 +36,6 @@ TREE = "tree"
 """Below a folder of this user's: a root directory of somebody else's could not be renamed by this process."""
 
 
-@contextlib.contextmanager
-def _storage(what: str) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        raise StorageError(f"{what}: {error.strerror or error}") from error
-
-
 @dataclass(frozen=True, slots=True)
 class Run:
     """One solver's own folder, and the lock that says that it lives."""
@@ -55,7 +46,7 @@ class Run:
     def new_folder(self) -> Path:
         """Make another private one in it."""
         path = self.folder / secrets.token_hex(8)
-        with _storage(f"can't write to {self.folder}"):
+        with storage_errors(f"can't write to {self.folder}"):
             path.mkdir(mode=0o700)
         return path
 
@@ -83,7 +74,7 @@ class Store:
 
     def __init__(self, root: Path) -> None:
         self.root = root
-        with _storage(f"can't use {root}"):
+        with storage_errors(f"can't use {root}"):
             root.parent.mkdir(parents=True, exist_ok=True)
             root.parent.chmod(0o700)
             for name in _FOLDERS:
@@ -92,7 +83,7 @@ class Store:
     def open_run(self) -> Run:
         """Make a folder for one solver."""
         folder = self.root / "runs" / secrets.token_hex(8)
-        with _storage(f"can't use {folder}"):
+        with storage_errors(f"can't use {folder}"):
             # It gets its name when it is held: there is no time in which it looks forgotten.
             lock = os.open(f"{folder}.new", os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
             try:
@@ -106,7 +97,7 @@ class Store:
 
     def take_dead_runs(self) -> list[Run]:
         """Return the runs whose process is gone, held now by this one: remove their folders, and close them."""
-        with _storage(f"can't look into {self.root}"):
+        with storage_errors(f"can't look into {self.root}"):
             locks = list((self.root / "runs").glob("*.lock"))
             for new in (self.root / "runs").glob("*.new"):
                 if _is_older(new, time.time() - _SETTLED):
@@ -143,7 +134,7 @@ class Store:
         if handle is None:
             return False
         try:
-            with contextlib.suppress(FileNotFoundError), _storage(f"can't remove {one.path}"):
+            with storage_errors(f"can't remove {one.path}"), contextlib.suppress(FileNotFoundError):
                 if is_layer:
                     one.path.with_suffix(".json").unlink()
                 os.rename(one.path, run.folder / f"unused-{one.path.name}")
@@ -158,7 +149,7 @@ class Store:
 
         Without a layer (None) the descriptor keeps everybody else from making it, until `add_layer`.
         """
-        with _storage(f"can't lock the layer {chain}"):
+        with storage_errors(f"can't lock the layer {chain}"):
             handle = os.open(self._lock_file(chain), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
             try:
                 for kind in (fcntl.LOCK_SH, fcntl.LOCK_EX):
@@ -176,7 +167,7 @@ class Store:
     def add_layer(self, chain: str, folder: Path, handle: int, *, size: int) -> Path:
         """Take a folder whose `TREE` was filled with so many bytes; `handle` comes from `layer`."""
         target = self.root / "layers" / chain
-        with _storage(f"can't keep the layer {chain}"):
+        with storage_errors(f"can't keep the layer {chain}"):
             if target.exists():  # of a machine that went down between two steps
                 os.rename(target, folder.with_name(f"{folder.name}-old"))
             os.rename(folder, target)
@@ -190,7 +181,7 @@ class Store:
         """Hold a cache mount alone until the returned descriptor is closed; None when others do and nobody waits."""
         if not wait:
             return self._try_lock(f"cache-{name}")
-        with _storage(f"can't lock the cache {name}"):
+        with storage_errors(f"can't lock the cache {name}"):
             handle = os.open(self._lock_file(f"cache-{name}"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
             fcntl.flock(handle, fcntl.LOCK_EX)
         return handle
@@ -198,7 +189,7 @@ class Store:
     def cache(self, name: str) -> Path:
         """Return the directory of a cache mount, made where it is missing."""
         path = self.root / "caches" / name
-        with _storage(f"can't make {path}"):
+        with storage_errors(f"can't make {path}"):
             path.mkdir(exist_ok=True)
             path.chmod(0o755)
             os.utime(path)
@@ -218,7 +209,7 @@ class Store:
         return folder / name
 
     def _try_lock(self, name: str) -> int | None:
-        with _storage(f"can't lock {name}"):
+        with storage_errors(f"can't lock {name}"):
             self._lock_file(name).touch(mode=0o600)
         return _lock_at_once(self._lock_file(name))
 

@@ -16,7 +16,7 @@ from pathlib import Path
 from threading import Thread
 
 from copacetic import llb
-from copacetic.errors import CopaError, StorageError
+from copacetic.errors import CopaError, storage_errors
 from copacetic.llb.graph import SourceOp
 from copacetic.llb.solver import Inputs
 from copacetic.oci import Digest
@@ -77,7 +77,7 @@ def _load(image: SourceImage, variant: PlatformImage, session: Session) -> None:
 
 def stage(folder: Path, files: Mapping[str, Content]) -> Path:
     """Fill a directory that a builder may read; files of the cache are linked, not copied."""
-    try:
+    with storage_errors(f"can't prepare {folder} for the builder"):
         folder.mkdir()
         for name, content in files.items():
             target = folder / name
@@ -88,8 +88,6 @@ def stage(folder: Path, files: Mapping[str, Content]) -> Path:
             with target.open("xb") as file:
                 for piece in (content,) if isinstance(content, bytes) else content:
                     file.write(read_content(piece))
-    except OSError as error:
-        raise StorageError(f"can't prepare {folder} for the builder: {error.strerror or error}") from error
     return folder
 
 
