@@ -14,17 +14,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from copacetic.errors import ImageError
-from copacetic.oci.filesystem import Entry, FileType, ImageFilesystem
+from copacetic.oci.filesystem import Entry, FileType, ImageFilesystem, kind_of
 from copacetic.oci.links import resolve
-
-_TYPES = (
-    (stat.S_ISREG, FileType.FILE),
-    (stat.S_ISDIR, FileType.DIRECTORY),
-    (stat.S_ISLNK, FileType.SYMLINK),
-    (stat.S_ISFIFO, FileType.FIFO),
-    (stat.S_ISCHR, FileType.CHARACTER_DEVICE),
-    (stat.S_ISBLK, FileType.BLOCK_DEVICE),
-)
 
 
 class DirectoryFilesystem:
@@ -43,7 +34,7 @@ class DirectoryFilesystem:
             return None
         except OSError as error:
             raise ImageError(f"can't look at {path}: {error.strerror}") from error
-        kind = next((kind for test, kind in _TYPES if test(info.st_mode)), None)
+        kind = kind_of(info.st_mode)
         if kind is None:
             return None
         group = ""

@@ -9,6 +9,7 @@ links, and never lead outside the root: as in a chroot, `..` of the root is the 
 
 from __future__ import annotations
 
+import stat
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import Enum
@@ -24,6 +25,30 @@ class FileType(Enum):
     FIFO = "fifo"
     CHARACTER_DEVICE = "character device"
     BLOCK_DEVICE = "block device"
+
+
+TAR_TYPES: Mapping[str, FileType] = {
+    "0": FileType.FILE,
+    "2": FileType.SYMLINK,
+    "3": FileType.CHARACTER_DEVICE,
+    "4": FileType.BLOCK_DEVICE,
+    "5": FileType.DIRECTORY,
+    "6": FileType.FIFO,
+}
+"""By the type that tar writes for them."""
+_KINDS = {
+    stat.S_IFREG: FileType.FILE,
+    stat.S_IFLNK: FileType.SYMLINK,
+    stat.S_IFCHR: FileType.CHARACTER_DEVICE,
+    stat.S_IFBLK: FileType.BLOCK_DEVICE,
+    stat.S_IFDIR: FileType.DIRECTORY,
+    stat.S_IFIFO: FileType.FIFO,
+}
+
+
+def kind_of(mode: int) -> FileType | None:
+    """Return what the kernel's mode bits say; None for a socket, which no layer holds."""
+    return _KINDS.get(stat.S_IFMT(mode))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from copacetic.errors import CorruptLayerError, HostileLayerError, ImageError
-from copacetic.oci.filesystem import Entry, FileType, ImageFilesystem, LayeredView
+from copacetic.oci.filesystem import TAR_TYPES, Entry, ImageFilesystem, LayeredView
 from copacetic.oci.layerindex import LayerIndex, Row, unpack_text
 from copacetic.oci.links import resolve_from
 
@@ -46,14 +46,6 @@ class IndexedLayer:
     contents: LayerContents
 
 
-_TYPES = {
-    "0": FileType.FILE,
-    "2": FileType.SYMLINK,
-    "3": FileType.CHARACTER_DEVICE,
-    "4": FileType.BLOCK_DEVICE,
-    "5": FileType.DIRECTORY,
-    "6": FileType.FIFO,
-}
 _IMPLICIT = Row(
     path="",
     type="5",
@@ -346,7 +338,7 @@ class LayeredFilesystem:
 def _entry(node: _Node) -> Entry:
     row = node.row
     return Entry(
-        type=_TYPES[row.type],
+        type=TAR_TYPES[row.type],
         mode=row.mode,
         uid=row.uid,
         gid=row.gid,

@@ -22,7 +22,7 @@ from copacetic.budget import Slots
 from copacetic.errors import StorageError, VerificationError, storage_errors
 from copacetic.oci.change import RESERVED_PREFIX, Change, Spooled, is_reserved
 from copacetic.oci.descriptor import Digest
-from copacetic.oci.filesystem import FileType
+from copacetic.oci.filesystem import TAR_TYPES
 
 BLOCK = 512
 _CHUNK = 1 << 20
@@ -30,14 +30,7 @@ _GZIP_LEVEL = 1
 """Of ISA-L: twelve times as fast as zlib's 6, for 4 points of size (docs/adr)."""
 _ZSTD_LEVEL = 3
 _GZIP_HEADER = b"\x1f\x8b\x08\x00\x00\x00\x00\x00\x00\xff"
-_KINDS = {
-    FileType.FILE: b"0",
-    FileType.SYMLINK: b"2",
-    FileType.CHARACTER_DEVICE: b"3",
-    FileType.BLOCK_DEVICE: b"4",
-    FileType.DIRECTORY: b"5",
-    FileType.FIFO: b"6",
-}
+_KINDS = {kind: letter.encode() for letter, kind in TAR_TYPES.items()}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

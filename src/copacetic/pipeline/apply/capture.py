@@ -18,7 +18,7 @@ from pathlib import Path
 from copacetic.errors import RAN_HINT, CopaError, SolverError, StorageError, VerificationError
 from copacetic.llb.solver import ExportedLayer
 from copacetic.oci.change import RESERVED_PREFIX, Spooled, is_reserved
-from copacetic.oci.filesystem import Entry, FileType, ImageFilesystem
+from copacetic.oci.filesystem import TAR_TYPES, Entry, FileType, ImageFilesystem
 from copacetic.oci.tarstream import TarEntry, TarError, TarReader
 from copacetic.oci.tree import TreeBuilder
 from copacetic.pipeline.apply.owned import Owned, Patterns, Shipped, concealed_by
@@ -37,14 +37,6 @@ _RUNTIME: tuple[Leftover, ...] = (
 
 _OPAQUE = f"{RESERVED_PREFIX}{RESERVED_PREFIX}.opq"
 _ATTRIBUTES_OF_THE_MACHINE = ("trusted.overlay.", "user.overlay.", "security.selinux")
-_TYPES = {
-    "0": FileType.FILE,
-    "2": FileType.SYMLINK,
-    "3": FileType.CHARACTER_DEVICE,
-    "4": FileType.BLOCK_DEVICE,
-    "5": FileType.DIRECTORY,
-    "6": FileType.FIFO,
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,7 +131,7 @@ def _member(entry: TarEntry, reader: TarReader, path: Path, known: Mapping[str, 
         if first is None or first.entry.type is FileType.DIRECTORY:
             raise SolverError(f"the builder's layer links {entry.path} to {entry.linkname}, which is not in it")
         return _Member(entry.path, first.entry, first.content, first.first or first.path)
-    type_ = _TYPES[entry.type]
+    type_ = TAR_TYPES[entry.type]
     digest = ""
     if type_ is FileType.FILE:
         hasher = hashlib.sha256()

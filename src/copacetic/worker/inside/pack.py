@@ -18,10 +18,9 @@ from pathlib import Path
 
 from copacetic.errors import StorageError, VerificationError
 from copacetic.oci.change import Change, Spooled
-from copacetic.oci.filesystem import Entry, FileType
+from copacetic.oci.filesystem import Entry, FileType, kind_of
 from copacetic.oci.layerwriter import plain_parts
 from copacetic.worker.inside.channel import Channel, Message
-from copacetic.worker.inside.kinds import kind_of
 from copacetic.worker.inside.metadata import Owners
 from copacetic.worker.inside.refusal import RefusalError
 from copacetic.worker.inside.stack import is_whiteout, join, list_at, lstat_at
@@ -120,7 +119,7 @@ def _changes(layer: int, owners: Owners) -> Iterator[Change]:
         if is_whiteout(info):
             yield Change(path=path, entry=None)
             continue
-        kind = kind_of(info)
+        kind = kind_of(info.st_mode)
         if kind is None or "device" in kind.value:
             continue
         meta = owners.read(layer, path, info)

@@ -14,8 +14,8 @@ import stat
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
+from copacetic.oci.filesystem import kind_of
 from copacetic.worker.inside.channel import Channel, Message
-from copacetic.worker.inside.kinds import kind_of
 from copacetic.worker.inside.metadata import Owners
 from copacetic.worker.inside.refusal import RefusalError
 from copacetic.worker.inside.stack import Stack, open_layers
@@ -100,7 +100,7 @@ class _Reader:
                 yield [path, described]
 
     def _describe(self, path: str, layer: int, info: os.stat_result) -> Any:
-        kind = kind_of(info)
+        kind = kind_of(info.st_mode)
         if kind is None:
             return None
         meta = self._owners.read(layer, path, info)
