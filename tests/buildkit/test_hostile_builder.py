@@ -227,7 +227,6 @@ def test_details_that_are_none_do_no_harm(builder: FakeBuilder, details: bytes) 
     ("message", "kind", "hint"),
     [
         ("write /x: no space left on device", SolverError, "free space on the builder"),
-        ("network.host is not allowed", UnsupportedBuilderError, "--allow-insecure-entitlement"),
         ("no match for platform in manifest", UnsupportedBuilderError, "no such platform"),
         ("unknown API capability", UnsupportedBuilderError, "newer builder"),
         ("unexpected status from HEAD request: 401 Unauthorized", SolverError, "docker login"),

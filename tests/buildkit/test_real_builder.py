@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import resource
-import socket
 import subprocess
 import sys
 import textwrap
@@ -24,7 +23,6 @@ from copacetic.errors import (
     ExecutionError,
     SolverError,
     StorageError,
-    UnsupportedBuilderError,
 )
 from copacetic.llb.graph import MakeFile
 from copacetic.llb.solver import Event, Inputs
@@ -174,35 +172,6 @@ def test_a_program_for_another_processor_is_told_as_such(buildkit: Builder) -> N
     assert "foreign" in str(error)
     assert isinstance(error, SolverError)
     assert "binfmt" in (error.hint or "")
-
-
-def test_the_host_s_network_has_to_be_allowed_by_the_builder(buildkit: Builder) -> None:
-    with _solver(buildkit.daemon) as solver:
-        error = _failure(solver, _shell("true", network=llb.Network.HOST))
-
-    assert isinstance(error, UnsupportedBuilderError)
-    assert "network.host is not allowed" in str(error)
-    assert "--allow-insecure-entitlement" in (error.hint or "")
-
-
-def test_the_host_s_network_is_used_where_it_is_allowed() -> None:
-    with (
-        registry_with_base() as (host, _),
-        buildkitd(mirrors={"docker.io": host}, entitlements=["network.host"]) as daemon,
-        _solver(daemon) as solver,
-        socket.create_server(("127.0.0.1", 0)) as listener,
-    ):
-
-        def greet() -> None:
-            connection, _ = listener.accept()
-            with connection:
-                connection.sendall(b"hello")
-
-        greeter = threading.Thread(target=greet)
-        greeter.start()
-        script = f"nc 127.0.0.1 {listener.getsockname()[1]} < /dev/null > /out"
-        assert _solve(solver, _shell(script, network=llb.Network.HOST), path="out") == "hello"
-        greeter.join(10)
 
 
 @contextmanager

@@ -196,10 +196,13 @@ def test_a_directory_is_told_in_order_and_files_are_sent_when_they_are_asked_for
     _ask(builder, Inputs(directories={"folder": _folder(tmp_path)}), ask)
 
 
-def test_only_what_matches_is_told(builder: FakeBuilder, tmp_path: Path) -> None:
+@pytest.mark.parametrize("key", ["include_patterns", "exclude_patterns", "followpaths"])
+def test_a_builder_that_wants_a_part_of_a_directory_is_told_that_it_gets_the_whole(
+    builder: FakeBuilder, tmp_path: Path, key: str
+) -> None:
     def ask(session: Channel) -> None:
-        told = _synchronise(session, "folder", include_patterns="b/%63", include_patterns_encoded="1")
-        assert [one.path for one in told] == [b"b", b"b/c"]
+        with pytest.raises(RpcError, match="sent whole"):
+            _synchronise(session, "folder", None, **{key: "b/*"})
 
     _ask(builder, Inputs(directories={"folder": _folder(tmp_path)}), ask)
 

@@ -1,62 +1,36 @@
 # SPDX-License-Identifier: Apache-2.0
-"""File operations, merges and differences: no process runs."""
+"""File operations, merges and differences."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
-import pytest
-
 from contract.solving import AMD64, Recorder, base, exported, read, shell, tree
 from copacetic import llb
-from copacetic.errors import SolverError
-from copacetic.llb.graph import Copy, MakeDirectory, MakeFile, MakeSymlink, Remove
+from copacetic.llb.graph import Copy, MakeDirectory, MakeFile
 from copacetic.llb.solver import Inputs, Solver
 
 
-def test_directories_files_and_links_are_as_they_were_asked_for(solver: Solver) -> None:
+def test_directories_and_files_are_as_they_were_asked_for(solver: Solver) -> None:
     state = llb.scratch().file(
-        MakeDirectory(path="/a/b", parents=True, mode=0o750, owner=(3, 4)),
-        MakeFile(path="/a/b/f", data=b"text\n", mode=0o600, owner=(5, 6)),
-        MakeSymlink(path="/a/l", target="b/f"),
+        MakeDirectory(path="/a/b", parents=True, mode=0o750),
+        MakeFile(path="/a/b/f", data=b"text\n", mode=0o600),
     )
 
     found = tree(solver, state)
 
-    assert found["a/b"] == "directory 750 3:4"
-    assert found["a/b/f"] == "file 600 5:6 text\n"
-    assert found["a/l"] == "link b/f"
+    assert found["a/b"] == "directory 750 0:0"
+    assert found["a/b/f"] == "file 600 0:0 text\n"
 
 
-def test_a_file_has_the_time_that_was_asked_for(solver: Solver) -> None:
-    state = llb.scratch().file(MakeFile(path="/f", data=b"", timestamp=1_700_000_000))
+def test_a_file_that_a_graph_carries_is_of_the_epoch(solver: Solver) -> None:
+    state = llb.scratch().file(MakeFile(path="/f", data=b""))
 
     with solver.solve(state.marshal(AMD64), Inputs(), Recorder()) as result:
         entry = result.filesystem.lookup("f")
 
     assert entry is not None
-    assert entry.mtime == 1_700_000_000
-
-
-def test_what_is_removed_is_gone_and_the_rest_stays(solver: Solver) -> None:
-    state = base().file(Remove(path="/old/file"), Remove(path="/nothing", allow_not_found=True))
-
-    found = tree(solver, state, below="old")
-
-    assert set(found) == {"old/other"}
-
-
-def test_a_wildcard_removes_what_it_matches(solver: Solver) -> None:
-    state = base().file(Remove(path="/old/f*", allow_wildcard=True))
-
-    assert set(tree(solver, state, below="old")) == {"old/other"}
-
-
-def test_removing_what_is_not_there_fails(solver: Solver) -> None:
-    state = base().file(Remove(path="/nothing"))
-
-    with pytest.raises(SolverError), solver.solve(state.marshal(AMD64), Inputs(), Recorder()):
-        pass
+    assert entry.mtime == 0
 
 
 def test_a_directory_is_copied_with_owners_and_modes(solver: Solver) -> None:
@@ -88,7 +62,7 @@ def test_the_uppermost_filesystem_of_a_merge_wins(solver: Solver) -> None:
 
 
 def test_a_difference_removes_from_what_it_is_merged_with(solver: Solver) -> None:
-    changed = base().file(Remove(path="/old/file"), MakeFile(path="/new", data=b"new"))
+    changed = shell("rm /old/file; echo new > /new").root
     other = base().file(MakeFile(path="/old/third", data=b"third"))
 
     found = tree(solver, llb.merge([other, llb.diff(base(), changed)]), below="old")
@@ -106,12 +80,11 @@ def test_a_difference_between_strangers_is_computed(solver: Solver) -> None:
 
 
 def test_an_exported_difference_holds_the_changes_and_nothing_of_the_base(solver: Solver, tmp_path: Path) -> None:
-    changed = base().file(MakeFile(path="/srv/new", data=b"new"), Remove(path="/old/file"))
+    changed = base().file(MakeFile(path="/srv/new", data=b"new"))
 
     paths = exported(solver, llb.diff(base(), changed), tmp_path / "layers")
 
-    kept = {path for path in paths if path not in {"", ".", "srv", "old"}}
-    assert kept == {"srv/new", "old/.wh.file"}
+    assert {path for path in paths if path not in {"", ".", "srv"}} == {"srv/new"}
 
 
 def test_an_exported_difference_of_a_process_is_what_the_process_did(solver: Solver, tmp_path: Path) -> None:

@@ -109,14 +109,6 @@ def test_a_directory_of_the_client_is_sent_whole_and_links_are_not_followed(solv
     assert found["sub/deep/c.txt"].endswith("c" * 300_000)
 
 
-def test_only_what_is_included_of_a_directory_is_sent(solver: Solver, tmp_path: Path) -> None:
-    state = llb.local("folder", include=["*.deb", "**/c.*"])
-
-    found = tree(solver, state, inputs=Inputs(directories={"folder": _directory(tmp_path)}))
-
-    assert set(found) == {"a.deb", "sub", "sub/deep", "sub/deep/c.txt"}
-
-
 def test_directories_of_two_solves_at_once_are_kept_apart(solver: Solver, tmp_path: Path) -> None:
     first, second = tmp_path / "first", tmp_path / "second"
     for folder in (first, second):

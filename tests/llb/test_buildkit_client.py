@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from copacetic import llb
-from copacetic.llb.graph import Copy, DiffOp, MakeDirectory, MakeFile, MakeSymlink, ProxyEnv, Remove
+from copacetic.llb.graph import Copy, DiffOp, MakeDirectory, MakeFile, ProxyEnv
 from copacetic.llb.marshal import encode
 from copacetic.oci import Digest, Platform
 from support.gotools import go_programs
@@ -58,8 +58,7 @@ def _graphs() -> dict[str, llb.State]:
     return {
         "image": base,
         "image by digest": llb.image(f"{IMAGE}@{X}"),
-        "always pulled": llb.image(IMAGE, resolve_mode="pull"),
-        "local": llb.local("debs", include=["*.deb", "a&b", "ü"], shared_key="hint"),
+        "local": llb.local("debs", shared_key="hint"),
         "layout": llb.oci_layout("a.example/b", X, store="store"),
         "exec": upgraded,
         "exec with all": everything.root,
@@ -70,14 +69,12 @@ def _graphs() -> dict[str, llb.State]:
         "diff to nothing": llb.State(DiffOp(lower=base, upper=llb.scratch())),
         "diff and outputs": llb.merge([base, late, llb.diff(early, upgraded), base]),
         "files": base.file(
-            MakeDirectory(path="/d", mode=0o750, parents=True, owner=(7, 8)),
-            MakeFile(path="/d/f", data=b"text\0\xff", timestamp=1_700_000_000),
-            MakeSymlink(path="/d/l", target="f"),
-            Copy(source=upgraded, path="/etc/passwd", dest="/d/", follow_symlink=True),
-            Copy(source=base, path="/usr", dest="/u", contents_only=True, create_parents=False, allow_wildcard=True),
-            Remove(path="/tmp/*", allow_not_found=True, allow_wildcard=True),
+            MakeDirectory(path="/d", mode=0o750, parents=True),
+            MakeFile(path="/d/f", data=b"text\0\xff"),
+            Copy(source=upgraded, path="/etc/passwd", dest="/d/"),
+            Copy(source=base, path="/usr", dest="/u", contents_only=True),
         ),
-        "a file on nothing": llb.scratch().file(MakeFile(path="/f", data=b"", mode=0o600, timestamp=None)),
+        "a file on nothing": llb.scratch().file(MakeFile(path="/f", data=b"", mode=0o600)),
     }
 
 
@@ -100,17 +97,15 @@ def test_a_graph_is_byte_for_byte_what_buildkit_s_own_client_makes(
 
 
 def test_every_graph_of_the_oracle_is_compared(expected: Mapping[str, list[str]]) -> None:
-    assert set(expected) == {*_graphs(), "another platform", "constraints"}
+    assert set(expected) == {*_graphs(), "another platform"}
 
 
-def test_platforms_and_constraints_are_written_as_buildkit_s_own_client_writes_them(
+def test_platforms_are_written_as_buildkit_s_own_client_writes_them(
     expected: Mapping[str, list[str]],
 ) -> None:
     arm = llb.image(IMAGE).run(["true"]).root.marshal(Platform.parse("linux/arm/v7"))
-    constrained = llb.image(IMAGE).marshal(AMD64, constraints=["label==one", "other"])
 
     assert list(arm.operations) == [b64decode(one) for one in expected["another platform"]]
-    assert list(constrained.operations) == [b64decode(one) for one in expected["constraints"]]
 
 
 @pytest.mark.parametrize("name", sorted(_graphs()))

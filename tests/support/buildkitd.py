@@ -10,7 +10,6 @@ Whatever it mounts or runs ends with its namespaces, even when it is killed.
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 import signal
@@ -92,7 +91,6 @@ def buildkitd(
     mirrors: Mapping[str, str] | None = None,
     registries: Sequence[str] = (),
     snapshotter: str = "overlayfs",
-    entitlements: Sequence[str] = (),
     options: Sequence[str] = (),
     disk: str = "",
 ) -> Iterator[Buildkitd]:
@@ -111,7 +109,7 @@ def buildkitd(
     folder = Path(tempfile.mkdtemp(prefix="copa-bk-"))  # a socket's path has at most 107 characters
     try:
         config = folder / "buildkitd.toml"
-        config.write_text(_configure(folder, mirrors or {}, registries, snapshotter, entitlements))
+        config.write_text(_configure(folder, mirrors or {}, registries, snapshotter))
         command = ["unshare", "--mount", "--propagation", "private", "--pid", "--fork", "--kill-child", "--mount-proc"]
         if disk:
             (folder / "root").mkdir()
@@ -136,10 +134,8 @@ def buildkitd(
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def _configure(
-    folder: Path, mirrors: Mapping[str, str], registries: Sequence[str], snapshotter: str, entitlements: Sequence[str]
-) -> str:
-    lines = [f'root = "{folder}/root"', f"insecure-entitlements = {json.dumps(list(entitlements))}"]
+def _configure(folder: Path, mirrors: Mapping[str, str], registries: Sequence[str], snapshotter: str) -> str:
+    lines = [f'root = "{folder}/root"']
     lines += ["[history]", "maxEntries = 5", "[worker.containerd]", "enabled = false"]
     lines += ["[worker.oci]", "enabled = true", f'snapshotter = "{snapshotter}"', 'networkMode = "host"', "gc = false"]
     for name, host in mirrors.items():

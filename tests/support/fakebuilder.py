@@ -24,10 +24,8 @@ CONTROL = "/moby.buildkit.v1.Control/"
 GATEWAY = "/moby.buildkit.v1.frontend.LLBBridge/"
 CAPS = [
     "source.image",
-    "source.image.resolvemode",
     "source.local",
     "source.local.unique",
-    "source.local.includepatterns",
     "source.ocilayout",
     "exec.meta.base",
     "exec.meta.network",

@@ -17,7 +17,7 @@ from demo.roots import CACHE
 from contract.solving import AMD64, PATH, Recorder, exported, read, shell
 from copacetic import llb
 from copacetic.errors import ExecutionError, SolverError, VerificationError
-from copacetic.llb.graph import Copy, MakeDirectory, MakeFile, Remove
+from copacetic.llb.graph import Copy, MakeDirectory, MakeFile
 from copacetic.llb.solver import Inputs
 from copacetic.worker import WorkerSolver
 from copacetic.worker.inside.remove import remove_tree
@@ -269,7 +269,7 @@ def test_file_operations_stay_inside(solver: WorkerSolver, tmp_path: Path) -> No
         MakeDirectory(path="/out/made", parents=True),
         MakeFile(path="/out/made/f", data=b"inside"),
         MakeFile(path="/abs/new", data=b"new"),
-        Remove(path="/up/victim", allow_not_found=True),
+        MakeFile(path="/up/victim", data=b"other"),
         Copy(source=state, path="/out", dest="/copied"),
         Copy(source=state, path="/old", dest="/out/made/copied"),
     )

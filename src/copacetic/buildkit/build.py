@@ -86,17 +86,10 @@ class Build:
             self._session.__exit__(kind, error, trace)
             self._served.close()
 
-    def start(
-        self,
-        definition: Definition | None,
-        exporters: Sequence[Exporter] = (),
-        *,
-        entitlements: Sequence[str] = (),
-    ) -> None:
+    def start(self, definition: Definition | None, exporters: Sequence[Exporter] = ()) -> None:
         """Begin the job; without a definition it waits for what comes through the gateway."""
         request = schema.control().SolveRequest(ref=self.reference, session=self._session.id, internal=True)
         request.cache.SetInParent()
-        request.entitlements.extend(entitlements)
         if definition is not None:
             request.definition.CopyFrom(message_of(definition))
         for position, (kind, attributes) in enumerate(exporters):

@@ -34,11 +34,6 @@ _CAUSES: tuple[tuple[str, type[SolverError], str], ...] = (
     ("unknown API capability", UnsupportedBuilderError, "use a newer builder: BuildKit 0.13 or Docker 26, or later"),
     ("requested operation has been disabled", UnsupportedBuilderError, ""),
     ("only enabled with containerd image store", UnsupportedBuilderError, ""),
-    (
-        "network.host is not allowed",
-        UnsupportedBuilderError,
-        "let the builder allow it: `buildkitd --allow-insecure-entitlement network.host`",
-    ),
     ("no match for platform", UnsupportedBuilderError, "the image has no such platform; see `copa inspect IMAGE`"),
     ("exec format error", UnsupportedBuilderError, _OTHER_PROCESSOR),
     ("pull access denied", SolverError, "log in to the registry, or check the image's name"),

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
@@ -43,10 +43,10 @@ def serve_directories(directories: Mapping[str, Path]) -> Handler:
         name = next(iter(_values(call, "dir-name")), "")
         if name not in directories:
             raise RpcError(Code.NOT_FOUND, f"no access allowed to the directory {name!r}")
-        if _values(call, "exclude-patterns") or _values(call, "followpaths"):
-            raise RpcError(Code.UNIMPLEMENTED, "a directory is sent by what it includes only")
+        if any(_values(call, key) for key in ("include-patterns", "exclude-patterns", "followpaths")):
+            raise RpcError(Code.UNIMPLEMENTED, "a directory is sent whole")
         try:
-            _send(call, directories[name], _values(call, "include-patterns"))
+            _send(call, directories[name])
         except OSError as error:
             raise RpcError(Code.UNKNOWN, f"{error.filename or name}: {error.strerror or error}") from error
 
@@ -59,10 +59,10 @@ def _values(call: ServerCall, key: str) -> list[str]:
     return [unquote(value) for value in values] if "1" in call.metadata(f"{key}-encoded") else values
 
 
-def _send(call: ServerCall, root: Path, include: Sequence[str]) -> None:
+def _send(call: ServerCall, root: Path) -> None:
     packet = schema.session().Packet
     files: list[Path] = []
-    for relative, status in walk_tree(root, include):
+    for relative, status in walk_tree(root):
         path = root / relative
         files.append(path)
         message = packet(type=_STAT)

@@ -37,7 +37,7 @@ InfoResponse: version=1 types.BuildkitVersion
 ListWorkersResponse: record=1 *types.WorkerRecord
 SolveRequest: ref=1 string, definition=2 pb.Definition, exporter_deprecated=3 string,
     exporter_attrs_deprecated=4 map string string, session=5 string, frontend=6 string, cache=8 CacheOptions,
-    entitlements=9 *string, internal=11 bool, exporters=13 *Exporter
+    internal=11 bool, exporters=13 *Exporter
 CacheOptions:
 Exporter: type=1 string, attrs=2 map string string
 SolveResponse: exporter_response=1 map string bytes

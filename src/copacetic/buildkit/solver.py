@@ -27,7 +27,7 @@ from copacetic.errors import (
     UnsupportedBuilderError,
 )
 from copacetic.llb.definition import Definition
-from copacetic.llb.graph import ExecOp, Network, SourceOp
+from copacetic.llb.graph import SourceOp
 from copacetic.llb.schema import pb
 from copacetic.llb.solver import Capabilities, Events, ExportedLayer, Inputs
 from copacetic.oci import Platform
@@ -39,7 +39,6 @@ __all__ = ["BuildkitSolver"]
 _CONTROL = "/moby.buildkit.v1.Control/"
 _GREETING = 15.0
 _ANSWER = 30.0
-_SNAPSHOTTER = "org.mobyproject.buildkit.worker.snapshotter"
 _WITHOUT_MERGE = (
     "turn on the containerd image store in Docker (`features` in daemon.json), or use BuildKit itself, "
     "as with `docker buildx create --driver docker-container`"
@@ -92,7 +91,7 @@ class BuildkitSolver:
         """Solve a graph, to read files of the result. Raises `SolverError`."""
         definition = self._prepare(definition)
         with Build(self._open(), inputs, events, limit=self._limit) as build:
-            build.start(None, entitlements=_entitlements(definition))
+            build.start(None)
             gateway = Gateway(build)
             reference = gateway.solve(definition)
             yield BuildkitResult(filesystem=SolvedFilesystem(reference))
@@ -106,7 +105,7 @@ class BuildkitSolver:
         receiver = LayerReceiver(folder, limit=self._export_limit)
         methods = {METHOD: receiver.handle}
         with Build(self._open(), inputs, events, limit=self._limit, methods=methods) as build:
-            build.start(definition, [EXPORTER], entitlements=_entitlements(definition))
+            build.start(definition, [EXPORTER])
             try:
                 build.finish()
             except SolverError:
@@ -157,10 +156,7 @@ class BuildkitSolver:
         if any(isinstance(one, SourceOp) and one.identifier.startswith("local://") for one in definition.vertices):
             import secrets
 
-            constraints = pb().Op.FromString(definition.operations[0]).constraints.filter
-            return definition.state.marshal(
-                definition.platform, constraints=list(constraints), unique=secrets.token_hex(16)
-            )
+            return definition.state.marshal(definition.platform, unique=secrets.token_hex(16))
         return definition
 
     def _require(self, definition: Definition) -> None:
@@ -219,12 +215,6 @@ class BuildkitSolver:
         except RpcError:
             return next((_text(worker.version.version) for worker in workers), "")
         return _text(parse(schema.control().InfoResponse, answer).version.version)
-
-
-def _entitlements(definition: Definition) -> tuple[str, ...]:
-    """The host's network is given to a graph that asks for it, when the builder allows it to anybody."""
-    wanted = any(isinstance(one, ExecOp) and one.network == Network.HOST for one in definition.vertices)
-    return ("network.host",) if wanted else ()
 
 
 def _reason(cap: Any) -> str:

@@ -32,11 +32,9 @@ from copacetic.llb.graph import (
     FileOp,
     MakeDirectory,
     MakeFile,
-    MakeSymlink,
     MergeOp,
     Mount,
     Network,
-    Remove,
     Secret,
     SourceOp,
     State,
@@ -140,9 +138,5 @@ def _action(action: FileAction, numbers: Mapping[Vertex, str]) -> tuple[str, str
             return "mkdir", f"{action.path}, mode {action.mode:o}"
         case MakeFile():
             return "write", f"{action.path}, {len(action.data)} bytes, mode {action.mode:o}"
-        case MakeSymlink():
-            return "link", f"{action.path} -> {action.target}"
-        case Remove():
-            return "remove", action.path
         case Copy():
             return "copy", f"{_name(action.source, numbers)}{action.path} to {action.dest}"

@@ -24,7 +24,6 @@ class Network(IntEnum):
 
     SANDBOX = 0
     """The solver's default."""
-    HOST = 1
     NONE = 2
 
 
@@ -83,9 +82,7 @@ class ProxyEnv:
 
     http: str = ""
     https: str = ""
-    ftp: str = ""
     no: str = ""
-    all: str = ""
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
@@ -118,59 +115,33 @@ class ExecOp:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MakeDirectory:
-    """mkdir; `timestamp` in seconds, None for the solver's clock."""
+    """mkdir, as root; its time is the epoch."""
 
     path: str
     mode: int = 0o755
     parents: bool = False
-    owner: tuple[int, int] = (0, 0)
-    timestamp: int | None = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MakeFile:
-    """Write a file of at most a few hundred kilobytes: its bytes travel in the graph."""
+    """Write a file of at most a few hundred kilobytes, which travel in the graph, as root; its time is the epoch."""
 
     path: str
     data: bytes
     mode: int = 0o644
-    owner: tuple[int, int] = (0, 0)
-    timestamp: int | None = 0
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class MakeSymlink:
-    """ln -s."""
-
-    path: str
-    target: str
-    owner: tuple[int, int] = (0, 0)
-    timestamp: int | None = 0
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Remove:
-    """rm -r."""
-
-    path: str
-    allow_not_found: bool = False
-    allow_wildcard: bool = False
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
 class Copy:
-    """cp -a from another filesystem."""
+    """cp -a from another filesystem; directories above `dest` are made."""
 
     source: State
     path: str
     dest: str
     contents_only: bool = False
-    create_parents: bool = True
-    follow_symlink: bool = False
-    allow_wildcard: bool = False
 
 
-FileAction = MakeDirectory | MakeFile | MakeSymlink | Remove | Copy
+FileAction = MakeDirectory | MakeFile | Copy
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
@@ -244,17 +215,17 @@ class State:
         """Change files without running anything."""
         return State(FileOp(input=self, actions=actions, name=name))
 
-    def marshal(self, platform: Platform, *, constraints: Sequence[str] = (), unique: str = "") -> Definition:
+    def marshal(self, platform: Platform, *, unique: str = "") -> Definition:
         """
         Write the graph down: the same bytes and digests for the same graph, always.
 
-        `constraints` are filters that a worker of the solver has to meet. `unique` keeps client directories of
-        different clients apart while they are solved at once; a solver sets it. Raises `SolverError` for a graph that
-        no solver can take: a relative path, a program without a name, two mounts at one place.
+        `unique` keeps client directories of different clients apart while they are solved at once; a solver sets it.
+        Raises `SolverError` for a graph that no solver can take: a relative path, a program without a name, two mounts
+        at one place.
         """
         from copacetic.llb.marshal import marshal
 
-        return marshal(self, platform, constraints=constraints, unique=unique)
+        return marshal(self, platform, unique=unique)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -281,10 +252,9 @@ def scratch() -> State:
     return State(None)
 
 
-def image(reference: str, *, resolve_mode: str = "default") -> State:
+def image(reference: str) -> State:
     """An image of a registry; `reference` must be canonical (host, tag or digest): solvers don't normalise it."""
-    attributes = (("image.resolvemode", resolve_mode),) if resolve_mode != "default" else ()
-    return State(SourceOp(identifier=f"docker-image://{reference}", attributes=attributes))
+    return State(SourceOp(identifier=f"docker-image://{reference}"))
 
 
 def oci_layout(name: str, digest: Digest, *, store: str) -> State:
@@ -292,19 +262,10 @@ def oci_layout(name: str, digest: Digest, *, store: str) -> State:
     return State(SourceOp(identifier=f"oci-layout://{name}@{digest}", attributes=(("oci.store", store),)))
 
 
-def local(name: str, *, shared_key: str = "", include: Sequence[str] = ()) -> State:
+def local(name: str, *, shared_key: str = "") -> State:
     """A directory of the client's (`Inputs.directories[name]`); owners become root."""
-    attributes: list[tuple[str, str]] = []
-    if include:
-        import json
-
-        text = json.dumps(list(include), separators=(",", ":"), ensure_ascii=False)
-        for character in "<>&":  # as Go writes JSON: a vertex's digest is over these bytes
-            text = text.replace(character, f"\\u{ord(character):04x}")
-        attributes.append(("local.includepattern", text))
-    if shared_key:
-        attributes.append(("local.sharedkeyhint", shared_key))
-    return State(SourceOp(identifier=f"local://{name}", attributes=tuple(sorted(attributes))))
+    attributes = (("local.sharedkeyhint", shared_key),) if shared_key else ()
+    return State(SourceOp(identifier=f"local://{name}", attributes=attributes))
 
 
 def merge(states: Sequence[State]) -> State:

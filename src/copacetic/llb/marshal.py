@@ -8,7 +8,6 @@ session and no address of this process is in them.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -24,11 +23,9 @@ from copacetic.llb.graph import (
     FileOp,
     MakeDirectory,
     MakeFile,
-    MakeSymlink,
     MergeOp,
     Mount,
     Network,
-    Remove,
     Secret,
     SourceOp,
     State,
@@ -52,16 +49,15 @@ _SOURCE_CAPS = {
     "local": "source.local",
 }
 _ATTRIBUTE_CAPS = {
-    "local.includepattern": "source.local.includepatterns",
     "local.sharedkeyhint": "source.local.sharedkeyhint",
     "local.unique": "source.local.unique",
 }
 _PLATFORM_SCHEMES = ("docker-image", "oci-layout")
 
 
-def marshal(state: State, platform: Platform, *, constraints: Sequence[str] = (), unique: str = "") -> Definition:
+def marshal(state: State, platform: Platform, *, unique: str = "") -> Definition:
     """Raises `SolverError` for a graph that no solver can take. See `State.marshal`."""
-    writer = _Writer(platform=platform, constraints=tuple(constraints), unique=unique)
+    writer = _Writer(platform=platform, unique=unique)
     for vertex in walk(state):
         check(vertex)
         writer.add(vertex)
@@ -111,7 +107,6 @@ def _serialise_operation(op: Any) -> bytes:
 @dataclass(slots=True, kw_only=True)
 class _Writer:
     platform: Platform
-    constraints: tuple[str, ...]
     unique: str
     operations: dict[Digest, bytes] = field(default_factory=dict)
     metadata: dict[Digest, Any] = field(default_factory=dict)
@@ -123,7 +118,7 @@ class _Writer:
         """Write one vertex whose inputs are written; equal ones become one."""
         self.caps = set()
         op = pb().Op()
-        op.constraints.filter.extend(self.constraints)
+        op.constraints.SetInParent()
         match vertex:
             case SourceOp():
                 self._source(op, vertex)
@@ -186,8 +181,6 @@ class _Writer:
         op.source.attrs.update(attributes)
         self.caps.add(_SOURCE_CAPS[scheme])
         self.caps.update(_ATTRIBUTE_CAPS[name] for name in attributes if name in _ATTRIBUTE_CAPS)
-        if attributes.get("image.resolvemode") == "pull":
-            self.caps.add("source.image.resolvemode")
         if scheme in _PLATFORM_SCHEMES:
             self._set_platform(op)
 
@@ -209,8 +202,7 @@ class _Writer:
             self.caps.add("exec.meta.proxyenv")
             meta.proxy_env.SetInParent()
             meta.proxy_env.http_proxy, meta.proxy_env.https_proxy = proxy.http, proxy.https
-            meta.proxy_env.ftp_proxy, meta.proxy_env.no_proxy = proxy.ftp, proxy.no
-            meta.proxy_env.all_proxy = proxy.all
+            meta.proxy_env.no_proxy = proxy.no
         op.exec.mounts.add(input=self._input(op, vertex.root), dest="/", output=0)
         if vertex.root.vertex is not None:
             self.caps.add("exec.mount.bind")
@@ -251,8 +243,6 @@ class _Writer:
             message.input = first if position == 0 else len(op.inputs) + position - 1
             message.output = 0 if position == len(vertex.actions) - 1 else _NO_OUTPUT
             _write_action(message, action)
-            if isinstance(action, MakeSymlink):
-                self.caps.add("file.symlink.create")
 
     def _merge(self, op: Any, vertex: MergeOp) -> None:
         self.caps.add("mergeop")
@@ -282,29 +272,14 @@ def _wire_output(state: State) -> int:
 def _write_action(message: Any, action: FileAction) -> None:
     match action:
         case MakeDirectory():
-            message.mkdir.path, message.mkdir.mode, message.mkdir.make_parents = (
-                action.path,
-                action.mode,
-                action.parents,
-            )
-            _write_owner(message.mkdir, action)
+            made = message.mkdir
+            made.path, made.mode, made.make_parents = action.path, action.mode, action.parents
         case MakeFile():
-            message.mkfile.path, message.mkfile.mode, message.mkfile.data = action.path, action.mode, action.data
-            _write_owner(message.mkfile, action)
-        case MakeSymlink():
-            message.symlink.oldpath, message.symlink.newpath = action.target, action.path
-            _write_owner(message.symlink, action)
-        case Remove():
-            message.rm.path = action.path
-            message.rm.allow_not_found, message.rm.allow_wildcard = action.allow_not_found, action.allow_wildcard
+            made = message.mkfile
+            made.path, made.mode, made.data = action.path, action.mode, action.data
         case Copy():
             copy = message.copy
             copy.src, copy.dest, copy.mode, copy.timestamp = action.path, action.dest, -1, -1
-            copy.dir_copy_contents, copy.create_dest_path = action.contents_only, action.create_parents
-            copy.follow_symlink, copy.allow_wildcard = action.follow_symlink, action.allow_wildcard
-
-
-def _write_owner(message: Any, action: MakeDirectory | MakeFile | MakeSymlink) -> None:
-    user, group = action.owner
-    message.owner.user.by_id, message.owner.group.by_id = user, group
-    message.timestamp = -1 if action.timestamp is None else action.timestamp * 1_000_000_000
+            copy.dir_copy_contents, copy.create_dest_path = action.contents_only, True
+            return
+    made.owner.user.by_id = made.owner.group.by_id = 0

@@ -23,7 +23,7 @@ Input: digest=1 string, index=2 int64
 ExecOp: meta=1 Meta, mounts=2 *Mount, network=3 int32
 Meta: args=1 *string, env=2 *string, cwd=3 string, user=4 string, proxy_env=5 ProxyEnv, hostname=7 string,
     remove_mount_stubs_recursive=11 bool, valid_exit_codes=12 *int32
-ProxyEnv: http_proxy=1 string, https_proxy=2 string, ftp_proxy=3 string, no_proxy=4 string, all_proxy=5 string
+ProxyEnv: http_proxy=1 string, https_proxy=2 string, no_proxy=4 string
 Mount: input=1 int64, selector=2 string, dest=3 string, output=4 int64, readonly=5 bool, mount_type=6 int32,
     tmpfs=19 TmpfsOpt, cache=20 CacheOpt, secret=21 SecretOpt
 TmpfsOpt: size=1 int64
@@ -32,21 +32,18 @@ SecretOpt: id=1 string, mode=4 uint32, optional=5 bool
 SourceOp: identifier=1 string, attrs=2 map string string
 FileOp: actions=2 *FileAction
 FileAction: input=1 int64, secondary_input=2 int64, output=3 int64, action.copy=4 FileActionCopy,
-    action.mkfile=5 FileActionMkFile, action.mkdir=6 FileActionMkDir, action.rm=7 FileActionRm,
-    action.symlink=8 FileActionSymlink
-FileActionCopy: src=1 string, dest=2 string, mode=4 int32, follow_symlink=5 bool,
-    dir_copy_contents=6 bool, create_dest_path=8 bool, allow_wildcard=9 bool, timestamp=11 int64
-FileActionMkFile: path=1 string, mode=2 int32, data=3 bytes, owner=4 ChownOpt, timestamp=5 int64
-FileActionMkDir: path=1 string, mode=2 int32, make_parents=3 bool, owner=4 ChownOpt, timestamp=5 int64
-FileActionRm: path=1 string, allow_not_found=2 bool, allow_wildcard=3 bool
-FileActionSymlink: oldpath=1 string, newpath=2 string, owner=3 ChownOpt, timestamp=4 int64
+    action.mkfile=5 FileActionMkFile, action.mkdir=6 FileActionMkDir
+FileActionCopy: src=1 string, dest=2 string, mode=4 int32, dir_copy_contents=6 bool, create_dest_path=8 bool,
+    timestamp=11 int64
+FileActionMkFile: path=1 string, mode=2 int32, data=3 bytes, owner=4 ChownOpt
+FileActionMkDir: path=1 string, mode=2 int32, make_parents=3 bool, owner=4 ChownOpt
 ChownOpt: user=1 UserOpt, group=2 UserOpt
 UserOpt: user.by_id=2 uint32
 MergeOp: inputs=1 *MergeInput
 MergeInput: input=1 int64
 DiffOp: lower=1 DiffInput, upper=2 DiffInput
 DiffInput: input=1 int64
-WorkerConstraints: filter=1 *string
+WorkerConstraints:
 OpMetadata: description=2 map string string, caps=5 map string bool
 Definition: def=1 *bytes, metadata=2 map string OpMetadata
 """,

@@ -311,8 +311,7 @@ def _environment(op: ExecOp) -> dict[str, str]:
     """Return the variables; proxies in both spellings, as builders set them."""
     proxies: dict[str, str] = {}
     if op.proxy is not None:
-        named = {"HTTP_PROXY": op.proxy.http, "HTTPS_PROXY": op.proxy.https, "FTP_PROXY": op.proxy.ftp,
-                 "NO_PROXY": op.proxy.no, "ALL_PROXY": op.proxy.all}  # fmt: skip
+        named = {"HTTP_PROXY": op.proxy.http, "HTTPS_PROXY": op.proxy.https, "NO_PROXY": op.proxy.no}
         for name, value in named.items():
             if value:
                 proxies[name] = proxies[name.lower()] = value

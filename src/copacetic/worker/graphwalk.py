@@ -24,9 +24,7 @@ from copacetic.llb.graph import (
     FileOp,
     MakeDirectory,
     MakeFile,
-    MakeSymlink,
     MergeOp,
-    Remove,
     SourceOp,
     State,
     Vertex,
@@ -39,7 +37,7 @@ from copacetic.progress import Progress
 from copacetic.worker.agent import JobRefusedError
 from copacetic.worker.execution import Execution, Limits
 from copacetic.worker.images import LayerUnpacker, ResolvedImage, resolve_image
-from copacetic.worker.localsource import directory_state, directory_tar, include_patterns
+from copacetic.worker.localsource import directory_state, directory_tar
 from copacetic.worker.platforms import require_platform
 from copacetic.worker.results import Outputs
 from copacetic.worker.store import TREE
@@ -110,7 +108,7 @@ class GraphSolve:
             return str(image.descriptor.digest)
         if rest not in self.inputs.directories:
             raise SolverError(f"nobody offers the directory {rest!r}")
-        return directory_state(self.inputs.directories[rest], include_patterns(vertex))
+        return directory_state(self.inputs.directories[rest])
 
     def _resolve(self, vertex: SourceOp, scheme: str, rest: str) -> ResolvedImage:
         name, at, digest = rest.partition("@")
@@ -153,8 +151,7 @@ class GraphSolve:
             self.shop.hold(handles)
             return tuple(str(path) for path in layers)
         target = self.shop.run.new_folder() / TREE
-        folder = self.inputs.directories[vertex.identifier.partition("://")[2]]
-        plain = directory_tar(folder, include_patterns(vertex))
+        plain = directory_tar(self.inputs.directories[vertex.identifier.partition("://")[2]])
         unpacker.fill(plain, target, [], what=vertex.identifier)
         return (str(target),)
 
@@ -188,18 +185,10 @@ class GraphSolve:
                 do = {"do": "make-directory", "mode": action.mode, "parents": action.parents}
             case MakeFile():
                 do = {"do": "make-file", "mode": action.mode, "data": base64.b64encode(action.data).decode("ascii")}
-            case MakeSymlink():
-                do = {"do": "make-link", "target": action.target}
-            case Remove():
-                absent, wildcard = action.allow_not_found, action.allow_wildcard
-                return {"do": "remove", "path": action.path, "absent": absent, "wildcard": wildcard}
             case Copy():
-                return {
-                    "do": "copy", "path": action.path, "dest": action.dest, "layers": self._find(action.source),
-                    "contents": action.contents_only, "parents": action.create_parents,
-                    "follow": action.follow_symlink, "wildcard": action.allow_wildcard,
-                }  # fmt: skip
-        return {**do, "path": action.path, "owner": action.owner, "time": action.timestamp}
+                layers = self._find(action.source)
+                do = {"do": "copy", "dest": action.dest, "layers": layers, "contents": action.contents_only}
+        return {**do, "path": action.path}
 
     def _difference(self, lower: Layers, upper: Layers) -> Layers:
         if upper[: len(lower)] == lower:

@@ -13,7 +13,6 @@ import stat
 from collections.abc import Mapping
 from typing import Any
 
-from copacetic.worker.inside.globs import has_wildcards, pattern_of
 from copacetic.worker.inside.layerbuilder import LayerBuilder
 from copacetic.worker.inside.metadata import Metadata, Owners
 from copacetic.worker.inside.refusal import RefusalError
@@ -25,37 +24,11 @@ __all__ = ["copy"]
 def copy(builder: LayerBuilder, owners: Owners, action: Mapping[str, Any]) -> None:
     """Raises `RefusalError` (`missing`) when a source is not there, or a file stands where a directory has to be."""
     source = Stack(open_layers(action["layers"]))
-    if not action["parents"]:
-        parent = parent_of(builder.view.resolve(action["dest"]))
-        if parent and builder.view.find(parent) is None:
-            raise RefusalError("missing", f"{action['dest']}: the directory it belongs into is not there")
     try:
-        for path in _sources(source, action):
-            _Copier(builder, owners, source, action).copy(path)
+        _Copier(builder, owners, source, action).copy(action["path"].strip("/"))
     finally:
         for layer in source.layers:
             os.close(layer)
-
-
-def _sources(source: Stack, action: Mapping[str, Any]) -> list[str]:
-    path = action["path"].strip("/")
-    if not action["wildcard"] or not has_wildcards(path):
-        return [path]
-    parts = path.split("/")
-    first = next(position for position, part in enumerate(parts) if has_wildcards(part))
-    start = source.resolve("/".join(parts[:first]))
-    try:
-        pattern = pattern_of("/".join(parts[first:]))
-    except ValueError as error:
-        raise RefusalError("missing", f"a broken pattern: {action['path']!r}") from error
-    matched: list[str] = []
-    for below, _, _ in source.walk(start):
-        inside = below[len(start) :].strip("/")
-        if pattern.fullmatch(inside) and not (matched and below.startswith(f"{matched[-1]}/")):
-            matched.append(below)
-    if not matched:
-        raise RefusalError("missing", f"nothing matches {action['path']}")
-    return matched
 
 
 class _Copier:
@@ -67,7 +40,7 @@ class _Copier:
         self._names: dict[tuple[int, int], str] = {}
 
     def copy(self, path: str) -> None:
-        canonical = self._source.resolve(path) if self._action["follow"] else self._without_last_link(path)
+        canonical = join(self._source.resolve(parent_of(path)), path.rpartition("/")[2]) if path else ""
         found = self._source.find(canonical)
         if found is None:
             raise RefusalError("missing", f"{path!r}, which is to be copied, is not there")
@@ -83,9 +56,6 @@ class _Copier:
                 self._copy_directory(below, (layer, info), place, top=False)
             else:
                 self._copy_file(below, (layer, info), place)
-
-    def _without_last_link(self, path: str) -> str:
-        return join(self._source.resolve(parent_of(path)), path.rpartition("/")[2]) if path else ""
 
     def _target(self, path: str, is_directory: bool) -> str:
         """The canonical path that the source gets."""

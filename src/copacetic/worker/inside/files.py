@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """
-File operations: directories, files, links, removals and copies, without running anything.
+File operations: directories, files and copies, without running anything.
 
 They mean what BuildKit's mean: links are followed inside the root, an existing directory is no error, a file written
 over another keeps its mode. Each action sees what those before it did.
@@ -16,11 +16,10 @@ from typing import Any
 
 from copacetic.worker.inside.channel import Channel, Message
 from copacetic.worker.inside.copying import copy
-from copacetic.worker.inside.globs import pattern_of
 from copacetic.worker.inside.layerbuilder import LayerBuilder
 from copacetic.worker.inside.metadata import Metadata, Owners
 from copacetic.worker.inside.refusal import RefusalError
-from copacetic.worker.inside.stack import Stack, join, open_layers, parent_of
+from copacetic.worker.inside.stack import Stack, open_layers, parent_of
 
 __all__ = ["run"]
 
@@ -47,8 +46,6 @@ class _Files:
         self.do: Mapping[str, Callable[[Action], None]] = {
             "make-directory": self._make_directory,
             "make-file": self._make_file,
-            "make-link": self._make_link,
-            "remove": self._remove,
             "copy": lambda action: copy(self._builder, self._owners, action),
         }
 
@@ -83,12 +80,6 @@ class _Files:
             meta.xattrs = {k: v for k, v in present.xattrs.items() if k != "security.capability"}
         self._builder.make_file(path, meta, [base64.b64decode(action["data"])])
 
-    def _make_link(self, action: Action) -> None:
-        path = self._parent_checked(action)
-        if self._builder.view.find(path) is not None:
-            raise RefusalError("missing", f"{action['path']} is there already")
-        self._builder.make_link(path, _metadata(action), action["target"])
-
     def _parent_checked(self, action: Action) -> str:
         """Where a path leads; its directory has to be there, and is one of the layer then."""
         path = self._builder.view.resolve(action["path"])
@@ -98,30 +89,6 @@ class _Files:
         self._builder.directory(parent_of(path))
         return path
 
-    def _remove(self, action: Action) -> None:
-        if not action["wildcard"]:
-            self._remove_one(action["path"], action)
-            return
-        try:
-            pattern = pattern_of(action["path"].strip("/"))
-        except ValueError as error:
-            raise RefusalError("missing", f"a broken pattern: {action['path']!r}") from error
-        matched = [path for path, _, _ in self._builder.view.walk() if pattern.fullmatch(path)]
-        for path in matched:
-            self._remove_one(path, {**action, "absent": True})
-
-    def _remove_one(self, path: str, action: Action) -> None:
-        view = self._builder.view
-        folder, _, name = path.strip("/").rpartition("/")
-        canonical = join(view.resolve(folder), name)
-        if view.find(canonical) is None:
-            if not action["absent"]:
-                raise RefusalError("missing", f"{path} is not there")
-            return
-        self._builder.remove(join(self._builder.directory(parent_of(canonical)), name))
-
 
 def _metadata(action: Action) -> Metadata:
-    uid, gid = action["owner"]
-    time = action["time"]
-    return Metadata(action.get("mode", 0o777), uid, gid, None if time is None else time * 1_000_000_000)
+    return Metadata(action["mode"], mtime=0)
