@@ -104,17 +104,6 @@ def test_a_tmpfs_is_as_big_as_it_may_be(solver: Solver) -> None:
     assert read(solver, state, "out") == ["full\n"]
 
 
-def test_a_cache_is_there_again_for_the_next_process(solver: Solver) -> None:
-    cache = llb.CacheMount(dest="/cache", id=f"contract-{time.time_ns()}", sharing=llb.CacheSharing.LOCKED)
-
-    first = shell("ls /cache > /out; echo kept > /cache/f", mounts=[cache]).root
-    second = shell("cat /cache/f > /out # again", mounts=[cache]).root
-
-    assert read(solver, first, "out") == [""]
-    assert read(solver, second, "out") == ["kept\n"]
-    assert "cache/f" not in tree(solver, second, below="cache")
-
-
 def test_a_secret_is_a_file_for_the_process_and_nowhere_afterwards(solver: Solver, tmp_path: Path) -> None:
     secret = llb.Secret(dest="/run/token", id="token", mode=0o440)
     script = "stat -c '%a %u' /run/token; wc -c < /run/token; mount | grep -c 'on /run/token '"

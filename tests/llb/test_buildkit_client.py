@@ -43,7 +43,6 @@ def _graphs() -> dict[str, llb.State]:
             llb.Secret(dest="/run/secret", id="token", mode=0o440),
             llb.Secret(dest="/run/optional", id="other", optional=True),
             llb.Tmpfs(dest="/tmpfs"),
-            llb.CacheMount(dest="/cache", id="apt", sharing=llb.CacheSharing.LOCKED),
             llb.Bind(dest="/bind", source=upgraded),
         ],
     )

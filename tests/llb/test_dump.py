@@ -24,7 +24,6 @@ def test_a_graph_is_shown_in_the_order_in_which_it_happens() -> None:
             llb.Tmpfs(dest="/var/cache", size=64 << 20),
             llb.Bind(dest="/debs", source=debs),
             llb.Bind(dest="/out", source=None, readonly=False),
-            llb.CacheMount(dest="/cache", id="apt"),
             llb.Secret(dest="/run/s", id="token", optional=True),
         ],
         valid_exit_codes=[0, 100],
@@ -43,7 +42,6 @@ def test_a_graph_is_shown_in_the_order_in_which_it_happens() -> None:
         "     env      DEBIAN_FRONTEND=noninteractive\n"
         "     network  none\n"
         "     accepts  exit codes 0, 100\n"
-        "     mount    /cache  cache apt, shared\n"
         "     mount    /debs  #2, read-only\n"
         "     mount    /out  empty, an output\n"
         "     mount    /run/s  secret token, mode 400, optional\n"

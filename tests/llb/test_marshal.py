@@ -55,7 +55,7 @@ def test_operations_are_named_by_the_sha256_of_their_bytes_and_refer_to_each_oth
 def test_the_same_graph_made_twice_gives_the_same_bytes() -> None:
     def make() -> llb.State:
         base = llb.image("docker.io/library/debian:12")
-        mounts: list[Mount] = [llb.Tmpfs(dest="/b"), llb.CacheMount(dest="/a", id="x")]
+        mounts: list[Mount] = [llb.Tmpfs(dest="/b"), llb.Tmpfs(dest="/a", size=1)]
         return llb.merge([base, llb.diff(base, base.run(["x"], env={"B": "1", "A": "2"}, mounts=mounts).root)])
 
     assert encode(make().marshal(AMD64)) == encode(make().marshal(AMD64))
@@ -128,17 +128,15 @@ def test_a_writable_mount_is_an_output_that_keeps_its_name_whatever_the_order() 
 def test_every_kind_of_mount_says_what_it_is() -> None:
     mounts: list[Mount] = [
         llb.Bind(dest="/bind", source=BASE, selector="/etc"),
-        llb.CacheMount(dest="/cache", id="c", sharing=llb.CacheSharing.LOCKED),
         llb.Tmpfs(dest="/tmpfs", size=4096),
         llb.Secret(dest="/secret", id="s", mode=0o440, optional=True),
     ]
 
     operation = _operations(BASE.run(["x"], mounts=mounts).root)[1]
 
-    root, bind, cache, tmpfs, secret = operation.exec.mounts
+    root, bind, tmpfs, secret = operation.exec.mounts
     assert (root.dest, root.input, root.output) == ("/", 0, 0)
     assert (bind.mount_type, bind.input, bind.selector, bind.readonly, bind.output) == (0, 0, "/etc", True, -1)
-    assert (cache.mount_type, cache.input, cache.cache.id, cache.cache.sharing) == (3, -1, "c", 2)
     assert (tmpfs.mount_type, tmpfs.input, tmpfs.tmpfs.size) == (4, -1, 4096)
     assert (secret.mount_type, secret.input, secret.secret.id, secret.secret.mode, secret.secret.optional) == (
         1,
@@ -233,7 +231,7 @@ def _file(action: FileAction) -> llb.State:
         (_exec(mounts=(llb.Tmpfs(dest="relative"),)), "a mount's place must be absolute"),
         (_exec(mounts=(llb.Tmpfs(dest="/"),)), "two filesystems are mounted at /"),
         (_exec(mounts=(llb.Tmpfs(dest="/a"), llb.Secret(dest="/a", id="s"))), "two filesystems are mounted at /a"),
-        (_exec(mounts=(llb.CacheMount(dest="/a", id=""),)), "the mount at /a has no id"),
+        (_exec(mounts=(llb.Secret(dest="/a", id=""),)), "the mount at /a has no id"),
         (_exec(mounts=(llb.Bind(dest="/a", source=BASE, selector="b"),)), "the path inside the filesystem"),
         (_exec(mounts=(llb.Bind(dest="/a", source=None),)), "of no use when it is read-only"),
         (_exec(mounts=(llb.Tmpfs(dest="/a", size=-1),)), "is negative"),

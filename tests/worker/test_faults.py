@@ -175,21 +175,22 @@ def test_a_closed_worker_says_so(solver: WorkerSolver) -> None:
         read(solver, base(), "old/file")
 
 
-def test_twenty_solves_with_writes_do_not_meet(solver: WorkerSolver, tmp_path: Path) -> None:
-    cache = llb.CacheMount(dest="/cache", id="shared", sharing=llb.CacheSharing.LOCKED)
-    script = "n=$(cat /cache/n 2>/dev/null || echo 0); sleep 0.01; echo $((n+1)) > /cache/n"
-    threads = [
-        threading.Thread(
-            target=lambda n=n: read(solver, shell(f"{script}; echo {n} > /out", mounts=[cache]).root, "out")
-        )
-        for n in range(20)
-    ]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+def test_twenty_solves_with_writes_do_not_meet(mode: tuple[str, ...], tmp_path: Path) -> None:
+    found: list[str] = []
+    script = "test ! -e /srv/n; echo {0} > /srv/n; sleep 0.1; cp /srv/n /out"
 
-    assert read(solver, shell("cp /cache/n /out", mounts=[cache]).root, "out") == ["20\n"]
+    def solve(first: int) -> None:
+        for number in range(first, 20, 4):
+            found.extend(read(worker, shell(script.format(number)).root, "out"))
+
+    threads = [threading.Thread(target=solve, args=(first,)) for first in range(4)]
+    with open_worker(tmp_path, modes=mode, images={BASE: busybox_image()}) as worker:
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+
+    assert sorted(found) == sorted(f"{number}\n" for number in range(20))
 
 
 def test_what_was_solved_long_ago_is_removed(mode: tuple[str, ...], tmp_path: Path) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import os
 import socket
-import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -71,24 +70,6 @@ def test_a_name_whose_image_has_changed_is_solved_again(tmp_path: Path) -> None:
         assert read(worker, state, "f") == ["two"]
     finally:
         worker.close()
-
-
-def test_a_private_cache_is_nobody_else_s_meanwhile(tmp_path: Path) -> None:
-    private = llb.CacheMount(dest="/cache", id="p", sharing=llb.CacheSharing.PRIVATE)
-    found: list[str] = []
-    with open_worker(tmp_path, images={BASE: busybox_image()}) as worker:
-
-        def use(number: int) -> None:
-            script = f"ls /cache > /out; touch /cache/{number}; sleep 1; ls /cache >> /out"
-            found.extend(read(worker, shell(script, mounts=[private]).root, "out"))
-
-        threads = [threading.Thread(target=use, args=(number,)) for number in (1, 2)]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
-
-    assert sorted(found) == ["1\n", "2\n"]
 
 
 def test_proxies_are_seen_by_the_program_and_name_resolution_only_with_a_network(solver: WorkerSolver) -> None:

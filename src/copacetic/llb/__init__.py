@@ -9,8 +9,6 @@ LLB: build graphs as immutable values, and the seam to whatever solves them. No 
 
 from copacetic.llb.graph import (
     Bind,
-    CacheMount,
-    CacheSharing,
     Network,
     Secret,
     State,
@@ -25,8 +23,6 @@ from copacetic.llb.graph import (
 
 __all__ = [
     "Bind",
-    "CacheMount",
-    "CacheSharing",
     "Network",
     "Secret",
     "State",

@@ -14,7 +14,6 @@ from collections.abc import Iterator
 from copacetic.errors import SolverError
 from copacetic.llb.graph import (
     Bind,
-    CacheMount,
     Copy,
     DiffOp,
     ExecOp,
@@ -114,7 +113,7 @@ def _mount(mount: Mount) -> Iterator[str]:
                 yield from _path(f"the path inside the filesystem for {mount.dest}", mount.selector)
             if mount.source is None and mount.readonly:
                 yield f"an empty filesystem at {mount.dest} is of no use when it is read-only"
-        case CacheMount() | Secret():
+        case Secret():
             if not mount.id:
                 yield f"the mount at {mount.dest} has no id"
             yield from _texts((f"the id of the mount at {mount.dest}", mount.id))

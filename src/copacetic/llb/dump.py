@@ -24,7 +24,6 @@ from collections.abc import Iterator, Mapping
 from copacetic.llb.definition import Definition
 from copacetic.llb.graph import (
     Bind,
-    CacheMount,
     Copy,
     DiffOp,
     ExecOp,
@@ -124,8 +123,6 @@ def _mount(mount: Mount, numbers: Mapping[Vertex, str]) -> str:
         case Bind():
             source = "empty" if mount.source is None else _name(mount.source, numbers) + mount.selector
             return f"{source}, {'read-only' if mount.readonly else 'an output'}"
-        case CacheMount():
-            return f"cache {mount.id}, {mount.sharing.name.lower()}"
         case Secret():
             return f"secret {mount.id}, mode {mount.mode:o}{', optional' * mount.optional}"
         case _:

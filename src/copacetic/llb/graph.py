@@ -27,14 +27,6 @@ class Network(IntEnum):
     NONE = 2
 
 
-class CacheSharing(IntEnum):
-    """What happens when two processes want one cache mount."""
-
-    SHARED = 0
-    PRIVATE = 1
-    LOCKED = 2
-
-
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
 class Bind:
     """Another filesystem (None: an empty one) at `dest`; a writable one is an output, see `Execution.output`."""
@@ -44,15 +36,6 @@ class Bind:
     selector: str = ""
     """A path inside `source`; a file is mounted as a file."""
     readonly: bool = True
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CacheMount:
-    """A directory that outlives the run, on the solver's side."""
-
-    dest: str
-    id: str
-    sharing: CacheSharing = CacheSharing.SHARED
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,7 +56,7 @@ class Secret:
     optional: bool = False
 
 
-Mount = Bind | CacheMount | Tmpfs | Secret
+Mount = Bind | Tmpfs | Secret
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

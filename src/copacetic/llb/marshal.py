@@ -15,7 +15,6 @@ from copacetic.llb.check import check
 from copacetic.llb.definition import Definition
 from copacetic.llb.graph import (
     Bind,
-    CacheMount,
     Copy,
     DiffOp,
     ExecOp,
@@ -41,7 +40,7 @@ __all__ = ["encode", "marshal", "message_of"]
 _EMPTY = -1
 """Instead of an input's index: an empty filesystem."""
 _NO_OUTPUT = -1
-_SECRET, _CACHE, _TMPFS = 1, 3, 4
+_SECRET, _TMPFS = 1, 4
 """`pb.MountType`; a bind is 0."""
 _SOURCE_CAPS = {
     "docker-image": "source.image",
@@ -219,10 +218,6 @@ class _Writer:
                 message.selector, message.readonly = mount.selector, mount.readonly
                 if not mount.readonly:
                     message.output = 1 + _writable(vertex).index(mount)
-            case CacheMount():
-                message.mount_type = _CACHE
-                message.cache.id, message.cache.sharing = mount.id, int(mount.sharing)
-                self.caps.update(("exec.mount.cache", "exec.mount.cache.sharing"))
             case Tmpfs():
                 message.mount_type = _TMPFS
                 message.tmpfs.SetInParent()

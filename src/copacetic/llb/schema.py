@@ -25,9 +25,8 @@ Meta: args=1 *string, env=2 *string, cwd=3 string, user=4 string, proxy_env=5 Pr
     remove_mount_stubs_recursive=11 bool, valid_exit_codes=12 *int32
 ProxyEnv: http_proxy=1 string, https_proxy=2 string, no_proxy=4 string
 Mount: input=1 int64, selector=2 string, dest=3 string, output=4 int64, readonly=5 bool, mount_type=6 int32,
-    tmpfs=19 TmpfsOpt, cache=20 CacheOpt, secret=21 SecretOpt
+    tmpfs=19 TmpfsOpt, secret=21 SecretOpt
 TmpfsOpt: size=1 int64
-CacheOpt: id=1 string, sharing=2 int32
 SecretOpt: id=1 string, mode=4 uint32, optional=5 bool
 SourceOp: identifier=1 string, attrs=2 map string string
 FileOp: actions=2 *FileAction

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import base64
 import codecs
-import contextlib
 import os
 import select
 import time
@@ -21,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from copacetic.errors import ExecutionError, SolverError, StorageError, UnsupportedBuilderError
-from copacetic.llb.graph import Bind, CacheMount, CacheSharing, ExecOp, Network, Secret, State, Tmpfs
+from copacetic.llb.graph import Bind, ExecOp, Network, Secret, State, Tmpfs
 from copacetic.llb.lastwords import LINE, LastWords
 from copacetic.llb.solver import Inputs
 from copacetic.llb.walk import sorted_mounts
@@ -80,7 +79,6 @@ class Execution:
     remove: Callable[[Sequence[str]], None]
     """Removes trees of the helper's."""
     _uppers: list[str] = field(default_factory=list)
-    _held: contextlib.ExitStack = field(default_factory=contextlib.ExitStack)
 
     def start(self) -> tuple[Layers, ...]:
         """
@@ -88,19 +86,18 @@ class Execution:
 
         Raises `ExecutionError` when it fails, `SolverError` for everything else.
         """
-        with self._held:
-            folder = self.run.new_folder()
-            try:
-                request, outputs = self._request(folder)
-                self._run(request)
-            except SolverError:
-                self.remove([str(folder), *self._uppers])
-                raise
-            except JobRefusedError as error:
-                self.remove([str(folder), *self._uppers])
-                raise self._translate(error) from error
-            self.remove([str(folder)])
-            return outputs
+        folder = self.run.new_folder()
+        try:
+            request, outputs = self._request(folder)
+            self._run(request)
+        except SolverError:
+            self.remove([str(folder), *self._uppers])
+            raise
+        except JobRefusedError as error:
+            self.remove([str(folder), *self._uppers])
+            raise self._translate(error) from error
+        self.remove([str(folder)])
+        return outputs
 
     def _run(self, request: Mapping[str, Any]) -> None:
         reader, writer = os.pipe()
@@ -155,8 +152,6 @@ class Execution:
                     uppers[id(mount)] = (*layers, upper)
                 one = {"kind": "bind", "layers": layers, "upper": upper, "selector": mount.selector}
                 return [{**one, "dest": mount.dest}]
-            case CacheMount():
-                return [{"kind": "cache", "dest": mount.dest, "path": str(self._cache(mount))}]
             case Tmpfs():
                 return [{"kind": "tmpfs", "dest": mount.dest, "size": mount.size}]
             case Secret():
@@ -171,23 +166,6 @@ class Execution:
             raise SolverError(f"{self.title}: nobody has the secret {mount.id!r}")
         text = base64.b64encode(data).decode("ascii")
         return [{"kind": "secret", "dest": mount.dest, "data": text, "mode": mount.mode}]
-
-    def _cache(self, mount: CacheMount) -> Path:
-        import hashlib
-
-        name = hashlib.sha256(mount.id.encode()).hexdigest()
-        moved = not self.agent.mode.isolated  # without mounts a cache is in one place at a time
-        if mount.sharing is CacheSharing.PRIVATE:
-            number = 0
-            while (handle := self.store.lock_cache(f"{name}-{number}", wait=False)) is None:
-                number += 1
-            self._held.callback(os.close, handle)
-            return self.store.cache(f"{name}-{number}")
-        if mount.sharing is CacheSharing.LOCKED or moved:
-            handle = self.store.lock_cache(name, wait=True)
-            assert handle is not None
-            self._held.callback(os.close, handle)
-        return self.store.cache(name)
 
     def _watch(self, job: Job, reader: int) -> None:
         """Pass on what the process says until it has ended. Raises `ExecutionError` unless it ended well."""

@@ -16,23 +16,22 @@ __all__ = ["prune_worker", "worker_usage"]
 
 
 def worker_usage(cache: Path) -> tuple[BucketUsage, ...]:
-    """Return a row for each kind of thing, by whose ids the files are; caches of programs have no size."""
+    """Return a row for the layers of each kind of owner, by whose ids the files are."""
     rows = []
     for store in _stores(cache):
-        for name in ("layers", "caches"):
-            kept = [one for one in store.kept() if one.path.parent.name == name]
-            if kept:
-                title = f"{FOLDER}/{store.root.name}/{name}"
-                rows.append(BucketUsage(name=title, entries=len(kept), size=sum(one.size for one in kept)))
+        kept = store.kept()
+        if kept:
+            title = f"{FOLDER}/{store.root.name}/layers"
+            rows.append(BucketUsage(name=title, entries=len(kept), size=sum(one.size for one in kept)))
     return tuple(rows)
 
 
 def prune_worker(cache: Path, *, keep_bytes: int = 0, unused_for: float | None = None) -> int:
     """
-    Remove layers and caches by the same rules as `Cache.prune`, and return the bytes freed.
+    Remove layers by the same rules as `Cache.prune`, and return the bytes freed.
 
-    Raises `UnsupportedBuilderError` where there is
-    something to remove and no sandbox to do it in, `StorageError` for a folder that can't be used.
+    Raises `UnsupportedBuilderError` where there is something to remove and no sandbox to do it in, `StorageError` for a
+    folder that can't be used.
     """
     freed = 0
     for store in _stores(cache):

@@ -45,7 +45,7 @@ class WorkerSettings:
     modes: tuple[str, ...] = ()
     """Only these of `worker.modes`; for tests, and for whoever knows better."""
     keep: bool = True
-    """Whether unpacked layers and caches stay in the cache folder; a folder that is thrown away can't have them."""
+    """Whether unpacked layers stay in the cache folder; a folder that is thrown away can't have them."""
     progress: Progress = field(default_factory=Silent)
 
 
@@ -105,7 +105,7 @@ class WorkerSolver:
         return tuple(exported)
 
     def close(self) -> None:
-        """End what still runs, and remove everything but unpacked layers and caches."""
+        """End what still runs, and remove everything but unpacked layers."""
         with self._lock:
             self._closed = True
             shops = [shop for shop in (self._workshop, self._emulating) if shop is not None]

@@ -1,10 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """
-The worker's part of the cache folder: unpacked layers, cache mounts, and what runs are working on.
+The worker's part of the cache folder: unpacked layers, and what runs are working on.
 
     worker.v1/root/                 by whose ids the files' owners are
       layers/<chain>/tree           a layer directory; complete when <chain>.json is there
-      caches/<digest>               a cache mount
       runs/<random>                 of one solver, gone when it is closed; <random>.lock is held as long as it lives
 
 Unpacked layers are not synchronised to the disk, so they are good for as long as the machine runs: another boot
@@ -27,7 +26,7 @@ from copacetic.errors import storage_errors
 __all__ = ["TREE", "Kept", "Run", "Store"]
 
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
-_FOLDERS = ("layers", "caches", "runs")
+_FOLDERS = ("layers", "runs")
 _SETTLED = 60.0
 """Seconds after which a run surely has taken its lock, or is dead."""
 _KEPT = 7 * 24 * 3600.0
@@ -60,7 +59,7 @@ class Run:
 
 @dataclass(frozen=True, slots=True)
 class Kept:
-    """A layer or a cache that stays between runs. `size` is in bytes, 0 where nobody has counted."""
+    """A layer that stays between runs. `size` is in bytes."""
 
     path: Path
     used: float
@@ -110,33 +109,28 @@ class Store:
         return found
 
     def kept(self) -> list[Kept]:
-        """Return all layers and caches, the longest unused first."""
+        """Return all layers, the longest unused first."""
         found = []
         for meta in (self.root / "layers").glob("*.json"):
             with contextlib.suppress(OSError, ValueError):
                 size = int(json.loads(meta.read_bytes()).get("size", 0))
                 found.append(Kept(meta.with_suffix(""), meta.stat().st_mtime, size, self._is_current(meta)))
-        for cache in (self.root / "caches").iterdir():
-            with contextlib.suppress(OSError):
-                found.append(Kept(cache, cache.stat().st_mtime, 0, current=True))
         return sorted(found, key=lambda one: one.used)
 
     def take_unused(self, run: Run) -> None:
         """Move layers that nobody will use again into a run's folder, with which they are removed."""
         for one in self.kept():
-            if one.path.parent.name == "layers" and (not one.current or time.time() - one.used > _KEPT):
+            if not one.current or time.time() - one.used > _KEPT:
                 self.take(one, run)
 
     def take(self, one: Kept, run: Run) -> bool:
-        """Move something into a run's folder, unless somebody uses it; tell whether it was moved."""
-        is_layer = one.path.parent.name == "layers"
-        handle = self._try_lock(one.path.name if is_layer else f"cache-{one.path.name}")
+        """Move a layer into a run's folder, unless somebody uses it; tell whether it was moved."""
+        handle = self._try_lock(one.path.name)
         if handle is None:
             return False
         try:
             with storage_errors(f"can't remove {one.path}"), contextlib.suppress(FileNotFoundError):
-                if is_layer:
-                    one.path.with_suffix(".json").unlink()
+                one.path.with_suffix(".json").unlink()
                 os.rename(one.path, run.folder / f"unused-{one.path.name}")
                 return True
         finally:
@@ -176,24 +170,6 @@ class Store:
             os.rename(partial, target.with_suffix(".json"))
             fcntl.flock(handle, fcntl.LOCK_SH)
         return target / TREE
-
-    def lock_cache(self, name: str, *, wait: bool) -> int | None:
-        """Hold a cache mount alone until the returned descriptor is closed; None when others do and nobody waits."""
-        if not wait:
-            return self._try_lock(f"cache-{name}")
-        with storage_errors(f"can't lock the cache {name}"):
-            handle = os.open(self._lock_file(f"cache-{name}"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-            fcntl.flock(handle, fcntl.LOCK_EX)
-        return handle
-
-    def cache(self, name: str) -> Path:
-        """Return the directory of a cache mount, made where it is missing."""
-        path = self.root / "caches" / name
-        with storage_errors(f"can't make {path}"):
-            path.mkdir(exist_ok=True)
-            path.chmod(0o755)
-            os.utime(path)
-        return path
 
     def _is_current(self, meta: Path) -> bool:
         """Tell whether a layer is complete, and from this boot."""

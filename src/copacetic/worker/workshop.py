@@ -91,7 +91,7 @@ class Workshop:
 
     def close(self, *, keep: bool = True) -> None:
         """
-        End everything, and remove the folder; without `keep`, unpacked layers and caches that nobody else uses, too.
+        End everything, and remove the folder; without `keep`, unpacked layers that nobody else uses, too.
         """
         try:
             if self.results.in_use:

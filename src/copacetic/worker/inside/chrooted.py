@@ -89,9 +89,8 @@ class ChrootSandbox:
             os.chmod(handle, one.mode)
             os.close(handle)
         else:
-            source = one.source if one.view is None else os.path.join(one.view.path, one.selector).rstrip("/")
-            os.rename(source, target)
-            self._moved.append((target, source))
+            os.rename(one.source, target)
+            self._moved.append((target, one.source))
 
     def _make_nodes(self, folder: str) -> None:
         handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=self._root)

@@ -27,7 +27,7 @@ _HOSTS = "127.0.0.1\tlocalhost {host}\n::1\tlocalhost ip6-localhost ip6-loopback
 
 @dataclass(slots=True, kw_only=True, eq=False)
 class Attachment:
-    """Something mounted in the root: proc, dev, bind, cache, tmpfs or file."""
+    """Something mounted in the root: proc, dev, bind, tmpfs or file."""
 
     kind: str
     dest: str
@@ -36,8 +36,6 @@ class Attachment:
     """What has the stub; None when that is made in a mount that is empty at first."""
     place: str = ""
     """The stub's canonical path in there."""
-    source: str = ""
-    """Of a cache: its path on this machine."""
     readonly: bool = False
     data: bytes = b""
     mode: int = 0
@@ -46,6 +44,12 @@ class Attachment:
     """Of a bind."""
     selector: str = ""
     """A canonical path in there."""
+
+    @property
+    def source(self) -> str:
+        """Of a bind: the path that is bound."""
+        assert self.view is not None
+        return os.path.join(self.view.path, self.selector).rstrip("/")
 
 
 @dataclass(slots=True, kw_only=True)
@@ -123,15 +127,13 @@ def _attachments(plan: Plan, request: Message) -> list[Attachment]:
     made = []
     for mount in request["mounts"]:
         kind, dest = mount["kind"], mount["dest"]
-        one = Attachment(kind=kind, dest=dest, directory=kind in {"bind", "cache", "tmpfs"})
+        one = Attachment(kind=kind, dest=dest, directory=kind in {"bind", "tmpfs"})
         if kind == "bind":
             _select(plan, request, mount, one)
         elif kind == "tmpfs":
             one.size = mount["size"] or request["limits"]["memory"]
-        elif kind == "secret":
-            one.kind, one.data, one.mode, one.readonly = "file", base64.b64decode(mount["data"]), mount["mode"], True
         else:
-            one.source = mount["path"]
+            one.kind, one.data, one.mode, one.readonly = "file", base64.b64decode(mount["data"]), mount["mode"], True
         made.append(one)
     return made
 

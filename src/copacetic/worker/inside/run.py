@@ -58,8 +58,7 @@ def run(channel: Channel, request: Message, fds: Sequence[int]) -> Message:
         sandbox = ChrootSandbox(plan, writer)
     os.close(writer)
     os.close(plan.output)
-    caches = [one.source for one in plan.attachments if one.kind == "cache"]
-    guard = Guard(request["limits"], [*(view.written for view in plan.views), *caches])
+    guard = Guard(request["limits"], [view.written for view in plan.views])
     told, exceeded = _wait(channel, reader, guard)
     if told or exceeded:
         sandbox.kill()

@@ -177,8 +177,7 @@ def _gather(place: str, one: Attachment) -> None:
     elif one.kind == "dev":
         _gather_nodes(place)
     else:
-        source = one.source if one.view is None else os.path.join(one.view.path, one.selector).rstrip("/")
-        _bind(source, place, directory=one.directory)
+        _bind(one.source, place, directory=one.directory)
 
 
 def _gather_nodes(place: str) -> None:

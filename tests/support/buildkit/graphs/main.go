@@ -69,7 +69,6 @@ func graphs() map[string]llb.State {
 		llb.WithProxy(llb.ProxyEnv{HTTPProxy: "http://p:1", NoProxy: "localhost"}),
 		llb.AddMount("/bind", upgraded, llb.Readonly),
 		llb.AddMount("/selected", base, llb.SourcePath("/etc"), llb.Readonly),
-		llb.AddMount("/cache", llb.Scratch(), llb.AsPersistentCacheDir("apt", llb.CacheMountLocked)),
 		llb.AddMount("/tmpfs", llb.Scratch(), llb.Tmpfs()),
 		llb.AddMount("/small", llb.Scratch(), llb.Tmpfs(llb.TmpfsSize(4096))),
 		llb.AddSecret("/run/optional", llb.SecretID("other"), llb.SecretOptional),
