@@ -192,9 +192,6 @@ def test_an_engine_with_its_own_image_store_lacks_merge_and_diff(capsys: pytest.
         settings = BuilderSettings(docker_host=engine.host)
         with pytest.raises(UnsupportedBuilderError) as caught:
             _open("docker://", settings)
-        whole = open_builder(replace(settings, address=parse_address("docker://")), need_merge_diff=False)
-        with closing(whole):
-            assert not whole.capabilities().merge_diff
         assert main(["builders", "--addr", f"docker://{engine.host}"]) == 3
 
     assert str(caught.value) == "docker://: it can't merge and diff, which a single thin layer needs"

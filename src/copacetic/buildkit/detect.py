@@ -45,16 +45,16 @@ class _Attempt:
     error: CopaError | None = None
 
 
-def open_builder(settings: BuilderSettings, *, need_merge_diff: bool = True) -> BuildkitSolver:
+def open_builder(settings: BuilderSettings) -> BuildkitSolver:
     """
     Return a solver for the first builder that is usable; the caller closes it.
 
     A stopped container of buildx is started. Raises `BuilderUnreachableError` when nobody answers,
-    `UnsupportedBuilderError` when only builders without merge and diff do and those are needed, and `UsageError` for
-    flags that don't fit the address.
+    `UnsupportedBuilderError` when only builders without merge and diff do, and `UsageError` for flags that don't fit
+    the address.
     """
     attempts = []
-    for attempt in _attempts(settings, start=True, need_merge_diff=need_merge_diff):
+    for attempt in _attempts(settings, start=True):
         if attempt.solver is not None:
             return attempt.solver
         attempts.append(attempt)
@@ -64,7 +64,7 @@ def open_builder(settings: BuilderSettings, *, need_merge_diff: bool = True) -> 
 def find_builders(settings: BuilderSettings) -> BuilderReport:
     """Try all builders that `open_builder` might, and start none. Raises `UsageError` as that does."""
     probes = []
-    for attempt in _attempts(settings, start=False, need_merge_diff=True):
+    for attempt in _attempts(settings, start=False):
         if attempt.solver is not None:
             attempt.solver.close()
         if settings.address is not None and isinstance(attempt.error, CopaError) and attempt.error.exit_code == 2:
@@ -73,18 +73,18 @@ def find_builders(settings: BuilderSettings) -> BuilderReport:
     return BuilderReport(probes=tuple(probes))
 
 
-def _attempts(settings: BuilderSettings, *, start: bool, need_merge_diff: bool) -> Iterator[_Attempt]:
+def _attempts(settings: BuilderSettings, *, start: bool) -> Iterator[_Attempt]:
     if settings.address is not None:
-        yield from _try_address(settings.address, settings.origin, settings, start, need_merge_diff)
+        yield from _try_address(settings.address, settings.origin, settings, start=start)
         return
-    yield from _try_address(DockerAddress(), _DEFAULT, settings, start, need_merge_diff)
+    yield from _try_address(DockerAddress(), _DEFAULT, settings, start=start)
     skipped = _skip_buildx(settings)
     if skipped is None:
-        yield from _try_address(BuildxAddress(), _DEFAULT, settings, start, need_merge_diff)
+        yield from _try_address(BuildxAddress(), _DEFAULT, settings, start=start)
     else:
         yield _Attempt(probe=skipped)
     for path in _default_sockets(settings):
-        yield from _try_address(UnixAddress(path=str(path)), _DEFAULT, settings, start, need_merge_diff)
+        yield from _try_address(UnixAddress(path=str(path)), _DEFAULT, settings, start=start)
 
 
 def _default_sockets(settings: BuilderSettings) -> Iterator[Path]:
@@ -115,9 +115,7 @@ def _skip_buildx(settings: BuilderSettings) -> Probe | None:
     return None
 
 
-def _try_address(
-    address: Address, origin: str, settings: BuilderSettings, start: bool, need_merge_diff: bool
-) -> Iterator[_Attempt]:
+def _try_address(address: Address, origin: str, settings: BuilderSettings, *, start: bool) -> Iterator[_Attempt]:
     try:
         routes = find_routes(address, settings, start=start)
     except CopaError as error:
@@ -126,10 +124,10 @@ def _try_address(
         yield _failed(Probe(address=str(address), origin=origin, state=ProbeState.FAILED), failure)
         return
     for route in routes:
-        yield _try_route(route, origin, need_merge_diff)
+        yield _try_route(route, origin)
 
 
-def _try_route(route: Route, origin: str, need_merge_diff: bool) -> _Attempt:
+def _try_route(route: Route, origin: str) -> _Attempt:
     probe = Probe(address=route.address, origin=origin, place=route.place, state=ProbeState.FAILED)
     solver = BuildkitSolver(route.connect, route.address)
     try:
@@ -148,8 +146,6 @@ def _try_route(route: Route, origin: str, need_merge_diff: bool) -> _Attempt:
         return _Attempt(probe=replace(probe, state=ProbeState.USABLE), solver=solver)
     fix = route.merge_diff_hint or "use buildkitd 0.10 or later"
     probe = replace(probe, state=ProbeState.LACKING, reason=f"{route.address}: {_NO_MERGE_DIFF}", fix=fix)
-    if not need_merge_diff:
-        return _Attempt(probe=probe, solver=solver)
     solver.close()
     return _Attempt(probe=probe, error=UnsupportedBuilderError(probe.reason, hint=fix))
 

@@ -60,9 +60,8 @@ class RpcError(SolverError):
 class _Reader:
     """Puts messages together from a stream's data."""
 
-    def __init__(self, stream: Stream, max_size: int) -> None:
+    def __init__(self, stream: Stream) -> None:
         self._stream = stream
-        self._max_size = max_size
         self._buffer = bytearray()
 
     def next(self, limit: float | None) -> bytes | None:
@@ -88,8 +87,8 @@ class _Reader:
         if self._buffer[0]:
             raise RpcError(Code.UNIMPLEMENTED, "a message is compressed, which was not agreed on")
         size = int.from_bytes(self._buffer[1:_PREFIX], "big")
-        if size > self._max_size:
-            raise RpcError(Code.RESOURCE_EXHAUSTED, f"a message has {size} bytes, more than {self._max_size}")
+        if size > MAX_MESSAGE:
+            raise RpcError(Code.RESOURCE_EXHAUSTED, f"a message has {size} bytes, more than {MAX_MESSAGE}")
         return size
 
 
@@ -100,9 +99,9 @@ def _frame(message: bytes) -> bytes:
 class Call:
     """One call as its client sees it. Used as a context manager, it is cancelled when it is left before its end."""
 
-    def __init__(self, stream: Stream, name: str, *, max_size: int) -> None:
+    def __init__(self, stream: Stream, name: str) -> None:
         self._stream = stream
-        self._reader = _Reader(stream, max_size)
+        self._reader = _Reader(stream)
         self._name = name
 
     def __enter__(self) -> Self:
@@ -181,7 +180,7 @@ class Channel:
     def __init__(self, connection: Connection) -> None:
         self.connection = connection
 
-    def call(self, method: str, metadata: Headers = (), *, max_size: int = MAX_MESSAGE) -> Call:
+    def call(self, method: str, metadata: Headers = ()) -> Call:
         """Begin a call: `method` is `/package.Service/Method`."""
         headers = [
             (":method", "POST"),
@@ -193,7 +192,7 @@ class Channel:
             ("user-agent", "copacetic"),
             *metadata,
         ]
-        return Call(self.connection.open(headers), method.rpartition("/")[2], max_size=max_size)
+        return Call(self.connection.open(headers), method.rpartition("/")[2])
 
     def unary(self, method: str, request: bytes, *, limit: float | None, metadata: Headers = ()) -> bytes:
         """
@@ -217,10 +216,10 @@ class Channel:
 class ServerCall:
     """One call as its server sees it."""
 
-    def __init__(self, stream: Stream, headers: Headers, *, max_size: int = MAX_MESSAGE) -> None:
+    def __init__(self, stream: Stream, headers: Headers) -> None:
         self._stream = stream
         self._headers = headers
-        self._reader = _Reader(stream, max_size)
+        self._reader = _Reader(stream)
 
     def metadata(self, name: str) -> Sequence[str]:
         """Return all values of a key, in their order; keys are lower case."""

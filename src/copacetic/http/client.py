@@ -207,8 +207,6 @@ class HttpClient:
         path: Path,
         *,
         size: int,
-        headers: Mapping[str, str] | None = None,
-        tls: TlsSettings | None = None,
         advance: Callable[[int], None] | None = None,
     ) -> int:
         """
@@ -216,7 +214,7 @@ class HttpClient:
         file is then not meaningful). Raises as `stream` does, and `StorageError` when the file can't be written.
         """
         try:
-            with self.stream(url, size=size, headers=headers, tls=tls) as body:
+            with self.stream(url, size=size) as body:
                 _write(body, path, advance or (lambda _: None))
         except RefusedError as refused:
             return refused.status

@@ -20,7 +20,6 @@ from typing import NoReturn, Self
 
 from copacetic.compression import DecompressedReader, DecompressionError, Format, detect
 from copacetic.errors import (
-    CopaError,
     CorruptLayerError,
     ImageError,
     IntegrityError,
@@ -50,7 +49,7 @@ from copacetic.oci.manifest import (
     is_distributable,
     is_image_config,
 )
-from copacetic.oci.reference import DEFAULT_TAG, Reference
+from copacetic.oci.reference import DEFAULT_TAG, Reference, means
 from copacetic.oci.referrers import Document
 from copacetic.oci.transport import ByteStream, Destination, Published, Source, refuse_document
 
@@ -147,17 +146,10 @@ class DockerArchiveSource:
             if len(images) != 1:
                 raise UsageError(f"{self.name} has {len(images)} images", hint=self._hint)
             return tuple(images.values())
-        found = tuple(saved for saved in self._saved if any(_same(tag, wanted) for tag in saved.tags))
+        found = tuple(saved for saved in self._saved if any(means(tag, wanted) for tag in saved.tags))
         if not found:
             raise NotFoundError(f"{self._path} has no image {wanted}", hint=self._hint)
         return found
-
-
-def _same(tag: str, wanted: Reference) -> bool:
-    try:
-        return Reference.parse(tag) == wanted
-    except CopaError:  # an archive may hold names that no registry would take
-        return False
 
 
 def _read_images(file: ArchiveFile, path: Path) -> tuple[_Saved, ...]:

@@ -41,7 +41,6 @@ class WrittenLayer:
     size: int
     """Compressed, in bytes."""
     diff_id: Digest
-    plain_size: int
 
 
 class _Compressor(Protocol):
@@ -66,7 +65,6 @@ def write_layer(changes: Iterable[Change], path: Path, processors: Slots, *, com
         digest=Digest("sha256", out.hash.hexdigest()),
         size=out.size,
         diff_id=Digest("sha256", plain.hash.hexdigest()),
-        plain_size=plain.size,
     )
 
 
@@ -96,10 +94,8 @@ class _Plain:
         self._compressor = compressor
         self._buffer = bytearray()
         self.hash = hashlib.sha256()
-        self.size = 0
 
     def write(self, data: bytes) -> None:
-        self.size += len(data)
         self._buffer += data
         while len(self._buffer) >= _CHUNK:
             self._emit(bytes(memoryview(self._buffer)[:_CHUNK]))

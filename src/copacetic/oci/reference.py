@@ -99,7 +99,7 @@ class Reference:
         short = replace(self, repository=name) if (library, slash) == ("library", "/") and "/" not in name else self
         text = str(short).removeprefix(f"{DEFAULT_REGISTRY}/")
         # A first part such as `a.b` or an ID would be taken for something else without the registry before it.
-        return text if _means(text, self) else str(self)
+        return text if means(text, self) else str(self)
 
     def with_tag(self, tag: str) -> Reference:
         """Return the same repository with another tag and no digest."""
@@ -115,7 +115,8 @@ class Reference:
         return f"{self.name}{tag}{digest}"
 
 
-def _means(text: str, reference: Reference) -> bool:
+def means(text: str, reference: Reference) -> bool:
+    """Tell whether a text is another way to write a reference."""
     try:
         return Reference.parse(text) == reference
     except InvalidReferenceError:

@@ -164,13 +164,13 @@ class TreeBuilder:
         self._set(canonical, _Inode(entry, content))
         return canonical
 
-    def write(self, path: str, content: bytes, *, mtime: int, mode: int = 0o644) -> str:
+    def write(self, path: str, content: bytes, *, mtime: int) -> str:
         """
         Write a generated file of root's, following links. What is there keeps its mode and owner, and keeps
         everything when it has the same bytes.
         """
         canonical = self.resolve(path)
-        entry = Entry(type=FileType.FILE, mode=mode, mtime=mtime)
+        entry = Entry(type=FileType.FILE, mode=0o644, mtime=mtime)
         present = self._at(canonical)
         if present is not None and present.type is FileType.FILE:
             entry = replace(entry, mode=present.mode, uid=present.uid, gid=present.gid)
@@ -229,15 +229,6 @@ class TreeBuilder:
         if entry is not None and entry.type is _DIRECTORY:
             self._clear(canonical)
             self._directories.clear()
-
-    def move(self, source: str, target: str) -> None:
-        """Rename something among the changes that isn't a directory, replacing what the new name has."""
-        canonical = self.resolve(source, follow=False)
-        inode = self._nodes[canonical]
-        if inode is None:
-            raise FileNotFoundError(source)
-        self._set(self._place(target, inode.entry), inode)
-        self._set(canonical, None)
 
     def changed_paths(self) -> tuple[str, ...]:
         """Return the paths that differ from the image so far, removed ones among them, sorted."""

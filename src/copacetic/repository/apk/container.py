@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from typing import Any, Protocol
 
 from copacetic.compression import DecompressionError, DecompressionLimitError
-from copacetic.oci.tarstream import HostileTarError, TarEntry, TarLimits, TarReader
+from copacetic.oci.tarstream import HostileTarError, TarEntry, TarReader
 
 __all__ = ["BytesReader", "GzipMember", "StrictTarReader", "iter_members", "read_entries"]
 
@@ -48,11 +48,6 @@ class GzipMember:
         self._digests = digests
         self._sha1 = hashlib.sha1(usedforsecurity=False)
         self._sha256 = hashlib.sha256()
-
-    @property
-    def finished(self) -> bool:
-        """Whether the member was read to its end, so that the digests are those of all its compressed bytes."""
-        return bool(self._decoder.eof)
 
     @property
     def sha1(self) -> bytes:
@@ -168,9 +163,9 @@ class StrictTarReader(TarReader):
         super()._finish(entry)
 
 
-def read_entries(data: bytes, *, limits: TarLimits | None = None) -> Iterator[tuple[TarEntry, bytes]]:
+def read_entries(data: bytes) -> Iterator[tuple[TarEntry, bytes]]:
     """Yield the entries of a small piece of the tar stream with their content. Raises `TarError`."""
-    reader = StrictTarReader(BytesReader(data), limits=limits)
+    reader = StrictTarReader(BytesReader(data))
     for entry in reader:
         yield entry, b"".join(bytes(piece) for piece in reader.content())
 
