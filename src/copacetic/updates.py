@@ -172,6 +172,10 @@ class Wanted:
         versions = {version for finding in self.findings for version in finding.fixed_versions}
         return f"{' and '.join(sorted(versions))} or later is needed" if versions else ""
 
+    def skip(self, reason: SkipReason, detail: str) -> Skipped:
+        """Leave it as it is."""
+        return Skipped(package=self.package, reason=reason, detail=detail, findings=self.findings)
+
 
 class SkipReason(StrEnum):
     """Why a package or a finding is left as it is."""

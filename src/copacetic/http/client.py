@@ -177,14 +177,7 @@ class HttpClient:
             raise _NoAnswerError(error) from error
         return Response(raw, request.url)
 
-    def stream(
-        self,
-        url: str,
-        *,
-        size: int,
-        headers: Mapping[str, str] | None = None,
-        tls: TlsSettings | None = None,
-    ) -> ResumedBody:
+    def stream(self, url: str, *, size: int) -> ResumedBody:
         """
         Fetch exactly `size` bytes as a stream, resuming broken transfers with Range.
 
@@ -193,7 +186,7 @@ class HttpClient:
         """
 
         def reopen(more: Mapping[str, str]) -> Response:
-            response = self.open("GET", url, headers={**(headers or {}), **more}, tls=tls)
+            response = self.open("GET", url, headers=more)
             if response.status not in ((200, 206) if "Range" in more else (200,)):
                 response.discard()
                 raise RefusedError(response.status)

@@ -18,6 +18,7 @@ import gzip
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
+from copacetic.apk import SCRIPTS
 from copacetic.apk.stanza import checksum_bytes, checksum_of
 from copacetic.apk.tools import ApkTools
 from copacetic.compression import DecompressionError, decompress
@@ -25,7 +26,6 @@ from copacetic.errors import InventoryError
 from copacetic.lines import split_lines
 
 __all__ = [
-    "SCRIPT_NAMES",
     "ScriptFile",
     "ScriptRow",
     "compress_scripts",
@@ -38,15 +38,6 @@ __all__ = [
     "splice_rows",
 ]
 
-SCRIPT_NAMES = (
-    "pre-install",
-    "post-install",
-    "pre-deinstall",
-    "post-deinstall",
-    "pre-upgrade",
-    "post-upgrade",
-    "trigger",
-)
 PLAIN_LIMIT = 64 * 1024 * 1024
 _BLOCK = 512
 _END = bytes(2 * _BLOCK)
@@ -93,7 +84,7 @@ def read_scripts(data: bytes, path: str) -> ScriptFile:
             raise InventoryError(f"{path} is truncated")
         words = header[:100].partition(b"\0")[0].decode("utf-8", "surrogateescape").rsplit(".", 2)
         identity = checksum_bytes(words[1]) if len(words) == 3 else None
-        if identity is not None and words[2] in SCRIPT_NAMES:
+        if identity is not None and words[2] in SCRIPTS:
             scripts.setdefault(identity, {})[words[2]] = plain[at + _BLOCK : at + _BLOCK + size]
             raw.setdefault(identity, []).append(plain[at:end])
         at = end
@@ -120,7 +111,7 @@ def format_row(row: ScriptRow, tools: ApkTools, *, now: int) -> bytes:
         mtime = 0
     identity = f"X1{row.identity.hex()}" if tools.is_apk3 else checksum_of(row.identity)
     parts: list[bytes] = []
-    for script in SCRIPT_NAMES:
+    for script in SCRIPTS:
         data = row.scripts.get(script)
         if data is None:
             continue

@@ -237,7 +237,7 @@ def _unfixed(matched: Sequence[MatchedFinding] | None, after: PackageDatabase) -
     for want in wanted:
         if want.package not in staying:
             lack = f"{want.needed}, and the builder's repositories lack it"
-            yield _skip(want, SkipReason.NO_CANDIDATE, lack)
+            yield want.skip(SkipReason.NO_CANDIDATE, lack)
 
 
 def _staying(wanted: Sequence[Wanted], database: PackageDatabase) -> Iterator[Skipped]:
@@ -245,10 +245,6 @@ def _staying(wanted: Sequence[Wanted], database: PackageDatabase) -> Iterator[Sk
     assumed = frozenset(database.assumed())
     for want in wanted:
         if want.package in assumed:
-            yield _skip(want, SkipReason.UNSUPPORTED, "the database in effect doesn't list it")
+            yield want.skip(SkipReason.UNSUPPORTED, "the database in effect doesn't list it")
         elif want.package.held:
-            yield _skip(want, SkipReason.HELD, "the image holds it at its version")
-
-
-def _skip(want: Wanted, reason: SkipReason, detail: str) -> Skipped:
-    return Skipped(package=want.package, reason=reason, detail=detail, findings=want.findings)
+            yield want.skip(SkipReason.HELD, "the image holds it at its version")

@@ -6,10 +6,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from copacetic.apk.dependency import Dependency
-from copacetic.errors import InvalidVersionError
 from copacetic.repository.apk.offers import Offer, Universe
 from copacetic.repository.apk.solve import Solution
-from copacetic.version import compare_versions
 
 __all__ = ["Explainer"]
 
@@ -47,7 +45,7 @@ class Explainer:
 
     def _downgrade(self, offer: Offer) -> str:
         present = self._universe.installed.get(offer.name)
-        if present is None or self._compare(offer.version, present.version) >= 0:
+        if present is None or self._universe.compare(offer.version, present.version) >= 0:
             return ""
         return f"{present} is installed, and would have to go down to {offer.version}"
 
@@ -94,7 +92,7 @@ class Explainer:
 
     def _newer(self, offer: Offer) -> bool:
         return any(
-            other.name == offer.name and self._compare(other.version, offer.version) > 0
+            other.name == offer.name and self._universe.compare(other.version, offer.version) > 0
             for other, _ in self._universe.providers.get(offer.name, ())
         )
 
@@ -128,9 +126,3 @@ class Explainer:
             reason = self.why_not(able[-1], depth - 1) if depth else ""
             return f"{offer} needs {dependency}: {reason}" if reason else f"{offer} needs {dependency}"
         return ""
-
-    def _compare(self, one: str, two: str) -> int:
-        try:
-            return compare_versions(self._universe.scheme, one, two)
-        except InvalidVersionError:
-            return 0

@@ -15,9 +15,10 @@ from typing import Protocol
 
 from copacetic.apk.dependency import Dependency, DependencyError, dependencies_of, provided_names
 from copacetic.apk.stanza import ApkStanza
-from copacetic.errors import RepositoryError
+from copacetic.errors import InvalidVersionError, RepositoryError
 from copacetic.repository.odd import OddRows
 from copacetic.strict import read_digits
+from copacetic.version import compare_versions
 
 __all__ = ["Offer", "OfferSource", "Universe"]
 
@@ -110,6 +111,13 @@ class Universe:
             if offer.install_if:
                 self.conditional.append(offer)
         self.conditional.sort(key=lambda offer: offer.name)
+
+    def compare(self, one: str, two: str) -> int:
+        """Compare versions; none is later than one that can't be read."""
+        try:
+            return compare_versions(self.scheme, one, two)
+        except InvalidVersionError:
+            return 0
 
     @property
     def offers(self) -> Iterator[Offer]:

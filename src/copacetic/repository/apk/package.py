@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import BinaryIO, Protocol
 
+from copacetic.apk import SCRIPTS
 from copacetic.apk.stanza import checksum_of
 from copacetic.compression import DecompressionError
 from copacetic.errors import PackageError
@@ -24,18 +25,8 @@ from copacetic.oci.tarstream import TarEntry, TarError, TarLimits
 from copacetic.repository.apk.container import GzipMember, StrictTarReader, iter_members, read_entries
 from copacetic.repository.limits import MAX_ENTRIES, payload_limit
 
-__all__ = ["SCRIPTS", "SIGNATURE_NAME", "ApkEntry", "ApkFile", "ApkSignature", "PackageInfo", "is_adb", "open_package"]
+__all__ = ["SIGNATURE_NAME", "ApkEntry", "ApkFile", "ApkSignature", "PackageInfo", "is_adb", "open_package"]
 
-SCRIPTS = (
-    "pre-install",
-    "post-install",
-    "pre-deinstall",
-    "post-deinstall",
-    "pre-upgrade",
-    "post-upgrade",
-    "trigger",
-)
-"""In the order in which the database keeps them."""
 CONTROL_LIMIT = 16 * 1024 * 1024
 LARGEST_ID = 2**32 - 2
 """Of users and groups; the number after it stands for none."""

@@ -94,9 +94,7 @@ class Resolver:
 
     def resolve(self, wanted: Sequence[Wanted], *, exhaustive: bool) -> Resolved:
         """Raises `RepositoryError` when a repository's rows can't be read."""
-        hidden = [
-            _skip(want, SkipReason.UNSUPPORTED, _HIDDEN) for want in wanted if want.package.name not in self._rows
-        ]
+        hidden = [want.skip(SkipReason.UNSUPPORTED, _HIDDEN) for want in wanted if want.package.name not in self._rows]
         wanted = [want for want in wanted if want.package.name in self._rows]
         try:
             outcome, changes = self._run({want.package.name: want for want in wanted}, exhaustive=exhaustive)
@@ -104,7 +102,7 @@ class Resolver:
             contradiction = "the installed packages and etc/apk/world contradict each other"
             detail = _GIVEN_UP if isinstance(error, TooHardError) else contradiction
             concerned = [want for want in wanted if want.package.name not in self._frozen]
-            skipped = (*(_skip(want, SkipReason.DEPENDENCY, detail) for want in concerned), *hidden)
+            skipped = (*(want.skip(SkipReason.DEPENDENCY, detail) for want in concerned), *hidden)
             return Resolved(changes=(), skipped=skipped, notes=())
         return Resolved(
             changes=changes,
@@ -265,17 +263,17 @@ class Resolver:
             fitting = self._fitting(outcome.universe, want)
             withheld = [self._vendors.withheld(outcome.universe, offer, self._world) for offer in fitting]
             if fitting and all(withheld):
-                found.append(_skip(want, SkipReason.VENDOR, withheld[-1]))
+                found.append(want.skip(SkipReason.VENDOR, withheld[-1]))
             elif fitting:
                 unknown = _GIVEN_UP if name in outcome.untried else "no consistent set of packages has it"
                 why = explainer.why_not(fitting[-1]) or unknown
                 detail = f"{fitting[-1].version} is offered, but {why}"
-                found.append(_skip(want, SkipReason.DEPENDENCY, detail))
+                found.append(want.skip(SkipReason.DEPENDENCY, detail))
             elif want.findings:
                 best = f"the newest offered is {newer[-1].version}" if newer else "no newer version is offered"
                 if (successor := self._successor(outcome.universe, name)) is not None:
                     best += f"; {successor} is offered in its place, and {name} would have to be removed"
-                found.append(_skip(want, SkipReason.NO_CANDIDATE, f"{want.needed}, {best}"))
+                found.append(want.skip(SkipReason.NO_CANDIDATE, f"{want.needed}, {best}"))
         return tuple(sorted(found, key=lambda skipped: skipped.package.name))
 
     def _fitting(self, universe: Universe, want: Wanted) -> list[Offer]:
@@ -310,7 +308,3 @@ def _merge(steps: Sequence[Step]) -> tuple[Change, ...]:
         earlier = changes.get(step.new.name)
         changes[step.new.name] = Change(earlier.old if earlier is not None else step.old, step.new)
     return tuple(changes.values())
-
-
-def _skip(want: Wanted, reason: SkipReason, detail: str) -> Skipped:
-    return Skipped(package=want.package, reason=reason, detail=detail, findings=want.findings)

@@ -14,9 +14,7 @@ from dataclasses import dataclass
 from functools import cmp_to_key
 
 from copacetic.apk.dependency import Dependency
-from copacetic.errors import InvalidVersionError
 from copacetic.repository.apk.offers import Offer, Universe
-from copacetic.version import compare_versions
 
 __all__ = ["Preferences", "Solution", "TooHardError", "UnsolvableError", "solve", "unmet"]
 
@@ -298,11 +296,11 @@ class _State:
         if not order and not lifted:
             order = a.installed - b.installed
         if not order and self._preferences.closest and a.name == b.name in self._universe.installed:
-            order = self._compare(b.version, a.version)
+            order = self._universe.compare(b.version, a.version)
         if not order and version_a is not None and version_b is not None:
-            order = self._compare(version_a, version_b)
+            order = self._universe.compare(version_a, version_b)
         if not order and a.name == b.name:
-            order = self._compare(a.version, b.version)
+            order = self._universe.compare(a.version, b.version)
         return (
             order
             or a.installed - b.installed
@@ -319,12 +317,6 @@ class _State:
     def _is_borrowed(self, offer: Offer) -> bool:
         """Whether it may only come in since one that needs it has its tag: such an offer lifts nothing by itself."""
         return bool(offer.sources) and not self._source_tags(offer) & (self._tags.get(offer.name, frozenset()) | {""})
-
-    def _compare(self, one: str, two: str) -> int:
-        try:
-            return compare_versions(self._universe.scheme, one, two)
-        except InvalidVersionError:
-            return 0
 
 
 def unmet(universe: Universe, chosen: Sequence[Offer], world: Iterable[Dependency]) -> list[str]:

@@ -13,10 +13,11 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from copacetic.apk import SCRIPTS
 from copacetic.apk.stanza import checksum_of
 from copacetic.errors import PackageError
 from copacetic.repository.apk.adb import INDEX_SCHEMA, PACKAGE_SCHEMA, Adb, AdbError, Value
-from copacetic.repository.apk.package import SCRIPTS, ApkEntry, ApkFile, PackageInfo
+from copacetic.repository.apk.package import ApkEntry, ApkFile, PackageInfo
 
 __all__ = ["IndexV3", "PackageV3", "open_index", "read_index"]
 

@@ -84,7 +84,7 @@ class Resolver:
             break
         for key, (want, _) in chosen.items():
             if key in self._blocked and key not in self._frozen:
-                skipped.append(_skip(want, SkipReason.DEPENDENCY, self._blocked[key]))
+                skipped.append(want.skip(SkipReason.DEPENDENCY, self._blocked[key]))
         skipped.sort(key=lambda s: s.package.key)
         return self._planned(state, chosen), tuple(skipped)
 
@@ -100,16 +100,16 @@ class Resolver:
             fitting = [c for c in newer if _fixes(want, c)]
             if package.held:
                 if want.findings or fitting:
-                    skipped.append(_skip(want, SkipReason.HELD, "the image holds it at its version"))
+                    skipped.append(want.skip(SkipReason.HELD, "the image holds it at its version"))
             elif fitting:
                 chosen[key] = (want, self._pick(fitting))
             elif withheld := self._offers.withheld(package):
-                skipped.append(_skip(want, SkipReason.VENDOR, withheld))
+                skipped.append(want.skip(SkipReason.VENDOR, withheld))
             elif want.findings:
                 best = f"the newest offered is {newer[-1].version}" if newer else "no newer version is offered"
                 odd = next(filter(None, map(unreadable_relations, self._offers.upgrades(package))), "")
                 best += f" that can be read ({odd})" if odd else ""
-                skipped.append(_skip(want, SkipReason.NO_CANDIDATE, f"{want.needed}, {best}"))
+                skipped.append(want.skip(SkipReason.NO_CANDIDATE, f"{want.needed}, {best}"))
         return chosen, skipped
 
     def _upgrades(self, package: InstalledPackage) -> list[Candidate]:
@@ -272,10 +272,6 @@ def _fixes(want: Wanted, candidate: Candidate) -> bool:
         return all(is_fixed(candidate, finding) for finding in want.findings)
     except InvalidVersionError:
         return False
-
-
-def _skip(want: Wanted, reason: SkipReason, detail: str) -> Skipped:
-    return Skipped(package=want.package, reason=reason, detail=detail, findings=want.findings)
 
 
 def sort_candidates(candidates: Iterable[Candidate]) -> list[Candidate]:
