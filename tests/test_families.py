@@ -19,6 +19,7 @@ from copacetic.families import Family, Located
 from copacetic.keep import KeepRule
 from copacetic.loader import load
 from copacetic.oci.layered import LayeredFilesystem
+from copacetic.pipeline.plan.policy import Policy, select
 from copacetic.pkgmgr import open_package_manager
 from copacetic.report import parse_report
 from copacetic.repository import open_repository
@@ -74,7 +75,7 @@ MADE = Family(
         Located(f"{__name__}:OtherManager", ("usr/bin/other", "bin/other")),
     ),
     keep=(KeepRule("var/lib/made/", 10), KeepRule("var/lib/made/log", 0)),
-    report_names=("made linux",),
+    report_names=("made",),
 )
 FILES = {"etc/os-release": "ID=made\n", "var/lib/made/db": "1", "var/lib/made/big": "x" * 11, "var/lib/made/log": "l"}
 
@@ -181,7 +182,7 @@ def test_findings_are_its_own_by_what_a_report_calls_its_distribution() -> None:
     results = [{"Class": "os-pkgs", "Type": name, "Vulnerabilities": [row]} for name in ("Made Linux", "nothing")]
     data = json.dumps({"SchemaVersion": 2, "Results": results}).encode()
 
-    report = parse_report(data, "r.json", package_types=frozenset({"os"}))
+    (report,) = parse_report(data, "r.json")
 
-    assert [finding.package_type for finding in report.findings] == ["made"]
-    assert report.ignored == {"other package types": 1}
+    assert [finding.package_type for finding in report.findings] == ["made", "os"]
+    assert len(select(report.findings, Policy())[0]) == 2

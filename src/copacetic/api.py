@@ -17,6 +17,7 @@ from copacetic.oci import Platform, Reference
 from copacetic.oci.location import Location
 from copacetic.pipeline.outcome import Outcome
 from copacetic.pipeline.plan.planfile import PLAN_LIMIT, read_plans
+from copacetic.pipeline.plan.policy import Policy, apply_policy
 from copacetic.pipeline.run import Order, PlanSet, plan_image, prove_image, publish_result
 from copacetic.progress import Progress, Silent
 from copacetic.report import load_reports
@@ -149,12 +150,8 @@ def _patched_tag(reference: Reference) -> str:
 
 
 def _reports(request: PatchRequest, progress: Progress) -> tuple[Report, ...]:
-    reports = load_reports(request.reports, package_types=request.package_types)
-    for report in reports:
-        if report.ignored:
-            what = ", ".join(f"{count} with {reason}" for reason, count in sorted(report.ignored.items()))
-            progress.note(f"{report.path}: rows left out: {what}")
-    return reports
+    reports = load_reports(request.reports, report_format=request.report_format)
+    return apply_policy(reports, Policy(package_types=request.package_types), progress)
 
 
 def _plans(request: PatchRequest) -> tuple[Plan, ...]:

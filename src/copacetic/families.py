@@ -8,13 +8,17 @@ are imported; the rooms that they live in say what is asked of them.
 
 from __future__ import annotations
 
+import re
+
 import msgspec
 
 from copacetic.keep import KeepRule
 
-__all__ = ["FAMILIES", "Family", "Located", "family_of", "find_scheme", "type_of_report"]
+__all__ = ["FAMILIES", "Family", "Located", "family_of", "find_family", "find_scheme", "type_of_report"]
 
 _MIB = 1024**2
+_WORD = re.compile(r"[a-z]+")
+_LONGEST = 100
 
 
 class Located(msgspec.Struct, frozen=True):
@@ -49,7 +53,9 @@ class Family(msgspec.Struct, frozen=True, kw_only=True):
     keep: tuple[KeepRule, ...] = ()
     """What of images' layers all these read; what they read of `etc` is kept for everybody."""
     report_names: tuple[str, ...] = ()
-    """What scanners and os-release call distributions with such packages, in lower case."""
+    """What scanners call such packages, and first words of what they and os-release call their distributions."""
+    fixed_by_source: bool = False
+    """Whether all scanners take its fixed versions from a tracker of source packages."""
 
 
 FAMILIES: tuple[Family, ...] = (
@@ -73,7 +79,8 @@ FAMILIES: tuple[Family, ...] = (
             KeepRule("usr/share/postgresql-common/maintscripts-functions"),
             KeepRule("usr/share/python3/"),
         ),
-        report_names=("debian", "ubuntu"),
+        report_names=("deb", "debian", "dpkg", "ubuntu"),
+        fixed_by_source=True,
     ),
     Family(
         package_type="apk",
@@ -83,29 +90,35 @@ FAMILIES: tuple[Family, ...] = (
         unpacker="copacetic.unpack.apk:ApkUnpacker",
         package_managers=(Located("copacetic.pkgmgr.apk:ApkPackageManager"),),
         keep=(KeepRule("lib/apk/", 64 * _MIB), KeepRule("usr/lib/apk/", 64 * _MIB)),
-        report_names=("alpine", "chainguard", "wolfi"),
+        report_names=("alpine", "apk", "apkg", "chainguard", "wolfi"),
     ),
     Family(
         package_type="rpm",
         report_names=(
-            "alma",
-            "amazon",
-            "azurelinux",
-            "cbl-mariner",
-            "centos",
-            "fedora",
-            "opensuse",
-            "opensuse.leap",
-            "opensuse-leap",
-            "oracle",
-            "photon",
-            "redhat",
-            "rocky",
-            "suse linux enterprise server",
+            *("alma", "almalinux", "amazon", "amazonlinux", "amzn", "azurelinux", "cbl", "centos", "fedora", "mariner"),
+            *(
+                "ol",
+                "opensuse",
+                "oracle",
+                "oraclelinux",
+                "photon",
+                "red",
+                "redhat",
+                "rhel",
+                "rocky",
+                "rockylinux",
+                "rpm",
+            ),
+            *("sle", "slem", "sles", "suse"),
         ),
     ),
-    Family(package_type="alpm", report_names=("arch",)),
+    Family(package_type="alpm", report_names=("alpm", "arch", "archlinux", "pacman")),
 )
+
+
+def find_family(package_type: str) -> Family | None:
+    """Return the row of a type of package; None for application packages."""
+    return next((family for family in FAMILIES if family.package_type == package_type), None)
 
 
 def family_of(package_type: str) -> Family:
@@ -119,5 +132,10 @@ def find_scheme(name: str) -> str | None:
 
 
 def type_of_report(name: str) -> str:
-    """Return the type of package that a distribution has by what a report calls it; empty for one that isn't known."""
-    return next((family.package_type for family in FAMILIES if name in family.report_names), "")
+    """
+    Return the type of package that a distribution has by what a report or os-release calls it (`Debian GNU/Linux 12`,
+    `UBUNTU_22_04`, `opensuse.leap`); empty for one that isn't known.
+    """
+    word = _WORD.match(name[:_LONGEST].lower())
+    known = word[0] if word else ""
+    return next((family.package_type for family in FAMILIES if known in family.report_names), "")

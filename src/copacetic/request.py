@@ -28,7 +28,12 @@ class PatchRequest:
     image: str
     """`[registry/]repository[:tag][@digest]`, or a place of another kind, as in `oci:DIR:TAG` (`oci.transports`)."""
     reports: tuple[Path, ...] = ()
-    """Reports of any supported scanner; none takes every available update. A directory stands for its files."""
+    """
+    Reports of any supported scanner; none takes every available update. A directory stands for its files, `-` for
+    standard input.
+    """
+    report_format: str = ""
+    """A name in `report.SCANNERS` that all reports have; empty recognises each one's."""
     platforms: tuple[str, ...] = ()
     """os/architecture[/variant]; empty takes all Linux platforms of an index."""
     tag: str = ""

@@ -30,6 +30,18 @@ class PackageKey(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Fix:
+    """The version that closes a vulnerability on one branch of a package."""
+
+    version: str
+    is_source: bool
+    """
+    Whether it is a version of the *source* package, which may differ from the binary's in more than an epoch
+    (bsdutils is 1:2.41-5 of util-linux 2.41-5), as in everything that comes from Debian's security tracker.
+    """
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Finding:
     """One row of a report: a package in it has a vulnerability. All strings passed their strict grammar."""
 
@@ -37,23 +49,31 @@ class Finding:
     package: str
     """The name as reported; `names_source` says whether it is a source package's."""
     installed_version: str
-    fixed_versions: tuple[str, ...]
-    """Empty when there is no fix. With several, the highest counts."""
+    fixes: tuple[Fix, ...] | None
+    """
+    One per branch, in the report's order: the one of the installed branch has to be reached. Empty when the report
+    says that there is none, None when reports of its kind can't say.
+    """
     severity: str = "UNKNOWN"
     package_type: str
-    """As in a purl: deb, apk, rpm, …"""
+    """As in a purl: deb, apk, rpm, …; `os` where the report says no more than that it is the distribution's."""
     architecture: str | None = None
     names_source: bool = False
-    fixed_is_source_version: bool
-    """
-    Whether `fixed_versions` are versions of the *source* package, which may differ from the binary's in more than
-    an epoch (bsdutils is 1:2.41-5 of util-linux 2.41-5). True for scanners that read Debian's security tracker.
-    """
+    aliases: tuple[str, ...] = ()
+    """Other names of the vulnerability: the CVE of a GHSA, …"""
+    purl: str = ""
+    locations: tuple[str, ...] = ()
+    """Paths in the image, without the leading slash."""
+
+    @property
+    def fixed_versions(self) -> tuple[str, ...]:
+        """The versions of `fixes`."""
+        return tuple(fix.version for fix in self.fixes or ())
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Report:
-    """A parsed report, before anything is known about the image."""
+    """A parsed report about one image, before anything is known about the image: all of its rows."""
 
     scanner: str
     path: str
@@ -64,8 +84,9 @@ class Report:
     os_family: str = ""
     os_version: str = ""
     architecture: str = ""
-    ignored: Mapping[str, int] = field(default_factory=dict)
-    """What was left out and how often, by reason (`package type library`, `invalid package name`, …)."""
+    """As in an image's platform: amd64, arm64, …"""
+    unreadable: Mapping[str, int] = field(default_factory=dict)
+    """Rows that were refused and how often, by reason (`invalid package names`, …)."""
 
 
 class FindingStatus(StrEnum):
@@ -76,7 +97,7 @@ class FindingStatus(StrEnum):
     NOT_INSTALLED = "not-installed"
     ALREADY_FIXED = "already-fixed"
     UNKNOWN = "unknown"
-    """The versions can't be compared, or the type of package is not this image's."""
+    """The versions can't be compared, nobody says what fixes it, or the type of package is not this image's."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -164,13 +185,18 @@ class Wanted:
 
     package: InstalledPackage
     findings: tuple[Finding, ...] = ()
-    """The fixes of all must be reached. Empty: any newer version will do, the newest is taken."""
+    """The fixes of all must be reached. Empty, or where one has a fix that nobody knows, the newest is taken."""
 
     @property
     def needed(self) -> str:
         """What has to be reached, for people; empty where any newer version will do."""
-        versions = {version for finding in self.findings for version in finding.fixed_versions}
+        versions = {" or ".join(finding.fixed_versions) for finding in self.findings if finding.fixes}
         return f"{' and '.join(sorted(versions))} or later is needed" if versions else ""
+
+    @property
+    def is_open_ended(self) -> bool:
+        """Whether no version is known to be new enough."""
+        return not self.findings or any(finding.fixes is None for finding in self.findings)
 
     def skip(self, reason: SkipReason, detail: str) -> Skipped:
         """Leave it as it is."""

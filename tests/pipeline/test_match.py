@@ -75,7 +75,7 @@ def test_a_fixed_version_of_the_source_is_not_compared_with_the_binary_s_epoch()
 
 
 def test_a_fixed_version_of_the_binary_is_compared_with_the_binary() -> None:
-    row = finding("bsdutils", "1:2.41-4", fixed_is_source_version=False)
+    row = finding("bsdutils", "1:2.41-4", fixed_is_source=False)
 
     (matched,), _ = match_findings([row], DEBS)
 
@@ -115,6 +115,25 @@ def test_several_findings_of_one_package_are_wanted_together() -> None:
     assert [f.vulnerability_id for f in wanted.findings] == ["CVE-2026-0001", "CVE-2026-0002"]
 
 
+def test_of_several_fixed_versions_that_of_the_installed_branch_closes_the_finding() -> None:
+    row = finding("openssl", "1.1.1w-0+deb11u4", "3.0.17-1~deb12u2", "3.5.1-1", installed_version="3.0.16-1~deb12u1")
+
+    (still_open,), _ = match_findings([row], DEBS)
+    (closed,), _ = match_findings([row], debs(installed("openssl", "3.0.18-1~deb12u1")))
+    (open_again,), _ = match_findings([row], debs(installed("openssl", "3.5.0-1")))
+
+    assert still_open.status is FindingStatus.FIXABLE
+    assert closed.status is FindingStatus.ALREADY_FIXED
+    assert open_again.status is FindingStatus.FIXABLE
+
+
+def test_where_a_report_cannot_say_what_is_fixed_the_newest_version_is_wanted_and_nothing_is_claimed() -> None:
+    (matched,), (wanted,) = match_findings([finding("openssl", fixes=None)], DEBS)
+
+    assert matched.status is FindingStatus.UNKNOWN
+    assert (wanted.package.name, wanted.needed, wanted.is_open_ended) == ("openssl", "", True)
+
+
 def test_without_a_report_everything_is_wanted() -> None:
     assert [w.package for w in want_everything(PACKAGES)] == list(PACKAGES)
 
@@ -128,7 +147,7 @@ APKS = (
 
 
 def test_an_apk_s_finding_is_about_its_own_version_and_its_origin_stands_for_all_of_it() -> None:
-    own = finding("libssl3", "3.1.7-r0", package_type="apk", fixed_is_source_version=False)
+    own = finding("libssl3", "3.1.7-r0", package_type="apk", fixed_is_source=False)
     origin = finding("openssl", "3.1.7-r0", package_type="apk", names_source=True)
 
     database = apks(APKS, "2.14.4-r0")
@@ -169,7 +188,7 @@ def test_which_architectures_a_finding_s_own_stands_for_is_the_family_s_to_say(
 def test_findings_about_sources_and_about_binaries_are_each_held_against_their_own_version() -> None:
     rows = [
         finding("bsdutils", "2.41-5", vulnerability_id="CVE-2026-0001"),
-        finding("bsdutils", "1:2.41-6", vulnerability_id="CVE-2026-0002", fixed_is_source_version=False),
+        finding("bsdutils", "1:2.41-6", vulnerability_id="CVE-2026-0002", fixed_is_source=False),
     ]
 
     matched, (wanted,) = match_findings(rows, DEBS)

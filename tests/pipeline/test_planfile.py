@@ -73,6 +73,16 @@ def test_a_plan_that_was_written_reads_back_the_same() -> None:
     assert read == PLAN
 
 
+def test_everything_that_a_report_says_of_a_finding_survives() -> None:
+    row = finding("foo", "2.0-1", "3.0-1", aliases=("GHSA-1",), purl="pkg:deb/debian/foo@1", locations=("usr/bin/foo",))
+    rows = (row, replace(row, fixes=None, architecture="amd64", names_source=True))
+    matched = tuple(MatchedFinding(finding=one, status=FindingStatus.UNKNOWN) for one in rows)
+
+    (read,) = read_plans(write_plans([plan(matched=matched)]), where="plan.json")
+
+    assert read.matched == matched
+
+
 def test_a_finding_of_two_packages_comes_back_to_the_right_one() -> None:
     (read,) = read_plans(write_plans([PLAN]), where="plan.json")
 
@@ -147,6 +157,14 @@ def _set(path: str, value: object) -> Callable[[Any], None]:
         (_set("plans.0.sections.0.updates.0.size", "big"), "size"),
         (_set("plans.0.imageDigest", "sha256:beef"), "digest"),
         (_set("plans.0.sections.0.updates", 3), "updates"),
+        (
+            _set("plans.0.findings.0.package", "foo; rm -rf /"),
+            "a finding about 'foo; rm -rf /' has invalid package names",
+        ),
+        (_set("plans.0.findings.0.vulnerabilityId", "CVE\n"), "has invalid vulnerability ids"),
+        (_set("plans.0.findings.0.aliases", ["CVE-1", "x y"]), "has invalid vulnerability ids"),
+        (_set("plans.0.findings.0.fixes.0.version", "1 2"), "has invalid versions"),
+        (_set("plans.0.findings.0.locations", ["usr\u202e"]), "has unprintable texts"),
         (_set("plans.0.sections.0.packageType", "apk"), "'apk' has two sections in one plan"),
         (_set("plans.0.sections.0.packageType", "../deb"), "'../deb' is not a type of package"),
     ],

@@ -3,10 +3,8 @@
 
 from __future__ import annotations
 
-import csv
 import gzip
 import json
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,11 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from copacetic.errors import ReportError
-from copacetic.report import load_reports, parse_report
+from copacetic.pipeline.plan.policy import Policy, select
+from copacetic.report import parse_report
 from copacetic.updates import Report
-from support.images import FIXTURES, fixture
-
-OS = frozenset({"os"})
 
 
 def report(*rows: dict[str, Any], **more: Any) -> Report:
@@ -28,37 +24,15 @@ def report(*rows: dict[str, Any], **more: Any) -> Report:
         "Results": [{"Class": "os-pkgs", "Type": "debian", "Vulnerabilities": found}],
         **more,
     }
-    return parse_report(json.dumps(document).encode(), "r.json", package_types=OS)
-
-
-def _index() -> list[Any]:
-    path = FIXTURES / "reports" / "INDEX.csv"
-    if not path.exists():
-        return [pytest.param("", 0, marks=pytest.mark.skip(reason="no fixtures"))]
-    with path.open() as file:
-        rows = [r for r in csv.DictReader(file) if r["scanner"] in {"trivy", "trivy-v1"}]
-    return [pytest.param(r["file"], int(r["fixable_os"] or 0), id=r["file"].rsplit("__", 1)[-1]) for r in rows]
-
-
-@pytest.mark.parametrize(("name", "fixable"), _index())
-def test_a_real_report_has_as_many_fixable_rows_as_its_index_says(name: str, fixable: int) -> None:
-    path = fixture(f"reports/{name}")
-
-    try:
-        (parsed,) = load_reports([path], package_types=OS)
-    except ReportError:
-        assert fixable == 0
-        return
-
-    assert sum(bool(f.fixed_versions) for f in parsed.findings) <= fixable
-    assert bool(parsed.findings) or fixable == 0 or parsed.ignored
+    (parsed,) = parse_report(json.dumps(document).encode(), "r.json")
+    return parsed
 
 
 def test_several_results_comma_lists_and_epochs_are_read() -> None:
     parsed = report({"PkgName": "a", "FixedVersion": "1:2.0, 1:1.5"}, {"PkgName": "b", "FixedVersion": "not fixed"})
 
     assert [(f.package, f.fixed_versions) for f in parsed.findings] == [("a", ("1:2.0", "1:1.5")), ("b", ())]
-    assert all(f.fixed_is_source_version for f in parsed.findings)
+    assert all(fix.is_source for f in parsed.findings for fix in f.fixes or ())
 
 
 @pytest.mark.parametrize("family", ["alpine", "wolfi", "chainguard"])
@@ -69,17 +43,20 @@ def test_fixed_versions_of_apks_are_those_of_the_package_itself(family: str) -> 
 
     (found,) = parsed.findings
     assert (found.package_type, found.architecture, found.fixed_versions) == ("apk", "x86_64", ("1.2.4-r2",))
-    assert not found.fixed_is_source_version
+    assert not any(fix.is_source for fix in found.fixes or ())
 
 
-def test_other_package_types_are_counted_not_read() -> None:
-    libraries = {"Class": "lang-pkgs", "Type": "pip", "Vulnerabilities": [{}, {}]}
+def test_libraries_are_read_and_left_out_by_policy_with_the_reason() -> None:
+    rows = [{"VulnerabilityID": f"CVE-{n}", "PkgName": "Jinja2", "FixedVersion": "3.1.3"} for n in (1, 2)]
+    libraries = {"Class": "lang-pkgs", "Type": "pip", "Vulnerabilities": rows}
     os_packages = {"Class": "os-pkgs", "Type": "debian", "Vulnerabilities": None}
 
     parsed = report(Results=[libraries, os_packages])
 
-    assert parsed.findings == ()
-    assert parsed.ignored == {"other package types": 2}
+    assert [f.package_type for f in parsed.findings] == ["pypi", "pypi"]
+    kept, ignored = select(parsed.findings, Policy())
+    assert kept == ()
+    assert [one.reason for one in ignored] == ["other package types"] * 2
 
 
 def test_the_architecture_comes_from_the_package_url() -> None:
@@ -110,22 +87,14 @@ def test_the_old_bare_list_is_read() -> None:
         }
     ]
 
-    parsed = parse_report(json.dumps(rows).encode(), "r.json", package_types=OS)
+    (parsed,) = parse_report(json.dumps(rows).encode(), "r.json")
 
     assert [f.package for f in parsed.findings] == ["a"]
 
 
-def test_gzip_a_byte_order_mark_and_directories_are_understood(tmp_path: Path) -> None:
-    data = json.dumps({"SchemaVersion": 2, "Results": []}).encode()
-    (tmp_path / "a.json.gz").write_bytes(gzip.compress(data))
-    (tmp_path / "b.json").write_bytes(b"\xef\xbb\xbf" + data)
-
-    assert [r.scanner for r in load_reports([tmp_path], package_types=OS)] == ["trivy", "trivy"]
-
-
 def test_a_gzip_bomb_is_not_unpacked() -> None:
     with pytest.raises(ReportError, match="unpacks to more than"):
-        parse_report(gzip.compress(bytes(200_000_000), 9), "r.json", package_types=OS)
+        parse_report(gzip.compress(bytes(200_000_000), 9), "r.json")
 
 
 _json = st.recursive(
@@ -150,6 +119,6 @@ def test_any_document_is_a_report_or_refused(value: object) -> None:
         {"SchemaVersion": 2, "Results": [value], "Metadata": value},
     ):
         try:
-            parse_report(json.dumps(document).encode(), "r.json", package_types=OS)
+            parse_report(json.dumps(document).encode(), "r.json")
         except ReportError as error:
             assert "r.json" in str(error)

@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import gzip
-import json
 import tarfile
 from collections.abc import Iterator
 from dataclasses import replace
@@ -20,7 +19,7 @@ from copacetic.oci.filesystem import ImageFilesystem
 from copacetic.pipeline.open.image import read_distro
 from copacetic.pipeline.plan.match import match_findings, want_everything
 from copacetic.progress import Silent
-from copacetic.report.trivy import parse
+from copacetic.report import load_reports
 from copacetic.repository import RepositoryContext, RepositorySettings, open_repository
 from copacetic.updates import FindingStatus, Resolution
 from support.apkoracle import ROOTS, alpine_root, run_in
@@ -158,7 +157,7 @@ def test_the_findings_of_a_real_report_are_closed_exactly(
     database = detect_database(opened.fs)
     assert database is not None
     path = fixture("reports/trivy/aquasecurity__trivy__testdata__alpine-310.json.golden")
-    report = parse(json.loads(path.read_bytes()), str(path), frozenset({"os"}))
+    (report,) = load_reports([path])
     matched, wanted = match_findings(report.findings, database)
 
     resolution = open_repository(opened).resolve(wanted, exhaustive=False)

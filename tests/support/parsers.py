@@ -295,7 +295,7 @@ def _read_plan(data: bytes) -> None:
 
 @_parser("report")
 def _read_report(data: bytes) -> None:
-    parse_report(data, "report.json", package_types=frozenset({"os"}))
+    parse_report(data, "report.json")
 
 
 @_parser("manifest")

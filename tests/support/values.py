@@ -8,6 +8,7 @@ from copacetic.oci import Digest, Platform
 from copacetic.updates import (
     Candidate,
     Finding,
+    Fix,
     InstalledPackage,
     MatchedFinding,
     Origin,
@@ -67,14 +68,15 @@ def candidate(name: str, version: str, *, architecture: str = "amd64", source: s
     )
 
 
-def finding(package: str, *fixed: str, vulnerability_id: str = "CVE-2026-0001", **more: object) -> Finding:
+def finding(
+    package: str, *fixed: str, vulnerability_id: str = "CVE-2026-0001", fixed_is_source: bool = True, **more: object
+) -> Finding:
     values: dict[str, object] = {
         "vulnerability_id": vulnerability_id,
         "package": package,
         "installed_version": "1.0-1",
         "package_type": "deb",
-        "fixed_is_source_version": True,
-        "fixed_versions": fixed,
+        "fixes": tuple(Fix(version=version, is_source=fixed_is_source) for version in fixed),
         **more,
     }
     return Finding(**values)  # type: ignore[arg-type]

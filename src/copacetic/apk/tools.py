@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Protocol
 
-from copacetic.version import reaches
+from copacetic.version.branch import fix_ahead
 
 __all__ = ["ApkTools"]
 
@@ -23,7 +23,9 @@ class _Package(Protocol):
     def version(self) -> str: ...
 
 
-class _Fix(Protocol):
+class _Finding(Protocol):
+    @property
+    def installed_version(self) -> str: ...
     @property
     def fixed_versions(self) -> tuple[str, ...]: ...
 
@@ -51,13 +53,14 @@ class ApkTools:
         """The name in `Family.schemes` of the order that this apk-tools has; without one that of apk 3."""
         return "apk2" if self.release is not None and self.release[0] < 3 else "apk"
 
-    def is_fixed(self, package: _Package, finding: _Fix) -> bool:
+    def is_fixed(self, package: _Package, finding: _Finding) -> bool:
         """
         Tell whether a package, installed or offered, has a finding's fix; its source has no version of its own.
 
         Raises `InvalidVersionError`.
         """
-        return reaches(self.version_scheme, package.version, finding.fixed_versions)
+        fixes, reported = finding.fixed_versions, finding.installed_version
+        return fix_ahead(self.version_scheme, package.version, fixes, reported=reported) is None
 
     @property
     def writes_by_name(self) -> bool:

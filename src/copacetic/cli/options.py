@@ -142,7 +142,8 @@ REPOSITORY = (
 )
 PATCHING = (
     option("-i", "--image", required=True, cls=_Location),
-    option("-r", "--report", type=_PATH, multiple=True, help="A scanner's report, or a directory of reports."),
+    option("-r", "--report", type=_PATH, multiple=True, help="A scanner's report, a directory of reports, or -."),
+    option("--report-format", default="", metavar="NAME", help="Their format.  [recognised]"),
     option("--platform", type=CommaList(), default="", help="Platforms, as in linux/amd64,linux/arm64.  [all]"),
     option("--ignore-errors", is_flag=True, help="Go on with what can be fixed."),
     option("--pkg-types", type=CommaList(), default="os", show_default=True, help="os, library."),

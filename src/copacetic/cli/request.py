@@ -29,6 +29,7 @@ def make_request(values: Mapping[str, Any], console: Console) -> PatchRequest:
     return PatchRequest(
         image=values["image"],
         reports=tuple(values["report"]),
+        report_format=values["report_format"],
         platforms=tuple(values["platform"]),
         tag=values.get("tag", ""),
         destination=values.get("destination", ""),

@@ -3,9 +3,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Protocol
 
-from copacetic.version import reaches
+from copacetic.version.branch import fix_ahead
 
 __all__ = ["is_fixed"]
 
@@ -19,12 +20,24 @@ class _Package(Protocol):
 
 class _Fix(Protocol):
     @property
-    def fixed_versions(self) -> tuple[str, ...]: ...
+    def version(self) -> str: ...
     @property
-    def fixed_is_source_version(self) -> bool: ...
+    def is_source(self) -> bool: ...
 
 
-def is_fixed(package: _Package, finding: _Fix) -> bool:
+class _Finding(Protocol):
+    @property
+    def installed_version(self) -> str: ...
+    @property
+    def fixes(self) -> Sequence[_Fix] | None: ...
+
+
+def is_fixed(package: _Package, finding: _Finding) -> bool:
     """Tell whether a package, installed or offered, has a finding's fix. Raises `InvalidVersionError`."""
-    reached = package.source_version if finding.fixed_is_source_version else package.version
-    return reaches("deb", reached, finding.fixed_versions)
+    fixes = finding.fixes or ()
+    for is_source in dict.fromkeys(fix.is_source for fix in fixes):
+        own = [fix.version for fix in fixes if fix.is_source == is_source]
+        version = package.source_version if is_source else package.version
+        if fix_ahead("deb", version, own, reported=finding.installed_version) is not None:
+            return False
+    return True

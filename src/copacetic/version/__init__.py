@@ -7,7 +7,6 @@ A scheme is a class whose instances are made from text, compare with each other,
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from functools import lru_cache
 from typing import Any, Protocol
 
@@ -15,7 +14,7 @@ from copacetic.errors import InvalidVersionError
 from copacetic.families import find_scheme
 from copacetic.loader import load
 
-__all__ = ["Version", "compare_versions", "parse_version", "reaches"]
+__all__ = ["Version", "compare_versions", "parse_version"]
 
 
 class Version(Protocol):
@@ -38,8 +37,3 @@ def compare_versions(scheme: str, first: str, second: str) -> int:
     """Return a negative number, 0 or a positive number, as `first` is older, equal or newer."""
     one, other = parse_version(scheme, first), parse_version(scheme, second)
     return -1 if one < other else int(other < one)
-
-
-def reaches(scheme: str, version: str, others: Iterable[str]) -> bool:
-    """Tell whether a version is as new as each of the others."""
-    return all(compare_versions(scheme, version, other) >= 0 for other in others)

@@ -235,7 +235,7 @@ def _unfixed(matched: Sequence[MatchedFinding] | None, after: PackageDatabase) -
     _, wanted = match_findings((m.finding for m in matched or ()), after)
     staying = {skipped.package for skipped in _staying(wanted, after)}
     for want in wanted:
-        if want.package not in staying:
+        if want.package not in staying and want.needed:
             lack = f"{want.needed}, and the builder's repositories lack it"
             yield want.skip(SkipReason.NO_CANDIDATE, lack)
 

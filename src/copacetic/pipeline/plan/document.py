@@ -41,18 +41,21 @@ def plan_document(plan: Plan) -> dict[str, Any]:
 def finding_document(matched: MatchedFinding) -> dict[str, Any]:
     """Return one finding as the documented object."""
     finding = matched.finding
+    fixes = finding.fixes
     return {
         "vulnerabilityId": finding.vulnerability_id,
         "package": finding.package,
         "installedVersion": finding.installed_version,
-        "fixedVersions": finding.fixed_versions,
+        "fixes": fixes if fixes is None else [{"version": fix.version, "isSource": fix.is_source} for fix in fixes],
         "severity": finding.severity,
         "packageType": finding.package_type,
         "status": str(matched.status),
         "packages": [str(key) for key in matched.packages],
         "architecture": finding.architecture,
         "namesSource": finding.names_source,
-        "fixedIsSourceVersion": finding.fixed_is_source_version,
+        "aliases": finding.aliases,
+        "purl": finding.purl,
+        "locations": finding.locations,
     }
 
 

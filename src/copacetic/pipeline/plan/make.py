@@ -22,6 +22,7 @@ from copacetic.pipeline.plan.leftout import LeftOut, LeftOutByType
 from copacetic.pipeline.plan.match import match_inventories, want_everything
 from copacetic.pipeline.plan.sources import open_repositories
 from copacetic.pipeline.plan.strategy import Choice, choose_strategy, describe_offence, offending_scripts, refusal
+from copacetic.report.grammar import specify
 from copacetic.repository import Repository
 from copacetic.request import Strategy
 from copacetic.updates import MatchedFinding, Plan, Resolution, Section, SkipReason, Wanted
@@ -81,7 +82,8 @@ def match(job: Job) -> tuple[tuple[MatchedFinding, ...] | None, Demands]:
     own, inventories = job.opened.own, job.opened.inventories
     if job.findings is None:
         return None, [(own, wanted) for wanted in (want_everything(own.packages()),) if wanted]
-    matched, by_inventory = match_inventories(job.findings, inventories)
+    findings = (specify(finding, own.package_type) for finding in job.findings)
+    matched, by_inventory = match_inventories(findings, inventories)
     return matched, [pair for pair in zip(inventories, by_inventory, strict=True) if pair[1]]
 
 
@@ -152,7 +154,7 @@ class _Rounds:
         raise FixesMissingError("no set of updates was found that can be applied as a whole")
 
     def _resolve(self, target: _Target) -> Resolution:
-        exhaustive, frozen = self.job.findings is None, target.left_out.frozen
+        exhaustive, frozen = any(want.is_open_ended for want in target.wanted), target.left_out.frozen
         return target.repository.resolve(target.wanted, exhaustive=exhaustive, frozen=frozen)
 
     def _judge(self, resolutions: Sequence[Resolution]) -> Mapping[str, Judged] | None:

@@ -3,7 +3,8 @@
 Findings held against the image's own database.
 
 A report is somebody's view of the image at some time; what is installed decides. Names may be those of source
-packages: that is resolved here and nowhere else. Which versions have a fix, the database knows.
+packages: that is resolved here and nowhere else. Which versions have a fix, the database knows; where a report can't
+say what fixes a finding, nobody knows whether it is open, and the newest version of its package is wanted.
 """
 
 from __future__ import annotations
@@ -79,7 +80,7 @@ def want_everything(installed: Sequence[InstalledPackage]) -> tuple[Wanted, ...]
 def _named(finding: Finding, by_name: _ByName, by_source: _ByName) -> list[InstalledPackage]:
     """A binary package's name wins; some scanners name the source instead without saying so."""
     packages = by_source.get(finding.package, []) if finding.names_source else by_name.get(finding.package, [])
-    return packages or by_source.get(finding.package, [])
+    return packages or by_source.get(finding.package, []) or by_name.get(finding.package, [])
 
 
 def _status(
@@ -87,7 +88,9 @@ def _status(
 ) -> tuple[FindingStatus, list[InstalledPackage]]:
     if not packages:
         return FindingStatus.NOT_INSTALLED, []
-    if not finding.fixed_versions:
+    if finding.fixes is None:
+        return FindingStatus.UNKNOWN, packages
+    if not finding.fixes:
         return FindingStatus.NO_FIX, []
     try:
         still_open = [package for package in packages if not database.is_fixed(package, finding)]

@@ -16,11 +16,13 @@ import msgspec
 from copacetic.documents import SCHEMA_VERSION
 from copacetic.errors import CopaError, PlanFileError, blame_input
 from copacetic.oci import Digest, Platform
+from copacetic.report.grammar import NAME, VERSION, find_fault
 from copacetic.repository.address import is_plain_address
 from copacetic.updates import (
     Candidate,
     Finding,
     FindingStatus,
+    Fix,
     InstalledPackage,
     MatchedFinding,
     Origin,
@@ -39,9 +41,6 @@ __all__ = ["PLAN_LIMIT", "read_plans"]
 
 PLAN_LIMIT = 64 * 1024 * 1024
 
-# What a package manager's database, a file name and a terminal all accept; the format's own grammar is stricter.
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9+._-]{0,254}")
-_VERSION = re.compile(r"[A-Za-z0-9][A-Za-z0-9+._:~^-]{0,254}")
 _TAG = re.compile(r"(?:[A-Za-z0-9][A-Za-z0-9._+-]{0,63})?")
 _STRATEGIES = frozenset({"unpack", "exec"})
 _SHA256 = re.compile(r"[0-9a-f]{64}")
@@ -55,18 +54,25 @@ class _Camel(msgspec.Struct, frozen=True, rename="camel", kw_only=True):
     """The documents' spelling of names."""
 
 
+class _Fix(_Camel, frozen=True):
+    version: str
+    is_source: bool
+
+
 class _Finding(_Camel, frozen=True):
     vulnerability_id: str
     package: str
     installed_version: str
-    fixed_versions: tuple[str, ...]
+    fixes: tuple[_Fix, ...] | None
     severity: str
     package_type: str
     status: FindingStatus
     packages: tuple[str, ...] = ()
     architecture: str | None = None
     names_source: bool = False
-    fixed_is_source_version: bool = True
+    aliases: tuple[str, ...] = ()
+    purl: str = ""
+    locations: tuple[str, ...] = ()
 
 
 class _Script(_Camel, frozen=True):
@@ -182,7 +188,7 @@ def _read_plan(plan: _Plan, where: str) -> Plan:
 
 
 def _read_section(section: _Section, matched: Sequence[MatchedFinding], where: str) -> Section:
-    if not _NAME.fullmatch(section.package_type):
+    if not NAME.fullmatch(section.package_type):
         raise PlanFileError(f"{where}: {section.package_type[:80]!r} is not a type of package")
     origins = tuple(_read_origin(repository) for repository in section.repositories)
     odd = next((origin.tag for origin in origins if not _TAG.fullmatch(origin.tag)), None)
@@ -199,22 +205,26 @@ def _read_section(section: _Section, matched: Sequence[MatchedFinding], where: s
     )
 
 
-def _read_finding(finding: _Finding, where: str) -> MatchedFinding:
-    return MatchedFinding(
-        finding=Finding(
-            vulnerability_id=finding.vulnerability_id,
-            package=finding.package,
-            installed_version=finding.installed_version,
-            fixed_versions=finding.fixed_versions,
-            severity=finding.severity,
-            package_type=finding.package_type,
-            architecture=finding.architecture,
-            names_source=finding.names_source,
-            fixed_is_source_version=finding.fixed_is_source_version,
-        ),
-        status=finding.status,
-        packages=tuple(_read_key(text, where) for text in finding.packages),
+def _read_finding(row: _Finding, where: str) -> MatchedFinding:
+    fixes = row.fixes
+    finding = Finding(
+        vulnerability_id=row.vulnerability_id,
+        package=row.package,
+        installed_version=row.installed_version,
+        fixes=None if fixes is None else tuple(Fix(version=fix.version, is_source=fix.is_source) for fix in fixes),
+        severity=row.severity,
+        package_type=row.package_type,
+        architecture=row.architecture,
+        names_source=row.names_source,
+        aliases=row.aliases,
+        purl=row.purl,
+        locations=row.locations,
     )
+    fault = find_fault(finding)
+    if fault:
+        raise PlanFileError(f"{where}: a finding about {row.package[:80]!r} has {fault}")
+    keys = tuple(_read_key(text, where) for text in row.packages)
+    return MatchedFinding(finding=finding, status=row.status, packages=keys)
 
 
 def _read_key(text: str, where: str) -> PackageKey:
@@ -240,11 +250,11 @@ def _read_origin(repository: _Repository) -> Origin:
 
 def _read_update(update: _Update, origins: tuple[Origin, ...], known: _Known, where: str) -> PlannedUpdate:
     for text, grammar in (
-        (update.name, _NAME),
-        (update.architecture, _NAME),
-        (update.source_name, _NAME),
-        (update.version, _VERSION),
-        (update.source_version, _VERSION),
+        (update.name, NAME),
+        (update.architecture, NAME),
+        (update.source_name, NAME),
+        (update.version, VERSION),
+        (update.source_version, VERSION),
         (update.sha256, _SHA256),
     ):
         if not grammar.fullmatch(text):

@@ -106,7 +106,7 @@ class Resolver:
             return Resolved(changes=(), skipped=skipped, notes=())
         return Resolved(
             changes=changes,
-            skipped=(*self._skipped(wanted, outcome, changes, exhaustive=exhaustive), *hidden),
+            skipped=(*self._skipped(wanted, outcome, changes), *hidden),
             notes=tuple(self._notes(outcome)),
         )
 
@@ -248,16 +248,14 @@ class Resolver:
         except InvalidVersionError:
             return -1
 
-    def _skipped(
-        self, wanted: Sequence[Wanted], outcome: _Outcome, changes: Sequence[Change], *, exhaustive: bool
-    ) -> tuple[Skipped, ...]:
+    def _skipped(self, wanted: Sequence[Wanted], outcome: _Outcome, changes: Sequence[Change]) -> tuple[Skipped, ...]:
         reached = {change.new.name: change.new for change in changes}
         explainer = Explainer(outcome.universe, outcome.solution, self._world, frozen=self._frozen)
         found: list[Skipped] = []
         for want in wanted:
             name = want.package.name
             new = reached.get(name)
-            if name in self._frozen or (new is not None and (exhaustive or self._fixes(want, new))):
+            if name in self._frozen or (new is not None and self._fixes(want, new)):
                 continue
             newer = self._newer(outcome.universe, want.package)
             fitting = self._fitting(outcome.universe, want)
@@ -269,7 +267,7 @@ class Resolver:
                 why = explainer.why_not(fitting[-1]) or unknown
                 detail = f"{fitting[-1].version} is offered, but {why}"
                 found.append(want.skip(SkipReason.DEPENDENCY, detail))
-            elif want.findings:
+            elif want.needed:
                 best = f"the newest offered is {newer[-1].version}" if newer else "no newer version is offered"
                 if (successor := self._successor(outcome.universe, name)) is not None:
                     best += f"; {successor} is offered in its place, and {name} would have to be removed"

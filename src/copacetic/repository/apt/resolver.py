@@ -99,13 +99,13 @@ class Resolver:
             newer = self._upgrades(package)
             fitting = [c for c in newer if _fixes(want, c)]
             if package.held:
-                if want.findings or fitting:
+                if want.needed or fitting:
                     skipped.append(want.skip(SkipReason.HELD, "the image holds it at its version"))
             elif fitting:
                 chosen[key] = (want, self._pick(fitting))
             elif withheld := self._offers.withheld(package):
                 skipped.append(want.skip(SkipReason.VENDOR, withheld))
-            elif want.findings:
+            elif want.needed:
                 best = f"the newest offered is {newer[-1].version}" if newer else "no newer version is offered"
                 odd = next(filter(None, map(unreadable_relations, self._offers.upgrades(package))), "")
                 best += f" that can be read ({odd})" if odd else ""

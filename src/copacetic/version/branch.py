@@ -1,0 +1,48 @@
+# SPDX-License-Identifier: Apache-2.0
+"""
+Which of several fixed versions counts for an installed one.
+
+A vulnerability that is fixed in 2.5.3 and in 2.6.1 is closed in 2.5.9, and open in 2.6.0: the fix of a version's own
+branch counts. Nobody says where a branch begins, so it is told by what a version has in common with its neighbours.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from contextlib import suppress
+from itertools import takewhile
+
+from copacetic.errors import InvalidVersionError
+from copacetic.version import parse_version
+
+__all__ = ["fix_ahead"]
+
+_PARTS = re.compile(r"[0-9]+|[A-Za-z]+|~")
+
+
+def fix_ahead(scheme: str, version: str, fixes: Sequence[str], *, reported: str = "") -> str | None:
+    """
+    Return the fix that a version has yet to reach; None when it has that of its branch, and where there are no fixes.
+
+    `reported` is the version that somebody found vulnerable: what was fixed at or below it is another branch's.
+    Raises `InvalidVersionError` for what can't be compared, other than `reported`.
+    """
+    own = parse_version(scheme, version)
+    known = {fix: parse_version(scheme, fix) for fix in fixes}
+    if len(known) > 1 and reported:
+        with suppress(InvalidVersionError):
+            vulnerable = parse_version(scheme, reported)
+            known = {fix: parsed for fix, parsed in known.items() if vulnerable < parsed} or known
+    ahead = min((fix for fix in known if own < known[fix]), key=known.__getitem__, default=None)
+    reached = max((fix for fix in known if not own < known[fix]), key=known.__getitem__, default=None)
+    if ahead is None or reached is None:
+        return ahead
+    is_fix = not known[reached] < own
+    return None if is_fix or _in_common(version, reached) > _in_common(version, ahead) else ahead
+
+
+def _in_common(one: str, other: str) -> int:
+    """Count the parts that two versions begin with alike; an absent epoch is 0."""
+    first, second = (_PARTS.findall(text if ":" in text else f"0:{text}") for text in (one, other))
+    return sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(first, second, strict=False)))
