@@ -62,7 +62,7 @@ def parse_report(data: bytes, name: str, *, report_format: str = "") -> tuple[Re
             if report_format or scanner.accepts(head, name):
                 return tuple(scanner.parse(text, name))
     found = sketch(head)
-    if found is None:
+    if found is None and head.strip() != b"null":
         raise ReportError(f"the report {name} is not JSON")
     shown = f"an object with {', '.join(sorted(found)[:6])}" if isinstance(found, dict) else "no object"
     raise UnsupportedReportError(f"the report {name} is {shown}; supported: {', '.join(SCANNERS)}")
