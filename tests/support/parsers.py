@@ -12,6 +12,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime
 from functools import cache
+from importlib import import_module
 from pathlib import Path
 
 import zstandard
@@ -31,7 +32,7 @@ from copacetic.oci.manifest import ImageConfig, Index, Manifest, detect_media_ty
 from copacetic.oci.reference import Reference
 from copacetic.pipeline.plan.document import write_plans
 from copacetic.pipeline.plan.planfile import read_plans
-from copacetic.report import parse_report
+from copacetic.report import HEAD, SCANNERS, parse_report
 from copacetic.repository.apk.index import ApkIndex, make_candidate, read_v2, read_v3
 from copacetic.repository.apk.package import open_package
 from copacetic.repository.apk.sources import ApkSource
@@ -296,6 +297,15 @@ def _read_plan(data: bytes) -> None:
 @_parser("report")
 def _read_report(data: bytes) -> None:
     parse_report(data, "report.json")
+
+
+def _read_report_of(report_format: str, data: bytes) -> None:
+    import_module(SCANNERS[report_format]).accepts(data[:HEAD], "report.json")
+    parse_report(data, "report.json", report_format=report_format)
+
+
+for _format in SCANNERS:
+    PARSERS[f"{_format} report"] = lambda data, named=_format: _read_report_of(named, data)  # type: ignore[misc]
 
 
 @_parser("manifest")

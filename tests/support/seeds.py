@@ -8,8 +8,10 @@ import tarfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import cache
+from importlib import import_module
 
 from copacetic.pipeline.plan.document import write_plans
+from copacetic.report import HEAD, SCANNERS
 from copacetic.updates import (
     FindingStatus,
     MatchedFinding,
@@ -25,6 +27,7 @@ from support.chisel import control_status, manifest_rows, stripped_status
 from support.debs import Deb, Member, directory, file, hardlink, symlink, tar
 from support.mutations import Mutate
 from support.parsers import DPKG, INSTALLED, STATUS
+from support.reports import SAMPLES
 from support.values import candidate, finding, installed, key, plan
 
 MD5 = "0123456789abcdef" * 2
@@ -269,6 +272,13 @@ _SEEDS: Mapping[str, Callable[[], Seed]] = {
 }  # fmt: skip
 
 
+def _samples(report_format: str) -> Seed:
+    """The samples that a format takes for its own."""
+    scanner = import_module(SCANNERS[report_format])
+    data = [path.read_bytes() for path in sorted(SAMPLES.iterdir())]
+    return _json(0.1, *(one for one in data if scanner.accepts(one[:HEAD], "report.json")))
+
+
 def _report_result() -> object:
     document = _report()
     assert isinstance(document, dict)
@@ -287,7 +297,7 @@ def _scripts() -> bytes:
 
 @cache
 def seed_of(name: str) -> Seed:
-    return _SEEDS[name]()
+    return _SEEDS[name]() if name in _SEEDS else _samples(name.removesuffix(" report"))
 
 
 assert set(_SEEDS) >= set(DPKG)

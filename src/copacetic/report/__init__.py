@@ -23,7 +23,11 @@ __all__ = ["SCANNERS", "Scanner", "load_reports", "parse_report"]
 
 HEAD = 64 * 1024
 
-SCANNERS: Mapping[str, str] = {"trivy": "copacetic.report.trivy"}
+SCANNERS: Mapping[str, str] = {
+    "trivy": "copacetic.report.trivy",
+    "grype": "copacetic.report.grype",
+    "trivy-operator": "copacetic.report.operator",
+}
 """Modules by the name of their format; the first that accepts a report reads it."""
 
 

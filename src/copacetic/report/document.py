@@ -16,16 +16,44 @@ import msgspec
 
 from copacetic.errors import ReportError
 
-__all__ = ["Shape", "decode", "sketch"]
+__all__ = ["Shape", "at", "decode", "has", "is_list", "sketch", "texts"]
 
 _T = TypeVar("_T")
 _TOKEN = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"?|[\[\]{},]')
 """A text, which may go on past the end, or a sign of the structure."""
+_MOST_TEXTS = 100
 _CLOSING = {b"{": b"}", b"[": b"]"}
 
 
 class Shape(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """An object of a report; every field has a default."""
+
+
+def at(value: object, *path: str | int) -> Any:
+    """Return what lies at a path of keys and positions in a decoded value; None where there is nothing."""
+    for step in path:
+        if isinstance(value, dict):
+            value = value.get(step)
+        elif isinstance(value, list) and isinstance(step, int) and step < len(value):
+            value = value[step]
+        else:
+            return None
+    return value
+
+
+def has(value: object, *keys: str) -> bool:
+    """Tell whether a decoded value is an object with all of these keys."""
+    return isinstance(value, dict) and all(key in value for key in keys)
+
+
+def is_list(data: bytes) -> bool:
+    """Tell whether a document is an array."""
+    return data[:256].lstrip().startswith(b"[")
+
+
+def texts(value: object) -> list[str]:
+    """Return the texts at a list's beginning, none for anything else."""
+    return [text for text in value[:_MOST_TEXTS] if isinstance(text, str)] if isinstance(value, list) else []
 
 
 def decode(data: bytes, shape: type[_T], what: str) -> _T:

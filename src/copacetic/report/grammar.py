@@ -40,14 +40,17 @@ NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9+._-]{0,254}")
 """What a package manager's database, a file name and a terminal all accept; the format's own grammar is stricter."""
 _LIBRARY = re.compile(r"[A-Za-z0-9@._][A-Za-z0-9@/+._:~-]{0,254}")
 _LIBRARY_VERSION = re.compile(r"[A-Za-z0-9(*][A-Za-z0-9+._:~^()*/@=-]{0,254}")
-_OPERATOR = re.compile(r"(?:>=|~>|=)\s*")
+_OPERATOR = re.compile(r"(?:>=|\u2265|~>|=)\s*")
 _PURL = re.compile(rf"[!-~]{{1,{MAX_LENGTH}}}")
 _PLACE = re.compile(r"[ -~\u00a1-\u1fff\u3000-\ud7ff]{1,2000}")
 _NO_FIX = frozenset({"", "none", "not fixed", "notavailable", "not available", "n/a", "--", "null", "unknown"})
 
 MAX_FINDINGS = 1_000_000
+MAX_FIXES = 100
 MAX_PLACES = 20
 MAX_ALIASES = 20
+_MAX_READ = 100
+"""What one row may say of one thing is looked at so far: rows share what they say, and there are many."""
 
 _LIBRARY_TYPES: Mapping[str, str] = {
     "cargo": "crates.io rustbinary rust rust-crate",
@@ -71,6 +74,8 @@ _SEVERITIES: Mapping[str, str] = {
     **dict.fromkeys(("medium", "moderate"), "MEDIUM"),
     **dict.fromkeys(("low", "negligible", "minimal", "info", "informational", "note"), "LOW"),
 }
+_SCORE = re.compile(r"\d{1,2}(?:\.\d{1,4})?")
+_SCORES = ((9.0, "CRITICAL"), (7.0, "HIGH"), (4.0, "MEDIUM"), (0.1, "LOW"), (0.0, "UNKNOWN"))
 _PLATFORMS = {"x86_64": "amd64", "x86-64": "amd64", "aarch64": "arm64", "i386": "386", "i686": "386"}
 
 
@@ -83,7 +88,7 @@ def find_type(text: object) -> str:
     """Return purl's type for what a scanner calls a kind of package, itself where nobody knows it, or `generic`."""
     if not isinstance(text, str):
         return "generic"
-    word = text.lower()
+    word = text[:_MAX_READ].lower()
     known = _BY_NAME.get(word) or os_type(word)
     return known or (word if ID.fullmatch(word) else "generic")
 
@@ -106,13 +111,16 @@ def find_fault(finding: Finding) -> str:
         return "invalid package types"
     if not (_LIBRARY if library else NAME).fullmatch(finding.package):
         return "invalid package names"
-    if not all(map(ID.fullmatch, (finding.vulnerability_id, *finding.aliases))):
+    if not ID.fullmatch(finding.vulnerability_id) or not all(map(ID.fullmatch, finding.aliases)):
         return "invalid vulnerability ids"
-    versions = filter(None, (finding.installed_version, *finding.fixed_versions))
-    if not all(map((_LIBRARY_VERSION if library else VERSION).fullmatch, versions)):
-        return "invalid versions"
-    rest = (finding.purl, finding.severity, finding.architecture or "", *finding.locations)
-    return "" if all(map(_PLACE.fullmatch, filter(None, rest))) else "unprintable texts"
+    grammar = _LIBRARY_VERSION if library else VERSION
+    for version in (finding.installed_version, *finding.fixed_versions):
+        if version and not grammar.fullmatch(version):
+            return "invalid versions"
+    for text in (finding.purl, finding.severity, finding.architecture, *finding.locations):
+        if text and not _PLACE.fullmatch(text):
+            return "unprintable texts"
+    return ""
 
 
 def specify(finding: Finding, package_type: str) -> Finding:
@@ -135,8 +143,12 @@ class FindingBuilder:
         self._scanner = scanner
         self._path = path
         self._complete = complete
+        self._rows = 0
         self._findings: dict[Finding, None] = {}
         self._unreadable: Counter[str] = Counter()
+        # What many rows have alike is read once.
+        self._fixes: dict[tuple[str, bool], tuple[Fix, ...]] = {}
+        self._purls: dict[str, Purl | None] = {}
 
     def refuse(self, reason: str) -> None:
         """Leave a row out; `reason` is a plural (`invalid versions`)."""
@@ -162,36 +174,57 @@ class FindingBuilder:
         Take one row. `fixed` is a list of versions, or one text with commas; an architecture that isn't given comes
         from the purl, and `fixed_is_source` from the type. Raises `ReportError` when there are too many.
         """
-        if len(self._findings) + self._unreadable.total() >= MAX_FINDINGS:
+        self._rows += 1
+        if self._rows > MAX_FINDINGS:
             raise ReportError(f"the report {self._path} has more than {MAX_FINDINGS} findings")
-        versions, version = _versions(fixed), _version(installed or "")
         if not isinstance(package, str):
             return self.refuse("invalid package names")
         if not isinstance(vulnerability, str):
             return self.refuse("invalid vulnerability ids")
-        if versions is None or version is None:
-            return self.refuse("invalid versions")
         is_source = is_fixed_by_source(package_type) if fixed_is_source is None else fixed_is_source
-        parts = read_purl(purl)
-        fixes = tuple(Fix(version=fix, is_source=is_source) for fix in versions)
+        fixes, version = self._read_fixes(fixed, is_source=is_source), _version(installed or "")
+        if fixes is None or version is None:
+            return self.refuse("invalid versions")
+        parts = self.read_purl(purl) if purl else None
         finding = Finding(
             vulnerability_id=vulnerability,
             package=package,
             installed_version=version,
             fixes=fixes if fixes or self._complete else None,
-            severity=_SEVERITIES.get(severity.lower(), "UNKNOWN") if isinstance(severity, str) else "UNKNOWN",
+            severity=_severity(severity),
             package_type=package_type,
             architecture=_architecture(architecture, parts),
             names_source=names_source,
-            aliases=tuple(alias for alias in _texts(aliases, ID, MAX_ALIASES) if alias != vulnerability),
-            purl=next(_texts(purl, _PURL, 1), "") if parts is not None else "",
-            locations=tuple(place.lstrip("/") for place in _texts(locations, _PLACE, MAX_PLACES)),
+            aliases=_texts(aliases, ID, MAX_ALIASES, but=vulnerability) if aliases else (),
+            purl="" if parts is None else str(purl),
+            locations=tuple(place.lstrip("/") for place in _texts(locations, _PLACE, MAX_PLACES)) if locations else (),
         )
         fault = find_fault(finding)
         if fault:
             return self.refuse(fault)
         self._findings[finding] = None
         return None
+
+    def _read_fixes(self, fixed: object, *, is_source: bool) -> tuple[Fix, ...] | None:
+        if not isinstance(fixed, str):
+            versions = _versions(fixed)
+            return None if versions is None else tuple(Fix(version=one, is_source=is_source) for one in versions)
+        found = self._fixes.get((fixed, is_source))
+        if found is None:
+            versions = _versions(fixed.split(",", MAX_FIXES))
+            if versions is None:
+                return None
+            found = tuple(Fix(version=one, is_source=is_source) for one in versions)
+            self._fixes[fixed, is_source] = found
+        return found
+
+    def read_purl(self, text: object) -> Purl | None:
+        """Return the parts of a package URL; the same one is read once."""
+        if not isinstance(text, str) or not _PURL.fullmatch(text):
+            return None
+        if text not in self._purls:
+            self._purls[text] = read_purl(text)
+        return self._purls[text]
 
     def report(
         self,
@@ -218,24 +251,37 @@ class FindingBuilder:
 
 def _version(text: object) -> str | None:
     """Strip what surrounds a version without saying anything: an epoch of 0 is none."""
-    if not isinstance(text, str):
+    if not isinstance(text, str) or len(text) > _MAX_READ * 4:
         return None
-    return _OPERATOR.sub("", text.strip(" []"), count=1).removeprefix("0:")
+    bare = text.strip(" []")
+    operator = _OPERATOR.match(bare)
+    return (bare[operator.end() :] if operator else bare).removeprefix("0:")
 
 
 def _versions(value: object) -> list[str] | None:
-    """Return fixed versions once each, in their order; None for what is no text."""
-    texts = value.split(",") if isinstance(value, str) else value if isinstance(value, list | tuple) else [value or ""]
+    """Return fixed versions once each, in their order; None for what is no list of texts."""
+    texts = value if isinstance(value, list | tuple) else [value or ""]
+    if len(texts) > MAX_FIXES:
+        return None
     found = [_version(text) for text in texts]
     known = [version for version in dict.fromkeys(found) if version and version.lower() not in _NO_FIX]
-    known = [version for version in known if not version.startswith("<")]  # where a branch ends, beside its `>=`
-    return None if None in found else known
+    # An upper bound is where a branch ends, beside its `>=`.
+    return None if None in found else [version for version in known if not version.startswith("<")]
 
 
-def _texts(value: object, grammar: re.Pattern[str], most: int) -> Iterator[str]:
-    texts = value if isinstance(value, list | tuple) else (value,)
+def _texts(value: object, grammar: re.Pattern[str], most: int, *, but: str = "") -> tuple[str, ...]:
+    texts = value[:_MAX_READ] if isinstance(value, list | tuple) else (value,)
     valid = dict.fromkeys(text for text in texts if isinstance(text, str) and grammar.fullmatch(text))
-    yield from list(valid)[:most]
+    return tuple(text for text in valid if text != but)[:most]
+
+
+def _severity(value: object) -> str:
+    """A number is a CVSS score."""
+    if not isinstance(value, str):
+        return "UNKNOWN"
+    if _SCORE.fullmatch(value):
+        return next(name for least, name in _SCORES if float(value) >= least)
+    return _SEVERITIES.get(value[:_MAX_READ].lower(), "UNKNOWN")
 
 
 def _architecture(given: object, purl: Purl | None) -> str | None:

@@ -10,6 +10,7 @@ from urllib.parse import unquote
 __all__ = ["Purl", "read_purl"]
 
 MAX_LENGTH = 2_000
+MAX_QUALIFIERS = 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +52,7 @@ def read_purl(text: object) -> Purl | None:
     namespace, _, name = path.rpartition("/")
     if not kind or not name:
         return None
-    pairs = (pair.partition("=") for pair in query.split("&") if pair)
+    pairs = (pair.partition("=") for pair in query.split("&", MAX_QUALIFIERS)[:MAX_QUALIFIERS] if pair)
     return Purl(
         type=kind.lower(),
         namespace=_decode(namespace),

@@ -9,7 +9,7 @@ that is what their security trackers say.
 from __future__ import annotations
 
 from copacetic.errors import ReportError
-from copacetic.report.document import Shape, decode, sketch
+from copacetic.report.document import Shape, at, decode, is_list, sketch, texts
 from copacetic.report.grammar import DISTRIBUTION, FindingBuilder, find_type, os_type
 from copacetic.updates import Report
 
@@ -54,7 +54,7 @@ def accepts(head: bytes, _name: str) -> bool:
 def parse(data: bytes, name: str) -> list[Report]:
     """Raises `ReportError`."""
     what = f"the report {name}"
-    if data.lstrip().startswith(b"["):
+    if is_list(data):
         document = _Document(SchemaVersion=1, Results=decode(data, list[_Result], what))
     else:
         document = decode(data, _Document, what)
@@ -64,22 +64,16 @@ def parse(data: bytes, name: str) -> list[Report]:
     builder = FindingBuilder("trivy", name)
     for result in document.Results or []:
         _add(builder, result)
-    metadata = document.Metadata if isinstance(document.Metadata, dict) else {}
-    system, config = metadata.get("OS"), metadata.get("ImageConfig")
-    digests = metadata.get("RepoDigests")
+    metadata = document.Metadata
     return [
         builder.report(
-            image_digests=[metadata.get("ImageID"), *(digests if isinstance(digests, list) else [])],
+            image_digests=[at(metadata, "ImageID"), *texts(at(metadata, "RepoDigests"))],
             image_name=document.ArtifactName,
-            os_family=_at(system, "Family"),
-            os_version=_at(system, "Name"),
-            architecture=_at(config, "architecture"),
+            os_family=at(metadata, "OS", "Family"),
+            os_version=at(metadata, "OS", "Name"),
+            architecture=at(metadata, "ImageConfig", "architecture"),
         )
     ]
-
-
-def _at(value: object, key: str) -> object:
-    return value.get(key) if isinstance(value, dict) else None
 
 
 def _add(builder: FindingBuilder, result: _Result) -> None:
@@ -94,7 +88,7 @@ def _add(builder: FindingBuilder, result: _Result) -> None:
             installed=row.InstalledVersion,
             fixed=row.FixedVersion,
             severity=row.Severity,
-            purl=_at(row.PkgIdentifier, "PURL"),
+            purl=at(row.PkgIdentifier, "PURL"),
             aliases=row.VendorIDs,
             locations=row.PkgPath,
         )

@@ -1,0 +1,78 @@
+# SPDX-License-Identifier: Apache-2.0
+"""
+Each format by a trimmed sample: real ones, but for inspector, ecr, azure-defender, xray, wiz and the manifests, which are
+written after the documented schemas.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+
+import pytest
+
+from copacetic.report import HEAD, SCANNERS
+from support.reports import SAMPLES, load, only, rows
+
+ROWS: dict[str, tuple[str, ...]] = {
+    "grype.json": (
+        "CVE-2024-5535 libssl3 3.0.14-1~deb12u2 > 3.0.15-1~deb12u1 (critical, deb)",
+        "CVE-2024-56433 login 1:4.13+dfsg1-1+b1 > - (low, deb)",
+        "CVE-2025-0938 python 3.8.20 > 3.9.22 3.10.17 3.11.12 3.12.9 3.13.2 3.14.0a5 (medium, binary)",
+        "GHSA-cx63-2mw6-8hw5 setuptools 57.5.0 > 70.0.0 (high, pypi)",
+    ),
+    "trivy-operator.json": (
+        "CVE-2024-0553 libgnutls30 3.6.13-2ubuntu1.9 > 3.6.13-2ubuntu1.10 (medium, deb)",
+        "CVE-2024-22365 libpam-modules 1.3.1-5ubuntu4.6 > 1.3.1-5ubuntu4.7 (medium, deb)",
+    ),
+    "trivy.json": (
+        "CVE-2019-1549 libcrypto1.1 1.1.1c-r0 > 1.1.1d-r0 (medium, apk)",
+        "CVE-2019-1551 libcrypto1.1 1.1.1c-r0 > 1.1.1d-r2 (medium, apk)",
+    ),
+}
+"""`vulnerability package installed > fixes (severity, type)`; `-` is no fix, `?` one that nobody knows."""
+
+
+def test_every_sample_is_in_the_table() -> None:
+    assert sorted(ROWS) == sorted(path.name for path in SAMPLES.iterdir())
+
+
+@pytest.mark.parametrize("name", ROWS)
+def test_a_report_s_rows_are_findings(name: str) -> None:
+    reports = load(name)
+
+    assert rows(reports) == ROWS[name]
+    sources = {fix.is_source for r in reports for f in r.findings if f.package_type == "deb" for fix in f.fixes or ()}
+    others = {fix.is_source for r in reports for f in r.findings if f.package_type != "deb" for fix in f.fixes or ()}
+    assert sources <= {True}
+    assert others <= {False}
+
+
+@pytest.mark.parametrize("name", ROWS)
+def test_a_report_is_recognised_by_one_format_alone(name: str) -> None:
+    data = (SAMPLES / name).read_bytes()
+
+    assert sum(import_module(module).accepts(data[:HEAD], name) for module in SCANNERS.values()) == 1
+
+
+@pytest.mark.parametrize("module", SCANNERS.values())
+@pytest.mark.parametrize(
+    "data", [b"", b"\xff", b"[", b"null", b"1", b'"text"', b"[[]]", b'[{"a": 1}]', b'{"results": 3}']
+)
+def test_no_format_stumbles_over_what_is_none(module: str, data: bytes) -> None:
+    assert import_module(module).accepts(data, "r.json") is False
+
+
+@pytest.mark.parametrize(
+    ("name", "image", "architecture", "digests"),
+    [
+        ("trivy.json", "testdata/fixtures/images/alpine-310.tar.gz", "amd64", 1),
+        ("grype.json", "my-app:latest", "amd64", 2),
+        ("trivy-operator.json", "registry.example/library/ubuntu", "", 1),
+    ],
+)
+def test_the_image_is_known_as_far_as_the_report_says_it(
+    name: str, image: str, architecture: str, digests: int
+) -> None:
+    report = only(load(name))
+
+    assert (report.image_name, report.architecture, len(report.image_digests)) == (image, architecture, digests)
