@@ -14,6 +14,15 @@ from copacetic.report import HEAD, SCANNERS
 from support.reports import SAMPLES, load, only, rows
 
 ROWS: dict[str, tuple[str, ...]] = {
+    "cyclonedx-grype.json": (
+        "CVE-1999-0001 package-1 1.1.1 > ? (low, generic)",
+        "CVE-1999-0002 package-2 2.2.2 > ? (critical, deb)",
+    ),
+    "cyclonedx-trivy.json": (
+        "CVE-2019-18224 libidn2-0 2.0.5-1 > 2.0.5-1+deb10u1 (medium, deb)",
+        "CVE-2019-18276 bash 5.0-4 > - (high, deb)",
+        "CVE-2020-8165 activesupport 6.0.2.1 > 6.0.3.1 5.2.4.3 (high, gem)",
+    ),
     "grype.json": (
         "CVE-2024-5535 libssl3 3.0.14-1~deb12u2 > 3.0.15-1~deb12u1 (critical, deb)",
         "CVE-2024-56433 login 1:4.13+dfsg1-1+b1 > - (low, deb)",
@@ -68,6 +77,7 @@ def test_no_format_stumbles_over_what_is_none(module: str, data: bytes) -> None:
         ("trivy.json", "testdata/fixtures/images/alpine-310.tar.gz", "amd64", 1),
         ("grype.json", "my-app:latest", "amd64", 2),
         ("trivy-operator.json", "registry.example/library/ubuntu", "", 1),
+        ("cyclonedx-grype.json", "user-input", "", 1),
     ],
 )
 def test_the_image_is_known_as_far_as_the_report_says_it(

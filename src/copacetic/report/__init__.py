@@ -26,6 +26,7 @@ HEAD = 64 * 1024
 SCANNERS: Mapping[str, str] = {
     "trivy": "copacetic.report.trivy",
     "grype": "copacetic.report.grype",
+    "cyclonedx": "copacetic.report.cyclonedx",
     "trivy-operator": "copacetic.report.operator",
 }
 """Modules by the name of their format; the first that accepts a report reads it."""
