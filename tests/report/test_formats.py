@@ -29,6 +29,23 @@ ROWS: dict[str, tuple[str, ...]] = {
         "CVE-2025-0938 python 3.8.20 > 3.9.22 3.10.17 3.11.12 3.12.9 3.13.2 3.14.0a5 (medium, binary)",
         "GHSA-cx63-2mw6-8hw5 setuptools 57.5.0 > 70.0.0 (high, pypi)",
     ),
+    "sarif-grype.json": (
+        "CVE-2007-5686 login 1:4.13+dfsg1-1+b1 > - (low, deb)",
+        "CVE-2007-5686 passwd 1:4.13+dfsg1-1+b1 > - (low, deb)",
+    ),
+    "sarif-scout.json": (
+        "CVE-2025-0395 glibc 2.31-13+deb11u11 > 2.31-13+deb11u12 (high, deb source)",
+        "CVE-2025-59375 expat 2.2.10-2+deb11u7 > - (high, deb source)",
+        "CVE-2024-28219 pillow 9.4.0 > 10.3.0 (high, pypi)",
+    ),
+    "sarif-snyk.json": (
+        "CVE-2011-3374 libapt-pkg6.0 2.6.1 > - (low, deb)",
+        "CVE-2016-2781 coreutils 9.1-1 > - (low, deb)",
+    ),
+    "sarif-trivy.json": (
+        "CVE-2019-1549 libcrypto1.1 1.1.1c-r0 > 1.1.1d-r0 (medium, os)",
+        "CVE-2019-1551 libssl1.1 1.1.1c-r0 > 1.1.1d-r2 (medium, os)",
+    ),
     "trivy-operator.json": (
         "CVE-2024-0553 libgnutls30 3.6.13-2ubuntu1.9 > 3.6.13-2ubuntu1.10 (medium, deb)",
         "CVE-2024-22365 libpam-modules 1.3.1-5ubuntu4.6 > 1.3.1-5ubuntu4.7 (medium, deb)",
@@ -78,6 +95,7 @@ def test_no_format_stumbles_over_what_is_none(module: str, data: bytes) -> None:
         ("grype.json", "my-app:latest", "amd64", 2),
         ("trivy-operator.json", "registry.example/library/ubuntu", "", 1),
         ("cyclonedx-grype.json", "user-input", "", 1),
+        ("sarif-trivy.json", "testdata/fixtures/images/alpine-310.tar.gz", "", 1),
     ],
 )
 def test_the_image_is_known_as_far_as_the_report_says_it(

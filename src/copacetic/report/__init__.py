@@ -27,6 +27,7 @@ SCANNERS: Mapping[str, str] = {
     "trivy": "copacetic.report.trivy",
     "grype": "copacetic.report.grype",
     "cyclonedx": "copacetic.report.cyclonedx",
+    "sarif": "copacetic.report.sarif",
     "trivy-operator": "copacetic.report.operator",
 }
 """Modules by the name of their format; the first that accepts a report reads it."""
