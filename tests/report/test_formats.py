@@ -6,11 +6,13 @@ written after the documented schemas.
 
 from __future__ import annotations
 
+import json
 from importlib import import_module
+from pathlib import Path
 
 import pytest
 
-from copacetic.report import HEAD, SCANNERS
+from copacetic.report import HEAD, SCANNERS, load_reports
 from support.reports import SAMPLES, load, only, rows
 
 ROWS: dict[str, tuple[str, ...]] = {
@@ -29,6 +31,16 @@ ROWS: dict[str, tuple[str, ...]] = {
         "CVE-2025-0938 python 3.8.20 > 3.9.22 3.10.17 3.11.12 3.12.9 3.13.2 3.14.0a5 (medium, binary)",
         "GHSA-cx63-2mw6-8hw5 setuptools 57.5.0 > 70.0.0 (high, pypi)",
     ),
+    "osv.json": (
+        "CVE-2024-1013 unixodbc 2.3.11-2 > - (unknown, deb source)",
+        "CVE-2024-3847 chromium 73.0.3683.75-1 > - (unknown, deb source)",
+        "GHSA-fxg5-wq6x-vr4w golang.org/x/net 0.1.0 > 0.1.1-0.20221104162952-702349b0e862 (high, golang)",
+        "GO-2023-1495 golang.org/x/net 0.1.0 > 0.1.1-0.20221104162952-702349b0e862 (unknown, golang)",
+        "GHSA-mrrw-grhq-86gf ascii 0.8.7 > 0.9.3 (medium, cargo)",
+        "RUSTSEC-2023-0015 ascii 0.8.7 > 0.9.3 (unknown, cargo)",
+        "GHSA-mc8h-8q98-g5hr remove_dir_all 0.5.3 > 0.8.0 (low, cargo)",
+        "RUSTSEC-2023-0018 remove_dir_all 0.5.3 > 0.8.0 (unknown, cargo)",
+    ),
     "sarif-grype.json": (
         "CVE-2007-5686 login 1:4.13+dfsg1-1+b1 > - (low, deb)",
         "CVE-2007-5686 passwd 1:4.13+dfsg1-1+b1 > - (low, deb)",
@@ -45,6 +57,10 @@ ROWS: dict[str, tuple[str, ...]] = {
     "sarif-trivy.json": (
         "CVE-2019-1549 libcrypto1.1 1.1.1c-r0 > 1.1.1d-r0 (medium, os)",
         "CVE-2019-1551 libssl1.1 1.1.1c-r0 > 1.1.1d-r2 (medium, os)",
+    ),
+    "snyk.json": (
+        "CVE-2023-4039 libgcc-s1 10.2.1-6 > - (low, deb)",
+        "CVE-2020-15084 express-jwt 0.1.3 > 6.0.0 (high, npm)",
     ),
     "trivy-operator.json": (
         "CVE-2024-0553 libgnutls30 3.6.13-2ubuntu1.9 > 3.6.13-2ubuntu1.10 (medium, deb)",
@@ -96,6 +112,7 @@ def test_no_format_stumbles_over_what_is_none(module: str, data: bytes) -> None:
         ("trivy-operator.json", "registry.example/library/ubuntu", "", 1),
         ("cyclonedx-grype.json", "user-input", "", 1),
         ("sarif-trivy.json", "testdata/fixtures/images/alpine-310.tar.gz", "", 1),
+        ("snyk.json", "example/juiceshop:latest/juiceshop", "amd64", 0),
     ],
 )
 def test_the_image_is_known_as_far_as_the_report_says_it(
@@ -104,3 +121,12 @@ def test_the_image_is_known_as_far_as_the_report_says_it(
     report = only(load(name))
 
     assert (report.image_name, report.architecture, len(report.image_digests)) == (image, architecture, digests)
+
+
+def test_rows_that_say_the_same_are_one_finding(tmp_path: Path) -> None:
+    path = tmp_path / "r.json"
+    document = json.loads((SAMPLES / "snyk.json").read_bytes())
+    document["vulnerabilities"] *= 3
+    path.write_text(json.dumps(document))
+
+    assert rows(load_reports([path])) == rows(load("snyk.json"))

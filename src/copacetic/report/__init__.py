@@ -28,6 +28,8 @@ SCANNERS: Mapping[str, str] = {
     "grype": "copacetic.report.grype",
     "cyclonedx": "copacetic.report.cyclonedx",
     "sarif": "copacetic.report.sarif",
+    "osv": "copacetic.report.osv",
+    "snyk": "copacetic.report.snyk",
     "trivy-operator": "copacetic.report.operator",
 }
 """Modules by the name of their format; the first that accepts a report reads it."""
