@@ -16,6 +16,16 @@ from copacetic.report import HEAD, SCANNERS, load_reports
 from support.reports import SAMPLES, load, only, rows
 
 ROWS: dict[str, tuple[str, ...]] = {
+    "clair-scanner.json": (
+        "CVE-2018-20839 systemd 237-3ubuntu10.29 > - (medium, deb source)",
+        "CVE-2019-5094 e2fsprogs 1.44.1-1ubuntu1.1 > 1.44.1-1ubuntu1.2 (medium, deb source)",
+    ),
+    "clair.json": (
+        "RHSA-2024:0628 libssh-config 0.9.6-10.el8_8 > 0.9.6-13.el8_9 (medium, rpm)",
+        "CVE-2023-6004 libssh-config 0.9.6-10.el8_8 > - (low, rpm)",
+        "RHSA-2024:0119 libxml2 2.9.7-16.el8_8.1 > 2.9.7-18.el8_9 (medium, rpm)",
+        "CVE-2024-25062 libxml2 2.9.7-16.el8_8.1 > - (medium, rpm)",
+    ),
     "cyclonedx-grype.json": (
         "CVE-1999-0001 package-1 1.1.1 > ? (low, generic)",
         "CVE-1999-0002 package-2 2.2.2 > ? (critical, deb)",
@@ -30,6 +40,10 @@ ROWS: dict[str, tuple[str, ...]] = {
         "CVE-2024-56433 login 1:4.13+dfsg1-1+b1 > - (low, deb)",
         "CVE-2025-0938 python 3.8.20 > 3.9.22 3.10.17 3.11.12 3.12.9 3.13.2 3.14.0a5 (medium, binary)",
         "GHSA-cx63-2mw6-8hw5 setuptools 57.5.0 > 70.0.0 (high, pypi)",
+    ),
+    "klar.json": (
+        "RHSA-2019:0109 perl-libs 4:5.16.3-293.el7 > 4:5.16.3-294.el7_6 (critical, rpm source)",
+        "RHSA-2019:0049 systemd-libs 219-62.el7 > 219-62.el7_6.2 (critical, rpm source)",
     ),
     "osv.json": (
         "CVE-2024-1013 unixodbc 2.3.11-2 > - (unknown, deb source)",
@@ -113,6 +127,7 @@ def test_no_format_stumbles_over_what_is_none(module: str, data: bytes) -> None:
         ("cyclonedx-grype.json", "user-input", "", 1),
         ("sarif-trivy.json", "testdata/fixtures/images/alpine-310.tar.gz", "", 1),
         ("snyk.json", "example/juiceshop:latest/juiceshop", "amd64", 0),
+        ("clair.json", "", "", 1),
     ],
 )
 def test_the_image_is_known_as_far_as_the_report_says_it(

@@ -30,6 +30,8 @@ SCANNERS: Mapping[str, str] = {
     "sarif": "copacetic.report.sarif",
     "osv": "copacetic.report.osv",
     "snyk": "copacetic.report.snyk",
+    "clair": "copacetic.report.clair",
+    "clair2": "copacetic.report.clair2",
     "trivy-operator": "copacetic.report.operator",
 }
 """Modules by the name of their format; the first that accepts a report reads it."""
