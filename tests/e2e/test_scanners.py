@@ -79,6 +79,24 @@ def grype(*rows: tuple[str, tuple[str, ...]]) -> dict[str, Any]:
     }
 
 
+def inspector(*findings: tuple[str, str, str]) -> dict[str, Any]:
+    return {
+        "findings": [
+            {
+                "severity": "HIGH",
+                "packageVulnerabilityDetails": {
+                    "vulnerabilityId": "CVE-1",
+                    "vulnerablePackages": [
+                        {"name": name, "version": "1.0", "release": "1", "packageManager": "OS", "fixedInVersion": fix}
+                    ],
+                },
+                "resources": [{"details": {"awsEcrContainerImage": {"imageHash": digest, "platform": "DEBIAN_12"}}}],
+            }
+            for digest, name, fix in findings
+        ]
+    }
+
+
 def test_a_binary_package_is_brought_to_the_closest_version_that_is_enough(case: Case) -> None:
     code, changed, _ = case.run(grype(("libfoo1", ("1.0-2",))))
 
@@ -91,6 +109,19 @@ def test_of_several_fixed_versions_that_of_the_installed_branch_is_reached(case:
     code, changed, _ = case.run(grype(("libfoo1", ("0.9-5", "1.0-2", "2.0-1"))))
 
     assert (code, changed) == (0, {"libfoo1": "1.0-2"})
+
+
+def test_a_source_package_stands_for_all_its_binaries_and_other_images_rows_for_nothing(case: Case) -> None:
+    code, changed, _ = case.run(inspector((OTHER, "bar", "0:1.0-3"), (case.digest, "foo", "0:1.0-2")))
+
+    assert (code, changed) == (0, {"libfoo1": "1.0-2", "foo": "1.0-2"})
+
+
+def test_a_document_about_other_images_only_is_about_another_image(case: Case) -> None:
+    code, changed, said = case.run(inspector((OTHER, "foo", "0:1.0-2")))
+
+    assert (code, changed) == (2, {})
+    assert f"is about another image: it names {OTHER}" in said
 
 
 def test_what_a_report_only_calls_vulnerable_is_brought_to_the_newest_and_called_unknown(case: Case) -> None:

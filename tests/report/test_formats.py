@@ -16,6 +16,16 @@ from copacetic.report import HEAD, SCANNERS, load_reports
 from support.reports import SAMPLES, load, only, rows
 
 ROWS: dict[str, tuple[str, ...]] = {
+    "asff-trivy.json": (
+        "CVE-2019-1549 libcrypto1.1 1.1.1c-r0 > 1.1.1d-r0 (medium, apk)",
+        "CVE-2019-1551 libcrypto1.1 1.1.1c-r0 > 1.1.1d-r2 (medium, apk)",
+    ),
+    "asff.json": (
+        "CVE-2023-2650 openssl 1.1.1n-0+deb11u4 > 1.1.1n-0+deb11u5 (medium, deb source)",
+        "CVE-2022-32149 golang.org/x/text 0.3.8-0.20220509174342-b4bca84b0361 > 0.3.8 (high, golang)",
+        "CVE-2022-32149 golang.org/x/text 0.3.3 > 0.3.8 (high, golang)",
+        "CVE-2022-32149 golang.org/x/text 0.3.8-0.20220509174342-b4bca84b0361 > 0.3.8 (high, golang)",
+    ),
     "clair-scanner.json": (
         "CVE-2018-20839 systemd 237-3ubuntu10.29 > - (medium, deb source)",
         "CVE-2019-5094 e2fsprogs 1.44.1-1ubuntu1.1 > 1.44.1-1ubuntu1.2 (medium, deb source)",
@@ -35,11 +45,19 @@ ROWS: dict[str, tuple[str, ...]] = {
         "CVE-2019-18276 bash 5.0-4 > - (high, deb)",
         "CVE-2020-8165 activesupport 6.0.2.1 > 6.0.3.1 5.2.4.3 (high, gem)",
     ),
+    "ecr-basic.json": ("CVE-2019-5188 e2fsprogs 1.44.1-1ubuntu1.1 > ? (medium, os source)",),
+    "ecr-enhanced.json": ("CVE-2022-3219 gnupg2 2.2.27-2+deb11u2 > - (low, deb source)",),
     "grype.json": (
         "CVE-2024-5535 libssl3 3.0.14-1~deb12u2 > 3.0.15-1~deb12u1 (critical, deb)",
         "CVE-2024-56433 login 1:4.13+dfsg1-1+b1 > - (low, deb)",
         "CVE-2025-0938 python 3.8.20 > 3.9.22 3.10.17 3.11.12 3.12.9 3.13.2 3.14.0a5 (medium, binary)",
         "GHSA-cx63-2mw6-8hw5 setuptools 57.5.0 > 70.0.0 (high, pypi)",
+    ),
+    "inspector.json": (
+        "CVE-2023-2650 openssl 1.1.1n-0+deb11u4 > 1.1.1n-0+deb11u5 (high, deb source)",
+        "CVE-2023-2650 openssl 1.1.1n-0+deb11u4 > 1.1.1n-0+deb11u5 (high, deb source)",
+        "CVE-2024-0001 bind-libs 32:9.11.4-26.P2.amzn2 > 32:9.11.4-26.P2.amzn2.13 (medium, rpm source)",
+        "CVE-2024-0001 requests 2.28.0 > - (medium, pypi)",
     ),
     "klar.json": (
         "RHSA-2019:0109 perl-libs 4:5.16.3-293.el7 > 4:5.16.3-294.el7_6 (critical, rpm source)",
@@ -128,6 +146,7 @@ def test_no_format_stumbles_over_what_is_none(module: str, data: bytes) -> None:
         ("sarif-trivy.json", "testdata/fixtures/images/alpine-310.tar.gz", "", 1),
         ("snyk.json", "example/juiceshop:latest/juiceshop", "amd64", 0),
         ("clair.json", "", "", 1),
+        ("ecr-basic.json", "web", "", 1),
     ],
 )
 def test_the_image_is_known_as_far_as_the_report_says_it(

@@ -32,7 +32,9 @@ SCANNERS: Mapping[str, str] = {
     "snyk": "copacetic.report.snyk",
     "clair": "copacetic.report.clair",
     "clair2": "copacetic.report.clair2",
+    "inspector": "copacetic.report.inspector",
     "trivy-operator": "copacetic.report.operator",
+    "asff": "copacetic.report.asff",
 }
 """Modules by the name of their format; the first that accepts a report reads it."""
 

@@ -23,8 +23,11 @@ def select_reports(
     Raises `ReportError` when a report is about another image (unless `lenient`).
     """
     found: dict[Digest, tuple[Finding, ...] | None] = {variant.digest: None for variant in image.variants}
-    for report in reports:
-        concerned = _variants_of(report, image)
+    about = [(report, _variants_of(report, image)) for report in reports]
+    usable = {report.path for report, concerned in about if concerned}
+    for report, concerned in about:
+        if not concerned and report.path in usable:
+            continue  # the file is about other images, too
         if not concerned and not lenient:
             named = ", ".join(sorted(str(digest) for digest in report.image_digests)) or report.architecture
             message = f"{report.path} is about another image: it names {named}, {image.name} is {image.root.digest}"
