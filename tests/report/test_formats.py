@@ -16,6 +16,11 @@ from copacetic.report import HEAD, SCANNERS, load_reports
 from support.reports import SAMPLES, load, only, rows
 
 ROWS: dict[str, tuple[str, ...]] = {
+    "anchore.json": (
+        "CVE-2018-15686 libsystemd0 232-25+deb9u9 > 232-25+deb9u10 (high, deb)",
+        "CVE-2011-3374 apt 1.4.9 > - (low, deb)",
+        "VULNDB-103881 jersey 1.13 > 1.18 (medium, maven)",
+    ),
     "asff-trivy.json": (
         "CVE-2019-1549 libcrypto1.1 1.1.1c-r0 > 1.1.1d-r0 (medium, apk)",
         "CVE-2019-1551 libcrypto1.1 1.1.1c-r0 > 1.1.1d-r2 (medium, apk)",
@@ -72,6 +77,10 @@ ROWS: dict[str, tuple[str, ...]] = {
         "RUSTSEC-2023-0015 ascii 0.8.7 > 0.9.3 (unknown, cargo)",
         "GHSA-mc8h-8q98-g5hr remove_dir_all 0.5.3 > 0.8.0 (low, cargo)",
         "RUSTSEC-2023-0018 remove_dir_all 0.5.3 > 0.8.0 (unknown, cargo)",
+    ),
+    "prisma.json": (
+        "CVE-2013-7459 pycrypto 2.6.1 > - (critical, deb source)",
+        "CVE-2018-6485 glibc 2.24-11+deb9u4 > - (high, deb source)",
     ),
     "sarif-grype.json": (
         "CVE-2007-5686 login 1:4.13+dfsg1-1+b1 > - (low, deb)",
@@ -146,6 +155,7 @@ def test_no_format_stumbles_over_what_is_none(module: str, data: bytes) -> None:
         ("sarif-trivy.json", "testdata/fixtures/images/alpine-310.tar.gz", "", 1),
         ("snyk.json", "example/juiceshop:latest/juiceshop", "amd64", 0),
         ("clair.json", "", "", 1),
+        ("prisma.json", "", "", 1),
         ("ecr-basic.json", "web", "", 1),
     ],
 )

@@ -33,6 +33,8 @@ SCANNERS: Mapping[str, str] = {
     "clair": "copacetic.report.clair",
     "clair2": "copacetic.report.clair2",
     "inspector": "copacetic.report.inspector",
+    "anchore": "copacetic.report.anchore",
+    "prisma": "copacetic.report.prisma",
     "trivy-operator": "copacetic.report.operator",
     "asff": "copacetic.report.asff",
 }
