@@ -31,6 +31,10 @@ ROWS: dict[str, tuple[str, ...]] = {
         "CVE-2022-32149 golang.org/x/text 0.3.3 > 0.3.8 (high, golang)",
         "CVE-2022-32149 golang.org/x/text 0.3.8-0.20220509174342-b4bca84b0361 > 0.3.8 (high, golang)",
     ),
+    "azure-defender.json": (
+        "CVE-2023-32700 libptexenc1 2019.20190605.51237-3build2 > 2019.20190605.51237-3ubuntu0.1 (high, deb)",
+        "CVE-2022-42969 py 1.11.0.0 > - (medium, pypi)",
+    ),
     "clair-scanner.json": (
         "CVE-2018-20839 systemd 237-3ubuntu10.29 > - (medium, deb source)",
         "CVE-2019-5094 e2fsprogs 1.44.1-1ubuntu1.1 > 1.44.1-1ubuntu1.2 (medium, deb source)",
@@ -52,6 +56,10 @@ ROWS: dict[str, tuple[str, ...]] = {
     ),
     "ecr-basic.json": ("CVE-2019-5188 e2fsprogs 1.44.1-1ubuntu1.1 > ? (medium, os source)",),
     "ecr-enhanced.json": ("CVE-2022-3219 gnupg2 2.2.27-2+deb11u2 > - (low, deb source)",),
+    "gitlab.json": (
+        "CVE-2019-1549 libcrypto1.1 1.1.1c-r0 > 1.1.1d-r0 (medium, apk)",
+        "CVE-2019-1551 libcrypto1.1 1.1.1c-r0 > 1.1.1d-r2 (medium, apk)",
+    ),
     "grype.json": (
         "CVE-2024-5535 libssl3 3.0.14-1~deb12u2 > 3.0.15-1~deb12u1 (critical, deb)",
         "CVE-2024-56433 login 1:4.13+dfsg1-1+b1 > - (low, deb)",
@@ -157,6 +165,7 @@ def test_no_format_stumbles_over_what_is_none(module: str, data: bytes) -> None:
         ("clair.json", "", "", 1),
         ("prisma.json", "", "", 1),
         ("ecr-basic.json", "web", "", 1),
+        ("azure-defender.json", "web", "", 1),
     ],
 )
 def test_the_image_is_known_as_far_as_the_report_says_it(

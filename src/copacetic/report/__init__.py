@@ -35,7 +35,9 @@ SCANNERS: Mapping[str, str] = {
     "inspector": "copacetic.report.inspector",
     "anchore": "copacetic.report.anchore",
     "prisma": "copacetic.report.prisma",
+    "gitlab": "copacetic.report.gitlab",
     "trivy-operator": "copacetic.report.operator",
+    "azure-defender": "copacetic.report.defender",
     "asff": "copacetic.report.asff",
 }
 """Modules by the name of their format; the first that accepts a report reads it."""
