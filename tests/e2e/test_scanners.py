@@ -175,6 +175,17 @@ def test_a_fix_that_the_report_names_and_no_repository_has_is_an_error_whatever_
     assert "1.0-9 or later is needed" in said
 
 
+def test_a_package_that_is_only_known_to_be_the_distribution_s_has_the_image_s_own_type(case: Case) -> None:
+    vulnerability = {"name": "CVE-1", "severity": "HIGH", "fixedVersion": "1.0-2"}
+    packages = [{"name": "libfoo1", "version": OLD, "vulnerabilities": [vulnerability]}]
+
+    code, changed, _ = case.run({"scanOriginResource": {}, "result": {"osPackages": packages, "libraries": None}})
+
+    assert (code, changed) == (0, {"libfoo1": "1.0-2"})
+    (closed,) = case.outcome["platforms"][0]["findings"]["closed"]
+    assert (closed["packageType"], closed["fixes"]) == ("deb", [{"version": "1.0-2", "isSource": True}])
+
+
 def test_a_report_comes_by_standard_input_with_its_format_named(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
     data = json.dumps(grype(("bar", ("1.0-2",)))).encode()
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(data)))

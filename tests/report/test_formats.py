@@ -119,6 +119,17 @@ ROWS: dict[str, tuple[str, ...]] = {
         "CVE-2019-1549 libcrypto1.1 1.1.1c-r0 > 1.1.1d-r0 (medium, apk)",
         "CVE-2019-1551 libcrypto1.1 1.1.1c-r0 > 1.1.1d-r2 (medium, apk)",
     ),
+    "wiz.json": (
+        "CVE-2024-5535 libssl3 3.3.1-r0 > 3.3.1-r1 (low, os)",
+        "CVE-2023-39325 golang.org/x/net 0.14.0 > 0.17.0 (high, generic)",
+    ),
+    "xray-export.json": ("CVE-2020-28493 zlib 1:1.2.13.dfsg-1 > 1:1.2.13.dfsg-2 (medium, deb source)",),
+    "xray.json": (
+        "CVE-2023-3446 libcrypto3 3.1.1-r1 > 3.1.1-r3 (low, apk)",
+        "CVE-2023-3446 libx11 2:1.8.4-2 > 2:1.8.4-2+deb12u1 (low, deb source)",
+        "XRAY-2 openssl 1:1.1.1k-4.el8 > - (high, rpm)",
+        "XRAY-2 org.apache.sshd:sshd-core 1.0.0 > 2.9.2 2.10.0 (high, maven)",
+    ),
 }
 """`vulnerability package installed > fixes (severity, type)`; `-` is no fix, `?` one that nobody knows."""
 

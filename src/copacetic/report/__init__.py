@@ -39,6 +39,8 @@ SCANNERS: Mapping[str, str] = {
     "trivy-operator": "copacetic.report.operator",
     "azure-defender": "copacetic.report.defender",
     "asff": "copacetic.report.asff",
+    "xray": "copacetic.report.xray",
+    "wiz": "copacetic.report.wiz",
 }
 """Modules by the name of their format; the first that accepts a report reads it."""
 
