@@ -119,6 +119,14 @@ ROWS: dict[str, tuple[str, ...]] = {
         "CVE-2019-1549 libcrypto1.1 1.1.1c-r0 > 1.1.1d-r0 (medium, apk)",
         "CVE-2019-1551 libcrypto1.1 1.1.1c-r0 > 1.1.1d-r2 (medium, apk)",
     ),
+    "v1alpha1.json": (
+        "CVE-2021-36159 apk-tools 2.12.5-r1 > 2.12.6-r0 (unknown, apk)",
+        "unnamed busybox 1.33.1-r2 > 1.33.1-r3 (unknown, apk)",
+    ),
+    "v1alpha2.json": (
+        "CVE-2024-5535 libssl3 3.0.14-1~deb12u2 > 3.0.15-1~deb12u1 (unknown, deb)",
+        "CVE-2023-32681 requests 2.28.0 > 2.31.0 (unknown, pypi)",
+    ),
     "wiz.json": (
         "CVE-2024-5535 libssl3 3.3.1-r0 > 3.3.1-r1 (low, os)",
         "CVE-2023-39325 golang.org/x/net 0.14.0 > 0.17.0 (high, generic)",
@@ -177,6 +185,7 @@ def test_no_format_stumbles_over_what_is_none(module: str, data: bytes) -> None:
         ("prisma.json", "", "", 1),
         ("ecr-basic.json", "web", "", 1),
         ("azure-defender.json", "web", "", 1),
+        ("v1alpha2.json", "", "arm64", 0),
     ],
 )
 def test_the_image_is_known_as_far_as_the_report_says_it(

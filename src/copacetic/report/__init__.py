@@ -41,6 +41,7 @@ SCANNERS: Mapping[str, str] = {
     "asff": "copacetic.report.asff",
     "xray": "copacetic.report.xray",
     "wiz": "copacetic.report.wiz",
+    "manifest": "copacetic.report.manifest",
 }
 """Modules by the name of their format; the first that accepts a report reads it."""
 
