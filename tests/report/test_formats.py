@@ -164,6 +164,12 @@ def test_a_report_is_recognised_by_one_format_alone(name: str) -> None:
     assert sum(import_module(module).accepts(data[:HEAD], name) for module in SCANNERS.values()) == 1
 
 
+def test_every_format_is_documented() -> None:
+    text = (Path(__file__).parents[2] / "docs/reference/reports.md").read_text()
+
+    assert [name for name in SCANNERS if f"| `{name}` |" not in text] == []
+
+
 @pytest.mark.parametrize("module", SCANNERS.values())
 @pytest.mark.parametrize(
     "data", [b"", b"\xff", b"[", b"null", b"1", b'"text"', b"[[]]", b'[{"a": 1}]', b'{"results": 3}']
