@@ -34,10 +34,13 @@ def fix_ahead(scheme: str, version: str, fixes: Sequence[str], *, reported: str 
         with suppress(InvalidVersionError):
             vulnerable = parse_version(scheme, reported)
             known = {fix: parsed for fix, parsed in known.items() if vulnerable < parsed} or known
-    ahead = min((fix for fix in known if own < known[fix]), key=known.__getitem__, default=None)
-    reached = max((fix for fix in known if not own < known[fix]), key=known.__getitem__, default=None)
-    if ahead is None or reached is None:
+    above = [fix for fix, parsed in known.items() if own < parsed]
+    if not above:
+        return None
+    ahead = min(above, key=known.__getitem__)
+    if len(above) == len(known):
         return ahead
+    reached = max((fix for fix in known if fix not in above), key=known.__getitem__)
     is_fix = not known[reached] < own
     return None if is_fix or _in_common(version, reached) > _in_common(version, ahead) else ahead
 
