@@ -15,6 +15,8 @@ from support.builder import Builder, builder, registry_with_base
 from support.dockerd import Dockerd, dockerd
 from support.values import LOOPBACK
 
+pytest_plugins = ["support.required"]
+
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object]:

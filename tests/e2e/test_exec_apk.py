@@ -26,6 +26,8 @@ from support.trees import layer_paths
 pytestmark = [pytest.mark.system, pytest.mark.xdist_group("exec-apk")]
 
 KINDS = ("worker", "buildkit")
+plans_itself = pytest.mark.parametrize("address", ["buildkit"], indirect=True)
+"""What only a builder that was named does."""
 FOO = Apk(name="foo", version="1-r0", files={"usr/bin/foo": file("old", 0o755)})
 RUNS = {"post-upgrade": "#!/bin/sh\nset -e\nwc -c /usr/bin/foo >/usr/share/foo.size\n"}
 NEW = replace(FOO, version="2-r0", files={"usr/bin/foo": file("new", 0o755)}, scripts=RUNS)
@@ -204,9 +206,8 @@ def only_inside(case: Patching, folder: str) -> str:
     return alpine_image_on("3.19.1", case.folder / "image", ApkRepository(), [], more=more)
 
 
+@plans_itself
 def test_a_builder_that_was_named_upgrades_from_a_repository_that_it_alone_reaches(case: Patching) -> None:
-    if case.address.startswith("worker"):
-        pytest.skip("only a builder that was named plans for itself")
     run = case.patch(only_inside(case, "repo-3.19.4"), "--no-host-repositories")
 
     assert run.code == 0, run.err
@@ -216,9 +217,8 @@ def test_a_builder_that_was_named_upgrades_from_a_repository_that_it_alone_reach
     assert not [path for path in layer_paths(case.folder / "out", "patched") if path.startswith("var/cache")]
 
 
+@plans_itself
 def test_a_fix_that_apk_leaves_out_is_missed_though_apk_is_content(case: Patching) -> None:
-    if case.address.startswith("worker"):
-        pytest.skip("only a builder that was named plans for itself")
     row = {"VulnerabilityID": "CVE-1", "PkgName": "libcrypto3", "InstalledVersion": "3.1.4-r5",
            "FixedVersion": "3.1.7-r0", "Severity": "HIGH"}  # fmt: skip
     results = [{"Class": "os-pkgs", "Type": "alpine", "Vulnerabilities": [row]}]

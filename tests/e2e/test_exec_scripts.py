@@ -23,6 +23,8 @@ pytestmark = [pytest.mark.system, pytest.mark.whole, pytest.mark.xdist_group("ex
 
 FOO = Deb(name="foo", version="1.0", files={"usr/bin/foo": file("old", 0o755)})
 KINDS = ("worker", "buildkit")
+plans_itself = pytest.mark.parametrize("address", ["buildkit"], indirect=True)
+"""What only a builder that was named does."""
 
 
 def upgrade(**more: Any) -> Deb:
@@ -248,9 +250,8 @@ def test_a_repository_that_moved_on_is_seen_and_one_that_didnt_runs_nothing(
     assert digests[1] == digests[2]
 
 
+@plans_itself
 def test_a_builder_that_plans_itself_sees_a_repository_that_moved_on(case: Patching, repository: Repository) -> None:
-    if case.address.startswith("worker"):
-        pytest.skip("only a builder that was named plans for itself")
     repository.files["mirrors.txt"] = f"{repository.address}/\n".encode()
     source = repository.definition.replace(repository.address, f"mirror+{repository.address}/mirrors.txt")
     image = image_on(build_root("bookworm"), case.folder / "layout", repository, [FOO], source=source)

@@ -152,11 +152,9 @@ def test_another_state_of_a_directory_is_another_run(solver: WorkerSolver, tmp_p
 
 
 def test_programs_for_another_architecture_are_refused_in_words(solver: WorkerSolver) -> None:
-    state = shell("true").root.marshal(Platform.parse("linux/riscv64"))
-    if any(one.architecture == "riscv64" for one in solver.capabilities().platforms):
-        pytest.skip("this machine runs them")
+    state = shell("true").root.marshal(Platform.parse("linux/mips64le"))  # of which nobody knows an emulator
 
-    with pytest.raises(SolverError, match="riscv64"), solver.solve(state, Inputs(), Recorder()):
+    with pytest.raises(SolverError, match="mips64le"), solver.solve(state, Inputs(), Recorder()):
         pass
 
 
