@@ -7,6 +7,7 @@ import platform
 import shutil
 import subprocess
 import tarfile
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -22,6 +23,11 @@ def busybox_image() -> Image:
         pytest.skip("busybox-static is not installed")
     if not _BUSYBOX.read_bytes().startswith(b"\x7fELF"):
         pytest.skip(f"{_BUSYBOX} is no program any more")
+    return _make()
+
+
+@cache
+def _make() -> Image:
     listed = subprocess.run([_BUSYBOX, "--list"], capture_output=True, text=True, check=True).stdout.split()
     programs = [("bin/busybox", _BUSYBOX.read_bytes())]
     items = [_directory(path) for path in ("bin", "dev", "etc", "old", "proc", "run", "srv", "sys", "var", "var/lib")]

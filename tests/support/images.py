@@ -133,7 +133,7 @@ def make_layer(
     plain = content if isinstance(content, bytes) else make_tar(content)
     blob = {
         "none": lambda: plain,
-        "gzip": lambda: gzip.compress(plain, 6, mtime=0),
+        "gzip": lambda: gzip.compress(plain, 1, mtime=0),
         "zstd": lambda: zstandard.compress(plain),
     }[compression]()
     base = OCI_LAYER if kind == "oci" else DOCKER_LAYER
