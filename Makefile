@@ -20,7 +20,9 @@ BENCH_PACKAGES := $(TEST_PACKAGES) buildah
 # once than a small machine has cores.
 MEMORY := $(shell free=$$(df --output=avail /dev/shm 2>/dev/null | tail -n 1) && [ "$$free" -gt 12000000 ] && echo /dev/shm)
 
-.PHONY: help demo test lint format bench soak clean system-demo system-test system-bench
+PYTEST := $(if $(MEMORY),TMPDIR=$(MEMORY)) $(BIN)/pytest
+
+.PHONY: help demo test quick coverage lint format bench soak clean system-demo system-test system-bench
 
 help: ## Show this list.
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  \1\t\2/' | expand -t 16
@@ -29,7 +31,13 @@ demo: $(VENV)/runtime system-demo ## Build a real Debian image and patch it, or 
 	@$(BIN)/python -m demo $(if $(IMAGE),--image $(IMAGE))
 
 test: $(VENV)/test system-test ## Install what the tests need, and run them all.
-	$(if $(MEMORY),TMPDIR=$(MEMORY)) $(BIN)/pytest -n 3 --dist loadgroup --cov --cov-branch --cov-report=term:skip-covered $(ARGS)
+	$(PYTEST) -n 3 --dist loadgroup --durations=25 $(ARGS)
+
+quick: $(VENV)/test ## Run what needs no root, no program of the host and no mirror, in little more than a minute.
+	$(PYTEST) -n 2 -m "not system and not soak" $(ARGS)
+
+coverage: $(VENV)/test system-test ## Run all tests, and show which lines and branches none of them runs; takes half as long again.
+	$(PYTEST) -n 3 --dist loadgroup --cov --cov-branch --cov-report=term:skip-covered $(ARGS)
 
 lint: $(VENV)/test ## Check style, types and import rules.
 	$(BIN)/ruff format --check . && $(BIN)/ruff check . && $(BIN)/mypy && $(BIN)/lint-imports
@@ -41,7 +49,7 @@ bench: $(VENV)/test system-bench ## Compare with a peer, in one run: ratios.
 	@$(BIN)/python -m bench $(ARGS)
 
 soak: $(VENV)/test system-test ## Run the long variations of the property tests.
-	$(if $(MEMORY),TMPDIR=$(MEMORY)) $(BIN)/pytest -m soak $(ARGS)
+	$(PYTEST) -m soak $(ARGS)
 
 clean: ## Remove what was built here.
 	rm -rf $(VENV) .cache .coverage .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis

@@ -10,7 +10,6 @@ are pending even right after a point release. Ubuntu's have those of the release
 from __future__ import annotations
 
 import fcntl
-import gzip
 import shutil
 import subprocess
 import time
@@ -19,18 +18,19 @@ from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
 
+from isal import igzip
+
 CACHE = Path(__file__).parents[1] / ".cache" / "images"
 
 _AGE = r"""
 set -e
 apt-get -qq update
+rows=$(dpkg-query -W -f '${db:Status-Status}/${Package}=${Version}\n' | sed -n 's,^installed/,,p')
 old=""
-for row in $(dpkg-query -W -f '${db:Status-Status}/${Package}=${Version}\n' | sed -n 's,^installed/,,p'); do
-  name="${row%%=*}"; present="${row#*=}"; oldest="$present"
-  for version in $(apt-cache madison "$name" | awk '{print $3}'); do
-    if dpkg --compare-versions "$version" lt "$oldest"; then oldest="$version"; fi
-  done
-  if [ "$oldest" != "$present" ]; then old="$old $name=$oldest"; fi
+# The last row that madison prints of a package is its oldest version.
+oldest=$(apt-cache madison $(echo "$rows" | sed 's,=.*,,') | awk '{v[$1] = $3} END {for (n in v) print n "=" v[n]}')
+for row in $oldest; do
+  if ! echo "$rows" | grep -qxF "$row"; then old="$old $row"; fi
 done
 if [ -n "$old" ]; then apt-get -y -qq --allow-downgrades --no-install-recommends install $old >/dev/null; fi
 """
@@ -124,7 +124,7 @@ def compress(tar: Path) -> Path:
     with locked(target):
         if not target.exists():
             partial = target.with_suffix(".partial")
-            with tar.open("rb") as source, gzip.GzipFile(partial, "wb", compresslevel=1, mtime=0) as sink:
+            with tar.open("rb") as source, igzip.IGzipFile(partial, "wb", compresslevel=1, mtime=0) as sink:
                 shutil.copyfileobj(source, sink, 1 << 20)
             partial.rename(target)
     return target

@@ -32,11 +32,11 @@ def sources(suite: str) -> str:
         pytest.skip(str(error))
 
 
-def build_root(suite: str, *, packages: Sequence[str] = (), name: str = "") -> Path:
-    """Return the tar of a minbase root of a suite, with pending updates."""
+def build_root(suite: str, *, packages: Sequence[str] = (), name: str = "", age: bool = True) -> Path:
+    """Return the tar of a minbase root of a suite, with pending updates if it is aged."""
     need("mmdebstrap", "unshare", root=True)
     try:
-        return roots.build_root(suite, packages=packages, name=name)
+        return roots.build_root(suite, packages=packages, name=name, age=age)
     except roots.NotPossibleError as error:
         pytest.skip(str(error))
 

@@ -197,7 +197,7 @@ def dockerd(
 
 def _lower() -> Path:
     """Return the unpacked root with the engine, made once and then only read."""
-    tar = build_root(SUITE, packages=_PACKAGES, name=f"dockerd-{SUITE}")
+    tar = build_root(SUITE, packages=_PACKAGES, name=f"dockerd-{SUITE}", age=False)
     target = CACHE.parent / "dockerd" / tar.stem
     with locked(target):
         if not (target / "done").exists():
