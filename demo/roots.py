@@ -124,7 +124,7 @@ def compress(tar: Path) -> Path:
     with locked(target):
         if not target.exists():
             partial = target.with_suffix(".partial")
-            with tar.open("rb") as source, igzip.IGzipFile(partial, "wb", compresslevel=1, mtime=0) as sink:
+            with tar.open("rb") as source, igzip.IGzipFile(partial, "wb", compresslevel=1, mtime=0) as sink:  # type: ignore[no-untyped-call]
                 shutil.copyfileobj(source, sink, 1 << 20)
             partial.rename(target)
     return target
