@@ -1,2 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Grammars that several rooms of the deb family share: deb822 and the relations between packages. No I/O."""
+"""
+Grammars that several rooms of the deb family share: deb822, relations between packages, and when a version has a fix.
+
+No I/O, and nothing that only one of those rooms needs.
+"""

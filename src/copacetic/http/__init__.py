@@ -6,7 +6,8 @@ Retries: connection failures, 429 and 5xx, with exponential backoff and jitter, 
 bound. Addresses in messages carry no credentials and no query strings. Redirects never take credentials to
 another host.
 
-Importing this loads no HTTP library; the first request does.
+What an answer means is for the caller to say: registries, repositories and engines are unknown here. Importing this
+loads no HTTP library; the first request does.
 """
 
 from __future__ import annotations

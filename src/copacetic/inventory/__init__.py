@@ -4,6 +4,8 @@ Package databases, read without running anything.
 
 A database is one module: a class with `detect`, which the row of its family names (`families`), with the directories
 where it may be: only the one that an image has is imported.
+
+Rewriting a database gives files with their bytes; nothing is written here, and nobody here knows repositories or plans.
 """
 
 from __future__ import annotations

@@ -4,6 +4,8 @@ A distribution's repositories: found in the image, verified with the keys it tru
 
 A kind of repository is one package or module with a class that follows `Repository`, which the row of its family
 names (`families`).
+
+Of an image only configuration, keys and what is installed are looked at; nothing in it is changed.
 """
 
 from __future__ import annotations

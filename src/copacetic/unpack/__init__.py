@@ -4,7 +4,7 @@ Packages in, changes of a tree out: the embedded engine, which runs nothing of t
 
 An unpacker is one module per package format, which the row of its family names (`families`). It judges maintainer
 scripts, and makes the changes that the distribution's own package manager would make, in a tree that several
-unpackers may share.
+unpackers may share. Nothing is written but into that tree and the scratch folder; the layer is made of it elsewhere.
 """
 
 from __future__ import annotations

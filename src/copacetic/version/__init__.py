@@ -3,6 +3,7 @@
 Version schemes, one module each, which the rows of the families name (`families`).
 
 A scheme is a class whose instances are made from text, compare with each other, and raise `InvalidVersionError`.
+What a version has to do with a fix, each family says for itself (`PackageDatabase.is_fixed`).
 """
 
 from __future__ import annotations

@@ -1,5 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""apt and dpkg as graphs: the image's own, or a tooling image's acting on an image that has none."""
+"""
+apt and dpkg as graphs: the image's own, or a tooling image's acting on an image that has none.
+
+Nothing is run here; what is to be run is a vector of arguments, and a shell's text is a constant.
+"""
 
 from copacetic.pkgmgr.apt.manager import AptPackageManager
 
