@@ -8,10 +8,11 @@ Each opens a session, unless it is given one. Nothing is printed and no environm
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from copacetic.attest import render
+from copacetic.attest import FORMATS, render
 from copacetic.errors import CopaError, PlanFileError, UsageError
 from copacetic.oci import Platform, Reference
 from copacetic.oci.location import Location
@@ -38,6 +39,7 @@ def plan(
     *,
     settings: Settings | None = None,
     progress: Progress | None = None,
+    session: Session | None = None,
     graphs: bool = False,
 ) -> PlanSet:
     """
@@ -46,37 +48,59 @@ def plan(
     Packages are fetched into the cache, for their scripts decide what is possible. Raises `CopaError`s only.
     """
     location = Location.parse(request.image)
-    with open_session(settings or Settings(), progress or Silent()) as session:
-        reports = _reports(request, session.progress)
-        order = Order(access=session.access(location), request=request, session=session, reports=reports)
+    with _opened(session, settings, progress) as opened:
+        reports = _reports(request, opened.progress)
+        order = Order(access=opened.access(location), request=request, session=opened, reports=reports)
         return plan_image(order, graphs=graphs)
 
 
-def patch(request: PatchRequest, *, settings: Settings | None = None, progress: Progress | None = None) -> Outcome:
+def patch(
+    request: PatchRequest,
+    *,
+    settings: Settings | None = None,
+    progress: Progress | None = None,
+    session: Session | None = None,
+) -> Outcome:
     """
     Patch an image, prove the result, and publish it where the request says.
 
     When there is nothing to do, nothing is written and the outcome's `changed` is false. Raises `CopaError`s only;
     after one of them nothing was published.
     """
-    with open_session(settings or Settings(), progress or Silent()) as session:
-        return _patch(request, session)
+    with _opened(session, settings, progress) as opened:
+        return _patch(request, opened)
 
 
 def patch_many(
-    requests: Iterable[PatchRequest], *, settings: Settings | None = None, progress: Progress | None = None
+    requests: Iterable[PatchRequest],
+    *,
+    settings: Settings | None = None,
+    progress: Progress | None = None,
+    session: Session | None = None,
 ) -> Iterator[Outcome]:
     """
     Patch images one after the other with the same clients, caches and solver.
 
     What goes wrong with one image is its outcome's `failure` and no end. Leaving the iterator early ends the session.
     """
-    with open_session(settings or Settings(), progress or Silent()) as session:
+    with _opened(session, settings, progress) as opened:
         for request in requests:
             try:
-                yield _patch(request, session.child(request.image))
+                yield _patch(request, opened.child(request.image))
             except CopaError as error:
                 yield Outcome.failed(request.image, error)
+
+
+@contextmanager
+def _opened(session: Session | None, settings: Settings | None, progress: Progress | None) -> Iterator[Session]:
+    """Settings and progress of a session that is given are its own."""
+    if session is not None:
+        if settings is not None or progress is not None:
+            raise UsageError("a session has its own settings and progress")
+        yield session
+        return
+    with open_session(settings or Settings(), progress or Silent()) as opened:
+        yield opened
 
 
 def _patch(request: PatchRequest, session: Session) -> Outcome:
@@ -88,6 +112,9 @@ def _patch(request: PatchRequest, session: Session) -> Outcome:
         access = _one_image(access, request, target.transport.label)
     if request.attach and not target.transport.attaches:
         raise UsageError(f"nothing can be put beside an image in {target.transport.label}")
+    passing = [name for name in sorted(request.attach) if not FORMATS[name].attaches]
+    if passing:
+        raise UsageError(f"the format {passing[0]} tells of one run, and is not put beside an image")
     order = Order(access=access, request=request, session=session, reports=reports, plans=plans)
     with prove_image(order) as result:
         if result.patched:
@@ -102,14 +129,15 @@ def inspect(
     platforms: Sequence[str] = (),
     settings: Settings | None = None,
     progress: Progress | None = None,
+    session: Session | None = None,
 ) -> Inspection:
     """Tell what is in an image: distribution, packages, and which layer each came with."""
     from copacetic.pipeline.open.inspect import inspect_image
 
     location = Location.parse(image)
     chosen = [Platform.parse(text) for text in platforms]
-    with open_session(settings or Settings(), progress or Silent()) as session:
-        return inspect_image(session.access(location), chosen, session)
+    with _opened(session, settings, progress) as opened:
+        return inspect_image(opened.access(location), chosen, opened)
 
 
 def _one_image(access: ImageAccess, request: PatchRequest, where: str) -> ImageAccess:

@@ -12,7 +12,7 @@ import os
 from collections.abc import Callable, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
-from functools import cached_property
+from threading import Lock
 from typing import TypeVar
 
 __all__ = ["Budget", "Slots", "give_up"]
@@ -27,14 +27,14 @@ class Slots:
     def __init__(self, name: str, count: int) -> None:
         self.name = name
         self.count = count
-
-    @cached_property
-    def _pool(self) -> ThreadPoolExecutor:
-        return ThreadPoolExecutor(self.count, thread_name_prefix=self.name)
+        self._lock = Lock()
+        self._pool: ThreadPoolExecutor | None = None
 
     def submit(self, work: Callable[..., _R], *arguments: object) -> Future[_R]:
         """Begin when there is a slot."""
-        return self._pool.submit(work, *arguments)
+        with self._lock:  # the first two who ask at once get one pool
+            self._pool = self._pool or ThreadPoolExecutor(self.count, thread_name_prefix=self.name)
+            return self._pool.submit(work, *arguments)
 
     def map(self, work: Callable[[_T], _R], items: Iterable[_T]) -> list[_R]:
         """
@@ -42,7 +42,7 @@ class Slots:
 
         Raises what the first of them raises that failed. Nothing goes on afterwards, whatever ends this.
         """
-        begun = [self._pool.submit(work, item) for item in items]
+        begun = [self.submit(work, item) for item in items]
         try:
             return [future.result() for future in begun]
         finally:
@@ -50,8 +50,10 @@ class Slots:
 
     def close(self) -> None:
         """Give up what hasn't begun, and wait for the rest."""
-        if "_pool" in self.__dict__:
-            self._pool.shutdown(cancel_futures=True)
+        with self._lock:
+            pool, self._pool = self._pool, None
+        if pool is not None:
+            pool.shutdown(cancel_futures=True)
 
 
 def give_up(work: Iterable[Future[_R]]) -> None:

@@ -13,7 +13,6 @@ from contextlib import ExitStack, contextmanager
 from copy import copy
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
-from functools import cached_property
 from pathlib import Path
 from threading import Lock
 from typing import TYPE_CHECKING
@@ -82,20 +81,29 @@ class _Clients:
         self._settings = settings
         self._cache = cache
         self._progress = progress
+        self._logins: Keychain | None = None
+        self._registries: RegistryClient | None = None
         self._solver: Solver | None = None
         self._engines: dict[EngineKind, EngineClient] = {}
         self._lock = Lock()
         self.http = HttpClient(settings.http)
 
-    @cached_property
+    @property
     def logins(self) -> Keychain:
         from copacetic.oci.credentials import Keychain
 
-        return Keychain(self._settings.auth_files, given=dict(self._settings.credentials))
+        with self._lock:
+            if self._logins is None:
+                self._logins = Keychain(self._settings.auth_files, given=dict(self._settings.credentials))
+            return self._logins
 
-    @cached_property
+    @property
     def registries(self) -> RegistryClient:
-        return self.registries_with(self.logins)
+        logins = self.logins
+        with self._lock:
+            if self._registries is None:
+                self._registries = self.registries_with(logins)
+            return self._registries
 
     def registries_with(self, logins: Keychain) -> RegistryClient:
         from copacetic.oci.registryclient import RegistryClient

@@ -15,6 +15,7 @@ from copacetic import attest
 from copacetic.attest import Format
 from copacetic.errors import CopaError, StorageError, UsageError
 from copacetic.pipeline.outcome import Outcome
+from copacetic.progress import Silent
 from copacetic.repository import RepositorySettings
 from support.aptrepo import Deb, Repository, debian_image, file, serve_repository, write_image
 from support.values import HERE
@@ -61,18 +62,37 @@ def test_where_a_document_cant_be_made_nothing_is_published(
     assert not (tmp_path / "out").exists()
 
 
-def test_a_document_is_put_beside_the_image_once(tmp_path: Path, repository: Repository) -> None:
-    asked = request(tmp_path, repository, f"oci:{tmp_path / 'out'}:1", attach=frozenset({"json"}))
+def test_a_document_is_put_beside_the_image_once(
+    tmp_path: Path, repository: Repository, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    row = Format("text/plain", f"{__name__}:write_digest")
+    monkeypatch.setitem(attest.FORMATS, "digest", row)
+    asked = request(tmp_path, repository, f"oci:{tmp_path / 'out'}:1", attach=frozenset({"digest"}))
 
-    outcome = copacetic.patch(asked, settings=SETTINGS)
+    with copacetic.open_session(SETTINGS, Silent()) as session:
+        outcome, again = (copacetic.patch(asked, session=session) for _ in range(2))
+
+    assert again.digest == outcome.digest
     assert outcome.digest is not None
 
     blobs = {path.name: path.read_bytes() for path in (tmp_path / "out/blobs/sha256").iterdir()}
     documents = [json.loads(data) for data in blobs.values() if data.startswith(b"{")]
-    (manifest,) = (one for one in documents if one.get("artifactType") == attest.FORMATS["json"].media_type)
+    (manifest,) = (one for one in documents if one.get("artifactType") == row.media_type)
     assert manifest["subject"]["digest"] == str(outcome.digest)
     (layer,) = manifest["layers"]
-    assert json.loads(blobs[layer["digest"].partition(":")[2]])["reference"] == outcome.reference
+    assert blobs[layer["digest"].partition(":")[2]].decode() == str(outcome.digest)
+
+
+def test_what_tells_of_one_run_is_not_put_beside_an_image(tmp_path: Path, repository: Repository) -> None:
+    asked = request(tmp_path, repository, f"oci:{tmp_path / 'out'}:1", attach=frozenset({"json"}))
+
+    with pytest.raises(UsageError, match="the format json tells of one run"):
+        copacetic.patch(asked, settings=SETTINGS)
+
+
+def test_a_session_keeps_its_own_settings() -> None:
+    with copacetic.open_session(SETTINGS, Silent()) as session, pytest.raises(UsageError, match="its own settings"):
+        copacetic.inspect("oci:nowhere:1", settings=SETTINGS, session=session)
 
 
 def test_a_place_without_room_for_documents_says_so_before_all_the_work(tmp_path: Path, repository: Repository) -> None:
@@ -99,7 +119,7 @@ def test_one_image_s_failure_is_its_outcome_and_no_end(tmp_path: Path, repositor
 
 def test_a_format_is_one_row(tmp_path: Path, repository: Repository, monkeypatch: pytest.MonkeyPatch) -> None:
     row = Format("text/plain", f"{__name__}:write_digest")
-    monkeypatch.setattr(attest, "FORMATS", {**attest.FORMATS, "digest": row})
+    monkeypatch.setitem(attest.FORMATS, "digest", row)
     asked = request(tmp_path, repository, f"oci:{tmp_path / 'out'}:1", documents=frozenset({"digest"}))
 
     outcome = copacetic.patch(asked, settings=SETTINGS)

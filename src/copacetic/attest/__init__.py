@@ -24,10 +24,12 @@ class Format:
     media_type: str
     writer: str
     """`module:function`, imported when such a document is asked for."""
+    attaches: bool = True
+    """Whether it may stand beside an image: the same about the same image, whenever and wherever it is made."""
 
 
-FORMATS: Mapping[str, Format] = {
-    "json": Format("application/vnd.copacetic.outcome.v1+json", "copacetic.attest:write_json"),
+FORMATS: dict[str, Format] = {
+    "json": Format("application/vnd.copacetic.outcome.v1+json", "copacetic.attest:write_json", attaches=False),
 }
 
 
