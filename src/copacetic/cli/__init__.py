@@ -7,6 +7,7 @@ Commands live in modules of their own, imported when they are used: `copa --help
 
 from __future__ import annotations
 
+import gc
 import os
 import sys
 
@@ -89,6 +90,7 @@ def run() -> NoReturn:
             sys.exit(0)
     from copacetic.cli.ending import Ending
 
+    gc.set_threshold(50_000, 20, 100)  # nearly all that a run makes stays, and is looked through for nothing
     ending = Ending()
     ending.run_process(lambda: _main(sys.argv[1:], ending))
 
