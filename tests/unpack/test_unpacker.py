@@ -13,7 +13,7 @@ import pytest
 from copacetic.budget import Slots
 from copacetic.errors import InventoryError, PackageError, UnsupportedImageError
 from copacetic.inventory.dpkg import DpkgDatabase
-from copacetic.oci.change import Change
+from copacetic.oci.change import Change, Spooled
 from copacetic.oci.recording import RecordingFilesystem
 from copacetic.unpack import open_unpacker
 from copacetic.unpack.deb import DebUnpacker
@@ -178,6 +178,19 @@ def test_what_stays_the_same_is_left_out_and_told(tmp_path: Path) -> None:
 
     assert "usr/share/doc/demo" not in {change.path for change in changes.entries}
     assert set(changes.unchanged) == {"usr/share/doc/demo", "var/lib/dpkg/info/demo.list"}
+
+
+def test_what_a_package_ships_is_hashed_as_it_is_unpacked(tmp_path: Path) -> None:
+    deb = Deb(version="2.0", files={**FILES, "usr/bin/tool": file("2", 0o755)}).write(tmp_path)
+
+    changes = compose(tree(installed(OLD)), [deb], tmp_path / "scratch").changes
+
+    contents = [*changes.unchanged.values(), *(change.content for change in changes.entries)]
+    spooled = [content for content in contents if isinstance(content, Spooled)]
+    assert len(spooled) >= 2
+    for content in spooled:
+        data = content.path.read_bytes()[content.offset : content.offset + content.size]
+        assert content.digests == {name: hashlib.new(name, data).hexdigest() for name in ("sha256", "md5")}
 
 
 def test_the_newest_package_gives_the_epoch(tmp_path: Path) -> None:

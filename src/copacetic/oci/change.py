@@ -21,6 +21,8 @@ class Spooled:
     path: Path
     offset: int
     size: int
+    digests: Mapping[str, str] = field(default_factory=dict, compare=False)
+    """By algorithm, in hexadecimal: those that were taken as the bytes came by; often none."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -25,7 +25,7 @@ from copacetic.unpack.deb.package import DebPackage
 from copacetic.unpack.deb.payload import DebEntry
 from copacetic.unpack.deb.slices import Slices
 
-__all__ = ["DebInstaller", "Installation", "md5_of"]
+__all__ = ["DebInstaller", "Installation"]
 
 MAX_CONFFILE = 16 * 1024 * 1024
 UNKNOWN = "unknown"

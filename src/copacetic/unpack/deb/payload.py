@@ -111,11 +111,14 @@ def _describe(entry: TarEntry, reader: TarReader, spool: Path | None, package: s
     content = None
     sha256 = ""
     if entry.type == "0":
-        digest = hashlib.sha256()
+        digest, md5 = hashlib.sha256(), hashlib.md5(usedforsecurity=False) if spool is not None else None
         for piece in reader.content():
             digest.update(piece)
-        content = Spooled(spool, entry.offset, entry.size) if spool is not None else None
+            if md5 is not None:
+                md5.update(piece)
         sha256 = digest.hexdigest()
+        if spool is not None and md5 is not None:
+            content = Spooled(spool, entry.offset, entry.size, {"sha256": sha256, "md5": md5.hexdigest()})
     return DebEntry(
         path=entry.path,
         type=_TYPES.get(entry.type, FileType.FILE),

@@ -23,13 +23,12 @@ from copacetic.inventory import PackageDatabase
 from copacetic.inventory.dpkg import DebRecord, DpkgDatabase
 from copacetic.lines import split_lines
 from copacetic.oci.filesystem import Entry, FileType, ImageFilesystem
-from copacetic.oci.layerwriter import read_content
 from copacetic.oci.tree import TreeBuilder
 from copacetic.repository.packages import file_digest
 from copacetic.scripts.accounts import Accounts
 from copacetic.unpack import Composition, FetchedPackage
 from copacetic.unpack.deb.assess import Assessment, assess_packages, is_sliced
-from copacetic.unpack.deb.install import DebInstaller, Installation, md5_of
+from copacetic.unpack.deb.install import DebInstaller, Installation
 from copacetic.unpack.deb.owners import Ownership
 from copacetic.unpack.deb.package import SCRIPTS, DebPackage, load_package
 from copacetic.unpack.deb.payload import DebEntry, spool_payload
@@ -244,5 +243,5 @@ def _checksums(payload: Sequence[DebEntry], files: Sequence[str]) -> bytes:
         while entry is not None and entry.hardlink:
             entry = by_path.get(entry.hardlink)
         if entry is not None and entry.content is not None:
-            lines.append(f"{md5_of(read_content(entry.content))}  {path}\n")
+            lines.append(f"{entry.content.digests['md5']}  {path}\n")
     return "".join(lines).encode("utf-8", "surrogateescape")
