@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
 
@@ -65,9 +65,11 @@ class LayerStore:
         *,
         transfers: Slots,
         progress: Progress,
+        meanwhile: Callable[[], object] = bool,
     ) -> LayeredFilesystem:
         """
-        Stack the layers of an image, scanning side by side those of which something is missing.
+        Stack the layers of an image, scanning side by side those of which something is missing; `meanwhile` is called
+        when there are any.
 
         Raises `IntegrityError`, `CorruptLayerError` or `HostileLayerError` for a layer that is not what it should be.
         """
@@ -78,6 +80,8 @@ class LayerStore:
         budget = LayerBudget(known=sum(unique[key][0].size for key, known in found.items() if known is not None))
         work = {key: transfers.submit(self._scan, source, unique[key], budget, progress) for key in missing}
         try:
+            if missing:
+                meanwhile()
             stacked = self._collect(pairs, found, work)
         finally:
             give_up(work.values())

@@ -8,7 +8,7 @@ A single image is an index of one: the rest of the flow sees only a list of `Pla
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from copacetic import families
@@ -17,6 +17,7 @@ from copacetic.distro import Distro
 from copacetic.errors import ImageError, UnsupportedImageError, UsageError
 from copacetic.inventory import PackageDatabase, detect_databases
 from copacetic.keep import KeepRule, KeepRules
+from copacetic.loader import load
 from copacetic.oci import Descriptor, Digest, ImageConfig, Index, Manifest, Platform
 from copacetic.oci.filesystem import ImageFilesystem
 from copacetic.oci.layered import LayeredFilesystem
@@ -173,16 +174,25 @@ def keep_rules() -> tuple[KeepRules, ...]:
     return tuple(KeepRules(keep) for keep in (KEEP, *(family.keep for family in families.FAMILIES)) if keep)
 
 
-def open_filesystem(image: SourceImage, variant: PlatformImage, session: Session) -> LayeredFilesystem:
-    """Index the layers (or find their indexes in the cache), and stack them."""
+def open_filesystem(
+    image: SourceImage, variant: PlatformImage, session: Session, meanwhile: Callable[[], object] = bool
+) -> LayeredFilesystem:
+    """Index the layers (or find their indexes in the cache), and stack them; see `LayerStore.open`."""
     store = layer_store(session.cache)
     layers, diff_ids = variant.manifest.layers, variant.config.diff_ids
-    return store.open(image.source, layers, diff_ids, transfers=session.budget.transfers, progress=session.progress)
+    transfers, progress = session.budget.transfers, session.progress
+    return store.open(image.source, layers, diff_ids, transfers=transfers, progress=progress, meanwhile=meanwhile)
 
 
 def open_image(image: SourceImage, variant: PlatformImage, session: Session) -> OpenedImage:
     """Look into a variant's files; see `recognise`."""
-    return recognise(image, variant, open_filesystem(image, variant, session))
+    return recognise(image, variant, open_filesystem(image, variant, session, _import_ahead))
+
+
+def _import_ahead() -> None:
+    """Import what any image needs next: while layers are inflated there is time for that."""
+    for module in ("urllib3", "copacetic.unpack", "copacetic.scripts.judge"):
+        load(module)
 
 
 def recognise(image: SourceImage, variant: PlatformImage, fs: LayeredFilesystem) -> OpenedImage:
