@@ -47,6 +47,22 @@ def test_several_who_ask_share_what_there_is() -> None:
     assert work.most == 3
 
 
+def test_each_result_comes_when_it_is_there_and_all_of_them_in_order() -> None:
+    second_came = threading.Event()
+    came: list[str] = []
+
+    def work(name: str) -> str:
+        assert name != "first" or second_came.wait(10), "the first result is waited for before others are told"
+        return name
+
+    def take(name: str) -> None:
+        came.append(name)
+        second_came.set()
+
+    assert Slots("test", 2).map(work, ["first", "second"], take) == ["first", "second"]
+    assert came == ["second", "first"]
+
+
 def test_nothing_goes_on_after_a_failure() -> None:
     slots, work = Slots("test", 2), Counted()
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable
-from concurrent.futures import Future, ThreadPoolExecutor, wait
+from concurrent.futures import Future, ThreadPoolExecutor, as_completed, wait
 from dataclasses import dataclass, field
 from threading import Lock
 from typing import TypeVar
@@ -36,14 +36,19 @@ class Slots:
             self._pool = self._pool or ThreadPoolExecutor(self.count, thread_name_prefix=self.name)
             return self._pool.submit(work, *arguments)
 
-    def map(self, work: Callable[[_T], _R], items: Iterable[_T]) -> list[_R]:
+    def map(
+        self, work: Callable[[_T], _R], items: Iterable[_T], each: Callable[[_R], object] | None = None
+    ) -> list[_R]:
         """
-        Do something with all items, and return the results in their order.
+        Do something with all items, and return the results in their order; `each` gets them as they come, here.
 
         Raises what the first of them raises that failed. Nothing goes on afterwards, whatever ends this.
         """
         begun = [self.submit(work, item) for item in items]
         try:
+            if each is not None:
+                for future in as_completed(begun):
+                    each(future.result())
             return [future.result() for future in begun]
         finally:
             give_up(begun)

@@ -173,6 +173,11 @@ class Candidate:
     def key(self) -> PackageKey:
         return PackageKey(self.name, self.architecture, self.instance)
 
+    @property
+    def fingerprint(self) -> str:
+        """All that determines what the package does to an image, as one line; of use with its SHA-256 only."""
+        return f"{self.name} {self.architecture} {self.version} {self.sha256}"
+
     def is_same(self, other: Candidate) -> bool:
         """Tell whether both are the same package file, wherever it is; where one lacks a digest the rest decides."""
         same = (self.key, self.version, self.size) == (other.key, other.version, other.size)
@@ -285,9 +290,7 @@ class FetchedPackage:
 
     @property
     def fingerprint(self) -> str:
-        """All that determines what the package does to an image, as one line."""
-        candidate = self.update.candidate
-        return f"{candidate.name} {candidate.architecture} {candidate.version} {candidate.sha256}"
+        return self.update.candidate.fingerprint
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

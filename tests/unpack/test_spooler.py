@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -31,6 +32,31 @@ def test_a_job_begins_at_once_and_is_done_only_once(tmp_path: Path) -> None:
     assert spooler.wait("a") == spooler.wait("b") == ("an entry",)
     assert len(runs) == len(set(runs)) == 2
     assert {path.read_text() for path in runs} == {"payload"}
+    spooler.close()
+
+
+def test_what_has_not_begun_is_done_in_the_order_of_the_latest_call(tmp_path: Path) -> None:
+    begun, gate = threading.Event(), threading.Event()
+    done: list[str] = []
+
+    def job(name: str) -> Callable[[Path], tuple[str, ...]]:
+        def run(_path: Path) -> tuple[str, ...]:
+            begun.set()
+            assert gate.wait(10)
+            done.append(name)
+            return (name,)
+
+        return run
+
+    spooler: Spooler[str] = Spooler(Slots("test", 1))
+    spooler.start({"first": job("first")}, tmp_path, limit=1000)
+    assert begun.wait(10)
+    spooler.start({"small": job("small")}, tmp_path, limit=1000)
+    spooler.start({name: job(name) for name in ("large", "small", "first")}, tmp_path, limit=1000)
+    gate.set()
+
+    assert [spooler.wait(name) for name in ("small", "large", "first")] == [("small",), ("large",), ("first",)]
+    assert done == ["first", "large", "small"]
     spooler.close()
 
 

@@ -17,9 +17,10 @@ from copacetic.inventory import PackageDatabase
 from copacetic.oci import Digest
 from copacetic.pipeline.layer import ComposedLayer, LayerRequest, Packages
 from copacetic.pipeline.open.image import OpenedImage
+from copacetic.repository import Repository
 from copacetic.request import PatchRequest, Strategy
 from copacetic.session import Session
-from copacetic.updates import FetchedPackage, Finding, Plan
+from copacetic.updates import FetchedPackage, Finding, Plan, PlannedUpdate
 
 if TYPE_CHECKING:
     from copacetic.llb.definition import Definition
@@ -110,6 +111,10 @@ class Ways(Protocol):
         """Return the way that a strategy names; AUTO is the embedded engine's."""
         ...
 
-    def judge(self, inventory: PackageDatabase, packages: Sequence[FetchedPackage]) -> Judged:
-        """Add the verdicts about scripts. Raises `PackageError` for a package that can't be read."""
+    def judge(self, inventory: PackageDatabase, updates: Sequence[PlannedUpdate], repository: Repository) -> Judged:
+        """
+        Fetch packages and add the verdicts about their scripts; what is likely to be done with them is begun meanwhile.
+
+        Raises `PackageError` for a package that can't be read, and as `Repository.fetch` does.
+        """
         ...

@@ -10,7 +10,7 @@ Of an image only configuration, keys and what is installed are looked at; nothin
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -111,8 +111,13 @@ class Repository(Protocol):
         """Return a digest of what the repositories say they hold now; it changes whenever they publish anything."""
         ...
 
-    def fetch(self, candidates: Sequence[Candidate]) -> Mapping[Candidate, Path]:
-        """Return a local file for each candidate, its size and digest checked; downloads run side by side."""
+    def fetch(
+        self, candidates: Sequence[Candidate], arrived: Callable[[Candidate, Path], None] | None = None
+    ) -> Mapping[Candidate, Path]:
+        """
+        Return a local file for each candidate, its size and digest checked; downloads run side by side. `arrived` is
+        called in this thread, for each of them as soon as it is there.
+        """
         ...
 
 

@@ -9,9 +9,9 @@ Metadata mostly names a file's SHA-256. Where it names something else (apk: the 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, TypeAlias
 from urllib.parse import urlsplit
 
 from copacetic.budget import Slots
@@ -28,9 +28,11 @@ from copacetic.http import HttpClient
 from copacetic.progress import Progress, Task
 from copacetic.updates import Candidate
 
-__all__ = ["PackageCheck", "PackageStore", "file_digest"]
+__all__ = ["Arrived", "PackageCheck", "PackageStore", "file_digest"]
 
 PACKAGES_VERSION = 1
+
+Arrived: TypeAlias = Callable[[Candidate, Path], None]
 
 
 class PackageCheck(Protocol):
@@ -65,9 +67,10 @@ class PackageStore:
         self._transfers = transfers
         self._check = check
 
-    def fetch(self, candidates: Sequence[Candidate]) -> Mapping[Candidate, Path]:
+    def fetch(self, candidates: Sequence[Candidate], arrived: Arrived | None = None) -> Mapping[Candidate, Path]:
         """
-        Return a file for each candidate; those in the cache are checked again.
+        Return a file for each candidate; those in the cache are checked again. `arrived` is called here, for each of
+        them as soon as it is there.
 
         Raises `PackageUnavailableError` when a repository doesn't have one any more, `IntegrityError` when it has
         another one; of several faults the first, with the others.
@@ -75,10 +78,15 @@ class PackageStore:
         if not candidates:
             return {}
         total = sum(candidate.size for candidate in candidates)
+
+        def pass_on(result: tuple[Candidate, Path | CopaError]) -> None:
+            if arrived is not None and isinstance(result[1], Path):
+                arrived(result[0], result[1])
+
         with self._progress.task(f"fetch {len(candidates)} package{'s' * (len(candidates) != 1)}", total=total) as task:
-            tried = self._transfers.map(lambda candidate: self._try(candidate, task), candidates)
-        raise_together(result for result in tried if isinstance(result, CopaError))
-        return {c: path for c, path in zip(candidates, tried, strict=True) if isinstance(path, Path)}
+            tried = self._transfers.map(lambda one: (one, self._try(one, task)), candidates, pass_on)
+        raise_together(result for _, result in tried if isinstance(result, CopaError))
+        return {candidate: path for candidate, path in tried if isinstance(path, Path)}
 
     def _try(self, candidate: Candidate, task: Task) -> Path | CopaError:
         """Return what is wrong with one package instead of raising it: it isn't the others' fault."""

@@ -57,8 +57,8 @@ class Unpacker(Protocol):
 
     def spool(self, packages: Sequence[FetchedPackage], scratch: Path) -> None:
         """
-        Begin in the background with what `compose` does first, for the same `scratch`. Raises only for packages that
-        can't be opened; `compose` raises the rest. It has to be closed.
+        Begin in the background with what `compose` does first, for the same `scratch`, with all packages or with some
+        at a time. Raises only for packages that can't be opened; `compose` raises the rest. It has to be closed.
         """
         ...
 

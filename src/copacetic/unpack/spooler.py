@@ -29,19 +29,22 @@ class Spooler(Generic[_Entry]):
         self._work: dict[str, Future[tuple[_Entry, ...]]] = {}
         self._lock = Lock()
         self._started = 0
-        self._written = 0
+        self._written = self._limit = 0
 
     def start(self, jobs: Mapping[str, Callable[[Path], tuple[_Entry, ...]]], scratch: Path, *, limit: int) -> None:
         """
-        Begin what was not begun before, in the order given: the largest first leaves no worker alone with it.
+        Begin what was not begun before, in the order given, whatever the order in which the jobs came before: the
+        largest first leaves no worker alone with it.
 
-        `limit` is for all files together, in bytes: the job that goes beyond it fails with a `PackageError`.
+        `limit` is for all files together, in bytes, and may grow: the job that goes beyond it fails with a
+        `PackageError`.
         """
+        self._limit = max(self._limit, limit)
         for key, job in jobs.items():
-            if key not in self._work:
+            if key not in self._work or self._work[key].cancel():
                 path = scratch / f"{self._started}.payload"
                 self._started += 1
-                self._work[key] = self._processors.submit(self._run, job, path, limit)
+                self._work[key] = self._processors.submit(self._run, job, path)
 
     def wait(self, key: str) -> tuple[_Entry, ...]:
         """Return what a job found, or raise what it raised."""
@@ -51,15 +54,15 @@ class Spooler(Generic[_Entry]):
         """Give up what hasn't begun, and wait for the rest: nothing is written after this."""
         give_up(self._work.values())
         self._work.clear()
-        self._written = 0
+        self._written = self._limit = 0
 
-    def _run(self, job: Callable[[Path], tuple[_Entry, ...]], path: Path, limit: int) -> tuple[_Entry, ...]:
-        if self._written > limit:
-            raise PackageError(f"the packages unpack to more than {limit} bytes together")
+    def _run(self, job: Callable[[Path], tuple[_Entry, ...]], path: Path) -> tuple[_Entry, ...]:
+        if self._written > self._limit:
+            raise PackageError(f"the packages unpack to more than {self._limit} bytes together")
         entries = job(path)
         with self._lock:
             self._written += path.stat().st_size if path.exists() else 0
-        if self._written > limit:
+        if self._written > self._limit:
             path.unlink()
-            raise PackageError(f"the packages unpack to more than {limit} bytes together")
+            raise PackageError(f"the packages unpack to more than {self._limit} bytes together")
         return entries

@@ -44,7 +44,8 @@ class PackageUnpacker(Generic[_Package, _Entry]):
         """See `Unpacker.spool`."""
         ordered = sorted(self._load(packages), key=lambda package: -package.size)
         jobs = {_identity(package): partial(self._unpack, package) for package in ordered}
-        self._spooler.start(jobs, scratch, limit=total_limit(sum(package.size for package in ordered)))
+        total = sum(package.size for package in self._loaded.values())
+        self._spooler.start(jobs, scratch, limit=total_limit(total))
 
     def close(self) -> None:
         """See `Unpacker.close`."""

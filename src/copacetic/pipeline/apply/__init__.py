@@ -16,9 +16,10 @@ from copacetic.pipeline.apply.judge import VerdictMemo
 from copacetic.pipeline.apply.unpack import UnpackApplier, Unpacking
 from copacetic.pipeline.job import Applier, Delegate, Job, Judged, Ways
 from copacetic.pipeline.open.image import PlatformImage, SourceImage
+from copacetic.repository import Repository
 from copacetic.request import PatchRequest, Strategy
 from copacetic.session import Session
-from copacetic.updates import FetchedPackage
+from copacetic.updates import PlannedUpdate
 
 __all__ = ["begin", "open_ways"]
 
@@ -49,9 +50,9 @@ class _Ways:
         self._job = job
         self._unpacking = unpacking
 
-    def judge(self, inventory: PackageDatabase, packages: Sequence[FetchedPackage]) -> Judged:
+    def judge(self, inventory: PackageDatabase, updates: Sequence[PlannedUpdate], repository: Repository) -> Judged:
         memo = VerdictMemo(self._job.opened.fs, self._job.session.cache, self._unpacking)
-        return memo.judge(inventory.package_type, packages)
+        return memo.judge(inventory.package_type, updates, repository)
 
     def of(self, strategy: Strategy) -> Applier:
         return self._execute if strategy is Strategy.EXEC else UnpackApplier(self._job, self._unpacking)

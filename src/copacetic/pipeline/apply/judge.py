@@ -11,6 +11,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 
 import msgspec
 
@@ -19,8 +20,10 @@ from copacetic.oci.filesystem import ImageFilesystem
 from copacetic.pipeline.apply.unpack import Unpacking
 from copacetic.pipeline.job import Judged
 from copacetic.pipeline.open.memo import Memo
+from copacetic.pipeline.plan.fetch import fetch_packages
+from copacetic.repository import Repository
 from copacetic.unpack import Unpacker
-from copacetic.updates import FetchedPackage, PackageKey, ScriptClass, ScriptVerdict
+from copacetic.updates import FetchedPackage, PackageKey, PlannedUpdate, ScriptClass, ScriptVerdict
 
 __all__ = ["VerdictMemo"]
 
@@ -42,13 +45,20 @@ class VerdictMemo:
         self._unpacking = unpacking
         self._memo = Memo(cache, "judgements", version=JUDGEMENT_VERSION)
 
-    def judge(self, package_type: str, packages: Sequence[FetchedPackage]) -> Judged:
-        """Add the verdicts. Raises `PackageError` for a package that can't be read."""
-        if not packages:
+    def judge(self, package_type: str, updates: Sequence[PlannedUpdate], repository: Repository) -> Judged:
+        """See `Ways.judge`."""
+        if not updates:
             return Judged(packages=(), newest_mtime=0)
-        key = hashlib.sha256("\n".join(sorted(package.fingerprint for package in packages)).encode()).hexdigest()
+        packages: Sequence[FetchedPackage] = ()
+        if not all(update.candidate.sha256 for update in updates):  # that is known when they are there
+            packages = fetch_packages(repository, updates)
+            updates = [package.update for package in packages]
+        rows = sorted(update.candidate.fingerprint for update in updates)
+        key = hashlib.sha256("\n".join(rows).encode()).hexdigest()
         with self._memo.lock(key):  # who comes later takes the verdicts, and decompresses nothing for itself
             found = next(self._memo.find(key, self._fs), None)
+            early = partial(self._unpacking.spool_early, package_type) if found is None else None
+            packages = packages or fetch_packages(repository, updates, early)
             if found is None:
                 self._unpacking.spool(package_type, packages)
                 judgement = _judge(self._unpacking.unpacker(package_type), packages)

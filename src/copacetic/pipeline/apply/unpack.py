@@ -4,11 +4,12 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Self
 
 from copacetic.budget import Slots
-from copacetic.errors import ImageError
+from copacetic.errors import CopaError, ImageError
 from copacetic.inventory import find_again
 from copacetic.oci import Digest
 from copacetic.oci.recording import RecordingFilesystem
@@ -61,6 +62,11 @@ class Unpacking:
         """Begin to decompress packages that are probably going to be composed."""
         if self._scratch is not None:
             self.unpacker(package_type).spool(packages, folder_for(package_type, self._scratch))
+
+    def spool_early(self, package_type: str, package: FetchedPackage) -> None:
+        """The same for one of them, while others are on their way; what is wrong with it is said later."""
+        with suppress(CopaError):
+            self.spool(package_type, [package])
 
 
 class UnpackApplier:

@@ -17,7 +17,6 @@ from copacetic.inventory import PackageDatabase
 from copacetic.pipeline.job import Job, Judged, Ways
 from copacetic.pipeline.layer import Packages
 from copacetic.pipeline.open.stale import stale_descriptions
-from copacetic.pipeline.plan.fetch import fetch_packages
 from copacetic.pipeline.plan.leftout import LeftOut, LeftOutByType
 from copacetic.pipeline.plan.match import match_inventories, want_everything
 from copacetic.pipeline.plan.sources import open_repositories
@@ -162,8 +161,8 @@ class _Rounds:
         judged: dict[str, Judged] = {}
         for target, resolution in zip(self.targets, resolutions, strict=True):
             try:
-                fetched = fetch_packages(target.repository, resolution.updates)
-                judged[target.package_type] = self.ways.judge(target.inventory, fetched)
+                work = target.inventory, resolution.updates, target.repository
+                judged[target.package_type] = self.ways.judge(*work)
             except PACKAGE_FAULTS as error:
                 target.left_out.add_faults(error, resolution.updates)
                 return None

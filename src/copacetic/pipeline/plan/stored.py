@@ -9,7 +9,6 @@ from itertools import chain
 from copacetic.errors import FixesMissingError
 from copacetic.inventory import PackageDatabase
 from copacetic.pipeline.job import Job, Judged, Ways
-from copacetic.pipeline.plan.fetch import fetch_packages
 from copacetic.pipeline.plan.make import PreparedPlan
 from copacetic.pipeline.plan.sources import open_repositories
 from copacetic.pipeline.plan.strategy import choose_strategy
@@ -34,7 +33,7 @@ def prepare_stored(plan: Plan, job: Job, ways: Ways) -> PreparedPlan:
         repository = open_repositories(job, inventory)
         section = sections[number]
         section = take_plans_word(section) if job.request.trust_plan else vouch_for_section(section, repository)
-        found = ways.judge(inventory, fetch_packages(repository, section.updates))
+        found = ways.judge(inventory, section.updates, repository)
         sections[number] = replace(section, updates=tuple(package.update for package in found.packages))
         judged[section.package_type] = found
     packages = {package_type: found.packages for package_type, found in judged.items() if found.packages}

@@ -32,7 +32,7 @@ from copacetic.repository.apk.sources import (
 from copacetic.repository.apk.vendor import Vendors, vendor_of
 from copacetic.repository.host import open_host
 from copacetic.repository.odd import OddRows
-from copacetic.repository.packages import PackageStore
+from copacetic.repository.packages import Arrived, PackageStore
 from copacetic.repository.seen import SeenDates
 from copacetic.updates import Candidate, InstalledPackage, Origin, PackageKey, PlannedUpdate, Resolution, Wanted
 
@@ -151,7 +151,7 @@ class ApkRepository:
             digest.update(f"{index.source.url} {index.digest}\n".encode())
         return digest.hexdigest()
 
-    def fetch(self, candidates: Sequence[Candidate]) -> Mapping[Candidate, Path]:
+    def fetch(self, candidates: Sequence[Candidate], arrived: Arrived | None = None) -> Mapping[Candidate, Path]:
         return self._packages.fetch(candidates)
 
     def _load(self) -> list[ApkIndex]:

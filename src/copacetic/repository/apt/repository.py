@@ -26,7 +26,7 @@ from copacetic.repository.apt.sources import AptSource, parse_sources, read_sour
 from copacetic.repository.apt.tiers import Place, Unread, is_own, order_tiers
 from copacetic.repository.host import open_host
 from copacetic.repository.odd import OddRows
-from copacetic.repository.packages import PackageStore
+from copacetic.repository.packages import Arrived, PackageStore
 from copacetic.repository.seen import SeenDates
 from copacetic.updates import Candidate, Origin, PackageKey, Resolution, SkipReason, Wanted
 
@@ -153,7 +153,7 @@ class AptRepository:
             digest.update(f"{source.uri} {source.suite}\n{release and release.stanza.text}\n".encode())
         return digest.hexdigest()
 
-    def fetch(self, candidates: Sequence[Candidate]) -> Mapping[Candidate, Path]:
+    def fetch(self, candidates: Sequence[Candidate], arrived: Arrived | None = None) -> Mapping[Candidate, Path]:
         return self._packages.fetch(candidates)
 
     def _load(self, sources: Sequence[AptSource]) -> list[PackagesIndex]:
