@@ -168,7 +168,9 @@ class DpkgDatabase:
         }
 
     def bare_paths(self, package: InstalledPackage) -> tuple[str, ...]:
-        others = self.conffiles(package).keys() | self.md5sums(package).keys() | self.checksums(package).keys()
+        others = self.conffiles(package).keys() | self.md5sums(package).keys()
+        if package.partial or self.diversions:  # else there are no further names among them
+            others |= self.checksums(package).keys()
         excludes = self.path_filters.excludes
         return tuple(
             self.diverted(path, package.name)
