@@ -25,7 +25,7 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 
 from demo.roots import build_root
 
-from bench import execution
+from bench import execution, processor
 from bench.alpine import measure_alpine, measure_index
 from bench.measure import Result, Sample, repeat, run
 from support.debian import layout_of
@@ -56,7 +56,7 @@ LARGE = (
     "vim",
     "wget",
 )
-GROUPS = ("start", "minbase", "large", "shared", "buildkit", "worker", "alpine")
+GROUPS = ("processor", "start", "minbase", "large", "shared", "buildkit", "worker", "alpine")
 
 
 @dataclass(frozen=True, slots=True)
@@ -214,6 +214,8 @@ def main() -> None:
     os.environ.setdefault("COPA_ALLOW_NETWORK", "127.0.0.0/8,::1")  # repositories of our own, or this machine's mirror
     chosen = arguments.only or GROUPS
     with opened(arguments.runs) as bench:
+        if "processor" in chosen:
+            processor.show(processor.measure(COPA, bench.work, bench.runs * 3))
         if "start" in chosen:
             show(start(bench))
         if "minbase" in chosen:

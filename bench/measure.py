@@ -18,6 +18,8 @@ class Sample:
     """One finished command."""
 
     seconds: float
+    processor: float
+    """Seconds, of all its threads."""
     megabytes: float
     """Peak memory of the largest process."""
 
@@ -32,6 +34,10 @@ class Result:
     @property
     def seconds(self) -> float:
         return statistics.median(sample.seconds for sample in self.samples)
+
+    @property
+    def processor(self) -> float:
+        return statistics.median(sample.processor for sample in self.samples)
 
     @property
     def megabytes(self) -> float:
@@ -50,11 +56,11 @@ def run(command: Sequence[str]) -> Sample:
     with tempfile.TemporaryFile() as output, tempfile.NamedTemporaryFile("r") as figures:
         child = [sys.executable, "-IS", str(Path(__file__).with_name("measure_child.py")), figures.name]
         subprocess.run([*child, *command], stdout=output, stderr=subprocess.STDOUT, env=environment, check=True)
-        code, seconds, kilobytes = figures.read().split()
+        code, seconds, processor, kilobytes = figures.read().split()
         if int(code) != 0:
             output.seek(0)
             raise SystemExit(f"{' '.join(command)}\n{output.read().decode(errors='replace')[-3000:]}")
-    return Sample(float(seconds), int(kilobytes) / 1024)
+    return Sample(float(seconds), float(processor), int(kilobytes) / 1024)
 
 
 def repeat(name: str, runs: int, work: Callable[[], Sample]) -> Result:

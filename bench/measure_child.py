@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Runs one command and prints its exit code, wall seconds and peak kilobytes; small, since a child inherits a peak."""
+"""Runs one command and prints its exit code, wall seconds, processor seconds and peak kilobytes; small, since a child inherits a peak."""
 
 import os
 import sys
@@ -11,4 +11,5 @@ if pid == 0:
     os.execvp(sys.argv[2], sys.argv[2:])
 _, status, usage = os.wait4(pid, 0)
 with open(sys.argv[1], "w", encoding="ascii") as file:
-    file.write(f"{os.waitstatus_to_exitcode(status)} {time.perf_counter() - started} {usage.ru_maxrss}")
+    busy = usage.ru_utime + usage.ru_stime
+    file.write(f"{os.waitstatus_to_exitcode(status)} {time.perf_counter() - started} {busy} {usage.ru_maxrss}")
