@@ -13,7 +13,7 @@ import pytest
 
 from copacetic.errors import CopaError, RefusedAddressError, UnreachableError, hide_credentials
 from copacetic.http import HttpClient, HttpSettings, connection
-from copacetic.http.address import Origin, find_origin
+from copacetic.http.address import WebOrigin, find_origin
 from copacetic.http.login import Login, find_login
 from copacetic.http.reach import Reach, parse_network
 from support.faulty import Answer, FaultyServer, faulty_server
@@ -182,8 +182,8 @@ def test_what_is_public_is_in_reach(host: str) -> None:
 
 def test_a_login_goes_to_its_own_host_port_scheme_and_path_only() -> None:
     logins = [
-        Login(origin=Origin("https", "h.example", 443), secret="a:1"),
-        Login(origin=Origin("https", "h.example", 443), path="/private", secret="b:2"),
+        Login(origin=WebOrigin("https", "h.example", 443), secret="a:1"),
+        Login(origin=WebOrigin("https", "h.example", 443), path="/private", secret="b:2"),
     ]
 
     assert find_login(logins, "https://h.example/debian/x") == "a:1"

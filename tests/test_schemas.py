@@ -6,7 +6,6 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +22,7 @@ from copacetic.pipeline.plan import planfile
 from copacetic.pipeline.plan.document import write_plans
 from copacetic.pipeline.plan.planfile import read_plans
 from copacetic.updates import Finding, FindingStatus, MatchedFinding, PackageKey, PlannedUpdate
+from support.replacing import replace
 from support.schemas import SCHEMAS, faults
 from support.values import candidate, finding, installed, plan
 
@@ -98,8 +98,7 @@ def test_a_document_of_no_kind_is_seen() -> None:
     assert faults({"schemaVersion": 1, "kind": "copacetic.other"}) == ["other.json: there is no such schema"]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Grown(Finding):
+class Grown(Finding, frozen=True, kw_only=True):
     """A finding of a later version of the code."""
 
     status: str = "not the one of the document"
@@ -107,7 +106,7 @@ class Grown(Finding):
 
 
 def test_an_attribute_that_a_value_gains_changes_no_document(monkeypatch: pytest.MonkeyPatch) -> None:
-    value = Grown(**{field.name: getattr(FOUND.finding, field.name) for field in fields(Finding)})
+    value = Grown(**{name: getattr(FOUND.finding, name) for name in Finding.__struct_fields__})
     later = replace(PLAN, matched=(replace(FOUND, finding=value),))
 
     assert write_plans([later]) == write_plans([PLAN])

@@ -52,6 +52,16 @@ def test_no_two_files_of_tests_have_one_name() -> None:
     assert sorted(set(names)) == sorted(names)
 
 
+def test_no_two_classes_have_one_name() -> None:
+    """A word means one thing, in whichever room."""
+    homes: dict[str, list[str]] = {}
+    for path in SOURCES:
+        for name in re.findall(r"^class ([A-Z]\w*)", path.read_text(), re.MULTILINE):
+            homes.setdefault(name, []).append(str(path.relative_to(ROOT)))
+
+    assert {name: places for name, places in homes.items() if len(places) > 1} == {}
+
+
 def test_imports_go_down_only() -> None:
     _run("lint-imports")
 

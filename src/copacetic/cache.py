@@ -23,9 +23,10 @@ import tempfile
 import threading
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, cast
+
+from msgspec import Struct
 
 from copacetic.cachefolder import check_folder, is_own_file, make_folder
 from copacetic.errors import StorageError, storage_errors
@@ -43,8 +44,7 @@ _THREAD_LOCKS_GUARD = threading.Lock()
 _TEMPORARY_FOLDERS: set[Path] = set()
 
 
-@dataclass(frozen=True, slots=True)
-class BucketUsage:
+class BucketUsage(Struct, frozen=True):
     """What one bucket holds."""
 
     name: str

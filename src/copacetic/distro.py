@@ -5,7 +5,8 @@ from __future__ import annotations
 
 import re
 import shlex
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from copacetic.errors import UnsupportedImageError
 from copacetic.lines import split_lines
@@ -16,8 +17,7 @@ _WORD = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
 _MAX_VALUE = 256
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Distro:
+class Distro(Struct, frozen=True, kw_only=True):
     """The identity that matters to package managers."""
 
     id: str

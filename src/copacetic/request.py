@@ -3,9 +3,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
+
+from msgspec import Struct
 
 from copacetic.updates import Strategy
 
@@ -21,8 +22,7 @@ class LayerCompression(StrEnum):
     ZSTD = "zstd"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PatchRequest:
+class PatchRequest(Struct, frozen=True, kw_only=True):
     """One image to plan or patch."""
 
     image: str

@@ -11,11 +11,13 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from copy import copy
-from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from threading import Lock
 from typing import TYPE_CHECKING
+
+from msgspec import Struct, field
+from msgspec.structs import replace
 
 from copacetic.budget import Budget, Slots
 from copacetic.cache import Cache, temporary_folder
@@ -39,8 +41,7 @@ if TYPE_CHECKING:
 __all__ = ["ImageAccess", "Session", "Settings", "open_session", "open_solver"]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Settings:
+class Settings(Struct, frozen=True, kw_only=True):
     """How runs reach the world; every default works without any configuration."""
 
     cache_dir: Path | None = None
@@ -49,7 +50,7 @@ class Settings:
     registry: RegistrySettings = field(default_factory=RegistrySettings)
     auth_files: tuple[Path, ...] = ()
     """Files with logins, the first that knows a registry counts."""
-    credentials: Mapping[str, Credentials] = field(default_factory=dict)
+    credentials: Mapping[str, Credentials] = {}
     """By registry (`host[:port]`), instead of those in files."""
     repository: RepositorySettings = field(default_factory=RepositorySettings)
     engine: EngineSettings = field(default_factory=EngineSettings)
@@ -66,8 +67,7 @@ class Settings:
     """How many platforms are worked on, and how many layers, indexes, packages or blobs are on their way, at once."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ImageAccess:
+class ImageAccess(Struct, frozen=True, kw_only=True):
     """Where an image is, and its bytes."""
 
     location: Location

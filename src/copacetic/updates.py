@@ -8,11 +8,14 @@ They are the same for every distribution. What only one package manager knows (a
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping
 from enum import StrEnum
+from functools import cache
+from operator import attrgetter
 from pathlib import Path
 from typing import NamedTuple
+
+from msgspec import Struct
 
 from copacetic.oci import Digest, Platform
 
@@ -29,8 +32,7 @@ class PackageKey(NamedTuple):
         return f"{self.name}:{self.architecture}"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Fix:
+class Fix(Struct, frozen=True, kw_only=True):
     """The version that closes a vulnerability on one branch of a package."""
 
     version: str
@@ -41,8 +43,7 @@ class Fix:
     """
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Finding:
+class Finding(Struct, frozen=True, kw_only=True):
     """One row of a report: a package in it has a vulnerability. All strings passed their strict grammar."""
 
     vulnerability_id: str
@@ -71,8 +72,7 @@ class Finding:
         return tuple(fix.version for fix in self.fixes or ())
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Report:
+class Report(Struct, frozen=True, kw_only=True):
     """A parsed report about one image, before anything is known about the image: all of its rows."""
 
     scanner: str
@@ -85,7 +85,7 @@ class Report:
     os_version: str = ""
     architecture: str = ""
     """As in an image's platform: amd64, arm64, …"""
-    unreadable: Mapping[str, int] = field(default_factory=dict)
+    unreadable: Mapping[str, int] = {}
     """Rows that were refused and how often, by reason (`invalid package names`, …)."""
 
 
@@ -100,9 +100,13 @@ class FindingStatus(StrEnum):
     """The versions can't be compared, nobody says what fixes it, or the type of package is not this image's."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class InstalledPackage:
-    """One row of a package database."""
+@cache
+def _compared(kind: type[Struct]) -> Callable[[Struct], tuple[object, ...]]:
+    return attrgetter(*(name for name in kind.__struct_fields__ if name != "record"))
+
+
+class _Recorded(Struct, frozen=True, kw_only=True, eq=False):
+    """A package; what is on record about it counts for nothing when two are compared."""
 
     name: str
     version: str
@@ -111,22 +115,35 @@ class InstalledPackage:
     source_version: str
     instance: str = ""
     """See `PackageKey`."""
-    held: bool = False
-    """The administrator has put it on hold: it stays as it is."""
-    state: str = ""
-    """How far its package manager came with it, in its words (`half-configured`), where that isn't the end."""
-    partial: bool = False
-    """Only some of its files are in the image, and that stays so: nothing comes in for its sake."""
-    record: object = field(default=None, compare=False, repr=False)
-    """What the database says of it, for its own family."""
+    record: object = None
+    """What a database or a repository says of it, for its own family; None where only a plan does."""
+
+    def __eq__(self, other: object) -> bool:
+        return type(other) is type(self) and _compared(type(self))(self) == _compared(type(self))(other)
+
+    def __hash__(self) -> int:
+        return hash(_compared(type(self))(self))
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.key} {self.version})"
 
     @property
     def key(self) -> PackageKey:
         return PackageKey(self.name, self.architecture, self.instance)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Origin:
+class InstalledPackage(_Recorded, frozen=True, kw_only=True, eq=False):
+    """One row of a package database."""
+
+    held: bool = False
+    """The administrator has put it on hold: it stays as it is."""
+    state: str = ""
+    """How far its package manager came with it, in its words (`half-configured`), where that isn't the end."""
+    partial: bool = False
+    """Only some of its files are in the image, and that stays so: nothing comes in for its sake."""
+
+
+class Origin(Struct, frozen=True, kw_only=True):
     """Where a candidate comes from: a repository, as its own signed metadata describes it."""
 
     uri: str
@@ -150,28 +167,15 @@ class Origin:
         return self.not_verified or ("" if self.signed_by else "no trusted key has signed it")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Candidate:
+class Candidate(_Recorded, frozen=True, kw_only=True, eq=False):
     """A package that a repository offers, with all that is needed to fetch and check it."""
 
-    name: str
-    version: str
-    architecture: str
-    source_name: str
-    source_version: str
     url: str
     size: int
     """In bytes."""
     sha256: str
     """Of the file; empty as long as only something else in the metadata proves it (apk), until it is fetched."""
     origin: Origin
-    instance: str = ""
-    record: object = field(default=None, compare=False, repr=False)
-    """What the repository says of it, for its own family; None where only a plan does."""
-
-    @property
-    def key(self) -> PackageKey:
-        return PackageKey(self.name, self.architecture, self.instance)
 
     @property
     def fingerprint(self) -> str:
@@ -184,8 +188,7 @@ class Candidate:
         return same and self.sha256 in {"", other.sha256}
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Wanted:
+class Wanted(Struct, frozen=True, kw_only=True):
     """An installed package that must change, and how far."""
 
     package: InstalledPackage
@@ -227,8 +230,7 @@ class SkipReason(StrEnum):
     UNSUPPORTED = "unsupported"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Skipped:
+class Skipped(Struct, frozen=True, kw_only=True):
     """A wanted package that stays as it is, with the reason in words."""
 
     package: InstalledPackage
@@ -249,8 +251,7 @@ class ScriptClass(StrEnum):
     """Not a script's fault: the package can't be brought into this image, and running it would change nothing."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ScriptVerdict:
+class ScriptVerdict(Struct, frozen=True, kw_only=True):
     """The judgement of one maintainer script or trigger."""
 
     package: PackageKey
@@ -260,8 +261,7 @@ class ScriptVerdict:
     reason: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PlannedUpdate:
+class PlannedUpdate(Struct, frozen=True, kw_only=True):
     """One package that changes: `installed` is None for a dependency that comes in new."""
 
     installed: InstalledPackage | None
@@ -277,8 +277,7 @@ class PlannedUpdate:
         return self.candidate.key
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class FetchedPackage:
+class FetchedPackage(Struct, frozen=True, kw_only=True):
     """A planned update and the verified package file on the local disk."""
 
     update: PlannedUpdate
@@ -293,8 +292,7 @@ class FetchedPackage:
         return self.update.candidate.fingerprint
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Resolution:
+class Resolution(Struct, frozen=True, kw_only=True):
     """A repository's answer: a set of changes that is consistent, and what can't be part of it."""
 
     updates: tuple[PlannedUpdate, ...]
@@ -306,8 +304,7 @@ class Resolution:
     """What a user should know of the repositories or the choice."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class MatchedFinding:
+class MatchedFinding(Struct, frozen=True, kw_only=True):
     """A finding, held against the image's own database."""
 
     finding: Finding
@@ -327,8 +324,7 @@ class Strategy(StrEnum):
     """The image's own package manager runs, in a builder or in the local worker."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Section:
+class Section(Struct, frozen=True, kw_only=True):
     """What is going to happen to one inventory of an image."""
 
     package_type: str
@@ -339,8 +335,7 @@ class Section:
     notes: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Plan:
+class Plan(Struct, frozen=True, kw_only=True):
     """What is going to happen to one platform of one image, and why; `pipeline.plan.document` reads and writes it."""
 
     image: str

@@ -14,14 +14,14 @@ from typing import Any
 
 import pytest
 
-from copacetic.buildkit.grpc import MAX_MESSAGE, Channel, Code, Handler, RpcError, Server, ServerCall
+from copacetic.buildkit.grpc import MAX_MESSAGE, Code, GrpcChannel, Handler, RpcError, Server, ServerCall
 from copacetic.buildkit.http2 import Connection, ConnectionLostError
 
 SETTINGS = bytes((0, 0, 0, 4, 0, 0, 0, 0, 0))
 
 
 @contextmanager
-def _served(**methods: Handler) -> Iterator[Channel]:
+def _served(**methods: Handler) -> Iterator[GrpcChannel]:
     """Connect a client with a server of these methods."""
     ours, theirs = socket.socketpair()
     server = Server({f"/test/{name}": handler for name, handler in methods.items()})
@@ -29,14 +29,14 @@ def _served(**methods: Handler) -> Iterator[Channel]:
     connection = Connection(ours, client=True, name="the builder")
     try:
         connection.wait_greeting(5)
-        yield Channel(connection)
+        yield GrpcChannel(connection)
     finally:
         connection.close()
         accepting.close()
 
 
 @contextmanager
-def _against(peer: Callable[[socket.socket], None]) -> Iterator[Channel]:
+def _against(peer: Callable[[socket.socket], None]) -> Iterator[GrpcChannel]:
     """Connect a client with a peer that writes what it wants, in a thread; what it is sent is read and dropped."""
     ours, theirs = socket.socketpair()
 
@@ -54,7 +54,7 @@ def _against(peer: Callable[[socket.socket], None]) -> Iterator[Channel]:
     for thread in threads:
         thread.start()
     try:
-        yield Channel(connection)
+        yield GrpcChannel(connection)
     finally:
         connection.close()
         with suppress(OSError):
@@ -452,7 +452,7 @@ def test_a_peer_that_takes_nothing_does_not_hold_a_sender_for_ever() -> None:
     connection = Connection(ours, client=True, name="the builder")
     theirs.sendall(SETTINGS)
     try:
-        call = Channel(connection).call("/x/y")
+        call = GrpcChannel(connection).call("/x/y")
         with pytest.raises(RpcError, match=r"has taken no data for 0\.3 seconds"):
             call.send(bytes(1 << 20), 0.3)
         started = time.monotonic()

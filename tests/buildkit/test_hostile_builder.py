@@ -17,7 +17,7 @@ import pytest
 
 from copacetic import llb
 from copacetic.buildkit import build, schema
-from copacetic.buildkit.grpc import Channel, Code, Handler, ServerCall
+from copacetic.buildkit.grpc import Code, GrpcChannel, Handler, ServerCall
 from copacetic.buildkit.solver import BuildkitSolver
 from copacetic.errors import (
     BuilderUnreachableError,
@@ -487,7 +487,7 @@ def test_directories_without_end_are_refused(builder: FakeBuilder, monkeypatch: 
 def _export(builder: FakeBuilder, archive: bytes, folder: Path, **options: Any) -> tuple[Any, ...]:
     folder.mkdir()
 
-    def export(session: Channel) -> None:
+    def export(session: GrpcChannel) -> None:
         call = session.call("/moby.filesync.v1.FileSend/DiffCopy")
         message = schema.session().BytesMessage
         for start in range(0, len(archive), 50_000):

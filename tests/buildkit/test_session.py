@@ -14,7 +14,7 @@ import pytest
 
 from copacetic import llb
 from copacetic.buildkit import schema
-from copacetic.buildkit.grpc import Channel, Code, RpcError
+from copacetic.buildkit.grpc import Code, GrpcChannel, RpcError
 from copacetic.buildkit.solver import BuildkitSolver
 from copacetic.errors import AuthenticationError, CorruptLayerError
 from copacetic.llb.graph import MakeFile
@@ -37,13 +37,13 @@ def builder() -> Iterator[FakeBuilder]:
         yield made
 
 
-def _ask(builder: FakeBuilder, inputs: Inputs, ask: Callable[[Channel], None]) -> None:
+def _ask(builder: FakeBuilder, inputs: Inputs, ask: Callable[[GrpcChannel], None]) -> None:
     """Let the builder ask while it solves, and let a failure of `ask` be the test's."""
     solver = BuildkitSolver(builder.connect, "the builder")
     solver.capabilities()
     failures: list[BaseException] = []
 
-    def on_solve(session: Channel) -> None:
+    def on_solve(session: GrpcChannel) -> None:
         try:
             ask(session)
         except BaseException as error:  # noqa: BLE001 - raised below
@@ -57,14 +57,16 @@ def _ask(builder: FakeBuilder, inputs: Inputs, ask: Callable[[Channel], None]) -
         raise failure
 
 
-def _refused(session: Channel, method: str, request: Any, metadata: list[tuple[str, str]] | None = None) -> RpcError:
+def _refused(
+    session: GrpcChannel, method: str, request: Any, metadata: list[tuple[str, str]] | None = None
+) -> RpcError:
     with pytest.raises(RpcError) as caught:
         session.unary(method, request.SerializeToString(), limit=10, metadata=metadata or [])
     return caught.value
 
 
 def test_the_session_is_alive_for_who_asks(builder: FakeBuilder) -> None:
-    def ask(session: Channel) -> None:
+    def ask(session: GrpcChannel) -> None:
         data = session.unary("/grpc.health.v1.Health/Check", b"", limit=10)
         assert schema.session().HealthCheckResponse.FromString(data).status == 1
 
@@ -84,13 +86,13 @@ def test_the_session_is_alive_for_who_asks(builder: FakeBuilder) -> None:
     ],
 )
 def test_what_was_not_offered_does_not_exist(builder: FakeBuilder, method: str) -> None:
-    def ask(session: Channel) -> None:
+    def ask(session: GrpcChannel) -> None:
         assert _refused(session, method, schema.session().BytesMessage()).code == Code.UNIMPLEMENTED
 
     _ask(builder, Inputs(), ask)
 
 
-def _login(session: Channel, host: str) -> tuple[str, str]:
+def _login(session: GrpcChannel, host: str) -> tuple[str, str]:
     request = schema.session().CredentialsRequest(host=host)
     data = session.unary("/moby.filesync.v1.Auth/Credentials", request.SerializeToString(), limit=10)
     answer = schema.session().CredentialsResponse.FromString(data)
@@ -103,7 +105,7 @@ def test_a_registry_s_login_is_given_and_others_are_anonymous(builder: FakeBuild
         "docker.io": Credentials(identity_token="token"),
     }
 
-    def ask(session: Channel) -> None:
+    def ask(session: GrpcChannel) -> None:
         assert _login(session, "registry.example") == ("user", "pass:word")
         assert _login(session, "registry-1.docker.io") == ("", "token")
         assert _login(session, "other.example") == ("", "")
@@ -115,7 +117,7 @@ def test_a_login_that_can_not_be_found_out_is_a_reason(builder: FakeBuilder) -> 
     def find(registry: str) -> Credentials | None:
         raise AuthenticationError(f"the helper for {registry} failed")
 
-    def ask(session: Channel) -> None:
+    def ask(session: GrpcChannel) -> None:
         request = schema.session().CredentialsRequest(host="registry.example")
         error = _refused(session, "/moby.filesync.v1.Auth/Credentials", request)
         assert (error.code, error.message) == (Code.UNAUTHENTICATED, "the helper for registry.example failed")
@@ -124,7 +126,7 @@ def test_a_login_that_can_not_be_found_out_is_a_reason(builder: FakeBuilder) -> 
 
 
 def test_a_secret_is_given_by_its_name_only(builder: FakeBuilder) -> None:
-    def ask(session: Channel) -> None:
+    def ask(session: GrpcChannel) -> None:
         method, request = "/moby.buildkit.secrets.v1.Secrets/GetSecret", schema.session().GetSecretRequest
         data = session.unary(method, request(id="token").SerializeToString(), limit=10)
         assert schema.session().GetSecretResponse.FromString(data).data == b"\0value"
@@ -134,7 +136,7 @@ def test_a_secret_is_given_by_its_name_only(builder: FakeBuilder) -> None:
 
 
 def test_bytes_that_are_no_request_are_refused(builder: FakeBuilder) -> None:
-    def ask(session: Channel) -> None:
+    def ask(session: GrpcChannel) -> None:
         with pytest.raises(RpcError, match="can't be read"):
             session.unary("/moby.buildkit.secrets.v1.Secrets/GetSecret", b"\xff" * 20, limit=10)
 
@@ -144,7 +146,7 @@ def test_bytes_that_are_no_request_are_refused(builder: FakeBuilder) -> None:
 # Directories.
 
 
-def _synchronise(session: Channel, name: str, wanted: dict[int, str] | None = None, **patterns: str) -> list[Any]:
+def _synchronise(session: GrpcChannel, name: str, wanted: dict[int, str] | None = None, **patterns: str) -> list[Any]:
     """Take a directory as a builder does; `wanted` gives what numbers of files are asked for, by the packet's type."""
     packet = schema.session().Packet
     metadata = [("dir-name", name), *((key.replace("_", "-"), value) for key, value in patterns.items())]
@@ -184,7 +186,7 @@ def _folder(tmp_path: Path) -> Path:
 def test_a_directory_is_told_in_order_and_files_are_sent_when_they_are_asked_for(
     builder: FakeBuilder, tmp_path: Path
 ) -> None:
-    def ask(session: Channel) -> None:
+    def ask(session: GrpcChannel) -> None:
         told = _synchronise(session, "folder", {0: "content of a", 2: "x" * 500_000})
         assert [one.path for one in told] == [b"a", b"b", b"b/c", b"b-first", b"fifo", b"secret"]
         assert {(one.uid, one.gid) for one in told} == {(0, 0)}
@@ -200,7 +202,7 @@ def test_a_directory_is_told_in_order_and_files_are_sent_when_they_are_asked_for
 def test_a_builder_that_wants_a_part_of_a_directory_is_told_that_it_gets_the_whole(
     builder: FakeBuilder, tmp_path: Path, key: str
 ) -> None:
-    def ask(session: Channel) -> None:
+    def ask(session: GrpcChannel) -> None:
         with pytest.raises(RpcError, match="sent whole"):
             _synchronise(session, "folder", None, **{key: "b/*"})
 
@@ -213,7 +215,7 @@ def test_a_builder_that_wants_a_part_of_a_directory_is_told_that_it_gets_the_who
 def test_a_builder_gets_no_file_that_it_was_not_told_of(
     builder: FakeBuilder, tmp_path: Path, request_number: int
 ) -> None:
-    def ask(session: Channel) -> None:
+    def ask(session: GrpcChannel) -> None:
         packet = schema.session().Packet
         call = session.call("/moby.filesync.v1.FileSync/DiffCopy", [("dir-name", "folder")])
         while packet.FromString(call.receive(10) or b"").stat.path:
@@ -228,7 +230,7 @@ def test_a_builder_gets_no_file_that_it_was_not_told_of(
 
 @pytest.mark.parametrize("name", ["", "other", "../folder", "/etc"])
 def test_a_directory_that_was_not_offered_is_refused(builder: FakeBuilder, tmp_path: Path, name: str) -> None:
-    def ask(session: Channel) -> None:
+    def ask(session: GrpcChannel) -> None:
         call = session.call("/moby.filesync.v1.FileSync/DiffCopy", [("dir-name", name)])
         with pytest.raises(RpcError, match="no access allowed") as caught:
             call.receive(10)
@@ -254,7 +256,7 @@ class _Counting(MemorySource):
         self.closed += 1
 
 
-def _read(session: Channel, digest: object, *, offset: int = 0, size: int = 0, store: str = "oci:one") -> bytes:
+def _read(session: GrpcChannel, digest: object, *, offset: int = 0, size: int = 0, store: str = "oci:one") -> bytes:
     request = schema.session().ReadContentRequest(digest=str(digest), offset=offset, size=size)
     call = session.call(f"{CONTENT}Read", [(STORE, store)])
     call.send(request.SerializeToString())
@@ -273,7 +275,7 @@ def test_an_image_is_served_from_its_root_down(builder: FakeBuilder) -> None:
     source = _Counting(index)
     layer = image.layers[0].descriptor
 
-    def ask(session: Channel) -> None:
+    def ask(session: GrpcChannel) -> None:
         method, request = f"{CONTENT}Info", schema.session().ContentInfoRequest
         assert _refused(session, method, request(digest=str(layer.digest)), [(STORE, "oci:one")]).code == Code.NOT_FOUND
         assert _read(session, index.descriptor.digest) == index.raw
@@ -295,7 +297,7 @@ def test_a_blob_that_is_read_in_pieces_is_opened_once(builder: FakeBuilder) -> N
     source = _Counting(image)
     layer = image.layers[0]
 
-    def ask(session: Channel) -> None:
+    def ask(session: GrpcChannel) -> None:
         _read(session, image.descriptor.digest)
         pieces = [
             _read(session, layer.descriptor.digest, offset=start, size=100_000)
@@ -312,7 +314,7 @@ def test_a_blob_that_is_read_in_pieces_is_opened_once(builder: FakeBuilder) -> N
 def test_what_is_no_part_of_an_image_is_not_found(builder: FakeBuilder) -> None:
     image = make_image([make_layer({"a": "b"})])
 
-    def ask(session: Channel) -> None:
+    def ask(session: GrpcChannel) -> None:
         for digest, store in ((Digest.of(b"x"), "oci:one"), (image.descriptor.digest, "oci:two"), ("../x", "oci:one")):
             with pytest.raises(RpcError) as caught:
                 _read(session, digest, store=store)
@@ -335,7 +337,7 @@ def test_a_source_that_fails_says_so(builder: FakeBuilder) -> None:
                 raise CorruptLayerError("the layer is gone")
             yield io.BytesIO()
 
-    def ask(session: Channel) -> None:
+    def ask(session: GrpcChannel) -> None:
         _read(session, image.descriptor.digest)
         with pytest.raises(RpcError, match="the layer is gone"):
             _read(session, image.layers[0].descriptor.digest)

@@ -193,7 +193,7 @@ def test_whatever_is_accepted_holds_nothing_that_a_program_would_take_for_an_opt
 
     written = str(address)
     assert parse_address(written) == address
-    parts = [getattr(address, name) for name in type(address).__slots__]
+    parts = [getattr(address, name) for name in type(address).__struct_fields__]
     assert not any(str(part).startswith("-") for part in parts)
     assert not any(character.isspace() or not character.isprintable() for character in written if character < "\x7f")
 

@@ -12,7 +12,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -29,6 +29,7 @@ from support.certificate import Certificate, make_certificate
 from support.gotools import go_programs
 from support.nativeengine import NativeEngine
 from support.podman import podman_container
+from support.replacing import replace
 from support.sshd import SshServer, ssh_server
 
 pytestmark = pytest.mark.system

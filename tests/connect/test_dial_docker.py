@@ -11,7 +11,7 @@ import tarfile
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, closing
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -28,6 +28,7 @@ from support.buildkitd import Buildkitd, buildkitd
 from support.certificate import Certificate, make_certificate
 from support.dockerd import Dockerd, dockerd
 from support.gotools import go_programs
+from support.replacing import replace
 from support.sshd import ssh_server
 
 pytestmark = [pytest.mark.system, pytest.mark.xdist_group("dockerd")]

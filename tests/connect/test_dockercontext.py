@@ -7,7 +7,6 @@ import json
 import os
 import shutil
 import subprocess
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -19,6 +18,7 @@ from copacetic.connect.settings import BuilderSettings, EngineSettings
 from copacetic.connect.tlsfiles import TlsFiles
 from copacetic.errors import DaemonUnreachableError, InvalidAddressError, UsageError
 from support.certificate import make_certificate
+from support.replacing import replace
 
 HOSTS = {
     "near": "unix:///run/near/docker.sock",

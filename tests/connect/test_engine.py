@@ -13,7 +13,7 @@ from contextlib import contextmanager
 import pytest
 
 from copacetic.connect.dial.process import ProcessStream
-from copacetic.connect.engine import Answer, EngineClient
+from copacetic.connect.engine import EngineAnswer, EngineClient
 from copacetic.connect.stream import SocketStream, Stream
 from copacetic.errors import DaemonUnreachableError
 from support.faulty import Answer as Reply
@@ -89,7 +89,7 @@ def test_every_stream_carries_requests_and_what_is_streamed(
     pieces = (BODY[at : at + 65_536] for at in range(0, len(BODY), 65_536))
     with engine.request("POST", "/images/load", headers=length, body=pieces) as response:
         assert response.read_all(100) == b'{"size":%d}' % len(BODY)
-    assert engine.post("/containers/x/start") == Answer(status=204, document={})
+    assert engine.post("/containers/x/start") == EngineAnswer(status=204, document={})
     assert engine.post("/missing", {"a": 1}).status == 404
     seen = server.requests[-1]
     assert (seen.headers["content-type"], seen.body) == ("application/json", b'{"a": 1}')
@@ -119,7 +119,7 @@ def test_what_follows_a_change_of_protocol_is_the_new_protocol_s(rest: bytes) ->
 def test_a_refused_change_of_protocol_is_an_answer() -> None:
     piece = Piece(b'HTTP/1.1 404 Not Found\r\nContent-Length: 24\r\n\r\n{"message": "no page!!"}')
     answer = client(lambda: piece).upgrade("/grpc", protocol="h2c")
-    assert isinstance(answer, Answer)
+    assert isinstance(answer, EngineAnswer)
     assert (answer.status, answer.message, piece.closed) == (404, "no page!!", 1)
 
 

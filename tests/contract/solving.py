@@ -26,7 +26,7 @@ def base() -> llb.State:
 
 def shell(
     script: str, *, on: llb.State | None = None, mounts: Sequence[Mount] = (), **options: Any
-) -> llb.graph.Execution:
+) -> llb.graph.ExecState:
     """Run a shell's script in the base image, with no network."""
     options = {"env": PATH, "network": llb.Network.NONE, "name": "a script", **options}
     return (base() if on is None else on).run(["/bin/sh", "-euc", script], mounts=mounts, **options)

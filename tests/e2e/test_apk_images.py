@@ -10,7 +10,6 @@ import json
 import tarfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +38,7 @@ from support.images import (
 )
 from support.oracle import extract
 from support.plandocuments import notes_of, section_of
+from support.replacing import replace
 from support.served import Served, serve
 
 TRIVY_310 = "reports/trivy/aquasecurity__trivy__testdata__alpine-310.json.golden"

@@ -6,7 +6,6 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
 
 import pytest
 
@@ -19,6 +18,7 @@ from support.debian import need
 from support.debs import file
 from support.images import fixture, skopeo, umoci
 from support.plandocuments import section_of
+from support.replacing import replace
 from support.running import Patching, open_builder
 from support.served import Served, serve
 from support.trees import layer_paths

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -22,6 +21,7 @@ from support.debs import file
 from support.execcase import BAR, BAR2, FOO, FOO2, SCRIPTED, Case, installs, runnable
 from support.fakesolver import Answer
 from support.images import Image, Layer, make_image, make_layer, make_tar, tar_file
+from support.replacing import replace
 
 
 @pytest.fixture

@@ -13,7 +13,6 @@ import tarfile
 import threading
 import time
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -23,6 +22,7 @@ from support.buildkitd import Buildkitd, buildkitd
 from support.debian import build_root, need
 from support.debs import Member
 from support.realimage import image_on
+from support.replacing import replace
 from support.running import Run, copa, open_builder
 
 pytestmark = [pytest.mark.system, pytest.mark.xdist_group("exec-faults")]

@@ -8,7 +8,6 @@ from __future__ import annotations
 import hashlib
 import itertools
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
 
 import pytest
 
@@ -19,6 +18,7 @@ from support.aptrepo import Deb, serve_repository
 from support.debian import build_root, need
 from support.debs import MTIME, Member, directory, file, symlink
 from support.realimage import image_on
+from support.replacing import replace
 from support.running import Patching, open_builder
 from support.served import serve
 

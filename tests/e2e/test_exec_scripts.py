@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -17,6 +16,7 @@ from support.aptrepo import Deb, Repository, file, serve_repository
 from support.debian import build_root, need
 from support.plandocuments import section_of
 from support.realimage import image_on
+from support.replacing import replace
 from support.running import Patching, copa, open_builder
 
 pytestmark = [pytest.mark.system, pytest.mark.whole, pytest.mark.xdist_group("exec-scripts")]

@@ -8,7 +8,6 @@ The builder is a fake: it answers with a layer that the test made. What real one
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -43,6 +42,7 @@ from support.debs import MTIME, directory
 from support.execcase import BAR, BAR2, FOO, FOO2, SCRIPTED, Case, installs, runnable
 from support.fakesolver import Answer
 from support.images import Image, assert_valid_image, make_image, make_layer, make_tar, tar_file
+from support.replacing import replace
 
 
 @pytest.fixture
@@ -322,7 +322,7 @@ def test_a_builder_fetches_what_it_reaches_and_the_rest_is_sent(
     settings = api.Settings(builder=BuilderSettings(address=parse_address(builder)))
 
     def pull_name(**registry: object) -> str:
-        changed = replace(settings, registry=replace(settings.registry, **registry))  # type: ignore[arg-type]
+        changed = replace(settings, registry=replace(settings.registry, **registry))
         return Session(changed, Cache(tmp_path), Silent()).pull_name(Location.parse(image))
 
     assert pull_name() == pulls

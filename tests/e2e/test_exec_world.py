@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
 
 import pytest
 
@@ -15,6 +14,7 @@ from support.apks import Apk
 from support.debian import need
 from support.debs import file
 from support.plandocuments import notes_of, section_of
+from support.replacing import replace
 from support.running import Patching, open_builder
 from support.served import serve
 from support.trees import layer_paths

@@ -6,7 +6,6 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +21,7 @@ from support.apks import Apk
 from support.aptrepo import Deb, Repository, debian_image, file, serve_repository, write_image
 from support.images import make_image, make_layer
 from support.plandocuments import section_of
+from support.replacing import replace
 
 FOO = Deb(name="foo", version="1.0-1", architecture="amd64", files={"usr/bin/foo": file("old", 0o755)})
 FOO2 = replace(FOO, version="1.0-2", files={"usr/bin/foo": file("new", 0o755)})

@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -14,6 +13,7 @@ from copacetic.oci.change import Change, Changes
 from copacetic.oci.tree import TreeBuilder
 from support.aptrepo import Deb, Repository, debian_image, file, serve_repository, write_image
 from support.debs import directory, hardlink, symlink
+from support.replacing import replace
 
 FOO = Deb(name="foo", version="1.0-1", architecture="amd64", files={"usr/bin/foo": file("old", 0o755)})
 FOO2 = Deb(

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -18,6 +17,7 @@ from support.aptrepo import Repository, serve_repository, write_image
 from support.chisel import MANIFEST, STATUS, control_status, files_of, image_of, manifest_rows, stripped_status, wall
 from support.debs import Deb, file, symlink
 from support.plandocuments import notes_of, section_of
+from support.replacing import replace
 from support.trees import Content, layer_files, layer_paths
 
 LIB, LINK = "usr/lib/libdemo.so.1", "usr/lib/libdemo.so"

@@ -7,7 +7,6 @@ import hashlib
 import json
 import shutil
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +20,7 @@ from support.aptrepo import Deb, Repository, debian_image, file, serve_repositor
 from support.debs import directory
 from support.images import Image, assert_valid_image, make_attestation, make_index, open_layers, skopeo, write_layout
 from support.plandocuments import notes_of, section_of
+from support.replacing import replace
 from support.trees import layer_paths
 from support.values import HERE
 

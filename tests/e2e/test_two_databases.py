@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -35,6 +35,7 @@ from support.debs import file
 from support.execcase import RUNS, Case
 from support.images import Image, make_image, make_layer, open_layers, tar_file
 from support.programs import program_items
+from support.replacing import replace
 
 DEB = Deb(name="foo", version="1.0-1", architecture="amd64", files={"usr/bin/foo": file("old deb", 0o755)})
 DEB2 = replace(DEB, version="1.0-2", files={"usr/bin/foo": file("new deb", 0o755)})

@@ -8,7 +8,7 @@ import shutil
 import tarfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -27,6 +27,7 @@ from support.debs import Member, directory, file, hardlink, symlink
 from support.execcase import Case
 from support.images import Image, TarItem, make_image, make_layer, tar_file
 from support.programs import program_items
+from support.replacing import replace
 
 OLD: dict[str, Member] = {"usr/bin/foo": file("old", 0o755), "usr/share/gone": file("gone")}
 NEW: dict[str, Member] = {
@@ -103,7 +104,7 @@ def alter(path: str, **more: object) -> Edit:
     def edit(entries: Entries) -> Entries:
         (found,) = (change for change in entries if change.path == path)
         assert found.entry is not None
-        changed = replace(found, entry=replace(found.entry, **more))  # type: ignore[arg-type]
+        changed = replace(found, entry=replace(found.entry, **more))
         if "type" in more:
             changed = replace(changed, content=None)
         return _sorted(*(change for change in entries if change.path != path), changed)

@@ -9,7 +9,6 @@ import io
 import re
 import tarfile
 from collections.abc import Mapping
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -19,7 +18,7 @@ from hypothesis import strategies as st
 from copacetic.apk.stanza import checksum_of
 from copacetic.apk.tools import ApkTools
 from copacetic.errors import InventoryError
-from copacetic.inventory.apk import ApkChange, ApkDatabase, ApkDirectory, ApkFile, ApkRecord, Owner
+from copacetic.inventory.apk import ApkChange, ApkDatabase, ApkDirectory, ApkRecord, ListedFile, Owner
 from copacetic.inventory.apk.installed import parse_records
 from copacetic.inventory.apk.scripts import read_scripts
 from copacetic.oci.directory import DirectoryFilesystem
@@ -29,6 +28,7 @@ from support.apkoracle import ROOTS, alpine_root, run_in, upgrade
 from support.apks import Apk, read_index
 from support.databases import detect_database
 from support.images import fixture, open_layers
+from support.replacing import replace
 from support.trees import Content, stack, symlink, tree
 
 A = "C:Q1AAAAAAAAAAAAAAAAAAAAAAAAAAA=\nP:a\nV:1-r0\nA:x86_64\nS:1\nI:1\nT:\nU:\nL:\n"
@@ -113,7 +113,7 @@ def test_a_package_s_files_owners_and_checksums_are_known() -> None:
     assert found.files(package) == ("usr", "usr/bin", "usr/bin/tool", "etc", "etc/a.conf", "", "top")
     assert found.own_files(package) == ("usr/bin/tool", "etc/a.conf", "top")
     assert found.record(package).directories[1] == ApkDirectory(
-        "usr/bin", Owner(0, 0, 0o711), (ApkFile("tool", Owner(0, 0, 0o755), "Q1CCCCCCCCCCCCCCCCCCCCCCCCCCA="),)
+        "usr/bin", Owner(0, 0, 0o711), (ListedFile("tool", Owner(0, 0, 0o755), "Q1CCCCCCCCCCCCCCCCCCCCCCCCCCA="),)
     )
     assert dict(found.checksums(package)) == {"usr/bin/tool": ("sha1", "0820820820820820820820820820820820820820")}
 
@@ -582,7 +582,7 @@ def test_a_record_has_every_field_in_apk_s_order_and_no_empty_ones() -> None:
         "P": "x", "V": "1", "C": "Q1x=", "k": "0", "t": "0", "q": "10", "r": "a  b", "D": "c=~1  d", "m": "",
         "s": "edge", "L": "MIT", "A": "x86_64", "o": "x", "i": "y=1 z", "p": "so:x=1",
     }  # fmt: skip
-    record = ApkRecord(fields=fields, directories=(ApkDirectory("", Owner(0, 0, 0o700), (ApkFile("init"),)),))
+    record = ApkRecord(fields=fields, directories=(ApkDirectory("", Owner(0, 0, 0o700), (ListedFile("init"),)),))
 
     assert record.format().splitlines() == [
         "C:Q1x=", "P:x", "V:1", "A:x86_64", "S:0", "I:0", "T:", "U:", "L:MIT", "o:x", "D:c~1 d", "p:so:x=1",

@@ -5,7 +5,6 @@ from __future__ import annotations
 import ssl
 from base64 import b64decode
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -20,6 +19,7 @@ from copacetic.oci.credentials import Credentials, Keychain
 from copacetic.oci.registryconfig import Endpoint
 from support.certificate import make_certificate
 from support.faulty import Answer, FaultyServer, Seen, faulty_server, json_answer
+from support.replacing import replace
 
 HOST = "registry.example"
 ANN = Credentials(username="ann", password="s3cret:w0rd", origin="config.json")

@@ -12,7 +12,7 @@ import tarfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +38,7 @@ from copacetic.oci.transport import Source
 from support.dockerd import dockerd
 from support.faulty import Answer, FaultyServer, Seen, faulty_server, json_answer
 from support.images import Image, Layer, MemoryDestination, MemorySource, copy_image, describe, make_image, make_layer
+from support.replacing import replace
 
 BASE = make_image([make_layer({"etc/": "", "etc/name": "old"}), make_layer({"big": bytes(range(256)) * 4_000})])
 NEW = make_layer({"etc/": "", "etc/name": "new"})

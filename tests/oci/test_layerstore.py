@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import gzip
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -19,6 +18,7 @@ from copacetic.oci.layout import LayoutSource
 from copacetic.progress import Silent
 from support.images import Layer, describe, make_image, make_layer, write_layout
 from support.rawtar import END, header, pax
+from support.replacing import replace
 
 
 @pytest.fixture

@@ -19,7 +19,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from copacetic.buildkit.filesystem import SolvedFilesystem
+from copacetic.buildkit.filesystem import BuilderFilesystem
 from copacetic.errors import ImageError
 from copacetic.oci.directory import DirectoryFilesystem
 from copacetic.oci.filesystem import Entry, FileType
@@ -122,7 +122,7 @@ def followers(root: Path, content: Tree, split: int = 3) -> Iterator[dict[str, R
             "layers": tree(lower, upper).resolve,
             "a directory": DirectoryFilesystem(root).resolve,
             "changes": builder(lower, upper).resolve,
-            "a builder's result": SolvedFilesystem(_Builder(content)).resolve,
+            "a builder's result": BuilderFilesystem(_Builder(content)).resolve,
             "the worker": Stack((handle,)).resolve,
         }
     finally:

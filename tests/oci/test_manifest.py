@@ -3,7 +3,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -28,6 +27,7 @@ from copacetic.oci.manifest import (
     layer_media_type,
 )
 from support.images import Image, encode, fixture, make_attestation, make_image, make_index, make_layer
+from support.replacing import replace
 
 CONFIG = Descriptor(media_type="application/vnd.oci.image.config.v1+json", digest=Digest.of(b"c"), size=1)
 LAYER = Descriptor(media_type=f"{OCI_LAYER}+gzip", digest=Digest.of(b"l"), size=1)

@@ -6,7 +6,6 @@ from __future__ import annotations
 import gzip
 import re
 from collections.abc import Iterator
-from dataclasses import replace
 
 import pytest
 
@@ -27,6 +26,7 @@ from copacetic.oci.registry import RegistryDestination, RegistrySource
 from copacetic.oci.registryclient import RegistryClient
 from support.faulty import Answer, FaultyServer, json_answer
 from support.images import MemoryDestination, copy_image, encode, make_image
+from support.replacing import replace
 from support.scripted import (
     IMAGE,
     LARGE,

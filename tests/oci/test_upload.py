@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -25,6 +24,7 @@ from copacetic.oci.registry import RegistryDestination
 from copacetic.oci.registryclient import RegistryClient
 from support.faulty import Answer, FaultyServer, Seen, faulty_server, json_answer
 from support.images import MemorySource, describe
+from support.replacing import replace
 from support.scripted import (
     IMAGE,
     LARGE,

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Mapping
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -23,6 +22,7 @@ from support.composed import compose, plan_debs
 from support.databases import detect_database
 from support.debs import Deb, file
 from support.images import make_tar
+from support.replacing import replace
 from support.trees import scan_tar, stack
 
 PATH = "usr/share/doc/demo"

@@ -6,7 +6,7 @@ from __future__ import annotations
 import hashlib
 import tarfile
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +25,7 @@ from support.composed import compose, open_unpacker, plan_debs
 from support.databases import detect_database
 from support.debs import Deb, Member, file, hardlink, symlink
 from support.images import TarItem, make_tar, tar_file
+from support.replacing import replace
 from support.trees import scan_tar, stack
 
 FILES: dict[str, Member] = {"usr/bin/ping": file("ping", 0o755), "usr/share/ping/readme": file("read me")}

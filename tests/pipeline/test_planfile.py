@@ -6,7 +6,6 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable
-from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -25,6 +24,7 @@ from copacetic.updates import (
     SkipReason,
 )
 from support.plandocuments import section_of
+from support.replacing import replace
 from support.values import ORIGIN, candidate, finding, installed, key, plan
 
 SHARED = [finding(name, "2.0-1", vulnerability_id="CVE-2026-7") for name in ("libfoo", "foo")]

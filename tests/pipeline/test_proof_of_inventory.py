@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 from types import SimpleNamespace
 from typing import cast
 
@@ -16,6 +15,7 @@ from copacetic.pipeline.prove.evidence import Part
 from copacetic.pipeline.prove.inventory import check_inventory
 from copacetic.updates import InstalledPackage, Plan, PlannedUpdate
 from support.databases import detect_database
+from support.replacing import replace
 from support.trees import tree
 from support.values import candidate, installed, plan
 

@@ -7,7 +7,6 @@ import gzip
 import io
 import tarfile
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +25,7 @@ from support.apks import Apk
 from support.databases import detect_database
 from support.debs import file
 from support.images import make_tar, tar_file
+from support.replacing import replace
 from support.trees import stack
 from support.values import candidate, key
 

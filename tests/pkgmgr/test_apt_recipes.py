@@ -7,7 +7,6 @@ import re
 import subprocess
 import tarfile
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 
 import msgspec
@@ -33,6 +32,7 @@ from support.debian import need
 from support.debs import Deb, file
 from support.images import TarItem, make_tar, tar_file
 from support.programs import PROGRAMS, program_items
+from support.replacing import replace
 from support.trees import stack
 from support.values import candidate, key
 
@@ -243,7 +243,7 @@ def test_no_builder_goes_by_what_an_image_says_of_its_own_repositories(
 
     with pytest.raises(kind, match=r"the builder would take .* as the image has it"):
         manager.upgrade(BASE, Upgrade(names=None, repository_state="s"))
-    allowed = replace(Upgrade(names=None, repository_state="s"), **{flag: True})  # type: ignore[arg-type]
+    allowed = replace(Upgrade(names=None, repository_state="s"), **{flag: True})
     manager.upgrade(BASE, allowed)
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import gzip
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -20,6 +19,7 @@ from support.apkcontext import context, found, opened
 from support.apkrepo import KEY_NAME, OS_RELEASE, ApkRepository, apk_image, make_key, public_pem, serve_apks, sign
 from support.apks import Apk, member
 from support.debs import Member, file
+from support.replacing import replace
 from support.trees import Content
 
 OLD = Apk(name="a", version="1-r0", files={"usr/bin/a": file("old")})

@@ -10,7 +10,6 @@ import random
 import tarfile
 import zlib
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -23,6 +22,7 @@ from support.apkrepo import make_key, sign
 from support.apks import Apk, Item, member, q1, read_index
 from support.debs import Member, directory, file, hardlink, symlink
 from support.images import fixture
+from support.replacing import replace
 
 DEMO = Apk(
     name="demo",

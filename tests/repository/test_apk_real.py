@@ -6,7 +6,6 @@ from __future__ import annotations
 import gzip
 import tarfile
 from collections.abc import Iterator
-from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -25,6 +24,7 @@ from copacetic.updates import FindingStatus, Resolution
 from support.apkoracle import ROOTS, alpine_root, run_in
 from support.databases import detect_database
 from support.images import fixture
+from support.replacing import replace
 from support.served import Served, serve
 from support.trees import stack
 from support.values import wanted_fix

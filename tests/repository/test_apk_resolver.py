@@ -15,8 +15,8 @@ from copacetic.apk.stanza import ApkStanza
 from copacetic.distro import Distro
 from copacetic.repository.apk.offers import Universe
 from copacetic.repository.apk.order import Step, order_changes
-from copacetic.repository.apk.resolver import Resolved, Resolver
-from copacetic.repository.apk.solve import Preferences, Solution, UnsolvableError, solve, unmet
+from copacetic.repository.apk.resolver import ApkResolver, Resolved
+from copacetic.repository.apk.solve import Pins, Solution, UnsolvableError, solve, unmet
 from copacetic.repository.apk.vendor import Vendors, vendor_of
 from copacetic.updates import InstalledPackage, Origin, PackageKey, SkipReason, Wanted
 from support.apkoracle import alpine_root
@@ -63,7 +63,7 @@ def resolve(
     """Ask for every update, or for fixes of (package, version)."""
     packages = {one["P"]: package(one) for one in (*installed, *assumed)}
     sources = [RowSource(offered), RowSource(tagged, "edge")]
-    resolver = Resolver(
+    resolver = ApkResolver(
         [packages[one["P"]] for one in installed], [packages[one["P"]] for one in assumed],
         sources[: 1 + bool(tagged)], parse_dependencies(world), tools=APK2, frozen=frozen or {},
     )  # fmt: skip
@@ -301,7 +301,7 @@ def test_a_fix_that_is_held_back_is_no_fix_though_others_are() -> None:
 def test_fixes_that_go_together_are_found_among_many_that_do_not(monkeypatch: pytest.MonkeyPatch) -> None:
     searches = 0
 
-    def counted(universe: Universe, world: Sequence[Dependency], preferences: Preferences) -> Solution:
+    def counted(universe: Universe, world: Sequence[Dependency], preferences: Pins) -> Solution:
         nonlocal searches
         searches += 1
         return solve(universe, world, preferences)
@@ -477,7 +477,7 @@ def _outcome(judged: Judged) -> str:
     sources = [RowSource(judged.case.after), RowSource(judged.case.tagged, "edge")][: 1 + bool(judged.case.tagged)]
     universe = Universe(judged.installed, sources, world, scheme="apk2")
     try:
-        solution = solve(universe, world, Preferences())
+        solution = solve(universe, world, Pins())
     except UnsolvableError:
         return "unsolved"
     if unmet(universe, list(solution.chosen.values()), world):
@@ -542,7 +542,7 @@ def test_a_package_goes_on_with_its_vendor(
 ) -> None:
     """Installed is version 1; the distribution's repository comes first, a vendor's second."""
     installed = [package(row("web", "1"))]
-    resolver = Resolver(
+    resolver = ApkResolver(
         installed, [], [RowSource(ours), RowSource(theirs)], parse_dependencies(world), tools=APK2, frozen={},
         vendors=Vendors(("", "vendor"), allowed),
     )  # fmt: skip

@@ -8,7 +8,6 @@ import random
 import struct
 import tarfile
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -23,6 +22,7 @@ from support.apkcontext import found, opened
 from support.apkrepo import KEY_NAME, ApkRepository, apk_image, make_key, public_pem, serve_apks
 from support.apks import Apk
 from support.debs import Member, file, hardlink, symlink
+from support.replacing import replace
 
 THIRD = frozenset({"apk-v3"})
 WAYS = ("none", "ADBd", "ADBc none", "ADBc deflate", "ADBc zstd")

@@ -6,7 +6,6 @@ from __future__ import annotations
 import re
 import subprocess
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -19,6 +18,7 @@ from copacetic.updates import PackageKey, SkipReason
 from support.aptimage import Image, changes, deb
 from support.aptrepo import Deb, Repository, serve_repository
 from support.debian import need
+from support.replacing import replace
 
 
 @pytest.fixture

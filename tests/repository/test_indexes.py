@@ -6,7 +6,6 @@ from __future__ import annotations
 import re
 import subprocess
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -15,6 +14,7 @@ from copacetic.errors import IntegrityError
 from support.aptimage import Image, changes, deb
 from support.aptrepo import Repository, serve_repository
 from support.debian import need
+from support.replacing import replace
 
 ARCHITECTURES = ("amd64", "i386")
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +18,7 @@ from copacetic.repository.apt.sources import parse_sources
 from copacetic.updates import Origin, Resolution, Wanted
 from support.aptimage import Image, changes, deb
 from support.aptrepo import OS_RELEASE, Repository, serve_repository
+from support.replacing import replace
 
 PAST = {"Valid-Until": "Mon, 01 Jan 2024 00:00:00 UTC"}
 ANY_KEY = "0123456789ABCDEF0123456789ABCDEF01234567"

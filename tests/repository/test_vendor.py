@@ -5,7 +5,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -17,6 +16,7 @@ from copacetic.repository.vendor import is_own_name, tags_of
 from copacetic.updates import Resolution, SkipReason
 from support.aptimage import Image, changes
 from support.aptrepo import Deb, Repository, serve_repository
+from support.replacing import replace
 
 VENDOR = {"Origin": "Vendor", "Label": "Vendor"}
 DEBIAN = {"Origin": "Debian", "Label": "Debian"}

@@ -11,11 +11,12 @@ from __future__ import annotations
 import os
 import random
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 from support.apks import Apk
 from support.debs import Member, directory, file, hardlink, symlink
+from support.replacing import replace
 
 FOLDERS = (
     *("etc", "etc/app", "etc/app/sub", "etc/.hidden", "etc/init.d", "etc/new", "usr", "usr/share", "usr/share/x"),

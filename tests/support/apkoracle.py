@@ -13,7 +13,7 @@ import re
 import subprocess
 import textwrap
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 from copacetic.oci.manifest import OCI_LAYER
@@ -22,6 +22,7 @@ from support.apks import Apk
 from support.debian import need
 from support.images import Layer, describe, fixture, make_image, make_layer, tar_file, write_layout
 from support.oracle import Node, extract, read_tree
+from support.replacing import replace
 
 ROOTS = {
     "3.10.2": "alpine/alpine-3.10.2-docker-archive.tar.gz",

@@ -11,13 +11,14 @@ from __future__ import annotations
 import random
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 from support.apkoracle import run_in
 from support.apkrepo import format_rows
 from support.apks import ARCHITECTURE, member, q1
 from support.debs import Member
+from support.replacing import replace
 
 Row = dict[str, str]
 Change = tuple[str, str | None, str | None]

@@ -7,13 +7,13 @@ import os
 import re
 import stat
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 
 from copacetic.oci.directory import DirectoryFilesystem
 from support.apkcomposed import open_database
 from support.apks import Apk
 from support.debs import Member, directory
+from support.replacing import replace
 
 VERSION = "99-r0"
 

@@ -7,7 +7,6 @@ import os
 import shutil
 import subprocess
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 from copacetic.budget import Slots
@@ -25,8 +24,7 @@ from copacetic.updates import Candidate, Origin, PlannedUpdate
 EPOCH = 1_700_000_000
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Composed(Composition):
+class Composed(Composition, frozen=True, kw_only=True):
     """What became of packages in a tree of their own."""
 
     changes: Changes

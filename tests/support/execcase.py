@@ -6,7 +6,6 @@ from __future__ import annotations
 import json
 import tarfile
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -29,6 +28,7 @@ from support.debs import MTIME
 from support.fakesolver import Answer, FakeSolver
 from support.images import Image, make_image, make_layer, make_tar, tar_file
 from support.programs import program_items
+from support.replacing import replace
 from support.trees import scan_tar
 from support.values import HERE
 

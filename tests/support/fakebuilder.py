@@ -17,7 +17,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from copacetic.buildkit import schema
-from copacetic.buildkit.grpc import Channel, Code, Handler, RpcError, Server, ServerCall
+from copacetic.buildkit.grpc import Code, GrpcChannel, Handler, RpcError, Server, ServerCall
 from copacetic.buildkit.http2 import Connection
 
 CONTROL = "/moby.buildkit.v1.Control/"
@@ -49,9 +49,9 @@ class FakeBuilder:
         """With the reason why it is turned off, when it is."""
         self.listing: dict[bytes, list[Any]] = {}
         """What ReadDir answers."""
-        self.on_solve: Callable[[Channel], None] | None = None
+        self.on_solve: Callable[[GrpcChannel], None] | None = None
         """Called with the session, to ask the client for something."""
-        self._sessions: dict[str, Channel] = {}
+        self._sessions: dict[str, GrpcChannel] = {}
         self._returned: dict[str, bool] = {}
         self._changed = threading.Condition()
         self._connections: list[Connection] = []
@@ -99,7 +99,7 @@ class FakeBuilder:
         connection = Connection(_Tunnel(call), client=True, name="the session")
         connection.wait_greeting(10)
         with self._changed:
-            self._sessions[call.metadata("x-docker-expose-session-uuid")[0]] = Channel(connection)
+            self._sessions[call.metadata("x-docker-expose-session-uuid")[0]] = GrpcChannel(connection)
             self._changed.notify_all()
         while connection.failure is None:
             time.sleep(0.02)

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from copacetic.errors import SolverError
 from copacetic.llb.definition import Definition
-from copacetic.llb.solver import Capabilities, Event, EventKind, Events, ExportedLayer, Inputs, Result, Solver
+from copacetic.llb.solver import Capabilities, Event, EventKind, Events, ExportedLayer, Inputs, Solved, Solver
 from copacetic.oci import Digest
 from copacetic.oci.manifest import OCI_LAYER
 from support.images import TarItem, make_tar
@@ -36,7 +36,7 @@ class FakeSolver:
     def capabilities(self) -> Capabilities:
         return self._capabilities
 
-    def solve(self, definition: Definition, inputs: Inputs, events: Events) -> AbstractContextManager[Result]:
+    def solve(self, definition: Definition, inputs: Inputs, events: Events) -> AbstractContextManager[Solved]:
         raise SolverError("the fake exports only")
 
     def export(

@@ -24,7 +24,7 @@ from copacetic.cache import Cache
 from copacetic.deb.relation import Relation, provides
 from copacetic.http import HttpClient, HttpSettings
 from copacetic.progress import Silent
-from copacetic.repository.apt.index import INDEX_VERSION, IndexStore, IndexTable, PackagesIndex
+from copacetic.repository.apt.index import INDEX_VERSION, AptIndexStore, IndexTable, PackagesIndex
 from copacetic.repository.apt.release import IndexFile
 from copacetic.repository.apt.resolver import sort_candidates
 from support import adbs
@@ -66,7 +66,7 @@ def _read_packages(folder: Path, data: bytes) -> None:
     """Keep it as an index that came over the network is kept, and ask for all that it has of two names."""
     cache, digest = Cache(folder / "cache"), hashlib.sha256(data).hexdigest()
     listed = IndexFile(path="main/binary-amd64/Packages.xz", size=len(data), sha256=digest)
-    store = IndexStore(cache, HttpClient(HttpSettings()), Silent())
+    store = AptIndexStore(cache, HttpClient(HttpSettings()), Silent())
     store.keep(io.BytesIO(data), listed, "index", lambda _: None)
     path = cache.bucket("packages-indexes", version=INDEX_VERSION).path(digest)
     table = cache.bucket("packages-tables", version=INDEX_VERSION).read(digest)

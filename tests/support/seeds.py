@@ -6,7 +6,7 @@ from __future__ import annotations
 import json
 import tarfile
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cache
 from importlib import import_module
 
@@ -27,6 +27,7 @@ from support.chisel import control_status, manifest_rows, stripped_status
 from support.debs import Deb, Member, directory, file, hardlink, symlink, tar
 from support.mutations import Mutate
 from support.parsers import DPKG, INSTALLED, STATUS
+from support.replacing import replace
 from support.reports import SAMPLES
 from support.values import candidate, finding, installed, key, plan
 

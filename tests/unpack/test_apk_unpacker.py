@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -22,6 +21,7 @@ from support.apkrepo import apk_image
 from support.apks import Apk
 from support.composed import Composed
 from support.debs import Member, directory, file, hardlink, symlink
+from support.replacing import replace
 from support.trees import Content, tree
 from support.trees import directory as folder
 from support.trees import symlink as link

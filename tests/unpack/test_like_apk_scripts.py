@@ -7,7 +7,6 @@ import os
 import shutil
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -19,6 +18,7 @@ from support.apkreversion import reversion_all
 from support.apks import Apk, write_repository
 from support.composed import copy_root
 from support.debs import file
+from support.replacing import replace
 
 pytestmark = [pytest.mark.system, pytest.mark.xdist_group("apk")]
 

@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -18,6 +17,7 @@ from support.apkrepo import apk_image
 from support.apks import Apk
 from support.composed import EPOCH
 from support.debs import Deb, file
+from support.replacing import replace
 from support.trees import tree
 from unpack.dpkg_image import installed
 

@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -29,6 +28,7 @@ from support.chisel import (
 )
 from support.composed import compose, open_unpacker, plan_debs, read_content
 from support.debs import Deb, Member, directory, file, symlink
+from support.replacing import replace
 from support.trees import Content, tree
 from support.values import key
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Mapping
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -23,6 +22,7 @@ from support.composed import EPOCH, compose, plan_debs, read_content
 from support.composed import open_unpacker as open_deb_unpacker
 from support.databases import detect_database
 from support.debs import Deb, Member, file, symlink
+from support.replacing import replace
 from support.trees import tree
 from support.values import key
 from unpack.dpkg_image import installed
@@ -239,7 +239,7 @@ def upgrade_distroless(tmp_path: Path, *, conf: str = "1", **attributes: object)
     assert isinstance(sums, bytes)
     image["var/lib/dpkg/status.d/demo.md5sums"] = sums + f"{hashlib.md5(b'1').hexdigest()}  etc/demo.conf\n".encode()
     fs = tree(image, {"etc/demo.conf": conf})
-    deb = replace(DISTROLESS, version="2.0", **attributes).write(tmp_path)  # type: ignore[arg-type]
+    deb = replace(DISTROLESS, version="2.0", **attributes).write(tmp_path)
     return changes_of(compose(fs, [deb], tmp_path / "scratch").changes.entries)
 
 

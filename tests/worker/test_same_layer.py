@@ -12,7 +12,6 @@ import sys
 import tarfile
 import tempfile
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -20,6 +19,7 @@ import pytest
 from support.confined import ROOT, run_as_user, run_in_pod
 from support.debian import build_root
 from support.debs import Deb, directory, file, hardlink, symlink
+from support.replacing import replace
 
 pytestmark = [pytest.mark.system, pytest.mark.xdist_group("same layer")]
 _PROGRAM = f"""

@@ -10,8 +10,9 @@ Dependencies: `[!]name[@tag][op version]`, as in `D`, `p`, `i`, `r` and in `worl
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from functools import lru_cache
+
+from msgspec import Struct
 
 from copacetic.apk.stanza import ApkStanza
 from copacetic.errors import InvalidVersionError
@@ -47,8 +48,7 @@ class DependencyError(ValueError):
     """A word that is no dependency."""
 
 
-@dataclass(frozen=True, slots=True)
-class Dependency:
+class Dependency(Struct, frozen=True):
     """One word of a list; as a provided name it has at most `=` and a version."""
 
     name: str

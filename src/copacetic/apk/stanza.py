@@ -16,8 +16,9 @@ import base64
 import binascii
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Protocol
+
+from msgspec import Struct
 
 __all__ = [
     "DEPENDENCY_FIELDS",
@@ -39,8 +40,7 @@ _SLICE = re.compile(r"\[(.*)\]")
 _CHECKSUM_SIZE = 20
 
 
-@dataclass(frozen=True, slots=True)
-class ApkStanza:
+class ApkStanza(Struct, frozen=True):
     """What is said of one package, in an index or in the database."""
 
     fields: Mapping[str, str]

@@ -5,8 +5,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass
 from typing import Protocol
+
+from msgspec import Struct
 
 from copacetic.version.branch import fix_ahead
 
@@ -30,8 +31,7 @@ class _Finding(Protocol):
     def fixed_versions(self) -> tuple[str, ...]: ...
 
 
-@dataclass(frozen=True, slots=True)
-class ApkTools:
+class ApkTools(Struct, frozen=True):
     """The release of the installed apk-tools."""
 
     release: tuple[int, int, int] | None

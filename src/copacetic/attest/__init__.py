@@ -8,7 +8,8 @@ A format is one row of `FORMATS` and one function from an outcome to bytes; Open
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from copacetic.loader import load
 from copacetic.oci.referrers import Document
@@ -17,8 +18,7 @@ from copacetic.pipeline.outcome import Outcome
 __all__ = ["FORMATS", "Format", "render", "write_json"]
 
 
-@dataclass(frozen=True, slots=True)
-class Format:
+class Format(Struct, frozen=True):
     """A kind of document."""
 
     media_type: str

@@ -19,11 +19,11 @@ from typing import Any, Self
 
 from copacetic.buildkit import schema
 from copacetic.buildkit.failure import explain
-from copacetic.buildkit.grpc import Call, Channel, Code, Handler, RpcError
+from copacetic.buildkit.grpc import Call, Code, GrpcChannel, Handler, RpcError
 from copacetic.buildkit.http2 import ConnectionLostError
 from copacetic.buildkit.inputs import InputServer
 from copacetic.buildkit.progress import BuildLog
-from copacetic.buildkit.session import Session, parse
+from copacetic.buildkit.session import BuildSession, parse
 from copacetic.errors import CopaError, SolverError
 from copacetic.llb.definition import Definition
 from copacetic.llb.marshal import message_of
@@ -48,7 +48,7 @@ class Build:
 
     def __init__(
         self,
-        channel: Channel,
+        channel: GrpcChannel,
         inputs: Inputs,
         events: Events,
         *,
@@ -59,7 +59,7 @@ class Build:
         self.channel = channel
         self.name = channel.connection.name
         self._served = InputServer(inputs)
-        self._session = Session(channel, {**self._served.methods, **(methods or {})})
+        self._session = BuildSession(channel, {**self._served.methods, **(methods or {})})
         self._log = BuildLog(_harmless(events))
         self._deadline = time.monotonic() + limit
         self._limit = limit

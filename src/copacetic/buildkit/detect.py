@@ -10,8 +10,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import suppress
-from dataclasses import dataclass, replace
 from pathlib import Path
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from copacetic.buildkit.probe import BuilderReport, Probe, ProbeState
 from copacetic.buildkit.solver import BuildkitSolver
@@ -36,8 +38,7 @@ _DEFAULT = "default"
 _NO_MERGE_DIFF = "it can't merge and diff, which a single thin layer needs"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Attempt:
+class _Attempt(Struct, frozen=True, kw_only=True):
     """A probe, with the solver when that is usable, and the error when there was one."""
 
     probe: Probe

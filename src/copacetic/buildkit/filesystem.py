@@ -16,7 +16,7 @@ from copacetic.errors import ImageError, SolverError
 from copacetic.oci.filesystem import Entry, FileType
 from copacetic.oci.links import resolve
 
-__all__ = ["SolvedFilesystem"]
+__all__ = ["BuilderFilesystem"]
 
 _MAX_DEPTH = 2_048
 """More fit into no path that a kernel takes."""
@@ -39,7 +39,7 @@ class Reader(Protocol):
     def read(self, path: bytes, size: int) -> bytes: ...
 
 
-class SolvedFilesystem:
+class BuilderFilesystem:
     """`ImageFilesystem` over a builder's answers, which are as hostile as the image."""
 
     def __init__(self, reader: Reader) -> None:

@@ -15,10 +15,10 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Self
 from urllib.parse import quote, unquote
 
-from copacetic.buildkit.http2 import CANCEL, Connection, ConnectionLostError, Headers, Stream
+from copacetic.buildkit.http2 import CANCEL, Connection, ConnectionLostError, Headers, Http2Stream
 from copacetic.errors import CopaError, SolverError
 
-__all__ = ["Call", "Channel", "Code", "Handler", "RpcError", "Server", "ServerCall"]
+__all__ = ["Call", "Code", "GrpcChannel", "Handler", "RpcError", "Server", "ServerCall"]
 
 MAX_MESSAGE = 20 << 20
 """Bytes. Builders send at most 16 MiB."""
@@ -60,7 +60,7 @@ class RpcError(SolverError):
 class _Reader:
     """Puts messages together from a stream's data."""
 
-    def __init__(self, stream: Stream) -> None:
+    def __init__(self, stream: Http2Stream) -> None:
         self._stream = stream
         self._buffer = bytearray()
 
@@ -99,7 +99,7 @@ def _frame(message: bytes) -> bytes:
 class Call:
     """One call as its client sees it. Used as a context manager, it is cancelled when it is left before its end."""
 
-    def __init__(self, stream: Stream, name: str) -> None:
+    def __init__(self, stream: Http2Stream, name: str) -> None:
         self._stream = stream
         self._reader = _Reader(stream)
         self._name = name
@@ -174,7 +174,7 @@ def _decode_binary(text: str) -> bytes:
         return b""
 
 
-class Channel:
+class GrpcChannel:
     """Makes calls on a connection."""
 
     def __init__(self, connection: Connection) -> None:
@@ -216,7 +216,7 @@ class Channel:
 class ServerCall:
     """One call as its server sees it."""
 
-    def __init__(self, stream: Stream, headers: Headers) -> None:
+    def __init__(self, stream: Http2Stream, headers: Headers) -> None:
         self._stream = stream
         self._headers = headers
         self._reader = _Reader(stream)
@@ -250,7 +250,7 @@ class Server:
     def __init__(self, methods: Mapping[str, Handler]) -> None:
         self.methods = dict(methods)
 
-    def serve(self, stream: Stream) -> None:
+    def serve(self, stream: Http2Stream) -> None:
         """Answer one call, whatever its handler does."""
         headers = stream.headers or ()
         path = dict(headers).get(":path", "")
@@ -274,7 +274,7 @@ class Server:
         _send_status(stream, code, message, details)
 
 
-def _send_status(stream: Stream, code: int, message: str, details: bytes = b"", *, first: bool = False) -> None:
+def _send_status(stream: Http2Stream, code: int, message: str, details: bytes = b"", *, first: bool = False) -> None:
     trailers = [("grpc-status", str(code))]
     if details:
         trailers.append(("grpc-status-details-bin", b64encode(details).decode().rstrip("=")))

@@ -16,11 +16,18 @@ from contextlib import suppress
 from threading import Condition, RLock, Thread, current_thread
 from typing import Any
 
-from copacetic.buildkit.http2stream import CANCEL, ConnectionLostError, Headers, Stream, decode_headers, tell_stream
+from copacetic.buildkit.http2stream import (
+    CANCEL,
+    ConnectionLostError,
+    Headers,
+    Http2Stream,
+    decode_headers,
+    tell_stream,
+)
 from copacetic.connect.stream import Duplex
 from copacetic.errors import DaemonUnreachableError, SolverError
 
-__all__ = ["CANCEL", "Connection", "ConnectionLostError", "Headers", "Stream"]
+__all__ = ["CANCEL", "Connection", "ConnectionLostError", "Headers", "Http2Stream"]
 
 _NO_ERROR = 0
 _STREAM_WINDOW = 4 << 20
@@ -46,7 +53,7 @@ class Connection:
         *,
         client: bool,
         name: str,
-        accept: Callable[[Stream], None] | None = None,
+        accept: Callable[[Http2Stream], None] | None = None,
         lost: Callable[[], None] | None = None,
     ) -> None:
         self.lock = RLock()
@@ -57,7 +64,7 @@ class Connection:
         self._client = client
         self._accept = accept
         self._lost = lost
-        self._streams: dict[int, Stream] = {}
+        self._streams: dict[int, Http2Stream] = {}
         self._out = bytearray()
         self._writable = Condition(self.lock)
         self._greeted = Condition(self.lock)
@@ -100,7 +107,7 @@ class Connection:
                     f"{self.name} said nothing for {limit:g} seconds: is that a builder's address?"
                 )
 
-    def open(self, headers: Headers) -> Stream:
+    def open(self, headers: Headers) -> Http2Stream:
         """Open a stream, as a client."""
         from h2.exceptions import ProtocolError
 
@@ -108,7 +115,7 @@ class Connection:
             self._check()
             try:
                 number = self._h2.get_next_available_stream_id()
-                stream = self._streams[number] = Stream(self, number)
+                stream = self._streams[number] = Http2Stream(self, number)
                 self._h2.send_headers(number, headers)
             except ProtocolError as error:
                 self._fail(f"{self.name} takes no more calls: {error}")
@@ -282,11 +289,11 @@ class Connection:
     def _accepted(self, event: Any) -> None:
         if self._accept is None:
             raise ConnectionLostError(f"{self.name} opens streams, which only a client may do")
-        stream = self._streams[event.stream_id] = Stream(self, event.stream_id)
+        stream = self._streams[event.stream_id] = Http2Stream(self, event.stream_id)
         stream.headers = decode_headers(event.headers)
         Thread(target=self._serve, args=(stream,), name="copa-http2-call", daemon=True).start()
 
-    def _serve(self, stream: Stream) -> None:
+    def _serve(self, stream: Http2Stream) -> None:
         assert self._accept is not None
         try:
             self._accept(stream)

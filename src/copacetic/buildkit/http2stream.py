@@ -15,7 +15,7 @@ from typing import Any, Protocol
 
 from copacetic.errors import SolverError
 
-__all__ = ["CANCEL", "ConnectionLostError", "Headers", "Stream", "decode_headers", "tell_stream"]
+__all__ = ["CANCEL", "ConnectionLostError", "Headers", "Http2Stream", "decode_headers", "tell_stream"]
 
 Headers = Sequence[tuple[str, str]]
 
@@ -50,7 +50,7 @@ class ConnectionLostError(SolverError):
     """The connection ended, or the peer broke the protocol."""
 
 
-class Stream:
+class Http2Stream:
     """One request and its response. Every wait takes a limit in seconds; None waits for ever."""
 
     def __init__(self, connection: Carrier, number: int) -> None:
@@ -140,7 +140,7 @@ class Stream:
             raise self._connection.failure
 
 
-def tell_stream(stream: Stream, kind: str, event: Any) -> None:
+def tell_stream(stream: Http2Stream, kind: str, event: Any) -> None:
     """Pass on to a stream what happened to it."""
     match kind:
         case "ResponseReceived":

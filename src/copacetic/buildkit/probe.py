@@ -4,9 +4,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
+
+from msgspec import Struct
 
 from copacetic.documents import write_document
 from copacetic.llb.solver import Capabilities
@@ -25,8 +26,7 @@ class ProbeState(StrEnum):
     """There was no reason to try."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Probe:
+class Probe(Struct, frozen=True, kw_only=True):
     """One attempt to reach one builder."""
 
     address: str
@@ -58,8 +58,7 @@ class Probe:
         }
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class BuilderReport:
+class BuilderReport(Struct, frozen=True, kw_only=True):
     """All attempts, in the order in which a run would make them."""
 
     probes: tuple[Probe, ...]

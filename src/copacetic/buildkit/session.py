@@ -14,10 +14,10 @@ from types import TracebackType
 from typing import Any, Self
 
 from copacetic.buildkit import schema
-from copacetic.buildkit.grpc import Call, Channel, Handler, RpcError, Server, ServerCall
+from copacetic.buildkit.grpc import Call, GrpcChannel, Handler, RpcError, Server, ServerCall
 from copacetic.buildkit.http2 import Connection, ConnectionLostError
 
-__all__ = ["Session", "parse"]
+__all__ = ["BuildSession", "parse"]
 
 _METHOD = "/moby.buildkit.v1.Control/Session"
 _PIECE = 1 << 18
@@ -71,10 +71,10 @@ class _Tunnel:
         self._call.cancel()
 
 
-class Session:
+class BuildSession:
     """A context manager: open while the builder may call. `id` is what a solve names."""
 
-    def __init__(self, channel: Channel, methods: Mapping[str, Handler]) -> None:
+    def __init__(self, channel: GrpcChannel, methods: Mapping[str, Handler]) -> None:
         self.id = secrets.token_hex(16)
         self._channel = channel
         self._methods = {"/grpc.health.v1.Health/Check": _check_health, **methods}

@@ -5,17 +5,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from threading import Lock
 from typing import Any
 
+from msgspec import Struct
+
 from copacetic.buildkit import schema
 from copacetic.buildkit.build import Build
 from copacetic.buildkit.export import EXPORTER, METHOD, LayerReceiver
-from copacetic.buildkit.filesystem import SolvedFilesystem
+from copacetic.buildkit.filesystem import BuilderFilesystem
 from copacetic.buildkit.gateway import Gateway
-from copacetic.buildkit.grpc import Channel, Code, RpcError
+from copacetic.buildkit.grpc import Code, GrpcChannel, RpcError
 from copacetic.buildkit.http2 import Connection, ConnectionLostError
 from copacetic.buildkit.session import parse
 from copacetic.connect.stream import Duplex
@@ -45,8 +46,7 @@ _WITHOUT_MERGE = (
 )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Builder:
+class _Builder(Struct, frozen=True, kw_only=True):
     """What a builder has said of itself."""
 
     public: Capabilities
@@ -55,8 +55,7 @@ class _Builder:
     known: frozenset[str]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class BuildkitResult:
+class BuildkitResult(Struct, frozen=True, kw_only=True):
     """A solved filesystem on the builder."""
 
     filesystem: ImageFilesystem
@@ -78,7 +77,7 @@ class BuildkitSolver:
         self._limit = limit
         self._export_limit = export_limit
         self._lock = Lock()
-        self._channel: Channel | None = None
+        self._channel: GrpcChannel | None = None
         self._builder: _Builder | None = None
         self._closed = False
 
@@ -94,7 +93,7 @@ class BuildkitSolver:
             build.start(None)
             gateway = Gateway(build)
             reference = gateway.solve(definition)
-            yield BuildkitResult(filesystem=SolvedFilesystem(reference))
+            yield BuildkitResult(filesystem=BuilderFilesystem(reference))
             gateway.leave()
 
     def export(
@@ -125,7 +124,7 @@ class BuildkitSolver:
         if channel is not None:
             channel.connection.close()
 
-    def _open(self) -> Channel:
+    def _open(self) -> GrpcChannel:
         """Return the connection, a new one when there is none that works."""
         with self._lock:
             if self._closed:
@@ -147,7 +146,7 @@ class BuildkitSolver:
                 except BaseException:
                     connection.close()
                     raise
-                self._channel = Channel(connection)
+                self._channel = GrpcChannel(connection)
             return self._channel
 
     def _prepare(self, definition: Definition) -> Definition:
@@ -182,7 +181,7 @@ class BuildkitSolver:
                 raise kind(f"{self._name}: {error}", hint="is that BuildKit? see `copa builders`") from error
         return self._builder
 
-    def _interview(self, channel: Channel) -> _Builder:
+    def _interview(self, channel: GrpcChannel) -> _Builder:
         messages = schema.control()
         answer = channel.unary(f"{_CONTROL}ListWorkers", b"", limit=_ANSWER)
         workers = parse(messages.ListWorkersResponse, answer).record
@@ -208,7 +207,7 @@ class BuildkitSolver:
         )
         return _Builder(public=public, refused=refused, known=known)
 
-    def _version(self, channel: Channel, workers: Any) -> str:
+    def _version(self, channel: GrpcChannel, workers: Any) -> str:
         """Return the version, which distributions' packages don't know of themselves."""
         try:
             answer = channel.unary(f"{_CONTROL}Info", b"", limit=_ANSWER)

@@ -5,11 +5,11 @@ from __future__ import annotations
 
 import sys
 import tempfile
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
+from msgspec.structs import replace
 
 from copacetic.cli.builder import BUILDER, make_builder_settings, select_worker
 from copacetic.cli.options import apply, option

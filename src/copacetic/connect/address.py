@@ -12,9 +12,10 @@ from __future__ import annotations
 import difflib
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from typing import Literal, TypeAlias
 from urllib.parse import quote, unquote
+
+from msgspec import Struct
 
 from copacetic.errors import InvalidAddressError
 
@@ -48,8 +49,7 @@ _KUBE_CONTEXT = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._:/@+-]{0,251}")
 _PASSWORD = re.compile(r"//[^/@]*:[^/@]*@")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class UnixAddress:
+class UnixAddress(Struct, frozen=True, kw_only=True):
     """A socket on this machine; `path` is absolute."""
 
     path: str
@@ -58,8 +58,7 @@ class UnixAddress:
         return f"unix://{self.path}"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TcpAddress:
+class TcpAddress(Struct, frozen=True, kw_only=True):
     """A host and a port; an IPv6 address stands without its brackets."""
 
     host: str
@@ -69,8 +68,7 @@ class TcpAddress:
         return f"tcp://{_bracketed(self.host)}:{self.port}"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SshAddress:
+class SshAddress(Struct, frozen=True, kw_only=True):
     """A host that the ssh program reaches; empty parts are left to its configuration, and to the program there."""
 
     host: str
@@ -88,8 +86,7 @@ EngineHost: TypeAlias = UnixAddress | TcpAddress | SshAddress
 """Where a Docker engine is, as DOCKER_HOST has it."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class DockerAddress:
+class DockerAddress(Struct, frozen=True, kw_only=True):
     """The BuildKit inside a Docker engine: at a host, in a context, or (both empty) wherever docker itself would go."""
 
     host: EngineHost | None = None
@@ -99,8 +96,7 @@ class DockerAddress:
         return f"docker://{self.host or self.context}"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class BuildxAddress:
+class BuildxAddress(Struct, frozen=True, kw_only=True):
     """A builder that `docker buildx` made; an empty name is the one selected there."""
 
     name: str = ""
@@ -109,8 +105,7 @@ class BuildxAddress:
         return f"buildx://{self.name}"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ContainerAddress:
+class ContainerAddress(Struct, frozen=True, kw_only=True):
     """A running container that has buildkitd and buildctl in it."""
 
     engine: Literal["docker", "podman", "nerdctl"]
@@ -124,8 +119,7 @@ class ContainerAddress:
         return f"{self.engine}-container://{self.name}" + _query(context=self.context, namespace=self.namespace)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class KubePodAddress:
+class KubePodAddress(Struct, frozen=True, kw_only=True):
     """A running pod that has buildkitd and buildctl in it; empty parts are left to kubectl's configuration."""
 
     pod: str

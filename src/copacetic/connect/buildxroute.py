@@ -8,10 +8,11 @@ A name that buildx doesn't know may be that of a docker context, whose engine is
 from __future__ import annotations
 
 import re
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
+
+from msgspec.structs import replace
 
 from copacetic.connect.address import (
     BuildxAddress,

@@ -6,8 +6,9 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
+
+from msgspec import Struct
 
 from copacetic.connect.dockercontext import read_json
 from copacetic.connect.settings import BuilderSettings
@@ -19,17 +20,15 @@ _NAME = re.compile(r"[A-Za-z][A-Za-z0-9._+-]{0,127}")
 _MAX_NODES = 64
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class BuildxNode:
+class BuildxNode(Struct, frozen=True, kw_only=True):
     """One machine of a builder. Its name fits into the name of a container, its endpoint still needs a grammar."""
 
     name: str
     endpoint: str
-    options: Mapping[str, str] = field(default_factory=dict)
+    options: Mapping[str, str] = {}
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class BuildxBuilder:
+class BuildxBuilder(Struct, frozen=True, kw_only=True):
     """A builder; its driver says how its nodes are reached."""
 
     name: str

@@ -11,9 +11,10 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
+
+from msgspec import Struct, field
 
 from copacetic.connect.address import DockerAddress, EngineHost, UnixAddress, parse_engine_host
 from copacetic.connect.settings import EngineSettings
@@ -28,8 +29,7 @@ _LIMIT = 1024 * 1024
 _DEFAULT = "default"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class EnginePlace:
+class EnginePlace(Struct, frozen=True, kw_only=True):
     """Where an engine is, and why there."""
 
     host: EngineHost

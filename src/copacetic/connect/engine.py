@@ -12,8 +12,9 @@ import json
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import Any
+
+from msgspec import Struct
 
 from copacetic.connect.address import SshAddress, TcpAddress, UnixAddress
 from copacetic.connect.dial.ssh import connect_docker
@@ -25,7 +26,7 @@ from copacetic.errors import DaemonUnreachableError, IntegrityError, Unreachable
 from copacetic.http import HttpClient, HttpSettings, Response
 from copacetic.http.pool import StreamPools
 
-__all__ = ["Answer", "EngineClient", "EngineVersion", "open_engine"]
+__all__ = ["EngineAnswer", "EngineClient", "EngineVersion", "open_engine"]
 
 HTTP1 = "http/1.1"
 _ADDRESS = "http://docker"
@@ -35,8 +36,7 @@ _REFUSAL_LIMIT = 64 * 1024
 _API = re.compile(r"(\d{1,3})\.(\d{1,4})")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Answer:
+class EngineAnswer(Struct, frozen=True, kw_only=True):
     """What the engine answers to a request."""
 
     status: int
@@ -49,8 +49,7 @@ class Answer:
         return text.strip()[:400] if isinstance(text, str) and text.strip() else f"HTTP status {self.status}"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class EngineVersion:
+class EngineVersion(Struct, frozen=True, kw_only=True):
     """Who the engine is."""
 
     name: str
@@ -84,11 +83,11 @@ class EngineClient:
             name=name, version=str(answer.document.get("Version", ""))[:60], api=(int(api[1]), int(api[2]))
         )
 
-    def get(self, path: str) -> Answer:
+    def get(self, path: str) -> EngineAnswer:
         with self.request("GET", path) as response:
             return _parse(response, _LIMIT)
 
-    def post(self, path: str, document: Mapping[str, Any] | None = None) -> Answer:
+    def post(self, path: str, document: Mapping[str, Any] | None = None) -> EngineAnswer:
         headers, body = _encode(document)
         with self.request("POST", path, headers=headers, body=body) as response:
             return _parse(response, _LIMIT)
@@ -118,8 +117,8 @@ class EngineClient:
             finally:
                 stream.close()
 
-    def upgrade(self, path: str, *, protocol: str, document: Mapping[str, Any] | None = None) -> Stream | Answer:
-        """Ask to go on in another protocol on the same connection; an `Answer` is a refusal."""
+    def upgrade(self, path: str, *, protocol: str, document: Mapping[str, Any] | None = None) -> Stream | EngineAnswer:
+        """Ask to go on in another protocol on the same connection; an `EngineAnswer` is a refusal."""
         stream = self.open_stream(HTTP1)
         headers, body = _encode(document)
         known = {"Connection": "Upgrade", "Upgrade": protocol, **headers}
@@ -184,10 +183,10 @@ def _encode(document: Mapping[str, Any] | None) -> tuple[Mapping[str, str], byte
     return ({}, b"") if document is None else ({"Content-Type": "application/json"}, json.dumps(document).encode())
 
 
-def _parse(response: Response, limit: int) -> Answer:
+def _parse(response: Response, limit: int) -> EngineAnswer:
     body = response.read_all(limit)
     try:
         document = json.loads(body) if body else None
     except (ValueError, RecursionError):
         document = None
-    return Answer(status=response.status, document=document if isinstance(document, dict) else {})
+    return EngineAnswer(status=response.status, document=document if isinstance(document, dict) else {})

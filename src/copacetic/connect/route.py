@@ -7,8 +7,9 @@ Nothing is connected here. A builder of buildx may have several nodes; each of t
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from functools import partial
+
+from msgspec import Struct
 
 from copacetic.connect.address import (
     Address,
@@ -43,8 +44,7 @@ _MERGE_DIFF_HINT = (
 )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Route:
+class Route(Struct, frozen=True, kw_only=True):
     """One way to a builder."""
 
     address: str

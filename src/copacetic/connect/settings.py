@@ -3,9 +3,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from msgspec import Struct, field
 
 from copacetic.connect.tlsfiles import TlsFiles
 
@@ -15,8 +16,7 @@ if TYPE_CHECKING:
 __all__ = ["BuilderSettings", "EngineSettings"]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class EngineSettings:
+class EngineSettings(Struct, frozen=True, kw_only=True):
     """Where docker's own client would look for its engine."""
 
     tls: TlsFiles = field(default_factory=TlsFiles)
@@ -41,8 +41,7 @@ class EngineSettings:
     """Seconds for each step of reaching a daemon: connecting, shaking hands, a first answer."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class BuilderSettings(EngineSettings):
+class BuilderSettings(EngineSettings, frozen=True, kw_only=True):
     """Without an address, builders are looked for where docker, buildx and buildkitd have them by default."""
 
     address: Address | None = None

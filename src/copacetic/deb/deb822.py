@@ -10,8 +10,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
 from typing import Protocol
+
+from msgspec import Struct
 
 __all__ = [
     "Deb822Error",
@@ -38,8 +39,7 @@ class Deb822Error(ValueError):
     """The text is no control file; the message names the line. Callers add which file it is."""
 
 
-@dataclass(frozen=True, slots=True)
-class Stanza:
+class Stanza(Struct, frozen=True):
     """One paragraph. Names are case-insensitive; values have their continuation lines, without the first space."""
 
     fields: Mapping[str, str]

@@ -9,9 +9,10 @@ from __future__ import annotations
 import re
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from functools import lru_cache
 from typing import Protocol
+
+from msgspec import Struct
 
 from copacetic.deb.deb822 import stanza_of
 from copacetic.errors import InvalidVersionError
@@ -43,8 +44,7 @@ class RelationError(ValueError):
     """A relation field that does not follow the grammar."""
 
 
-@dataclass(frozen=True, slots=True)
-class Relation:
+class Relation(Struct, frozen=True):
     """One alternative: `name:qualifier (operator version)`."""
 
     name: str
@@ -106,8 +106,7 @@ class Package(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True)
-class _Provider:
+class _Provider(Struct, frozen=True):
     package: Package
     version: str
     """Empty for an unversioned Provides, which no versioned relation accepts."""
@@ -199,8 +198,7 @@ def provides(package: Package, relation: Relation) -> bool:
     return False
 
 
-@dataclass(frozen=True, slots=True)
-class Broken:
+class Broken(Struct, frozen=True):
     """A relation that doesn't hold in a set."""
 
     package: Package

@@ -18,7 +18,7 @@ _PORTS = {"http": 80, "https": 443}
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 
 
-class Origin(NamedTuple):
+class WebOrigin(NamedTuple):
     """Who answers (RFC 6454): credentials meant for one origin don't go to another."""
 
     scheme: str
@@ -34,10 +34,10 @@ def parse_address(url: str) -> SplitResult:
     return parts
 
 
-def find_origin(url: str) -> Origin:
+def find_origin(url: str) -> WebOrigin:
     """Return the origin of an address, with the scheme's port where it names none."""
     parts = parse_address(url)
-    return Origin(parts.scheme, parts.hostname or "", parts.port or _PORTS[parts.scheme])
+    return WebOrigin(parts.scheme, parts.hostname or "", parts.port or _PORTS[parts.scheme])
 
 
 def split_credentials(url: str) -> tuple[str, str]:

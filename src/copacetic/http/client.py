@@ -12,10 +12,12 @@ import logging
 import time
 from base64 import b64encode
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, replace
 from itertools import count
 from pathlib import Path
 from typing import Self
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from copacetic.errors import RefusedAddressError, StorageError, UnreachableError
 from copacetic.http.address import find_origin, parse_address, show_address, split_credentials
@@ -34,8 +36,7 @@ _SECRET_HEADERS = frozenset({"authorization", "cookie", "proxy-authorization"})
 _logger = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Request:
+class _Request(Struct, frozen=True, kw_only=True):
     method: str
     url: str
     headers: Mapping[str, str]

@@ -8,8 +8,9 @@ The libraries' own texts hold object addresses and OpenSSL's internals; only wha
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
+
+from msgspec import Struct
 
 if TYPE_CHECKING:
     import ssl
@@ -44,8 +45,7 @@ _NOT_TLS = ("WRONG_VERSION_NUMBER", "HTTP_REQUEST", "UNEXPECTED_MESSAGE", "RECOR
 _CLIENT_REFUSED = ("CERTIFICATE_REQUIRED", "HANDSHAKE_FAILURE", "BAD_CERTIFICATE", "UNKNOWN_CA")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Failure:
+class FailedRequest(Struct, frozen=True, kw_only=True):
     """What happened; `retries` is how often it is worth trying again."""
 
     words: str
@@ -53,7 +53,7 @@ class Failure:
     hint: str | None = None
 
 
-def describe_failure(error: BaseException) -> Failure:
+def describe_failure(error: BaseException) -> FailedRequest:
     """Look through the chain of causes for the one that says most."""
     chain = list(_causes(error))
     for cause in chain:
@@ -62,7 +62,7 @@ def describe_failure(error: BaseException) -> Failure:
     for kind, failure in _protocol_failures():
         if any(isinstance(cause, kind) for cause in chain):
             return failure
-    return Failure(words=f"the request failed ({type(error).__name__})", retries=0)
+    return FailedRequest(words=f"the request failed ({type(error).__name__})", retries=0)
 
 
 def _causes(error: BaseException) -> Iterator[BaseException]:
@@ -79,52 +79,52 @@ def _causes(error: BaseException) -> Iterator[BaseException]:
         waiting += [cause for cause in near if isinstance(cause, BaseException)]
 
 
-def _describe_system(error: BaseException) -> Failure | None:
+def _describe_system(error: BaseException) -> FailedRequest | None:
     """Describe what OpenSSL or the kernel says; ssl's errors are OSErrors, too."""
     import ssl
 
     if isinstance(error, ssl.SSLCertVerificationError):
         code = error.verify_code
         words = _CERTIFICATE_PROBLEMS.get(code, f"its certificate is not accepted: {error.verify_message}")
-        return Failure(words=words, retries=0, hint=_CERTIFICATE_HINTS.get(code))
+        return FailedRequest(words=words, retries=0, hint=_CERTIFICATE_HINTS.get(code))
     if isinstance(error, ssl.SSLError):
         return _describe_tls(error)
     return _describe_socket(error) if isinstance(error, OSError) else None
 
 
-def _describe_tls(error: ssl.SSLError) -> Failure | None:
+def _describe_tls(error: ssl.SSLError) -> FailedRequest | None:
     reason = getattr(error, "reason", None) or ""  # absent from those that Python itself makes
     if any(part in reason for part in _NOT_TLS):
-        return Failure(words="it doesn't speak TLS on this port", retries=0, hint="does it want plain HTTP?")
+        return FailedRequest(words="it doesn't speak TLS on this port", retries=0, hint="does it want plain HTTP?")
     if any(part in reason for part in _CLIENT_REFUSED):
         words = "it refuses the TLS handshake, perhaps for want of a client certificate"
-        return Failure(words=words, retries=0)
+        return FailedRequest(words=words, retries=0)
     shown = reason.lower().replace("_", " ")
-    return Failure(words=f"TLS failed: {shown}" if shown else "the connection broke during TLS", retries=2)
+    return FailedRequest(words=f"TLS failed: {shown}" if shown else "the connection broke during TLS", retries=2)
 
 
-def _describe_socket(error: OSError) -> Failure | None:
+def _describe_socket(error: OSError) -> FailedRequest | None:
     import socket
 
-    found: Failure | None = None
+    found: FailedRequest | None = None
     if isinstance(error, socket.gaierror):
         again = error.errno == socket.EAI_AGAIN
         words = "the host name can't be resolved just now" if again else "no such host name"
-        found = Failure(words=words, retries=2 if again else 0)
+        found = FailedRequest(words=words, retries=2 if again else 0)
     elif isinstance(error, ConnectionRefusedError):
-        found = Failure(words="connection refused", retries=2)
+        found = FailedRequest(words="connection refused", retries=2)
     elif str(error).startswith("Tunnel connection failed"):
         answer = str(error).partition(":")[2].strip()
         hint = "give the proxy as http://USER:PASSWORD@HOST:PORT" if answer.startswith("407") else None
-        found = Failure(words=f"the proxy refuses: {answer}", retries=1, hint=hint)
+        found = FailedRequest(words=f"the proxy refuses: {answer}", retries=1, hint=hint)
     elif isinstance(error, ConnectionError):
-        found = Failure(words="the connection broke")
+        found = FailedRequest(words="the connection broke")
     elif error.errno and error.strerror:
-        found = Failure(words=error.strerror.lower(), retries=2)
+        found = FailedRequest(words=error.strerror.lower(), retries=2)
     return found
 
 
-def _protocol_failures() -> tuple[tuple[type[BaseException], Failure], ...]:
+def _protocol_failures() -> tuple[tuple[type[BaseException], FailedRequest], ...]:
     """Return what each kind of exception means; the first that occurs counts, so the most telling come first."""
     from http.client import BadStatusLine, HTTPException
 
@@ -133,16 +133,16 @@ def _protocol_failures() -> tuple[tuple[type[BaseException], Failure], ...]:
     from copacetic.http.connection import MAX_INTERIM, SLOWEST, InterimAnswersError, SlowAnswerError
 
     return (
-        (InterimAnswersError, Failure(words=f"it sends more than {MAX_INTERIM} interim answers", retries=0)),
-        (SlowAnswerError, Failure(words=f"it sends less than {SLOWEST} bytes in a second", retries=0)),
-        (exceptions.NameResolutionError, Failure(words="no such host name", retries=0)),
-        (exceptions.ConnectTimeoutError, Failure(words="no connection in time", retries=1)),
-        (exceptions.TimeoutError, Failure(words="no answer in time", retries=2)),
-        (TimeoutError, Failure(words="no answer in time", retries=2)),
-        (exceptions.IncompleteRead, Failure(words="the connection broke in the middle of the answer")),
-        (BadStatusLine, Failure(words="it doesn't speak HTTP")),
-        (exceptions.ProtocolError, Failure(words="the connection broke, or it speaks broken HTTP")),
-        (HTTPException, Failure(words="it speaks broken HTTP")),
-        (exceptions.LocationValueError, Failure(words="the address is malformed", retries=0)),
-        (ValueError, Failure(words="the request can't be sent as HTTP", retries=0)),
+        (InterimAnswersError, FailedRequest(words=f"it sends more than {MAX_INTERIM} interim answers", retries=0)),
+        (SlowAnswerError, FailedRequest(words=f"it sends less than {SLOWEST} bytes in a second", retries=0)),
+        (exceptions.NameResolutionError, FailedRequest(words="no such host name", retries=0)),
+        (exceptions.ConnectTimeoutError, FailedRequest(words="no connection in time", retries=1)),
+        (exceptions.TimeoutError, FailedRequest(words="no answer in time", retries=2)),
+        (TimeoutError, FailedRequest(words="no answer in time", retries=2)),
+        (exceptions.IncompleteRead, FailedRequest(words="the connection broke in the middle of the answer")),
+        (BadStatusLine, FailedRequest(words="it doesn't speak HTTP")),
+        (exceptions.ProtocolError, FailedRequest(words="the connection broke, or it speaks broken HTTP")),
+        (HTTPException, FailedRequest(words="it speaks broken HTTP")),
+        (exceptions.LocationValueError, FailedRequest(words="the address is malformed", retries=0)),
+        (ValueError, FailedRequest(words="the request can't be sent as HTTP", retries=0)),
     )

@@ -4,21 +4,24 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field
 from urllib.parse import urlsplit
 
-from copacetic.http.address import Origin, find_origin
+from msgspec import Struct
+
+from copacetic.http.address import WebOrigin, find_origin
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Login:
+class Login(Struct, frozen=True, kw_only=True):
     """Goes to one origin only, with requests for paths below one."""
 
-    origin: Origin
+    origin: WebOrigin
     path: str = ""
     """Without a final slash."""
-    secret: str = field(repr=False)
+    secret: str
     """`user:password`."""
+
+    def __repr__(self) -> str:
+        return f"Login({self.origin}{self.path})"
 
 
 def find_login(logins: Iterable[Login], url: str) -> str:

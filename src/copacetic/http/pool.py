@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from urllib3 import PoolManager
 
-    from copacetic.http.streamed import Stream
+    from copacetic.http.streamed import WaitableStream
 
 _CONNECTIONS = 64
 """Per host; more can be open at once, and are not kept."""
@@ -95,7 +95,7 @@ class StreamPools(Pools):
     another protocol.
     """
 
-    def __init__(self, settings: HttpSettings, stream: Stream, *, lent: bool = False) -> None:
+    def __init__(self, settings: HttpSettings, stream: WaitableStream, *, lent: bool = False) -> None:
         super().__init__(settings)
         self._stream = stream
         self._lent = lent

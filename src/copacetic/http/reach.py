@@ -11,10 +11,12 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, replace
 from functools import cache
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 from typing import TypeAlias
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from copacetic.errors import RefusedAddressError
 from copacetic.http.address import find_origin
@@ -42,8 +44,7 @@ _NAT64 = (IPv6Network("64:ff9b::/96"), IPv6Network("64:ff9b:1::/48"))
 _COMPATIBLE = IPv6Network("::/96")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Reach:
+class Reach(Struct, frozen=True, kw_only=True):
     """The default refuses loopback, link-local and metadata addresses; private networks are where mirrors stand."""
 
     networks: tuple[Network, ...] = ()

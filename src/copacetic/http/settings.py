@@ -4,12 +4,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
 
+from msgspec import Struct
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TlsSettings:
+
+class TlsSettings(Struct, frozen=True, kw_only=True):
     """TLS for one host; the defaults are the system's."""
 
     verify: bool = True
@@ -19,11 +19,10 @@ class TlsSettings:
     client_key: Path | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class HttpSettings:
+class HttpSettings(Struct, frozen=True, kw_only=True):
     """The same for every request of one run."""
 
-    proxies: Mapping[str, str] = field(default_factory=dict)
+    proxies: Mapping[str, str] = {}
     """By scheme (`http`, `https`), plus `no`: a comma-separated list as in NO_PROXY."""
     ca_files: tuple[Path, ...] = ()
     connect_timeout: float = 10.0

@@ -12,7 +12,7 @@ from urllib3.connectionpool import HTTPConnectionPool
 from copacetic.http.connection import TimelyAnswer
 
 
-class Stream(Protocol):
+class WaitableStream(Protocol):
     """Both directions of a connection that one can wait for."""
 
     def recv(self, size: int, /) -> bytes: ...
@@ -24,7 +24,7 @@ class Stream(Protocol):
 class _StreamSocket:
     """Like a socket, it is closed when the last that reads from it is."""
 
-    def __init__(self, stream: Stream, *, lent: bool) -> None:
+    def __init__(self, stream: WaitableStream, *, lent: bool) -> None:
         self._stream = stream
         self._lent = lent
         self._timeout: float | None = None
@@ -69,7 +69,7 @@ class _StreamReader(io.RawIOBase):
         super().close()
 
 
-def make_pool_class(stream: Stream, *, patience_given: float, lent: bool) -> type[HTTPConnectionPool]:
+def make_pool_class(stream: WaitableStream, *, patience_given: float, lent: bool) -> type[HTTPConnectionPool]:
     """Return a kind of connections that all go through one stream, for a pool manager."""
 
     class Answer(TimelyAnswer):

@@ -4,7 +4,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+
+from msgspec import Struct
 
 from copacetic.llb.graph import State, Vertex
 from copacetic.oci import Digest, Platform
@@ -12,8 +13,7 @@ from copacetic.oci import Digest, Platform
 __all__ = ["Definition"]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Definition:
+class Definition(Struct, frozen=True, kw_only=True):
     """
     Operations in an order in which inputs come first; the last one only names the result.
 
@@ -28,5 +28,5 @@ class Definition:
     """Of each operation's bytes: a vertex's name everywhere."""
     metadata: Mapping[Digest, bytes]
     """`pb.OpMetadata` messages by operation."""
-    vertices: Mapping[Vertex, Digest] = field(default_factory=dict)
+    vertices: Mapping[Vertex, Digest] = {}
     """The digest of every vertex of the graph; vertices that are the same operation share one."""

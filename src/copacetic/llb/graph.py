@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from enum import IntEnum
 from typing import TYPE_CHECKING
 
+from msgspec import Struct
+
 from copacetic.oci import Digest, Platform
 
 if TYPE_CHECKING:
@@ -29,7 +31,7 @@ class Network(IntEnum):
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
 class Bind:
-    """Another filesystem (None: an empty one) at `dest`; a writable one is an output, see `Execution.output`."""
+    """Another filesystem (None: an empty one) at `dest`; a writable one is an output, see `ExecState.output`."""
 
     dest: str
     source: State | None
@@ -38,16 +40,14 @@ class Bind:
     readonly: bool = True
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Tmpfs:
+class Tmpfs(Struct, frozen=True, kw_only=True):
     """Memory that goes with the run; `size` in bytes, 0 for no limit."""
 
     dest: str
     size: int = 0
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Secret:
+class Secret(Struct, frozen=True, kw_only=True):
     """A file whose content the client hands over while solving (`Inputs.secrets`); it is in no layer and no key."""
 
     dest: str
@@ -59,8 +59,7 @@ class Secret:
 Mount = Bind | Tmpfs | Secret
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ProxyEnv:
+class ProxyEnv(Struct, frozen=True, kw_only=True):
     """Proxies that a process sees, and that are no part of the cache key."""
 
     http: str = ""
@@ -96,8 +95,7 @@ class ExecOp:
     name: str = ""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class MakeDirectory:
+class MakeDirectory(Struct, frozen=True, kw_only=True):
     """mkdir, as root; its time is the epoch."""
 
     path: str
@@ -105,8 +103,7 @@ class MakeDirectory:
     parents: bool = False
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class MakeFile:
+class MakeFile(Struct, frozen=True, kw_only=True):
     """Write a file of at most a few hundred kilobytes, which travel in the graph, as root; its time is the epoch."""
 
     path: str
@@ -176,9 +173,9 @@ class State:
         proxy: ProxyEnv | None = None,
         valid_exit_codes: Sequence[int] = (),
         name: str = "",
-    ) -> Execution:
+    ) -> ExecState:
         """Run a program in this filesystem."""
-        return Execution(
+        return ExecState(
             ExecOp(
                 root=self,
                 args=tuple(args),
@@ -212,7 +209,7 @@ class State:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Execution:
+class ExecState:
     """A process's results."""
 
     op: ExecOp

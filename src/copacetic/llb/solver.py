@@ -9,9 +9,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
+
+from msgspec import Struct
 
 from copacetic.llb.definition import Definition
 from copacetic.oci import Digest, Platform
@@ -19,11 +20,10 @@ from copacetic.oci.credentials import Credentials
 from copacetic.oci.filesystem import ImageFilesystem
 from copacetic.oci.transport import Source
 
-__all__ = ["Capabilities", "Event", "EventKind", "ExportedLayer", "Inputs", "Result", "Solver"]
+__all__ = ["Capabilities", "Event", "EventKind", "ExportedLayer", "Inputs", "Solved", "Solver"]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Capabilities:
+class Capabilities(Struct, frozen=True, kw_only=True):
     """What a solver can do, for decisions and for people."""
 
     name: str
@@ -34,18 +34,17 @@ class Capabilities:
     """Without merge and diff only a whole filesystem can be exported."""
     reason: str = ""
     """Why `merge_diff` is false, and what to do about it."""
-    labels: Mapping[str, str] = field(default_factory=dict)
+    labels: Mapping[str, str] = {}
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Inputs:
+class Inputs(Struct, frozen=True, kw_only=True):
     """What the client holds ready while a graph is solved; a solver takes only what the graph names."""
 
-    directories: Mapping[str, Path] = field(default_factory=dict)
+    directories: Mapping[str, Path] = {}
     """For `local://NAME`."""
-    images: Mapping[str, Source] = field(default_factory=dict)
+    images: Mapping[str, Source] = {}
     """For `oci-layout://` by store id, and, for solvers without a registry client, `docker-image://` by reference."""
-    secrets: Mapping[str, bytes] = field(default_factory=dict)
+    secrets: Mapping[str, bytes] = {}
     credentials: Callable[[str], Credentials | None] = lambda _registry: None
     """By registry host."""
 
@@ -61,8 +60,7 @@ class EventKind:
     LOG = "log"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Event:
+class Event(Struct, frozen=True, kw_only=True):
     """Something that happened to a vertex; `vertex` is the digest of its operation."""
 
     kind: str
@@ -75,8 +73,7 @@ class Event:
 Events = Callable[[Event], None]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ExportedLayer:
+class ExportedLayer(Struct, frozen=True, kw_only=True):
     """One layer of a result, as a plain tar in a local file."""
 
     path: Path
@@ -86,7 +83,7 @@ class ExportedLayer:
     size: int
 
 
-class Result(Protocol):
+class Solved(Protocol):
     """A solved filesystem, readable until its context ends."""
 
     @property
@@ -100,7 +97,7 @@ class Solver(Protocol):
         """Ask once, remember the answer. Raises `SolverError` when nobody answers."""
         ...
 
-    def solve(self, definition: Definition, inputs: Inputs, events: Events) -> AbstractContextManager[Result]:
+    def solve(self, definition: Definition, inputs: Inputs, events: Events) -> AbstractContextManager[Solved]:
         """Solve a graph, to read files of the result."""
         ...
 

@@ -17,7 +17,7 @@ from typing import NoReturn, Self
 
 from copacetic.errors import ImageError, IntegrityError
 from copacetic.oci.archivefile import ArchiveFile, ArchiveWriter
-from copacetic.oci.blobs import Window, copy_checked, open_regular
+from copacetic.oci.blobs import BlobWindow, copy_checked, open_regular
 from copacetic.oci.descriptor import Descriptor, Digest
 from copacetic.oci.layout import LAYOUT_FILE
 from copacetic.oci.layoutindex import find_root, replace_entry
@@ -93,7 +93,7 @@ class OciArchiveDestination:
     def write_blob(self, descriptor: Descriptor, path: Path) -> None:
         if self._claim(descriptor):
             with open_regular(path, missing=f"{path} is gone") as (handle, size):
-                self._write(descriptor, Window(handle, 0, size, str(path)), str(path))
+                self._write(descriptor, BlobWindow(handle, 0, size, str(path)), str(path))
 
     def write_manifest(self, descriptor: Descriptor, raw: bytes) -> None:
         descriptor.check(raw, where=self.name)

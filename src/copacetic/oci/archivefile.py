@@ -15,12 +15,13 @@ import tarfile
 import tempfile
 import threading
 import weakref
-from dataclasses import dataclass
 from pathlib import Path
+
+from msgspec import Struct
 
 from copacetic.compression import DecompressedReader, DecompressionError, detect
 from copacetic.errors import ImageError, NotFoundError
-from copacetic.oci.blobs import CHUNK, Window, create_beside, disk_errors, open_regular, read_whole, write_all
+from copacetic.oci.blobs import CHUNK, BlobWindow, create_beside, disk_errors, open_regular, read_whole, write_all
 from copacetic.oci.tarstream import BLOCK, TarError, TarLimits, TarReader
 
 _LIMITS = TarLimits(entries=100_000, header=1 << 20, path=4_096, depth=100)
@@ -29,8 +30,7 @@ _MAX_RATIO = 100
 _RATIO_FLOOR = 1 << 30
 
 
-@dataclass(frozen=True, slots=True)
-class Member:
+class Member(Struct, frozen=True):
     """A regular file of the archive (`link` empty), or a link to another member."""
 
     offset: int
@@ -44,7 +44,7 @@ class ArchiveFile:
     def __init__(self, path: Path) -> None:
         self.path = path
         with open_regular(path, missing=f"there is no archive {path}") as (handle, size):
-            compressed = detect(Window(handle, 0, min(size, 6), str(path)).read(6))
+            compressed = detect(BlobWindow(handle, 0, min(size, 6), str(path)).read(6))
             if compressed == "none":
                 self._handle, self._size = os.dup(handle), size
             elif compressed == "gzip":
@@ -74,8 +74,8 @@ class ArchiveFile:
             at = _confined(member.link, self.path)
         raise ImageError(f"{self.path}: {name!r} is a link that leads in a circle")
 
-    def window(self, member: Member, where: str) -> Window:
-        return Window(self._handle, member.offset, member.size, where)
+    def window(self, member: Member, where: str) -> BlobWindow:
+        return BlobWindow(self._handle, member.offset, member.size, where)
 
     def read(self, name: str, *, limit: int) -> bytes:
         """Read a small document."""
@@ -108,7 +108,7 @@ def _confined(name: str, path: Path) -> str:
 
 def _decompress(handle: int, size: int, path: Path) -> tuple[int, int]:
     where = str(path)
-    reader = DecompressedReader(Window(handle, 0, size, where), "gzip", limit=max(_RATIO_FLOOR, size * _MAX_RATIO))
+    reader = DecompressedReader(BlobWindow(handle, 0, size, where), "gzip", limit=max(_RATIO_FLOOR, size * _MAX_RATIO))
     with disk_errors(f"can't decompress {path}"), tempfile.TemporaryFile(buffering=0) as spool:
         written = 0
         try:

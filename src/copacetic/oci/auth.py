@@ -15,13 +15,15 @@ import re
 import time
 from base64 import b64encode
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
 from threading import Lock
 from urllib.parse import urlencode
 
+from msgspec import Struct
+from msgspec.structs import replace
+
 from copacetic.errors import AuthenticationError, IntegrityError, RegistryError, UnreachableError
 from copacetic.http import HttpClient, Response, TlsSettings
-from copacetic.http.address import Origin, find_origin, show_address
+from copacetic.http.address import WebOrigin, find_origin, show_address
 from copacetic.oci.challenge import Challenge, merge_scopes, parse_challenges, select_challenge
 from copacetic.oci.credentials import Credentials, Keychain
 from copacetic.oci.registryconfig import Endpoint, is_loopback
@@ -36,14 +38,15 @@ _TOKEN = re.compile(r"[\x21-\x7e]+")
 _logger = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True, slots=True)
-class _Token:
-    value: str = field(repr=False)
+class _Token(Struct, frozen=True):
+    value: str
     expires: float
 
+    def __repr__(self) -> str:
+        return f"_Token(expires={self.expires})"
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Access:
+
+class Access(Struct, frozen=True, kw_only=True):
     """A request that may need a login: to what, for what, and whether its way is plain HTTP."""
 
     endpoint: Endpoint
@@ -159,8 +162,7 @@ class Authorizer:
             raise error.reworded(f"{access.where}: its token server: {error}") from error
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Request:
+class _Request(Struct, frozen=True, kw_only=True):
     method: str
     url: str
     headers: Mapping[str, str]
@@ -209,7 +211,7 @@ def _can_fall_back(credentials: Credentials) -> bool:
     return bool(credentials.identity_token and credentials.username and credentials.password)
 
 
-def _check_realm(access: Access, realm: str, *, secret: bool) -> Origin:
+def _check_realm(access: Access, realm: str, *, secret: bool) -> WebOrigin:
     """`secret` says that a login is going to be sent there."""
     try:
         origin = find_origin(realm)

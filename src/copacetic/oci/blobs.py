@@ -35,7 +35,7 @@ def disk_errors(what: str) -> AbstractContextManager[None]:
     return storage_errors(what, hints=_HINTS)
 
 
-class Window:
+class BlobWindow:
     """A part of an open file, read from its beginning to its end; several may share the file."""
 
     def __init__(self, handle: int, offset: int, size: int, where: str) -> None:

@@ -13,10 +13,11 @@ import json
 import logging
 from base64 import b64decode
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from threading import Lock
 from typing import Any
+
+from msgspec import Struct
 
 from copacetic.errors import AuthenticationError
 from copacetic.oci.credentialhelper import run_helper
@@ -29,18 +30,20 @@ _DEFAULT_ALIASES = frozenset({f"index.{DEFAULT_REGISTRY}", f"registry-1.{DEFAULT
 _logger = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Credentials:
+class Credentials(Struct, frozen=True, kw_only=True):
     """A user with a password, or one of the two kinds of token."""
 
     username: str = ""
-    password: str = field(default="", repr=False)
-    identity_token: str = field(default="", repr=False)
+    password: str = ""
+    identity_token: str = ""
     """To be exchanged for access tokens at the registry's token server."""
-    registry_token: str = field(default="", repr=False)
+    registry_token: str = ""
     """To be sent to the registry as it is."""
     origin: str = ""
     """Where they come from, for messages."""
+
+    def __repr__(self) -> str:
+        return f"Credentials(username={self.username!r}, origin={self.origin!r})"
 
 
 class Keychain:
@@ -93,8 +96,7 @@ class Keychain:
         return self._helped[helper, server]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _File:
+class _File(Struct, frozen=True, kw_only=True):
     path: Path
     entries: Mapping[str, Mapping[str, Any]]
     helpers: Mapping[str, str]

@@ -10,8 +10,12 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
-from typing import Any
+from dataclasses import dataclass
+from operator import attrgetter
+from typing import Any, ClassVar
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from copacetic.errors import ImageError, IntegrityError, UsageError
 from copacetic.oci.document import refuse_lookalikes, text_field, text_fields
@@ -59,8 +63,7 @@ class Digest:
         return f"{self.algorithm}:{self.encoded}"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Platform:
+class Platform(Struct, frozen=True, kw_only=True):
     """os/architecture[/variant], in Go's spelling."""
 
     os: str
@@ -97,19 +100,34 @@ class Platform:
         return "/".join(filter(None, (self.os, self.architecture, self.variant)))
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Descriptor:
+class Descriptor(Struct, frozen=True, kw_only=True, eq=False):
     """A pointer to content."""
 
     media_type: str
     digest: Digest
     size: int
     platform: Platform | None = None
-    annotations: Mapping[str, str] = field(default_factory=dict)
+    annotations: Mapping[str, str] = {}
     artifact_type: str = ""
     urls: tuple[str, ...] = ()
-    document: Mapping[str, Any] | None = field(default=None, compare=False, repr=False)
+    document: Mapping[str, Any] | None = None
     """The object that it was read from, with all its fields."""
+
+    _compared: ClassVar[attrgetter[tuple[object, ...]]] = attrgetter(
+        "media_type",
+        "digest",
+        "size",
+        "platform",
+        "annotations",
+        "artifact_type",
+        "urls",
+    )
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Descriptor) and self._compared(self) == self._compared(other)
+
+    def __hash__(self) -> int:
+        return hash(self._compared(self))
 
     @classmethod
     def from_json(cls, value: object, where: str) -> Descriptor:

@@ -13,10 +13,12 @@ import contextlib
 import hashlib
 import threading
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import NoReturn, Self
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from copacetic.compression import DecompressedReader, DecompressionError, Format, detect
 from copacetic.errors import (
@@ -28,7 +30,7 @@ from copacetic.errors import (
     UsageError,
 )
 from copacetic.oci.archivefile import ArchiveFile, ArchiveWriter, Member
-from copacetic.oci.blobs import CHUNK, Hashing, Window, open_regular, read_whole
+from copacetic.oci.blobs import CHUNK, BlobWindow, Hashing, open_regular, read_whole
 from copacetic.oci.descriptor import Descriptor, Digest
 from copacetic.oci.document import decode_json, refuse_lookalikes
 from copacetic.oci.manifest import (
@@ -58,8 +60,7 @@ _MAX_IMAGES, _MAX_TAGS = 1_000, 1_000
 _ONE_PLATFORM = "choose one with --platform, or write an oci: layout, which holds all"
 
 
-@dataclass(frozen=True, slots=True)
-class _Saved:
+class _Saved(Struct, frozen=True):
     """One image of manifest.json."""
 
     config: str
@@ -67,8 +68,7 @@ class _Saved:
     layers: tuple[str, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class _Made:
+class _Made(Struct, frozen=True):
     """The manifest that stands for the saved image, and where its blobs lie."""
 
     descriptor: Descriptor
@@ -267,7 +267,7 @@ class DockerArchiveDestination:
 
     def write_blob(self, descriptor: Descriptor, path: Path) -> None:
         with open_regular(path, missing=f"{path} is gone") as (handle, size):
-            self._take(descriptor, Window(handle, 0, size, str(path)), str(path))
+            self._take(descriptor, BlobWindow(handle, 0, size, str(path)), str(path))
 
     def write_manifest(self, descriptor: Descriptor, raw: bytes) -> None:
         descriptor.check(raw, where=self.name)

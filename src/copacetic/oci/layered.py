@@ -12,8 +12,9 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Protocol
+
+from msgspec import Struct
 
 from copacetic.errors import CorruptLayerError, HostileLayerError, ImageError
 from copacetic.oci.filesystem import TAR_TYPES, Entry, ImageFilesystem, LayeredView
@@ -38,8 +39,7 @@ class LayerContents(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True)
-class IndexedLayer:
+class IndexedLayer(Struct, frozen=True):
     """One layer of a view."""
 
     index: LayerIndex

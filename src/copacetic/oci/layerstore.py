@@ -15,9 +15,9 @@ import contextlib
 import hashlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass
 
 import msgspec
+from msgspec import Struct
 
 from copacetic.budget import Slots, give_up
 from copacetic.cache import Cache
@@ -36,8 +36,7 @@ PACK_VERSION = 1
 _Pair = tuple[Descriptor, Digest]
 
 
-@dataclass(frozen=True, slots=True)
-class KnownLayer:
+class KnownLayer(Struct, frozen=True):
     """A layer that was looked into: what is in it, and what was kept of its files."""
 
     index: LayerIndex

@@ -19,7 +19,7 @@ from copacetic.oci.descriptor import Descriptor, Digest
 from copacetic.oci.tarstream import HostileTarError, TarEntry, TarError, TarReader
 from copacetic.oci.transport import ByteStream
 
-__all__ = ["LayerBudget", "Located", "extract_files", "plain_layer", "stream_layer"]
+__all__ = ["ContentPlace", "LayerBudget", "extract_files", "plain_layer", "stream_layer"]
 
 MAX_LAYER_SIZE = 256 * 1024**3
 _PLAIN, _PLAIN_RATIO = 1024**3, 100
@@ -39,7 +39,7 @@ _TOLERANCE = 5, 4
 _CHUNK = 1 << 20
 
 
-class Located(Protocol):
+class ContentPlace(Protocol):
     """Where a file's content stands in a layer; an index's row."""
 
     @property
@@ -261,7 +261,7 @@ def extract_files(
     stream: ByteStream,
     descriptor: Descriptor,
     diff_id: Digest | None,
-    rows: Mapping[str, Located],
+    rows: Mapping[str, ContentPlace],
     *,
     budget: LayerBudget | None = None,
 ) -> Iterator[tuple[str, Iterable[memoryview]]]:

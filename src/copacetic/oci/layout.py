@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Self
 
 from copacetic.errors import IntegrityError, UsageError
-from copacetic.oci.blobs import Window, copy_checked, disk_errors, open_regular, read_whole
+from copacetic.oci.blobs import BlobWindow, copy_checked, disk_errors, open_regular, read_whole
 from copacetic.oci.descriptor import Descriptor, Digest
 from copacetic.oci.layoutindex import add_entry, find_root, find_tag, replace_entry
 from copacetic.oci.manifest import MANIFEST_LIMIT
@@ -45,7 +45,7 @@ class LayoutSource:
         missing = f"{self.path} is not an OCI layout: it has no index.json"
         with open_regular(self.path / "index.json", missing=missing) as (handle, size):
             where = f"{self.path}/index.json"
-            raw = read_whole(Window(handle, 0, size, where), limit=MANIFEST_LIMIT, where=where)
+            raw = read_whole(BlobWindow(handle, 0, size, where), limit=MANIFEST_LIMIT, where=where)
         return find_root(raw, self._tag, self.name, self.manifest)
 
     def manifest(self, descriptor: Descriptor) -> bytes:
@@ -61,7 +61,7 @@ class LayoutSource:
         with open_regular(self.blob_path(descriptor), missing=missing) as (handle, size):
             if size != descriptor.size:
                 raise IntegrityError(f"{where} has {size} bytes instead of {descriptor.size}")
-            yield Window(handle, 0, size, where)
+            yield BlobWindow(handle, 0, size, where)
 
     def blob_path(self, descriptor: Descriptor) -> Path:
         return _blob_path(self.path, descriptor)
@@ -119,7 +119,7 @@ class LayoutDestination:
         if self._has(descriptor):
             return
         with open_regular(path, missing=f"{path} is gone") as (handle, size):
-            self._stage(descriptor, Window(handle, 0, size, str(path)), str(path))
+            self._stage(descriptor, BlobWindow(handle, 0, size, str(path)), str(path))
 
     def write_manifest(self, descriptor: Descriptor, raw: bytes) -> None:
         descriptor.check(raw, where=self.name)
@@ -202,7 +202,7 @@ class LayoutDestination:
         if not path.exists():
             return None
         with open_regular(path, missing=f"{path} is gone") as (handle, size):
-            return read_whole(Window(handle, 0, size, str(path)), limit=MANIFEST_LIMIT, where=str(path))
+            return read_whole(BlobWindow(handle, 0, size, str(path)), limit=MANIFEST_LIMIT, where=str(path))
 
     def _has(self, descriptor: Descriptor) -> bool:
         for path in (_blob_path(self._path, descriptor), self._staged(descriptor)):
@@ -233,7 +233,7 @@ class LayoutDestination:
         except OSError:  # another disk, no permission, or not there: copying finds out which
             return False
         with open_regular(partial, missing=f"{partial} is gone") as (handle, size):
-            window = Window(handle, 0, size, str(partial))
+            window = BlobWindow(handle, 0, size, str(partial))
             copy_checked(window, lambda _data: None, descriptor, where=source.name)
         with disk_errors(f"can't write {target}"):
             partial.rename(target)

@@ -3,8 +3,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
+
+from msgspec import Struct
 
 from copacetic.errors import InvalidReferenceError
 from copacetic.oci.reference import Reference
@@ -18,8 +19,7 @@ _PREFIXES = sorted(
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Location:
+class Location(Struct, frozen=True):
     """A place, and the transport to whose kind it belongs; `Location.parse(str(location)) == location`."""
 
     transport: Transport[Any]

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
+
+from msgspec import Struct
 
 from copacetic.errors import ImageError, UnsupportedImageError
 from copacetic.oci.descriptor import Descriptor, Digest, Platform
@@ -141,8 +142,7 @@ def _refuse_fields(document: Mapping[str, Any], names: tuple[str, ...], what: st
             raise ImageError(f"{what} has {name} too, which makes it ambiguous")
 
 
-@dataclass(frozen=True, slots=True)
-class Manifest:
+class Manifest(Struct, frozen=True):
     """One platform's image."""
 
     raw: bytes
@@ -180,8 +180,7 @@ class Manifest:
         return Manifest.parse(encode_document(document), self.media_type)
 
 
-@dataclass(frozen=True, slots=True)
-class Index:
+class Index(Struct, frozen=True):
     """Many platforms' images."""
 
     raw: bytes
@@ -233,8 +232,7 @@ class Index:
         return Index.parse(encode_document(document), self.media_type)
 
 
-@dataclass(frozen=True, slots=True)
-class ImageConfig:
+class ImageConfig(Struct, frozen=True):
     """How an image runs, and which layers it has."""
 
     raw: bytes

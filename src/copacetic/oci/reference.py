@@ -8,7 +8,9 @@ Image references, by the grammar of the OCI distribution specification and docke
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, replace
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from copacetic.errors import CopaError, InvalidReferenceError
 from copacetic.oci.descriptor import Digest
@@ -27,8 +29,7 @@ _LABEL = r"[A-Za-z0-9](?:[A-Za-z0-9-]*[A-Za-z0-9])?"
 _HOST = re.compile(rf"(?:{_LABEL}(?:\.{_LABEL})*|\[[0-9A-Fa-f:.]+\])(?::[0-9]{{1,5}})?")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Reference:
+class Reference(Struct, frozen=True, kw_only=True):
     """`registry/repository[:tag][@digest]`, complete."""
 
     registry: str

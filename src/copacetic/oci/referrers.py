@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+
+from msgspec import Struct
 
 from copacetic.errors import ImageError
 from copacetic.oci.descriptor import Descriptor, Digest
@@ -20,18 +21,19 @@ _EMPTY = b"{}"
 _EMPTY_TYPE = "application/vnd.oci.empty.v1+json"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Document:
+class Document(Struct, frozen=True, kw_only=True):
     """What is put beside an image; the same document about the same image gives the same bytes."""
 
     media_type: str
     """Also the type of artifact by which it is found."""
-    data: bytes = field(repr=False)
-    annotations: Mapping[str, str] = field(default_factory=dict)
+    data: bytes
+    annotations: Mapping[str, str] = {}
+
+    def __repr__(self) -> str:
+        return f"Document({self.media_type}, {len(self.data)} bytes)"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Referrer:
+class Referrer(Struct, frozen=True, kw_only=True):
     """The manifest of a document; `descriptor` is how lists have it."""
 
     descriptor: Descriptor

@@ -11,9 +11,10 @@ from __future__ import annotations
 import logging
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from msgspec import Struct
 
 from copacetic.errors import UsageError
 from copacetic.oci.reference import Reference
@@ -24,8 +25,7 @@ _LOCATION = re.compile(r"[A-Za-z0-9\[][A-Za-z0-9.:\[\]_/-]*")
 _logger = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Mirror:
+class Mirror(Struct, frozen=True, kw_only=True):
     """Another place for the images of a rule's prefix."""
 
     location: str
@@ -38,8 +38,7 @@ class Mirror:
     """Used for references with no more than a tag."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Rule:
+class Rule(Struct, frozen=True, kw_only=True):
     """What holds for the images whose names begin with a prefix."""
 
     prefix: str

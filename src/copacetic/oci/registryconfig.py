@@ -10,8 +10,9 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
+
+from msgspec import Struct
 
 from copacetic.errors import InvalidReferenceError, RegistryError, UsageError
 from copacetic.http import TlsSettings
@@ -22,8 +23,7 @@ from copacetic.oci.registrysettings import RegistrySettings
 _logger = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Endpoint:
+class Endpoint(Struct, frozen=True, kw_only=True):
     """One repository at one registry."""
 
     registry: str

@@ -3,12 +3,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 
+from msgspec import Struct
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RegistrySettings:
+
+class RegistrySettings(Struct, frozen=True, kw_only=True):
     """What the user says about registries; paths that don't exist are passed over."""
 
     plain_http: bool = False

@@ -11,7 +11,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from copacetic.errors import ImageError, NotFoundError, UsageError
 from copacetic.oci.blobs import read_whole
@@ -26,8 +27,7 @@ DOCUMENTS_LIMIT = 8 * 1024 * 1024
 """Bytes of the manifests, indexes and configs that are read for one image."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class IndexedImage:
+class IndexedImage(Struct, frozen=True, kw_only=True):
     """An entry that is an image; `manifest` is None for one that nobody asked for."""
 
     platform: Platform

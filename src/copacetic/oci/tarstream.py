@@ -18,6 +18,8 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import NoReturn, Protocol
 
+from msgspec import Struct
+
 from copacetic.oci.tarfields import (
     HostileTarError,
     TarError,
@@ -59,8 +61,7 @@ class Allowance(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TarLimits:
+class TarLimits(Struct, frozen=True, kw_only=True):
     """How much of what is read at most. A path, a name and a depth beyond these can't be unpacked on Linux either."""
 
     entries: int = 5_000_000

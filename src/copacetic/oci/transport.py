@@ -4,9 +4,10 @@
 from __future__ import annotations
 
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import NoReturn, Protocol, Self
+
+from msgspec import Struct
 
 from copacetic.errors import UsageError
 from copacetic.oci.descriptor import Descriptor, Digest
@@ -45,8 +46,7 @@ class Source(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Published:
+class Published(Struct, frozen=True, kw_only=True):
     """What a destination's name leads to from now on."""
 
     name: str

@@ -14,6 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
+from msgspec import Struct
+
 from copacetic.errors import InvalidReferenceError
 from copacetic.oci.reference import Reference
 
@@ -57,8 +59,7 @@ class Transport(Generic[_Place]):
     """Whether documents can be put beside an image (`Destination.attach`)."""
 
 
-@dataclass(frozen=True, slots=True)
-class TaggedPath:
+class TaggedPath(Struct, frozen=True):
     """An OCI layout on the disk; the tag may be a whole reference, since some writers put one there."""
 
     path: Path
@@ -68,8 +69,7 @@ class TaggedPath:
         return f"{self.path}:{self.tag}" if self.tag else str(self.path)
 
 
-@dataclass(frozen=True, slots=True)
-class NamedPath:
+class NamedPath(Struct, frozen=True):
     """What `docker save` writes; the name is that of one image in it."""
 
     path: Path

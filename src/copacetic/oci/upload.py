@@ -17,6 +17,8 @@ from dataclasses import dataclass
 from threading import Lock
 from urllib.parse import urlencode
 
+from msgspec import Struct
+
 from copacetic.errors import (
     AuthenticationError,
     CopaError,
@@ -61,8 +63,7 @@ class _TooLargeError(_OtherWayError):
     """The upload may work in smaller chunks."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Way:
+class _Way(Struct, frozen=True, kw_only=True):
     """PUT with everything, or PATCH with chunks and an empty PUT."""
 
     chunk: int = 0

@@ -5,9 +5,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import ExitStack
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
+
+from msgspec import Struct
 
 from copacetic.errors import IntegrityError, StorageError
 from copacetic.oci.descriptor import Descriptor
@@ -24,8 +25,7 @@ class Body(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True)
-class DataBody:
+class DataBody(Struct, frozen=True):
     """Bytes that are here already."""
 
     data: bytes
@@ -34,8 +34,7 @@ class DataBody:
         yield self.data[start:stop]
 
 
-@dataclass(frozen=True, slots=True)
-class FileBody:
+class FileBody(Struct, frozen=True):
     """A local file."""
 
     path: Path

@@ -8,9 +8,10 @@ One variant of an image on its way, and the seam behind which the ways to apply 
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
+
+from msgspec import Struct
 
 from copacetic.errors import CopaError
 from copacetic.inventory import PackageDatabase
@@ -28,8 +29,7 @@ if TYPE_CHECKING:
 __all__ = ["Applier", "Delegate", "Delegated", "Job", "Judged", "Ways"]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Job:
+class Job(Struct, frozen=True, kw_only=True):
     """What is asked of one variant, and by what means."""
 
     opened: OpenedImage
@@ -43,8 +43,7 @@ class Job:
     session: Session
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Judged:
+class Judged(Struct, frozen=True, kw_only=True):
     """Packages of one inventory with the verdicts about their scripts."""
 
     packages: tuple[FetchedPackage, ...]
@@ -80,8 +79,7 @@ class Applier(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Delegated:
+class Delegated(Struct, frozen=True, kw_only=True):
     """What a builder planned and did by itself; without a layer there was nothing to do."""
 
     plan: Plan

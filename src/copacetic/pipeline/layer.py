@@ -5,9 +5,10 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeAlias
+
+from msgspec import Struct, field
 
 from copacetic.budget import Slots
 from copacetic.oci import Descriptor, Digest
@@ -26,8 +27,7 @@ COMPOSITION_VERSION = 7
 """Part of the key of kept layers: raise it whenever composing gives other bytes for the same input."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class NewLayer:
+class NewLayer(Struct, frozen=True, kw_only=True):
     """A finished layer on the local disk."""
 
     path: Path
@@ -36,26 +36,24 @@ class NewLayer:
     files: int
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ComposedLayer:
+class ComposedLayer(Struct, frozen=True, kw_only=True):
     """A layer with what the proof and the user want to know about it."""
 
     layer: NewLayer
     notes: tuple[str, ...] = ()
     reads: frozenset[str] = frozenset()
     """The paths of the image that went into it."""
-    unchanged: Mapping[str, bytes | Spooled] = field(default_factory=dict)
+    unchanged: Mapping[str, bytes | Spooled] = {}
     """What the packages ship and the image has already."""
     explanation: Explanation = field(default_factory=Explanation)
     """What may account for everything in the layer."""
-    checksums: Mapping[str, Mapping[PackageKey, Mapping[str, str]]] = field(default_factory=dict)
+    checksums: Mapping[str, Mapping[PackageKey, Mapping[str, str]]] = {}
     """By type of package; see `Composition.checksums`."""
     proven: KnownLayer | None = None
     """What is in a layer that was made before, from the same packages on an equal base, and proven then."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LayerRequest:
+class LayerRequest(Struct, frozen=True, kw_only=True):
     """Everything besides the image that determines a layer."""
 
     packages: Packages

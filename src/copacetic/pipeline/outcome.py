@@ -4,8 +4,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from typing import Any
+
+from msgspec import Struct
 
 from copacetic.documents import write_document
 from copacetic.errors import CopaError
@@ -15,8 +16,7 @@ from copacetic.pipeline.plan.document import finding_document, plan_document
 from copacetic.updates import FindingStatus, MatchedFinding, Plan
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PlatformOutcome:
+class PlatformOutcome(Struct, frozen=True, kw_only=True):
     """One platform of the image."""
 
     platform: Platform
@@ -56,8 +56,7 @@ class PlatformOutcome:
         return tuple(m for m in matched or () if m.status in {FindingStatus.FIXABLE, FindingStatus.NO_FIX})
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Failure:
+class Failure(Struct, frozen=True, kw_only=True):
     """Why nothing came of an image."""
 
     exit_code: int
@@ -66,8 +65,7 @@ class Failure:
     hint: str = ""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Outcome:
+class Outcome(Struct, frozen=True, kw_only=True):
     """The whole run."""
 
     image: str
@@ -76,7 +74,7 @@ class Outcome:
     digest: Digest | None
     platforms: tuple[PlatformOutcome, ...]
     seconds: float
-    documents: Mapping[str, Document] = field(default_factory=dict)
+    documents: Mapping[str, Document] = {}
     """What was asked for, by format, as it was written before the publication."""
     failure: Failure | None = None
     """None when all went well; otherwise nothing was published."""

@@ -3,7 +3,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from msgspec import Struct
+from msgspec.structs import replace
 
 from copacetic.errors import PackageError, RepositoryError, UnreachableError
 from copacetic.oci.manifest import layer_compression, layer_media_type
@@ -25,8 +26,7 @@ from copacetic.updates import Plan
 __all__ = ["PatchedPlatform", "patch_variant", "plan_variant", "untouched"]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PatchedPlatform:
+class PatchedPlatform(Struct, frozen=True, kw_only=True):
     """A variant that is proven, before anything is written."""
 
     image: PatchedImage

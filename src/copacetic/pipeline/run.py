@@ -12,9 +12,11 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias, TypeVar
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from copacetic.errors import CopaError, PlanFileError
 from copacetic.oci import Digest, Platform
@@ -43,12 +45,11 @@ Render: TypeAlias = Callable[[Outcome, Iterable[str]], Mapping[str, Document]]
 """Makes documents of the formats that are named."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PlanSet:
+class PlanSet(Struct, frozen=True, kw_only=True):
     """The plans of an image's platforms."""
 
     plans: tuple[Plan, ...]
-    graphs: Mapping[Digest, Definition] = field(default_factory=dict)
+    graphs: Mapping[Digest, Definition] = {}
     """What would be solved, by `Plan.image_digest`: when it was asked for, and only of plans that run something."""
 
     def to_json(self) -> bytes:
@@ -56,8 +57,7 @@ class PlanSet:
         return write_plans(self.plans)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Order:
+class Order(Struct, frozen=True, kw_only=True):
     """What is asked of one image."""
 
     access: ImageAccess
@@ -68,8 +68,7 @@ class Order:
     """The stored plans to apply; empty makes new ones."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Run:
+class _Run(Struct, frozen=True):
     """An order with the image that it is about."""
 
     order: Order
@@ -116,8 +115,7 @@ def plan_image(order: Order, *, graphs: bool = False) -> PlanSet:
     )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Result:
+class Result(Struct, frozen=True, kw_only=True):
     """What is proven, and not published. Its files last as long as the context that gave it."""
 
     image: SourceImage

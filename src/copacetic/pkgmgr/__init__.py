@@ -13,9 +13,10 @@ from __future__ import annotations
 import fnmatch
 import hashlib
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol, TypeAlias
+
+from msgspec import Struct
 
 from copacetic.errors import UnsupportedImageError
 from copacetic.families import family_of
@@ -49,8 +50,7 @@ MOUNTED_FILES = ("etc/hosts", "etc/resolv.conf")
 """Files in place of which a sandbox may have its own, whoever makes it."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Leftover:
+class Leftover(Struct, frozen=True, kw_only=True):
     """Something that running a package manager leaves behind and that is no part of the result."""
 
     pattern: str
@@ -83,26 +83,25 @@ def count_packages(packages: Sequence[FetchedPackage]) -> str:
     return f"{len(packages)} package{'s' * (len(packages) != 1)}"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Recipe:
+class Recipe(Struct, frozen=True, kw_only=True):
     """Runs of package managers, ready to be solved: what lies between `base` and `result` is the new layer."""
 
     base: State
     result: State
-    directories: Mapping[str, Mapping[str, Content]] = field(default_factory=dict)
+    directories: Mapping[str, Mapping[str, Content]] = {}
     """What each `local` source holds, by relative path; no two package managers give one the same name."""
     leftovers: tuple[Leftover, ...] = ()
     mounted: tuple[str, ...] = ()
     """Patterns of canonical paths at which the run has something of its own, besides those of every sandbox."""
     generated: tuple[str, ...] = ()
     """Patterns of what is written by the run, whatever time it puts on it: such files get the epoch."""
-    records: Mapping[str, bytes | None] = field(default_factory=dict)
+    records: Mapping[str, bytes | None] = {}
     """Files of the package database that the run doesn't write itself; None removes one."""
     runs_scripts: bool = True
     """Whether packages' scripts are run, which may leave more than packages ship."""
     notes: tuple[str, ...] = ()
     """What a user should know about the run, as sentences."""
-    names: Mapping[str, str] = field(default_factory=dict)
+    names: Mapping[str, str] = {}
     """What the files of packages are called for people, by the names that the run sees."""
 
     def then(self, after: Recipe) -> Recipe:
@@ -127,8 +126,7 @@ class Recipe:
         return text
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Upgrade:
+class Upgrade(Struct, frozen=True, kw_only=True):
     """An upgrade that only the builder can plan, for only it reaches the repositories."""
 
     names: tuple[PackageKey, ...] | None

@@ -4,8 +4,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from urllib.parse import unquote
+
+from msgspec import Struct
 
 __all__ = ["Purl", "read_purl"]
 
@@ -13,8 +14,7 @@ MAX_LENGTH = 2_000
 MAX_QUALIFIERS = 20
 
 
-@dataclass(frozen=True, slots=True)
-class Purl:
+class Purl(Struct, frozen=True):
     """`pkg:type/namespace/name@version?qualifiers`, decoded."""
 
     type: str

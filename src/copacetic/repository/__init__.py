@@ -11,10 +11,11 @@ Of an image only configuration, keys and what is installed are looked at; nothin
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 from typing import Protocol
+
+from msgspec import Struct, field
 
 from copacetic.budget import Budget
 from copacetic.cache import Cache
@@ -31,8 +32,7 @@ from copacetic.updates import Candidate, InstalledPackage, PackageKey, Resolutio
 __all__ = ["Repository", "RepositoryContext", "RepositorySettings", "open_repository", "unless_tolerated"]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RepositorySettings:
+class RepositorySettings(Struct, frozen=True, kw_only=True):
     """What the user says about repositories; all of it optional."""
 
     definitions: tuple[str, ...] = ()
@@ -55,8 +55,7 @@ class RepositorySettings:
     """What isn't promised yet and shall be used: a name is read by the one family that it belongs to."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RepositoryContext:
+class RepositoryContext(Struct, frozen=True, kw_only=True):
     """Everything a repository may look at."""
 
     fs: ImageFilesystem

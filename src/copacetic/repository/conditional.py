@@ -9,15 +9,15 @@ repository has moved on or can't be reached.
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
 
 import msgspec
+from msgspec import Struct
 
 from copacetic.cache import Bucket
 from copacetic.errors import RepositoryError
 from copacetic.http import HttpClient
 
-__all__ = ["Answer", "fetch_conditionally", "recall_answer"]
+__all__ = ["FetchedFile", "fetch_conditionally", "recall_answer"]
 
 _ABSENT = frozenset({403, 404, 410})
 
@@ -28,15 +28,14 @@ class _Kept(msgspec.Struct, array_like=True):
     sha256: str
 
 
-@dataclass(frozen=True, slots=True)
-class Answer:
+class FetchedFile(Struct, frozen=True):
     """A file as it came."""
 
     body: bytes
     sha256: str
 
 
-def fetch_conditionally(url: str, http: HttpClient, bucket: Bucket, *, limit: int) -> Answer | None:
+def fetch_conditionally(url: str, http: HttpClient, bucket: Bucket, *, limit: int) -> FetchedFile | None:
     """
     Return a file as it came, or None when there is none (403, 404, 410); proxies are asked to look again.
 
@@ -59,7 +58,7 @@ def fetch_conditionally(url: str, http: HttpClient, bucket: Bucket, *, limit: in
             raise RepositoryError(f"{response.url} answers {response.status}")
         body = response.read_all(limit)
         etag, last_modified = response.headers.get("ETag", ""), response.headers.get("Last-Modified", "")
-    answer = Answer(body, hashlib.sha256(body).hexdigest())
+    answer = FetchedFile(body, hashlib.sha256(body).hexdigest())
     if bucket.path(_content_key(answer.sha256)) is None:
         bucket.write(_content_key(answer.sha256), body)
     if etag or last_modified:
@@ -67,13 +66,13 @@ def fetch_conditionally(url: str, http: HttpClient, bucket: Bucket, *, limit: in
     return answer
 
 
-def recall_answer(bucket: Bucket, sha256: str) -> Answer | None:
+def recall_answer(bucket: Bucket, sha256: str) -> FetchedFile | None:
     """Return the answer that has a digest, if it is still there."""
     try:
         body = bucket.read(_content_key(sha256))
     except ValueError:
         return None
-    return Answer(body, sha256) if body is not None else None
+    return FetchedFile(body, sha256) if body is not None else None
 
 
 def _content_key(sha256: str) -> str:

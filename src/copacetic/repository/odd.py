@@ -4,7 +4,9 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
+
+from msgspec.structs import replace
 
 from copacetic.errors import InvalidVersionError
 from copacetic.updates import InstalledPackage, PackageKey, Resolution, Skipped, SkipReason, Wanted

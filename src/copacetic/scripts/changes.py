@@ -8,8 +8,9 @@ All paths are canonical in the image. A path that may have changed counts as cha
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from fnmatch import fnmatchcase
+
+from msgspec import Struct
 
 from copacetic.oci.filesystem import FileType
 from copacetic.oci.tree import TreeBuilder
@@ -18,8 +19,7 @@ from copacetic.updates import PackageKey
 __all__ = ["ChangeSet", "PackageChange"]
 
 
-@dataclass(frozen=True, slots=True)
-class PackageChange:
+class PackageChange(Struct, frozen=True):
     """
     What a package brings, as its control part tells. Paths are canonical; those of regular files only, except that
     `removed` and `added` may have links and directories too.
@@ -36,8 +36,7 @@ class PackageChange:
     """Configuration files that are shipped with other bytes than before."""
 
 
-@dataclass(frozen=True, slots=True)
-class ChangeSet:
+class ChangeSet(Struct, frozen=True):
     """All packages' changes together."""
 
     files: frozenset[str] = frozenset()

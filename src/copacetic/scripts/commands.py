@@ -9,7 +9,8 @@ assumed about it.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 __all__ = [
     "ATTRIBUTES",
@@ -121,8 +122,7 @@ ATTRIBUTES = _names("chacl chattr chgrp chmod chown setcap setfacl setfattr")
 BYTE_COMPILERS = _names("py3compile py3clean pycompile pyclean pypy3compile pypy3clean")
 
 
-@dataclass(frozen=True, slots=True)
-class Deriver:
+class Deriver(Struct, frozen=True):
     """A command that makes a cache or an index out of what lies below some paths."""
 
     inputs: tuple[str, ...]

@@ -10,15 +10,15 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from copacetic.scripts.shell.expansion import Value, is_steering
 
 __all__ = ["CHANGERS", "READERS", "Parsed", "parse_options", "take_wrapper_off"]
 
 
-@dataclass(frozen=True, slots=True)
-class Parsed:
+class Parsed(Struct, frozen=True):
     """A command's words, apart: `options` holds each with its value, which is empty for those without."""
 
     options: tuple[tuple[str, Value], ...]

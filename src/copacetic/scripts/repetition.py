@@ -10,7 +10,8 @@ known, and left out of account.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from copacetic.scripts.shell.machine import Reached
 
@@ -19,8 +20,7 @@ __all__ = ["NOTHING_RAN", "Ran"]
 _Key = tuple[tuple[str | None, ...], tuple[str | None, ...], str | None]
 
 
-@dataclass(frozen=True, slots=True)
-class Ran:
+class Ran(Struct, frozen=True):
     """Commands that have run; a version of the package counts as any other one."""
 
     keys: frozenset[_Key] = frozenset()

@@ -10,9 +10,10 @@ unpackers may share. Nothing is written but into that tree and the scratch folde
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
+
+from msgspec import Struct
 
 from copacetic.budget import Slots
 from copacetic.families import family_of
@@ -26,15 +27,14 @@ from copacetic.updates import FetchedPackage, PackageKey, ScriptVerdict
 __all__ = ["Composition", "FetchedPackage", "Unpacker", "open_unpacker"]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Composition:
+class Composition(Struct, frozen=True, kw_only=True):
     """What is to be known of packages besides what they did to the tree."""
 
     packages: tuple[ShippedPackage, ...] = ()
     """What the packages say of their files."""
     notes: tuple[str, ...] = ()
     """Decisions a user wants to know: `kept etc/foo.conf, which was changed in the image`."""
-    checksums: Mapping[PackageKey, Mapping[str, str]] = field(default_factory=dict)
+    checksums: Mapping[PackageKey, Mapping[str, str]] = {}
     """
     What packages say of their own files where the image's database keeps no checksums: path → digest, of the
     database's algorithm.

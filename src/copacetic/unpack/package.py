@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from msgspec import Struct
 
 from copacetic.errors import PackageError
 from copacetic.oci.change import is_reserved
@@ -13,8 +13,7 @@ from copacetic.updates import InstalledPackage, PackageKey
 __all__ = ["OpenedPackage", "PathList"]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class OpenedPackage:
+class OpenedPackage(Struct, frozen=True, kw_only=True):
     """One package of the plan, its control part read."""
 
     installed: InstalledPackage | None

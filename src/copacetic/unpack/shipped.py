@@ -8,9 +8,9 @@ It is taken from the packages themselves, and not from what was done with them.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 
 import msgspec
+from msgspec import Struct
 
 from copacetic.oci.change import NamedEffect
 from copacetic.oci.filesystem import FileType
@@ -41,8 +41,7 @@ class ShippedPath(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """What is in the image may stay, with its owner and mode, and the new version is put beside it."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ShippedPackage:
+class ShippedPackage(Struct, frozen=True, kw_only=True):
     """One package of a plan."""
 
     key: PackageKey
@@ -54,8 +53,7 @@ class ShippedPackage:
     """Under which the new version of a configuration file may stand beside the present one."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Explanation:
+class Explanation(Struct, frozen=True, kw_only=True):
     """Everything that may account for what is in a layer."""
 
     packages: Mapping[str, tuple[ShippedPackage, ...]] | None = None

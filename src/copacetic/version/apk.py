@@ -11,10 +11,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from functools import total_ordering
 from itertools import zip_longest
 from typing import Self
+
+from msgspec import Struct
 
 from copacetic.errors import InvalidVersionError
 
@@ -66,8 +67,7 @@ _ZEROS = re.compile(r"0*")
 _BACK = frozenset({(_NUMBER, _FRACTION), (_SUFFIX_NUMBER, _SUFFIX), (_LETTER, _NUMBER)})
 
 
-@dataclass(frozen=True, slots=True)
-class _Part:
+class _Part(Struct, frozen=True):
     value: int
     following: int
     """The kind of the next part."""
@@ -173,8 +173,7 @@ _TOKEN = re.compile(
 )
 
 
-@dataclass(frozen=True, slots=True)
-class _Token:
+class _Token(Struct, frozen=True):
     kind: int
     value: int
     text: str = ""

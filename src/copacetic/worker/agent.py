@@ -23,7 +23,7 @@ from copacetic.worker.inside.channel import Channel, Message
 from copacetic.worker.modes import Mode, ModeRefusedError
 from copacetic.worker.platforms import find_emulators
 
-__all__ = ["Agent", "Job", "JobRefusedError"]
+__all__ = ["Agent", "AgentJob", "JobRefusedError"]
 
 _PROGRAM = "import sys; sys.path.append(sys.argv[1]); from copacetic.worker.inside.server import main; main()"
 _END = 10.0
@@ -39,7 +39,7 @@ class JobRefusedError(Exception):
         self.number = number
 
 
-class Job:
+class AgentJob:
     """One job that runs. Leaving its context ends it, done or not."""
 
     def __init__(self, channel: Channel) -> None:
@@ -125,10 +125,10 @@ class Agent:
         return cls(mode, process, channel, facts)
 
     @contextlib.contextmanager
-    def job(self, name: str, request: Mapping[str, Any], fds: Sequence[int] = ()) -> Iterator[Job]:
+    def job(self, name: str, request: Mapping[str, Any], fds: Sequence[int] = ()) -> Iterator[AgentJob]:
         """Start a job; `fds` are its files. Raises `SolverError` when the helper is gone."""
         ours, theirs = socket.socketpair()
-        with Job(Channel(ours)) as job:
+        with AgentJob(Channel(ours)) as job:
             try:
                 with theirs, self._lock:
                     if self._closed:

@@ -19,12 +19,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from msgspec import Struct
+
 from copacetic.errors import ExecutionError, SolverError, StorageError, UnsupportedBuilderError
 from copacetic.llb.graph import Bind, ExecOp, Network, Secret, State, Tmpfs
 from copacetic.llb.lastwords import LINE, LastWords
 from copacetic.llb.solver import Inputs
 from copacetic.llb.walk import sorted_mounts
-from copacetic.worker.agent import Agent, Job, JobRefusedError
+from copacetic.worker.agent import Agent, AgentJob, JobRefusedError
 from copacetic.worker.store import Run, Store
 
 __all__ = ["Execution", "Limits"]
@@ -46,8 +48,7 @@ _REFUSED = (
 Layers = tuple[str, ...]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Limits:
+class Limits(Struct, frozen=True, kw_only=True):
     """Of one process."""
 
     seconds: float = 3_600.0
@@ -167,7 +168,7 @@ class Execution:
         text = base64.b64encode(data).decode("ascii")
         return [{"kind": "secret", "dest": mount.dest, "data": text, "mode": mount.mode}]
 
-    def _watch(self, job: Job, reader: int) -> None:
+    def _watch(self, job: AgentJob, reader: int) -> None:
         """Pass on what the process says until it has ended. Raises `ExecutionError` unless it ended well."""
         output = _Output(self.say)
         poll = select.poll()

@@ -10,17 +10,17 @@ from typing import Any
 
 from copacetic.errors import ImageError
 from copacetic.oci.filesystem import Entry, FileType, ImageFilesystem
-from copacetic.worker.agent import Job, JobRefusedError
+from copacetic.worker.agent import AgentJob, JobRefusedError
 
-__all__ = ["SolvedFilesystem"]
+__all__ = ["WorkerFilesystem"]
 
 _TYPES = {kind.value: kind for kind in FileType}
 
 
-class SolvedFilesystem:
+class WorkerFilesystem:
     """Good for as long as its job is. Thread-safe; links are resolved inside the root."""
 
-    def __init__(self, job: Job) -> None:
+    def __init__(self, job: AgentJob) -> None:
         self._job = job
         self._lock = Lock()
 
@@ -82,4 +82,4 @@ def _entry(described: Any) -> Entry:
     )
 
 
-_: type[ImageFilesystem] = SolvedFilesystem
+_: type[ImageFilesystem] = WorkerFilesystem

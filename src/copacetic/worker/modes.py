@@ -11,8 +11,9 @@ import errno
 import os
 import shutil
 import subprocess
-from dataclasses import dataclass
 from pathlib import Path
+
+from msgspec import Struct
 
 __all__ = ["Mode", "ModeRefusedError", "candidates", "explain_refusals"]
 
@@ -32,8 +33,7 @@ _MEANINGS = {
 }
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Mode:
+class Mode(Struct, frozen=True, kw_only=True):
     """`name` as in `inside.enter`."""
 
     name: str

@@ -10,8 +10,9 @@ from __future__ import annotations
 import contextlib
 import threading
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
 from pathlib import Path
+
+from msgspec import Struct, field
 
 from copacetic._version import __version__
 from copacetic.cache import Cache
@@ -25,7 +26,7 @@ from copacetic.oci.transport import Source
 from copacetic.progress import Progress, Silent
 from copacetic.worker.agent import JobRefusedError
 from copacetic.worker.execution import Limits
-from copacetic.worker.filesystem import SolvedFilesystem
+from copacetic.worker.filesystem import WorkerFilesystem
 from copacetic.worker.graphwalk import GraphSolve
 from copacetic.worker.inside.channel import Message
 from copacetic.worker.platforms import can_run, find_emulators, runnable_platforms
@@ -34,8 +35,7 @@ from copacetic.worker.workshop import Workshop
 __all__ = ["WorkerResult", "WorkerSettings", "WorkerSolver"]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class WorkerSettings:
+class WorkerSettings(Struct, frozen=True, kw_only=True):
     """What a worker is told once."""
 
     cache: Cache
@@ -49,8 +49,7 @@ class WorkerSettings:
     progress: Progress = field(default_factory=Silent)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class WorkerResult:
+class WorkerResult(Struct, frozen=True, kw_only=True):
     """A solved filesystem."""
 
     filesystem: ImageFilesystem
@@ -86,7 +85,7 @@ class WorkerSolver:
         with self._solved(definition, inputs, events) as (shop, layers):
             request = {"layers": layers or (str(shop.empty),), "single": shop.agent.mode.single}
             with shop.agent.job("read", request) as job:
-                yield WorkerResult(filesystem=SolvedFilesystem(job))
+                yield WorkerResult(filesystem=WorkerFilesystem(job))
 
     def export(
         self, definition: Definition, inputs: Inputs, events: Events, *, folder: Path

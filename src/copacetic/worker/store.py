@@ -18,8 +18,9 @@ import json
 import os
 import secrets
 import time
-from dataclasses import dataclass
 from pathlib import Path
+
+from msgspec import Struct
 
 from copacetic.errors import storage_errors
 
@@ -35,8 +36,7 @@ TREE = "tree"
 """Below a folder of this user's: a root directory of somebody else's could not be renamed by this process."""
 
 
-@dataclass(frozen=True, slots=True)
-class Run:
+class Run(Struct, frozen=True):
     """One solver's own folder, and the lock that says that it lives."""
 
     folder: Path
@@ -57,8 +57,7 @@ class Run:
         os.close(self.lock)
 
 
-@dataclass(frozen=True, slots=True)
-class Kept:
+class Kept(Struct, frozen=True):
     """A layer that stays between runs. `size` is in bytes."""
 
     path: Path

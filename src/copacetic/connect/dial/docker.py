@@ -9,7 +9,7 @@ upgraded by `POST /grpc`, which newer ones are about to lose. The engine's versi
 from __future__ import annotations
 
 from copacetic.connect.dial.greeting import is_settings_frame
-from copacetic.connect.engine import Answer, EngineClient, EngineVersion
+from copacetic.connect.engine import EngineAnswer, EngineClient, EngineVersion
 from copacetic.connect.stream import Stream, read_exactly
 from copacetic.errors import DaemonUnreachableError
 
@@ -41,7 +41,7 @@ class DockerDial:
         if self._native:
             return self._engine.open_stream("h2")
         upgraded = self._upgrade()
-        if isinstance(upgraded, Answer):
+        if isinstance(upgraded, EngineAnswer):
             raise self._no_buildkit(upgraded)
         return upgraded
 
@@ -53,7 +53,7 @@ class DockerDial:
             self._native = True
             return self._engine.open_stream("h2")
         upgraded = self._upgrade()
-        if not isinstance(upgraded, Answer):
+        if not isinstance(upgraded, EngineAnswer):
             self._native = False
             return upgraded
         if version.api < _NATIVE_SINCE and self._speaks_http2():
@@ -61,7 +61,7 @@ class DockerDial:
             return self._engine.open_stream("h2")
         raise self._no_buildkit(upgraded)
 
-    def _upgrade(self) -> Stream | Answer:
+    def _upgrade(self) -> Stream | EngineAnswer:
         return self._engine.upgrade("/grpc", protocol="h2c")
 
     def _speaks_http2(self) -> bool:
@@ -79,7 +79,7 @@ class DockerDial:
         finally:
             stream.close()
 
-    def _no_buildkit(self, answer: Answer) -> DaemonUnreachableError:
+    def _no_buildkit(self, answer: EngineAnswer) -> DaemonUnreachableError:
         return DaemonUnreachableError(
             f"{self._engine.name}: {self.version} offers no BuildKit: {answer.message}",
             hint="use an engine of version 23 or later, or create a builder with `docker buildx create --use`",

@@ -12,7 +12,7 @@ import re
 import time
 
 from copacetic.connect.dial.process import last_line
-from copacetic.connect.engine import Answer, EngineClient
+from copacetic.connect.engine import EngineAnswer, EngineClient
 from copacetic.connect.stream import Stream
 from copacetic.errors import DaemonUnreachableError
 
@@ -43,7 +43,7 @@ def connect_exec(engine: EngineClient, container: str, *, start: bool, start_hin
     identity = _identity(engine, answer)
     options = {"Detach": False, "Tty": False}
     opened = engine.upgrade(f"/exec/{identity}/start", protocol="tcp", document=options)
-    if isinstance(opened, Answer):
+    if isinstance(opened, EngineAnswer):
         raise DaemonUnreachableError(
             f"{engine.name}: buildctl can't be run in the container {container}: {opened.message}",
             hint="use a container of an image with BuildKit, such as moby/buildkit",
@@ -51,12 +51,12 @@ def connect_exec(engine: EngineClient, container: str, *, start: bool, start_hin
     return ExecStream(opened)
 
 
-def _create(engine: EngineClient, container: str, command: tuple[str, ...]) -> Answer:
+def _create(engine: EngineClient, container: str, command: tuple[str, ...]) -> EngineAnswer:
     attached = {"AttachStdin": True, "AttachStdout": True, "AttachStderr": True}
     return engine.post(f"/containers/{container}/exec", {**attached, "Cmd": command})
 
 
-def _identity(engine: EngineClient, answer: Answer) -> str:
+def _identity(engine: EngineClient, answer: EngineAnswer) -> str:
     identity = str(answer.document.get("Id", ""))
     if answer.status not in {200, 201} or not _ID.fullmatch(identity):
         raise DaemonUnreachableError(f"{engine.name}: the engine refuses to run a program: {answer.message}")

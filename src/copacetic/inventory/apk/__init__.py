@@ -6,7 +6,7 @@ Rewriting gives files with their bytes; who puts them into an image is somebody 
 """
 
 from copacetic.inventory.apk.database import ApkDatabase
-from copacetic.inventory.apk.installed import ApkDirectory, ApkFile, ApkRecord, Owner
+from copacetic.inventory.apk.installed import ApkDirectory, ApkRecord, ListedFile, Owner
 from copacetic.inventory.apk.rewrite import ApkChange
 
-__all__ = ["ApkChange", "ApkDatabase", "ApkDirectory", "ApkFile", "ApkRecord", "Owner"]
+__all__ = ["ApkChange", "ApkDatabase", "ApkDirectory", "ApkRecord", "ListedFile", "Owner"]

@@ -14,12 +14,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from copacetic.apk.stanza import ApkStanza, checksum_bytes, format_header, parse_fields
 from copacetic.errors import InventoryError
 
-__all__ = ["ApkDirectory", "ApkFile", "ApkRecord", "Owner", "parse_records"]
+__all__ = ["ApkDirectory", "ApkRecord", "ListedFile", "Owner", "parse_records"]
 
 _NAME = re.compile(r"[A-Za-z0-9_.][A-Za-z0-9._+-]{0,199}")
 _VERSION = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+~-]{0,199}")
@@ -33,8 +34,7 @@ _PERMISSIONS = 0o7777
 _DIRECTORY_START = "\nF:"
 
 
-@dataclass(frozen=True, slots=True)
-class Owner:
+class Owner(Struct, frozen=True):
     """What `M:` and `a:` record."""
 
     uid: int
@@ -59,8 +59,7 @@ DIRECTORY_OWNER = Owner(0, 0, 0o755)
 FILE_OWNER = Owner(0, 0, 0o644)
 
 
-@dataclass(frozen=True, slots=True)
-class ApkFile:
+class ListedFile(Struct, frozen=True):
     """A file, a link or a device in a package's list."""
 
     name: str
@@ -75,15 +74,14 @@ class ApkFile:
         return checksum_bytes(self.checksum) if self.checksum else None
 
 
-@dataclass(frozen=True, slots=True)
-class ApkDirectory:
+class ApkDirectory(Struct, frozen=True):
     """A directory in a package's list; the root's path is ""."""
 
     path: str
     owner: Owner = DIRECTORY_OWNER
-    files: tuple[ApkFile, ...] = ()
+    files: tuple[ListedFile, ...] = ()
 
-    def path_of(self, file: ApkFile) -> str:
+    def path_of(self, file: ListedFile) -> str:
         return f"{self.path}/{file.name}" if self.path else file.name
 
 
@@ -94,8 +92,7 @@ _ERRORS = {
 }
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ApkRecord(ApkStanza):
+class ApkRecord(ApkStanza, frozen=True, kw_only=True):
     """One package, as the database has it or is to have it; its fields are the header's, with `r`, `q`, `s`, `f`."""
 
     directories: tuple[ApkDirectory, ...] = ()
@@ -118,7 +115,7 @@ class ApkRecord(ApkStanza):
         flags = self.fields.get("f", "")
         return tuple(words for letter, words in _ERRORS.items() if letter in flags)
 
-    def files(self) -> Iterator[tuple[str, ApkFile]]:
+    def files(self) -> Iterator[tuple[str, ListedFile]]:
         """Yield every path that is no directory, in the record's order."""
         for directory in self.directories:
             for file in directory.files:
@@ -182,12 +179,12 @@ def _record(text: str, path: str) -> ApkRecord:
 
 def _directories(text: str) -> tuple[ApkDirectory, ...]:
     found: dict[str, ApkDirectory] = {}
-    files: dict[str, list[ApkFile]] = {}
+    files: dict[str, list[ListedFile]] = {}
     current, name, owner, checksum = "", "", FILE_OWNER, ""
 
     def close() -> None:
         if name:
-            files[current].append(ApkFile(name, owner, checksum))
+            files[current].append(ListedFile(name, owner, checksum))
 
     for line in text.split("\n"):
         letter, value = line[:1], line[2:]

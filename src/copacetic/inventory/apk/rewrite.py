@@ -9,7 +9,9 @@ scripts and triggers is that of its version; where it has none, what changed is 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from copacetic.apk.stanza import checksum_of
 from copacetic.apk.tools import PACKAGE, ApkTools
@@ -28,20 +30,18 @@ from copacetic.updates import InstalledPackage
 __all__ = ["ApkChange", "Rewrite"]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ApkChange:
+class ApkChange(Struct, frozen=True, kw_only=True):
     """One installed package, as the database has to know it."""
 
     record: ApkRecord
-    scripts: Mapping[str, bytes] = field(default_factory=dict)
+    scripts: Mapping[str, bytes] = {}
     """By their names: post-install, trigger, …"""
     triggers: tuple[str, ...] = ()
     """The patterns of directories for which `trigger` is called."""
     replaces: InstalledPackage | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class _Old:
+class _Old(Struct, frozen=True):
     """What the database was before."""
 
     records: tuple[ApkRecord, ...]

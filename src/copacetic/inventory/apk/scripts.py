@@ -16,7 +16,8 @@ from __future__ import annotations
 
 import gzip
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from copacetic.apk import SCRIPTS
 from copacetic.apk.stanza import checksum_bytes, checksum_of
@@ -46,8 +47,7 @@ _LATEST = 8**11 - 1
 _LOWER = {code: code + 32 for code in range(ord("A"), ord("Z") + 1)}
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ScriptRow:
+class ScriptRow(Struct, frozen=True, kw_only=True):
     """The scripts of one package."""
 
     name: str
@@ -59,8 +59,7 @@ class ScriptRow:
     scripts: Mapping[str, bytes]
 
 
-@dataclass(frozen=True, slots=True)
-class ScriptFile:
+class ScriptFile(Struct, frozen=True):
     """What is in a `scripts.tar`, by the packages' identities."""
 
     scripts: Mapping[bytes, Mapping[str, bytes]]

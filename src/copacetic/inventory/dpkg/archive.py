@@ -11,15 +11,16 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
+
+from msgspec import Struct
 
 from copacetic.compression import DecompressedReader, DecompressionError, Format
 from copacetic.errors import PackageError, StorageError
 from copacetic.oci.tarstream import TarError, TarLimits, TarReader
 
-__all__ = ["ControlPart", "DebArchive", "Window", "guard_package"]
+__all__ = ["ArchivePart", "ControlPart", "DebArchive", "guard_package"]
 
 MAX_CONTROL_PART = 64 * 1024 * 1024
 MAX_CONTROL_FILES = 1_000
@@ -31,8 +32,7 @@ _FORMATS: Mapping[str, Format] = {"": "none", ".gz": "gzip", ".xz": "xz", ".zst"
 _CONTROL_FORMATS = frozenset(("", ".gz", ".xz", ".zst"))
 
 
-@dataclass(frozen=True, slots=True)
-class Window:
+class ArchivePart(Struct, frozen=True):
     """A member's bytes inside the package file."""
 
     offset: int
@@ -40,8 +40,7 @@ class Window:
     format: Format
 
 
-@dataclass(frozen=True, slots=True)
-class ControlPart:
+class ControlPart(Struct, frozen=True):
     """The files about the package: `control`, scripts, `md5sums`, …"""
 
     files: Mapping[str, bytes]
@@ -49,15 +48,14 @@ class ControlPart:
     newest_mtime: int
 
 
-@dataclass(frozen=True, slots=True)
-class DebArchive:
+class DebArchive(Struct, frozen=True):
     """An opened package file."""
 
     path: Path
     label: str
     """What errors call it: name and version, as the file's own name is often a digest."""
-    control: Window
-    data: Window
+    control: ArchivePart
+    data: ArchivePart
 
     @classmethod
     def open(cls, path: Path, label: str = "") -> DebArchive:
@@ -65,7 +63,7 @@ class DebArchive:
         label = label or path.name
         with guard_package(path, label), path.open("rb") as file:
             members = _members(file)
-            name, window = next(members, ("", Window(0, 0, "none")))
+            name, window = next(members, ("", ArchivePart(0, 0, "none")))
             version = _window_bytes(file, window, 64)
             if name != "debian-binary" or not version.startswith(b"2."):
                 raise PackageError(f"{label}: not a Debian package of format 2")
@@ -94,7 +92,7 @@ class DebArchive:
         return ControlPart(files, frozenset(executable), newest)
 
     @contextmanager
-    def open_part(self, window: Window, *, limit: int) -> Iterator[DecompressedReader]:
+    def open_part(self, window: ArchivePart, *, limit: int) -> Iterator[DecompressedReader]:
         """Open a part for reading; see `guard_package` for what may go wrong on the way."""
         with self.path.open("rb") as file:
             yield DecompressedReader(_WindowReader(file, window), window.format, limit=limit)
@@ -114,7 +112,7 @@ def guard_package(path: Path, label: str) -> Iterator[None]:
 class _WindowReader:
     """The bytes of one member as a stream."""
 
-    def __init__(self, file: BinaryIO, window: Window) -> None:
+    def __init__(self, file: BinaryIO, window: ArchivePart) -> None:
         file.seek(window.offset)
         self._file = file
         self._left = window.size
@@ -125,7 +123,7 @@ class _WindowReader:
         return data
 
 
-def _members(file: BinaryIO) -> Iterator[tuple[str, Window]]:
+def _members(file: BinaryIO) -> Iterator[tuple[str, ArchivePart]]:
     """Yield the members' names and places; compression is told from the name."""
     end = file.seek(0, 2)
     file.seek(0)
@@ -143,11 +141,11 @@ def _members(file: BinaryIO) -> Iterator[tuple[str, Window]]:
             raise TarError(f"truncated: a member of {size} bytes at byte {start}")
         name = header[:16].rstrip(b" ").removesuffix(b"/").decode("latin-1")
         suffix = next((s for s in _FORMATS if s and name.endswith(s)), "")
-        yield name, Window(start, size, _FORMATS[suffix])
+        yield name, ArchivePart(start, size, _FORMATS[suffix])
         position = start + size + size % 2
 
 
-def _expect(members: Iterator[tuple[str, Window]], stem: str, suffixes: frozenset[str], label: str) -> Window:
+def _expect(members: Iterator[tuple[str, ArchivePart]], stem: str, suffixes: frozenset[str], label: str) -> ArchivePart:
     """Return the next member, which must have this name; those that start with an underscore don't count."""
     for name, window in members:
         if name.startswith("_"):
@@ -158,6 +156,6 @@ def _expect(members: Iterator[tuple[str, Window]], stem: str, suffixes: frozense
     raise PackageError(f"{label}: no {stem}")
 
 
-def _window_bytes(file: BinaryIO, window: Window, limit: int) -> bytes:
+def _window_bytes(file: BinaryIO, window: ArchivePart, limit: int) -> bytes:
     file.seek(window.offset)
     return file.read(min(window.size, limit))

@@ -5,7 +5,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from copacetic.errors import InventoryError
 from copacetic.glob import matches_glob
@@ -17,8 +18,7 @@ _MAX_RULES = 1_000
 _MAX_GLOB = 4_096
 
 
-@dataclass(frozen=True, slots=True)
-class Conffile:
+class Conffile(Struct, frozen=True):
     """A configuration file as the package shipped it last."""
 
     path: str
@@ -48,8 +48,7 @@ def parse_conffiles(value: str, where: str) -> tuple[Conffile, ...]:
     return tuple(conffiles)
 
 
-@dataclass(frozen=True, slots=True)
-class Diversion:
+class Diversion(Struct, frozen=True):
     """A path that goes under another name, except for the package that wants it so (empty: for nobody)."""
 
     path: str
@@ -70,8 +69,7 @@ def parse_diversions(text: str) -> Mapping[str, Diversion]:
     return diversions
 
 
-@dataclass(frozen=True, slots=True)
-class StatOverride:
+class StatOverride(Struct, frozen=True):
     """The owner and mode that a path has whatever its package says; `#123` is a number."""
 
     path: str
@@ -94,8 +92,7 @@ def parse_statoverrides(text: str) -> Mapping[str, StatOverride]:
     return overrides
 
 
-@dataclass(frozen=True, slots=True)
-class PathFilters:
+class PathFilters(Struct, frozen=True):
     """`path-exclude` and `path-include` of dpkg.cfg, in dpkg's order; the last that matches decides."""
 
     rules: tuple[tuple[bool, str], ...] = ()

@@ -42,7 +42,7 @@ from copacetic.inventory.dpkg.rewrite import (
     rewrite_triggers,
     sliced_stanza,
 )
-from copacetic.inventory.dpkg.rows import Row, read_rows, read_status
+from copacetic.inventory.dpkg.rows import StanzaRow, read_rows, read_status
 from copacetic.lines import split_lines
 from copacetic.oci.filesystem import ImageFilesystem
 from copacetic.updates import Finding, InstalledPackage, PackageKey
@@ -74,7 +74,7 @@ class DpkgDatabase:
     checksum_algorithm = "md5"
     version_scheme = "deb"
 
-    def __init__(self, fs: ImageFilesystem, rows: Sequence[Row], manifest: ChiselManifest | None = None) -> None:
+    def __init__(self, fs: ImageFilesystem, rows: Sequence[StanzaRow], manifest: ChiselManifest | None = None) -> None:
         self._fs = fs
         self._rows = tuple(rows)
         self._by_package = {row.package: row for row in rows if row.installed}
@@ -89,7 +89,7 @@ class DpkgDatabase:
 
     @classmethod
     def detect(cls, fs: ImageFilesystem) -> DpkgDatabase | None:
-        rows: list[Row] = []
+        rows: list[StanzaRow] = []
         with suppress(FileNotFoundError):
             rows = read_status(fs.read(STATUS, limit=STATUS_LIMIT), STATUS, may_mend=lambda: not fs.iterdir(INFO))
         named = {row.package.name for row in rows}

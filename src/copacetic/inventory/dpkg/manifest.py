@@ -11,16 +11,16 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import msgspec
+from msgspec import Struct
 
 from copacetic.compression import DecompressionError, decompress
 from copacetic.deb.deb822 import Stanza
 from copacetic.errors import InventoryError
 from copacetic.inventory.dpkg.rewrite import DebRecord
-from copacetic.inventory.dpkg.rows import ARCHITECTURE, MAX_PACKAGES, NAME, VERSION, Row
+from copacetic.inventory.dpkg.rows import ARCHITECTURE, MAX_PACKAGES, NAME, VERSION, StanzaRow
 from copacetic.oci.filesystem import Entry, FileType, ImageFilesystem
 from copacetic.updates import InstalledPackage
 
@@ -69,8 +69,7 @@ class _Path(msgspec.Struct, tag_field="kind", tag="path"):
 _Line = _Package | _Slice | _Content | _Path
 
 
-@dataclass(frozen=True, slots=True)
-class SlicedPath:
+class SlicedPath(Struct, frozen=True):
     """A path that slices brought, without its leading slash."""
 
     path: str
@@ -129,7 +128,7 @@ class ChiselManifest:
             for name in dict.fromkeys(_package_of(one) for one in line.slices):
                 self.paths.setdefault(name, []).append(path)
 
-    def complete(self, others: Sequence[Row]) -> list[Row]:
+    def complete(self, others: Sequence[StanzaRow]) -> list[StanzaRow]:
         """
         Return the packages that no other record names, as a database has them: what records say besides is in no
         manifest. Raises `InventoryError` where a record contradicts it.
@@ -152,7 +151,7 @@ class ChiselManifest:
                 partial=True,
                 record=Stanza(fields=fields),
             )
-            rows.append(Row(package, MANIFEST, installed=True))
+            rows.append(StanzaRow(package, MANIFEST, installed=True))
         return rows
 
     def rewrite(self, records: Iterable[DebRecord]) -> bytes | None:

@@ -8,7 +8,9 @@ Stanzas that don't change stay byte for byte. A changed one has dpkg's order of 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from copacetic.deb.deb822 import Stanza, format_stanza, stanza_of
 from copacetic.inventory.dpkg.config import Conffile
@@ -55,8 +57,7 @@ _RANK = {name.lower(): rank for rank, name in enumerate(_ORDER)}
 _STATUS = "install ok installed"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class DebRecord:
+class DebRecord(Struct, frozen=True, kw_only=True):
     """One installed .deb, as the database has to know it."""
 
     control: Stanza
@@ -70,7 +71,7 @@ class DebRecord:
     replaces: InstalledPackage | None = None
     sha256: str = ""
     """Of the package file."""
-    placed: Mapping[str, Entry] = field(default_factory=dict)
+    placed: Mapping[str, Entry] = {}
     """What of a package that is there only in part has come to the paths that the database knows of it."""
 
     @property

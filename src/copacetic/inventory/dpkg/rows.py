@@ -11,13 +11,14 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator
 from contextlib import suppress
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from copacetic.deb.deb822 import MAX_LINES, Deb822Error, Stanza, parse_stanzas, stanza_of
 from copacetic.errors import InventoryError
 from copacetic.updates import InstalledPackage, PackageKey
 
-__all__ = ["ARCHITECTURE", "MAX_PACKAGES", "NAME", "VERSION", "Row", "mend_stanzas", "read_rows", "read_status"]
+__all__ = ["ARCHITECTURE", "MAX_PACKAGES", "NAME", "VERSION", "StanzaRow", "mend_stanzas", "read_rows", "read_status"]
 
 MAX_PACKAGES = 30_000
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9+._-]{0,127}")
@@ -34,8 +35,7 @@ _FOLLOWING = frozenset({"homepage", "built-using", "static-built-using", "origin
 """Fields that stand behind the description. Another word and a colon there is the description's text."""
 
 
-@dataclass(frozen=True, slots=True)
-class Row:
+class StanzaRow(Struct, frozen=True):
     """One package's stanza, and the file it stands in."""
 
     package: InstalledPackage
@@ -47,7 +47,7 @@ class Row:
         return stanza_of(self.package)
 
 
-def read_status(data: bytes, file: str, *, may_mend: Callable[[], bool]) -> list[Row]:
+def read_status(data: bytes, file: str, *, may_mend: Callable[[], bool]) -> list[StanzaRow]:
     """Read a `status` file, whoever wrote it. What dpkg wrote itself isn't to be mended when it is broken."""
     if _STATUS_FIELD.search(data) is None:
         return read_rows(data, file, needs_status=False, partial=True)
@@ -60,7 +60,9 @@ def read_status(data: bytes, file: str, *, may_mend: Callable[[], bool]) -> list
         raise
 
 
-def read_rows(data: bytes, file: str, *, needs_status: bool, mended: bool = False, partial: bool = False) -> list[Row]:
+def read_rows(
+    data: bytes, file: str, *, needs_status: bool, mended: bool = False, partial: bool = False
+) -> list[StanzaRow]:
     """
     Read the stanzas of a file. `mended` takes lines that have lost their leading blank; `partial` says that a package
     is there only in part.
@@ -68,7 +70,7 @@ def read_rows(data: bytes, file: str, *, needs_status: bool, mended: bool = Fals
     Raises `InventoryError`.
     """
     text = data.decode("utf-8", "surrogateescape")
-    rows: dict[PackageKey, Row] = {}
+    rows: dict[PackageKey, StanzaRow] = {}
     try:
         for stanza in mend_stanzas(text) if mended else parse_stanzas(text):
             row = _row(stanza, file, needs_status, partial)
@@ -113,7 +115,7 @@ def _mend(lines: list[str]) -> Iterator[str]:
         yield line if is_field or line[0] in " \t" else f" {line}"
 
 
-def _row(stanza: Stanza, file: str, needs_status: bool, partial: bool) -> Row:
+def _row(stanza: Stanza, file: str, needs_status: bool, partial: bool) -> StanzaRow:
     name, version = stanza.find("Package"), stanza.find("Version")
     architecture = stanza.find("Architecture", "all")
     words = stanza.find("Status").split()
@@ -137,4 +139,4 @@ def _row(stanza: Stanza, file: str, needs_status: bool, partial: bool) -> Row:
         partial=partial,
         record=stanza,
     )
-    return Row(package, file, installed)
+    return StanzaRow(package, file, installed)

@@ -12,8 +12,10 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
 from pathlib import Path
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from copacetic.errors import RAN_HINT, CopaError, SolverError, StorageError, VerificationError
 from copacetic.llb.solver import ExportedLayer
@@ -39,8 +41,7 @@ _OPAQUE = f"{RESERVED_PREFIX}{RESERVED_PREFIX}.opq"
 _ATTRIBUTES_OF_THE_MACHINE = ("trusted.overlay.", "user.overlay.", "security.selinux")
 
 
-@dataclass(frozen=True, slots=True)
-class _Member:
+class _Member(Struct, frozen=True):
     """One entry of a layer; a further name of a file has the first one's entry and content."""
 
     path: str
@@ -49,8 +50,7 @@ class _Member:
     first: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class _Layer:
+class _Layer(Struct, frozen=True):
     members: list[_Member]
     whiteouts: list[str]
     opaques: list[str]

@@ -11,9 +11,10 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
 from datetime import timedelta
 from typing import cast
+
+from msgspec.structs import replace
 
 from copacetic.errors import CopaError, SolverError, VerificationError
 from copacetic.inventory import PackageDatabase, find_again
@@ -23,7 +24,7 @@ from copacetic.oci.filesystem import ImageFilesystem
 from copacetic.oci.manifest import layer_media_type
 from copacetic.oci.tree import TreeBuilder
 from copacetic.pipeline.apply.capture import capture_changes, newest_mtime
-from copacetic.pipeline.apply.execute import Step, run_steps
+from copacetic.pipeline.apply.execute import RecipeStep, run_steps
 from copacetic.pipeline.apply.owned import Shipped
 from copacetic.pipeline.job import Delegated, Job
 from copacetic.pipeline.layer import ComposedLayer, LayerRequest, finish_layer
@@ -118,13 +119,13 @@ class BuilderDelegate:
         layer = finish_layer(changes, request, job.scratch, job.session.budget.processors)
         return Delegated(plan=plan, epoch=epoch, composed=ComposedLayer(layer=layer, unchanged=changes.unchanged))
 
-    def _step(self, inventory: PackageDatabase, names: tuple[PackageKey, ...] | None) -> Step:
+    def _step(self, inventory: PackageDatabase, names: tuple[PackageKey, ...] | None) -> RecipeStep:
         manager, upgrade = open_package_manager(self._job.opened.fs, inventory), self._describe(inventory, names)
 
         def make(base: State, _tooling: State | None) -> Recipe:
             return manager.upgrade(base, upgrade)
 
-        return Step(manager, make)
+        return RecipeStep(manager, make)
 
     def _describe(self, inventory: PackageDatabase, names: tuple[PackageKey, ...] | None) -> Upgrade:
         settings, proxies = self._job.session.settings, self._job.session.settings.http.proxies

@@ -9,8 +9,9 @@ is never moved: its layers go from the source to the destination as they are.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass
 from functools import reduce
+
+from msgspec import Struct
 
 from copacetic import llb
 from copacetic.budget import give_up
@@ -39,11 +40,10 @@ from copacetic.unpack import open_unpacker
 from copacetic.unpack.shipped import Explanation
 from copacetic.updates import FetchedPackage
 
-__all__ = ["ExecuteApplier", "Step", "run_steps"]
+__all__ = ["ExecuteApplier", "RecipeStep", "run_steps"]
 
 
-@dataclass(frozen=True, slots=True)
-class Step:
+class RecipeStep(Struct, frozen=True):
     """What one package manager does, after those of other steps."""
 
     manager: PackageManager
@@ -125,17 +125,17 @@ class ExecuteApplier:
     def _manager(self, package_type: str) -> PackageManager:
         return open_package_manager(self._job.opened.fs, self._job.opened.inventory(package_type))
 
-    def _steps(self, packages: Packages) -> list[Step]:
+    def _steps(self, packages: Packages) -> list[RecipeStep]:
         return [self._step(self._manager(package_type), files) for package_type, files in packages.items()]
 
-    def _step(self, manager: PackageManager, packages: Sequence[FetchedPackage]) -> Step:
+    def _step(self, manager: PackageManager, packages: Sequence[FetchedPackage]) -> RecipeStep:
         def make(base: llb.State, tooling: llb.State | None) -> Recipe:
             return manager.install(base, packages, tooling=tooling)
 
-        return Step(manager, make)
+        return RecipeStep(manager, make)
 
 
-def run_steps(steps: Sequence[Step], job: Job) -> tuple[Recipe, tuple[ExportedLayer, ...]]:
+def run_steps(steps: Sequence[RecipeStep], job: Job) -> tuple[Recipe, tuple[ExportedLayer, ...]]:
     """
     Solve what lies between the image and the last step's result, into files below the job's scratch folder.
 
@@ -194,7 +194,7 @@ def _check_capabilities(capabilities: Capabilities, platform: Platform) -> None:
         raise UnsupportedBuilderError(f"{capabilities.name} can't run {platform}: it has {there}", hint=hint)
 
 
-def _build(steps: Sequence[Step], job: Job, pull_name: str) -> tuple[Recipe, Mapping[str, Source]]:
+def _build(steps: Sequence[RecipeStep], job: Job, pull_name: str) -> tuple[Recipe, Mapping[str, Source]]:
     """Make the recipe, and tell which images it names and where their bytes are."""
     opened = job.opened
     state, images = image_state(opened.image.source, opened.variant.digest, pull_name=pull_name, store="image")

@@ -11,9 +11,10 @@ from __future__ import annotations
 import fnmatch
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from functools import cached_property
 from typing import cast
+
+from msgspec import Struct
 
 from copacetic.errors import SolverError
 from copacetic.inventory import PackageDatabase, find_again
@@ -45,8 +46,7 @@ def concealed_by(mounted: Iterable[str]) -> Patterns:
     return Patterns((*(f"{folder}/*" for folder in _FOLDERS), *(f + more for f in files for more in _BESIDE)))
 
 
-@dataclass(frozen=True, slots=True)
-class Owned:
+class Owned(Struct, frozen=True):
     """Canonical paths of the packages that a run changed."""
 
     before: frozenset[str] = frozenset()

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from copacetic import families
 from copacetic.cache import Cache
@@ -37,8 +38,7 @@ KEEP = (
 """Files of layers that no family of packages has to itself."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PlatformImage:
+class PlatformImage(Struct, frozen=True, kw_only=True):
     """A variant of an image: one platform's manifest and config."""
 
     platform: Platform
@@ -58,8 +58,7 @@ class PlatformImage:
         return frozenset({self.descriptor.digest, self.manifest.config.digest})
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SourceImage:
+class SourceImage(Struct, frozen=True, kw_only=True):
     """What a location leads to: an index (or None) and the variants chosen from it."""
 
     access: ImageAccess
@@ -78,8 +77,7 @@ class SourceImage:
         return self.access.source.name
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class OpenedImage:
+class OpenedImage(Struct, frozen=True, kw_only=True):
     """One variant of an image with a view into its files, and what was recognised in them."""
 
     image: SourceImage

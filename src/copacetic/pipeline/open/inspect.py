@@ -4,8 +4,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
+
+from msgspec import Struct
 
 from copacetic.documents import write_document
 from copacetic.errors import UnsupportedImageError
@@ -24,8 +25,7 @@ from copacetic.session import ImageAccess, Session
 from copacetic.updates import InstalledPackage
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class InspectedLayer:
+class InspectedLayer(Struct, frozen=True, kw_only=True):
     """One layer of the image, the lowest first."""
 
     digest: Digest
@@ -35,8 +35,7 @@ class InspectedLayer:
     created_by: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class InspectedInventory:
+class InspectedInventory(Struct, frozen=True, kw_only=True):
     """One package database of the image."""
 
     package_type: str
@@ -46,8 +45,7 @@ class InspectedInventory:
     """Each with the position of the layer that its present version came with, where the files tell."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class InspectedPlatform:
+class InspectedPlatform(Struct, frozen=True, kw_only=True):
     """One platform of the image."""
 
     platform: Platform
@@ -60,8 +58,7 @@ class InspectedPlatform:
     layers: tuple[InspectedLayer, ...]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Inspection:
+class Inspection(Struct, frozen=True, kw_only=True):
     """An image, as copacetic sees it."""
 
     image: str

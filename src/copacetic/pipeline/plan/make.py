@@ -9,8 +9,11 @@ scripts tell whether they can be installed without running anything.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass
 from itertools import chain
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from copacetic.errors import PACKAGE_FAULTS, FixesMissingError
 from copacetic.inventory import PackageDatabase
@@ -35,12 +38,11 @@ MAX_ROUNDS = 40
 """How often packages that can't be applied may be taken out and the rest resolved anew."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PreparedPlan:
+class PreparedPlan(Struct, frozen=True, kw_only=True):
     """A plan with the verified package files that it names."""
 
     plan: Plan
-    packages: Packages = field(default_factory=dict)
+    packages: Packages = {}
     newest_mtime: int = 0
     """When the newest of them was built, in seconds: the default epoch."""
     excuse: str = ""
@@ -107,8 +109,7 @@ def empty_plan(job: Job, matched: tuple[MatchedFinding, ...] | None, demands: De
     )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Target:
+class _Target(Struct, frozen=True, kw_only=True):
     """One inventory with what has to change in it."""
 
     inventory: PackageDatabase

@@ -9,7 +9,9 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from copacetic.progress import Progress
 from copacetic.report.grammar import is_os
@@ -18,16 +20,14 @@ from copacetic.updates import Finding, Report
 __all__ = ["IgnoredFinding", "Policy", "apply_policy", "select"]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Policy:
+class Policy(Struct, frozen=True, kw_only=True):
     """What is asked for; the default is every finding about the distribution's packages."""
 
     package_types: frozenset[str] = frozenset({"os"})
     """`os`, `library`."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class IgnoredFinding:
+class IgnoredFinding(Struct, frozen=True, kw_only=True):
     """A finding that doesn't count."""
 
     finding: Finding

@@ -3,8 +3,9 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from itertools import chain
+
+from msgspec.structs import replace
 
 from copacetic.errors import FixesMissingError
 from copacetic.inventory import PackageDatabase

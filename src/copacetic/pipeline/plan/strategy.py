@@ -4,7 +4,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from copacetic.request import Strategy
 from copacetic.updates import FetchedPackage, PlannedUpdate, ScriptClass, ScriptVerdict
@@ -12,8 +13,7 @@ from copacetic.updates import FetchedPackage, PlannedUpdate, ScriptClass, Script
 __all__ = ["Choice", "choose_strategy", "describe_offence", "offending_scripts", "refusal"]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Choice:
+class Choice(Struct, frozen=True, kw_only=True):
     """A way, with the reasons in one line each."""
 
     strategy: Strategy

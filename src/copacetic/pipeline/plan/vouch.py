@@ -9,7 +9,7 @@ same.
 
 from __future__ import annotations
 
-from dataclasses import replace
+from msgspec.structs import replace
 
 from copacetic.errors import PlanFileError, RepositoryError, UnreachableError
 from copacetic.repository import Repository

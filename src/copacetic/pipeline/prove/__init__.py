@@ -8,7 +8,7 @@ is in it can't have changed, as its digest says.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from msgspec import Struct
 
 from copacetic.errors import VerificationError
 from copacetic.inventory import PackageDatabase, find_again
@@ -26,8 +26,7 @@ from copacetic.updates import MatchedFinding, Plan, Section
 __all__ = ["Proof", "prove"]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Proof:
+class Proof(Struct, frozen=True, kw_only=True):
     """That a layer is what its plan says."""
 
     matched: tuple[MatchedFinding, ...] | None

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from copacetic.errors import VerificationError
 from copacetic.oci.change import Spooled
@@ -22,8 +23,7 @@ from copacetic.unpack.shipped import Explanation, ShippedPackage
 __all__ = ["check_content"]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Expected:
+class _Expected(Struct, frozen=True, kw_only=True):
     """What the database says of one file."""
 
     package: str

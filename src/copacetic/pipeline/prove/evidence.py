@@ -4,8 +4,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
+
+import msgspec
+from msgspec import Struct
 
 from copacetic.inventory import PackageDatabase
 from copacetic.oci.change import Spooled
@@ -51,8 +54,7 @@ def _nothing_to_read(paths: Iterable[str], _algorithm: str) -> Mapping[str, str]
     return dict.fromkeys(paths, "")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Evidence:
+class Evidence(Struct, frozen=True, kw_only=True):
     """A new layer, as it was read back, between the image and the result."""
 
     parts: tuple[Part, ...]
@@ -61,12 +63,12 @@ class Evidence:
     after: ImageFilesystem
     index: LayerIndex
     """The new layer's."""
-    checksums: Checksums = field(default_factory=dict)
+    checksums: Checksums = {}
     """The new layer's files'."""
     digest: Callable[[Iterable[str], str], Mapping[str, str]] = _nothing_to_read
     """Read files of the result, by canonical path, and hash them with an algorithm."""
-    unchanged: Mapping[str, bytes | Spooled] = field(default_factory=dict)
+    unchanged: Mapping[str, bytes | Spooled] = {}
     """What packages ship that the image has already."""
-    explanation: Explanation = field(default_factory=Explanation)
-    shipped: Mapping[str, Mapping[PackageKey, Mapping[str, str]]] = field(default_factory=dict)
+    explanation: Explanation = msgspec.field(default_factory=Explanation)
+    shipped: Mapping[str, Mapping[PackageKey, Mapping[str, str]]] = {}
     """The checksums that packages bring, by type, where the image's database keeps none (`Composition.checksums`)."""

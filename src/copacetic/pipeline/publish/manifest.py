@@ -11,8 +11,9 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 from datetime import UTC, datetime
+
+from msgspec import Struct
 
 from copacetic.oci import Descriptor, Digest, Manifest
 from copacetic.pipeline.layer import NewLayer
@@ -26,8 +27,7 @@ MAX_CREATED_BY = 4_096
 _DATE = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d{1,9})?(?:Z|[+-]\d\d:\d\d)", re.ASCII)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PatchedImage:
+class PatchedImage(Struct, frozen=True, kw_only=True):
     """One platform's new manifest and config, ready to be written."""
 
     original: PlatformImage

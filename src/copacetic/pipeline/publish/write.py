@@ -4,8 +4,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
+
+from msgspec import Struct
 
 from copacetic.budget import Slots
 from copacetic.errors import NotFoundError
@@ -18,8 +19,7 @@ from copacetic.pipeline.publish.manifest import PatchedImage
 __all__ = ["ImageWriter"]
 
 
-@dataclass(frozen=True, slots=True)
-class ImageWriter:
+class ImageWriter(Struct, frozen=True):
     """From a source to a destination."""
 
     source: Source

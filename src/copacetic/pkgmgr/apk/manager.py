@@ -11,14 +11,15 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+
+from msgspec.structs import replace
 
 from copacetic import llb
 from copacetic.errors import NeedsExecutionError, SignatureError, UnsupportedImageError
 from copacetic.inventory import PackageDatabase
 from copacetic.inventory.apk import ApkDatabase
 from copacetic.inventory.apk.scripts import format_world
-from copacetic.llb.graph import Execution, FileAction, MakeDirectory, MakeFile, Mount, Network, State
+from copacetic.llb.graph import ExecState, FileAction, MakeDirectory, MakeFile, Mount, Network, State
 from copacetic.oci.filesystem import FileType, ImageFilesystem
 from copacetic.pkgmgr import Content, Leftover, PackageManager, Recipe, Upgrade, count_packages, shared_key
 from copacetic.pkgmgr.apk.offering import REPOSITORIES, offer_packages, read_row
@@ -223,7 +224,7 @@ class ApkPackageManager:
         name: str,
         upgrade: Upgrade | None = None,
         valid: Sequence[int] = (),
-    ) -> Execution:
+    ) -> ExecState:
         """With `upgrade` there is a network."""
         state = {"COPACETIC_REPOSITORY_STATE": upgrade.repository_state} if upgrade is not None else {}
         return system.run(

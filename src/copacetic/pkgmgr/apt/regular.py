@@ -11,7 +11,8 @@ as arguments.
 from __future__ import annotations
 
 from collections.abc import Container, Sequence
-from dataclasses import replace
+
+from msgspec.structs import replace
 
 from copacetic import llb
 from copacetic.errors import ExpiredRepositoryError, SignatureError

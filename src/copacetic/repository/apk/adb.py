@@ -14,7 +14,8 @@ from __future__ import annotations
 import hashlib
 import struct
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from copacetic.compression import DecompressionError, decompress
 
@@ -40,8 +41,7 @@ class AdbError(ValueError):
     """The bytes are no such container, or a hostile one."""
 
 
-@dataclass(frozen=True, slots=True)
-class AdbSignature:
+class AdbSignature(Struct, frozen=True):
     """One SIG block."""
 
     key_id: bytes
@@ -50,8 +50,7 @@ class AdbSignature:
     """The bytes that were signed: with RSA over their SHA-512."""
 
 
-@dataclass(frozen=True, slots=True)
-class Value:
+class Value(Struct, frozen=True):
     """A value in a container; absent ones are empty."""
 
     adb: Adb

@@ -28,15 +28,15 @@ from copacetic.progress import Progress
 from copacetic.repository.apk.adb import Adb
 from copacetic.repository.apk.container import BytesReader, StrictTarReader, iter_members, read_entries
 from copacetic.repository.apk.package import SIGNATURE_NAME, ApkSignature
-from copacetic.repository.apk.signature import Key, Keyring
+from copacetic.repository.apk.signature import ApkKeyring, Key
 from copacetic.repository.apk.sources import ApkSource
-from copacetic.repository.conditional import Answer, fetch_conditionally, recall_answer
+from copacetic.repository.conditional import FetchedFile, fetch_conditionally, recall_answer
 from copacetic.repository.odd import OddRows
 from copacetic.repository.seen import SeenDates
 from copacetic.strict import read_digits
 from copacetic.updates import Candidate, Origin
 
-__all__ = ["ApkIndex", "IndexStore", "make_candidate"]
+__all__ = ["ApkIndex", "ApkIndexStore", "make_candidate"]
 
 INDEX_VERSION = 2
 FILE_LIMIT = 256 * 1024 * 1024
@@ -172,7 +172,7 @@ def make_candidate(index: ApkIndex, row: Mapping[str, str]) -> Candidate:
     )
 
 
-class IndexStore:
+class ApkIndexStore:
     """Fetches indexes, and keeps them across images."""
 
     def __init__(self, cache: Cache, http: HttpClient, progress: Progress, seen: SeenDates) -> None:
@@ -184,7 +184,7 @@ class IndexStore:
         self._http = http
         self._progress = progress
 
-    def open(self, source: ApkSource, architecture: str, keyring: Keyring, *, allow_unsigned: bool) -> ApkIndex:
+    def open(self, source: ApkSource, architecture: str, keyring: ApkKeyring, *, allow_unsigned: bool) -> ApkIndex:
         """Fetch, verify and open an index. Raises `RepositoryError` or `SignatureError`."""
         url = source.index_url(architecture)
         where = f"{source.url} ({source.defined_in})"
@@ -198,7 +198,7 @@ class IndexStore:
         return self._open(found, source, architecture, keyring, allow_unsigned=allow_unsigned, dated=True)
 
     def recall(
-        self, sha256: str, source: ApkSource, architecture: str, keyring: Keyring, *, allow_unsigned: bool
+        self, sha256: str, source: ApkSource, architecture: str, keyring: ApkKeyring, *, allow_unsigned: bool
     ) -> ApkIndex | None:
         """
         Return an index that was fetched before, by the digest of its file, when it is still there and a key that is
@@ -214,10 +214,10 @@ class IndexStore:
 
     def _open(
         self,
-        found: Answer,
+        found: FetchedFile,
         source: ApkSource,
         architecture: str,
-        keyring: Keyring,
+        keyring: ApkKeyring,
         *,
         allow_unsigned: bool,
         dated: bool,
@@ -250,13 +250,13 @@ class IndexStore:
         )
         return ApkIndex(source, origin, architecture, table, text, found.sha256)
 
-    def _open_v2(self, body: bytes, where: str, keyring: Keyring) -> tuple[_Verifier, _Reader]:
+    def _open_v2(self, body: bytes, where: str, keyring: ApkKeyring) -> tuple[_Verifier, _Reader]:
         """Return how to find out who signed an index, and how to read it."""
         signatures, start = _signatures(body, where)
         verify = partial(keyring.verify, signatures, body[start:], where, verdicts=self._verdicts)
         return verify, lambda: read_v2(body, where)
 
-    def _open_v3(self, body: bytes, where: str, keyring: Keyring) -> tuple[_Verifier, _Reader]:
+    def _open_v3(self, body: bytes, where: str, keyring: ApkKeyring) -> tuple[_Verifier, _Reader]:
         from copacetic.repository.apk.v3 import open_index
 
         with blame_input(RepositoryError, f"{where}: the index"):

@@ -11,7 +11,8 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from copacetic.apk.dependency import Dependency
 from copacetic.repository.apk.offers import Offer, Universe
@@ -23,8 +24,7 @@ _Steps = Iterator["_Steps"]
 __all__ = ["Step", "order_changes"]
 
 
-@dataclass(frozen=True, slots=True)
-class Step:
+class Step(Struct, frozen=True):
     """One package that changes: `old` is None for a new one, `new` for one that goes."""
 
     old: Offer | None

@@ -13,9 +13,10 @@ import re
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import BinaryIO, Protocol
+
+from msgspec import Struct
 
 from copacetic.apk import SCRIPTS
 from copacetic.apk.stanza import checksum_of
@@ -54,8 +55,7 @@ _ROW = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class ApkSignature:
+class ApkSignature(Struct, frozen=True):
     """What a member in front of the signed ones holds."""
 
     algorithm: str
@@ -64,8 +64,7 @@ class ApkSignature:
     signature: bytes
 
 
-@dataclass(frozen=True, slots=True)
-class PackageInfo:
+class PackageInfo(Struct, frozen=True):
     """What a package says of itself; in `.PKGINFO` a key is repeated for each value of a list."""
 
     values: Mapping[str, tuple[str, ...]]
@@ -105,8 +104,7 @@ class PackageInfo:
         return row
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ApkEntry:
+class ApkEntry(Struct, frozen=True, kw_only=True):
     """One path of a payload, in its own order."""
 
     path: str
@@ -124,7 +122,7 @@ class ApkEntry:
     link: str = ""
     """A symlink's target, or the path of which a hard link is another name."""
     device: tuple[int, int] = (0, 0)
-    xattrs: Mapping[str, bytes] = field(default_factory=dict)
+    xattrs: Mapping[str, bytes] = {}
     checksum: str = ""
     """`Q1…` of the content, or of a symlink's target, as the database records it; empty when the package has none."""
 

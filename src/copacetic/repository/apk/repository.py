@@ -5,8 +5,9 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
+
+from msgspec.structs import replace
 
 from copacetic.apk.dependency import Dependency, DependencyError, parse_dependencies
 from copacetic.apk.stanza import checksum_bytes, stanza_of
@@ -16,11 +17,11 @@ from copacetic.errors import CopaError, IntegrityError, PackageError, Repository
 from copacetic.oci.filesystem import ImageFilesystem
 from copacetic.repository import Repository, RepositoryContext, unless_tolerated
 from copacetic.repository.address import open_client
-from copacetic.repository.apk.index import ApkIndex, IndexStore, make_candidate
+from copacetic.repository.apk.index import ApkIndex, ApkIndexStore, make_candidate
 from copacetic.repository.apk.offers import Offer
 from copacetic.repository.apk.package import is_adb, open_package
-from copacetic.repository.apk.resolver import Change, Resolver
-from copacetic.repository.apk.signature import Keyring
+from copacetic.repository.apk.resolver import ApkResolver, ResolvedChange
+from copacetic.repository.apk.signature import ApkKeyring
 from copacetic.repository.apk.sources import (
     ApkSource,
     branch_of,
@@ -51,9 +52,9 @@ class ApkRepository:
         self._world = _world(context.fs, context.installed)
         self._sources = _needed(sources, self._world)
         host = open_host(context.settings.host_root, context.distro)
-        self._keyring = Keyring(context.fs, extra=context.settings.keyrings, host=host and host[0])
+        self._keyring = ApkKeyring(context.fs, extra=context.settings.keyrings, host=host and host[0])
         seen = SeenDates(context.cache, now=context.now, allow=context.settings.allow_rollback)
-        self._store = IndexStore(context.cache, context.http, context.progress, seen)
+        self._store = ApkIndexStore(context.cache, context.http, context.progress, seen)
         self._packages = PackageStore(
             context.cache,
             context.http,
@@ -78,7 +79,7 @@ class ApkRepository:
         indexes = self._load()
         tools = ApkTools.of(context.installed)
         odd = OddRows()
-        resolver = Resolver(
+        resolver = ApkResolver(
             context.installed,
             context.assumed,
             indexes,
@@ -225,7 +226,7 @@ def _candidate(offer: Offer, indexes: Sequence[ApkIndex]) -> Candidate:
     return make_candidate(indexes[source], offer.fields)
 
 
-def _required_by(change: Change, changes: Iterable[Change]) -> tuple[str, ...]:
+def _required_by(change: ResolvedChange, changes: Iterable[ResolvedChange]) -> tuple[str, ...]:
     """Return the changed packages that ask for this one, or whose presence brings it in."""
     names = change.new.provides
     asking = {

@@ -10,8 +10,10 @@ packages wanted only they are lifted, with what they need, and as little as is e
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
 from functools import cmp_to_key
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from copacetic.apk.dependency import Dependency
 from copacetic.apk.stanza import stanza_of
@@ -20,13 +22,13 @@ from copacetic.errors import InvalidVersionError
 from copacetic.repository.apk.explain import WORLD, Explainer
 from copacetic.repository.apk.offers import Offer, OfferSource, Universe
 from copacetic.repository.apk.order import Step, order_changes
-from copacetic.repository.apk.solve import Preferences, Solution, TooHardError, UnsolvableError, solve
+from copacetic.repository.apk.solve import Pins, Solution, TooHardError, UnsolvableError, solve
 from copacetic.repository.apk.vendor import Vendors
 from copacetic.repository.odd import OddRows
 from copacetic.updates import InstalledPackage, PackageKey, Skipped, SkipReason, Wanted
 from copacetic.version import compare_versions
 
-__all__ = ["Change", "Resolved", "Resolver"]
+__all__ = ["ApkResolver", "Resolved", "ResolvedChange"]
 
 MAX_ROUNDS = 20
 MAX_SEARCHES = 200
@@ -34,37 +36,34 @@ _GIVEN_UP = "the search for a consistent set was given up"
 _HIDDEN = "only the database of a lower layer lists it, which an upper layer's hides"
 
 
-@dataclass(frozen=True, slots=True)
-class Change:
+class ResolvedChange(Struct, frozen=True):
     """A package that is upgraded (or new, when `old` is None)."""
 
     old: Offer | None
     new: Offer
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Resolved:
+class Resolved(Struct, frozen=True, kw_only=True):
     """The changes in apk's order, what stays though it was wanted, and what else is worth knowing."""
 
-    changes: tuple[Change, ...]
+    changes: tuple[ResolvedChange, ...]
     skipped: tuple[Skipped, ...]
     notes: tuple[str, ...]
 
 
-@dataclass(slots=True)
-class _Outcome:
+class _Outcome(Struct):
     """One search."""
 
     universe: Universe
     solution: Solution
     steps: list[Step]
-    kept: set[str] = field(default_factory=set)
+    kept: set[str] = set()
     """Packages that apk would remove."""
     untried: Collection[str] = ()
     """Packages about whose fixes nothing is known: there were too many that don't go together."""
 
 
-class Resolver:
+class ApkResolver:
     """Resolves one request."""
 
     def __init__(
@@ -129,7 +128,7 @@ class Resolver:
         offers = (offer for offer, version in universe.providers.get(name, ()) if version is not None and offer.sources)
         return next((offer for offer in offers if offer.name != name), None)
 
-    def _run(self, wishes: Mapping[str, Wanted], *, exhaustive: bool) -> tuple[_Outcome, tuple[Change, ...]]:
+    def _run(self, wishes: Mapping[str, Wanted], *, exhaustive: bool) -> tuple[_Outcome, tuple[ResolvedChange, ...]]:
         """Search once, or twice when apk-tools is wanted: it comes first, and the new one does the rest."""
         rows = dict(self._rows)
         steps: list[Step] = []
@@ -152,7 +151,7 @@ class Resolver:
         """Lift everything that is wanted as far as it goes."""
         return self._search(
             universe,
-            Preferences(lifts=lambda name: name in wishes, excluded=lambda offer: self._is_excluded(universe, offer)),
+            Pins(lifts=lambda name: name in wishes, excluded=lambda offer: self._is_excluded(universe, offer)),
         )
 
     def _fix(self, universe: Universe, wishes: Mapping[str, Wanted]) -> _Outcome:
@@ -164,7 +163,7 @@ class Resolver:
                 too_old = offer.name in insisted and not self._fixes(wishes[offer.name], offer)
                 return too_old or self._is_excluded(universe, offer)
 
-            return self._search(universe, Preferences(lifts=lambda _: False, closest=True, excluded=excluded))
+            return self._search(universe, Pins(lifts=lambda _: False, closest=True, excluded=excluded))
 
         try:
             return search(offered)
@@ -184,7 +183,7 @@ class Resolver:
                 reached += names
         return replace(outcome, untried={name for names in pending for name in names})
 
-    def _search(self, universe: Universe, preferences: Preferences) -> _Outcome:
+    def _search(self, universe: Universe, preferences: Pins) -> _Outcome:
         """What `world` asks for in vain keeps its own package as it is, and no other."""
         unmet = universe.unmet[""]
         try:
@@ -207,7 +206,7 @@ class Resolver:
         ]
         return self._settle(universe, replace(preferences, excluded=excluded), asked)
 
-    def _settle(self, universe: Universe, preferences: Preferences, asked: Sequence[Dependency]) -> _Outcome:
+    def _settle(self, universe: Universe, preferences: Pins, asked: Sequence[Dependency]) -> _Outcome:
         """Search until nothing installed has to go; what apk would remove is asked for like a part of `world`."""
         kept: dict[str, None] = {}
 
@@ -248,7 +247,9 @@ class Resolver:
         except InvalidVersionError:
             return -1
 
-    def _skipped(self, wanted: Sequence[Wanted], outcome: _Outcome, changes: Sequence[Change]) -> tuple[Skipped, ...]:
+    def _skipped(
+        self, wanted: Sequence[Wanted], outcome: _Outcome, changes: Sequence[ResolvedChange]
+    ) -> tuple[Skipped, ...]:
         reached = {change.new.name: change.new for change in changes}
         explainer = Explainer(outcome.universe, outcome.solution, self._world, frozen=self._frozen)
         found: list[Skipped] = []
@@ -297,12 +298,12 @@ def _halves(names: Sequence[str]) -> list[Sequence[str]]:
     return [names[middle:], names[:middle]] if middle else []
 
 
-def _merge(steps: Sequence[Step]) -> tuple[Change, ...]:
+def _merge(steps: Sequence[Step]) -> tuple[ResolvedChange, ...]:
     """Take together what both searches changed, where it changed first."""
-    changes: dict[str, Change] = {}
+    changes: dict[str, ResolvedChange] = {}
     for step in steps:
         if step.new is None:
             continue
         earlier = changes.get(step.new.name)
-        changes[step.new.name] = Change(earlier.old if earlier is not None else step.old, step.new)
+        changes[step.new.name] = ResolvedChange(earlier.old if earlier is not None else step.old, step.new)
     return tuple(changes.values())

@@ -11,8 +11,9 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
+
+from msgspec import Struct
 
 from copacetic.cache import Bucket
 from copacetic.errors import RepositoryError, SignatureError
@@ -20,7 +21,7 @@ from copacetic.oci.filesystem import ImageFilesystem
 from copacetic.repository.apk.adb import AdbSignature
 from copacetic.repository.apk.package import ApkSignature
 
-__all__ = ["Key", "Keyring", "load_public_key"]
+__all__ = ["ApkKeyring", "Key", "load_public_key"]
 
 KEY_LIMIT = 64 * 1024
 KEY_FOLDERS = ("etc/apk/keys", "lib/apk/keys", "usr/lib/apk/keys")
@@ -31,8 +32,7 @@ _MAX_KEYS = 500
 _DIGESTS = {"RSA": "sha1", "RSA256": "sha256", "RSA512": "sha512"}
 
 
-@dataclass(frozen=True, slots=True)
-class Key:
+class Key(Struct, frozen=True):
     """A public key's file."""
 
     name: str
@@ -46,7 +46,7 @@ class Key:
         return hashlib.sha256(self.data).hexdigest()
 
 
-class Keyring:
+class ApkKeyring:
     """The keys of an image, and those that the user or this machine adds."""
 
     def __init__(self, fs: ImageFilesystem, *, extra: Sequence[Path], host: ImageFilesystem | None) -> None:

@@ -13,10 +13,12 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cmp_to_key
 
+from msgspec import Struct
+
 from copacetic.apk.dependency import Dependency
 from copacetic.repository.apk.offers import Offer, Universe
 
-__all__ = ["Preferences", "Solution", "TooHardError", "UnsolvableError", "solve", "unmet"]
+__all__ = ["Pins", "Solution", "TooHardError", "UnsolvableError", "solve", "unmet"]
 
 MAX_NODES = 3_000
 _FAR = 1 << 30
@@ -30,8 +32,7 @@ class TooHardError(UnsolvableError):
     """The search was given up."""
 
 
-@dataclass(frozen=True, slots=True)
-class Preferences:
+class Pins(Struct, frozen=True):
     """Which packages may move, and how far."""
 
     lifts: Callable[[str], bool] = lambda _name: True
@@ -42,8 +43,7 @@ class Preferences:
     """Offers that can't be part of the set."""
 
 
-@dataclass(frozen=True, slots=True)
-class Solution:
+class Solution(Struct, frozen=True):
     """A consistent set."""
 
     chosen: dict[str, Offer]
@@ -61,7 +61,7 @@ class _Frame:
     """Offers, to be taken (or not, for one that could come in by itself)."""
 
 
-def solve(universe: Universe, world: Iterable[Dependency], preferences: Preferences) -> Solution:
+def solve(universe: Universe, world: Iterable[Dependency], preferences: Pins) -> Solution:
     """Raises `UnsolvableError`."""
     state = _State(universe, preferences)
     state.start(world)
@@ -106,7 +106,7 @@ def _advance(frames: list[_Frame]) -> _State:
 class _State:
     """What is decided so far."""
 
-    def __init__(self, universe: Universe, preferences: Preferences) -> None:
+    def __init__(self, universe: Universe, preferences: Pins) -> None:
         self._universe = universe
         self._preferences = preferences
         self._out: set[Offer] = set()

@@ -14,8 +14,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
 from urllib.parse import urlsplit
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from copacetic.distro import Distro
 from copacetic.errors import RepositoryError, blame_input
@@ -46,8 +48,7 @@ _TYPES = ("v2", "v3", "ndx")
 _SUPPORTED = ("http", "https")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ApkSource:
+class ApkSource(Struct, frozen=True, kw_only=True):
     """One repository."""
 
     url: str

@@ -10,8 +10,9 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
+
+from msgspec import Struct
 
 from copacetic.apk import SCRIPTS
 from copacetic.apk.stanza import checksum_of
@@ -48,8 +49,7 @@ _NOBODY = 65534
 _DIGESTS = {20: "sha1", 32: "sha256", 64: "sha512"}
 
 
-@dataclass(frozen=True, slots=True)
-class IndexV3:
+class IndexV3(Struct, frozen=True):
     """An index, rewritten as the text of a v2 one."""
 
     text: bytes

@@ -5,7 +5,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from copacetic.apk.dependency import Dependency
 from copacetic.distro import Distro
@@ -18,8 +19,7 @@ __all__ = ["Vendors", "vendor_of"]
 _ENDING = re.compile(r"(?:-[0-9a-f]{8})?\.(?:rsa\.)?pub$")
 
 
-@dataclass(frozen=True, slots=True)
-class Vendors:
+class Vendors(Struct, frozen=True):
     """The vendors of the repositories, in their order, and the packages that may change theirs."""
 
     by_source: tuple[Vendor, ...] = ()

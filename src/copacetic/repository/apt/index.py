@@ -168,7 +168,7 @@ def _candidate(stanza: Stanza, origin: Origin, uri: str) -> Candidate:
     )
 
 
-class IndexStore:
+class AptIndexStore:
     """Fetches indexes, and keeps them across images."""
 
     def __init__(self, cache: Cache, http: HttpClient, progress: Progress) -> None:

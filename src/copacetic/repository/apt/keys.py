@@ -10,11 +10,12 @@ from __future__ import annotations
 import re
 import threading
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from datetime import datetime
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
+
+from msgspec import Struct
 
 from copacetic.errors import ExpiredRepositoryError, RepositoryError, SignatureError
 from copacetic.oci.filesystem import ImageFilesystem
@@ -32,8 +33,7 @@ _ALLOWED = "allowed by --allow-expired-repository"
 _NEWER_KEY = "name a newer copy of the key with --keyring, if you trust it"
 
 
-@dataclass(frozen=True, slots=True)
-class Signed:
+class Signed(Struct, frozen=True):
     """Text that a trusted key has signed."""
 
     data: bytes
@@ -52,7 +52,7 @@ def _split(data: bytes) -> tuple[Any, ...]:
     return tuple(Cert.split_bytes(data))
 
 
-class Keyring:
+class AptKeyring:
     """The keys of an image, and those that the user or this machine adds."""
 
     def __init__(self, fs: ImageFilesystem, *, extra: Sequence[Path], host: ImageFilesystem | None) -> None:

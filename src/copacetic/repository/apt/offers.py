@@ -10,7 +10,8 @@ away. Another vendor's version is left out unless a pin prefers it or the user a
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from copacetic.deb.deb822 import stanza_of
 from copacetic.deb.relation import Relation, provides
@@ -34,8 +35,7 @@ from copacetic.version import compare_versions
 __all__ = ["Offered"]
 
 
-@dataclass(frozen=True, slots=True)
-class _Version:
+class _Version(Struct, frozen=True):
     """One version that is offered, and where."""
 
     candidate: Candidate

@@ -11,10 +11,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from functools import lru_cache
 from typing import Protocol, TypeAlias
 from urllib.parse import urlsplit
+
+from msgspec import Struct
 
 from copacetic.deb.deb822 import Deb822Error, parse_stanzas
 from copacetic.errors import RepositoryError, blame_input
@@ -52,8 +53,7 @@ Place: TypeAlias = Described | None
 """An index that has a version; None is the status file."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Subject:
+class Subject(Struct, frozen=True, kw_only=True):
     """A version of a package, and all the places that have it."""
 
     name: str
@@ -64,8 +64,7 @@ class Subject:
     places: Sequence[Place]
 
 
-@dataclass(frozen=True, slots=True)
-class Pin:
+class Pin(Struct, frozen=True):
     """One stanza of the preferences, for one of the patterns in its Package."""
 
     package: str
@@ -169,8 +168,7 @@ def _compile(text: str) -> re.Pattern[str] | None:
         return None
 
 
-@dataclass(frozen=True, slots=True)
-class Preferences:
+class Preferences(Struct, frozen=True):
     """All pins of an image, in the order in which they count."""
 
     pins: tuple[Pin, ...] = ()

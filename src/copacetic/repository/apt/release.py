@@ -9,15 +9,17 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from copacetic.cache import Bucket
 from copacetic.deb.deb822 import Deb822Error, Stanza, parse_stanza
 from copacetic.errors import ExpiredRepositoryError, RepositoryError, SignatureError
 from copacetic.http import HttpClient
-from copacetic.repository.apt.keys import Keyring, Signed
+from copacetic.repository.apt.keys import AptKeyring, Signed
 from copacetic.repository.apt.sources import AptSource
 from copacetic.repository.conditional import fetch_conditionally, recall_answer
 from copacetic.repository.seen import CLOCK_SKEW, SeenDates
@@ -28,8 +30,7 @@ _EXPIRED = "--allow-expired-repository"
 _ROW = re.compile(r"([0-9a-f]{64}) +([0-9]{1,15}) +(\S{1,500})")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class IndexFile:
+class IndexFile(Struct, frozen=True, kw_only=True):
     """A file that a Release lists."""
 
     path: str
@@ -37,8 +38,7 @@ class IndexFile:
     sha256: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Release:
+class Release(Struct, frozen=True, kw_only=True):
     """A suite's verified description."""
 
     source: AptSource
@@ -64,8 +64,7 @@ class Release:
         return self.field("ButAutomaticUpgrades") == "yes"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ReleasePolicy:
+class ReleasePolicy(Struct, frozen=True, kw_only=True):
     """What the user has allowed, and the time."""
 
     now: datetime
@@ -74,7 +73,7 @@ class ReleasePolicy:
 
 
 def fetch_release(
-    source: AptSource, http: HttpClient, bucket: Bucket, keyring: Keyring, policy: ReleasePolicy, seen: SeenDates
+    source: AptSource, http: HttpClient, bucket: Bucket, keyring: AptKeyring, policy: ReleasePolicy, seen: SeenDates
 ) -> Release:
     """Fetch and verify a suite's Release. Raises `RepositoryError` or one of its kinds."""
     found = fetch_conditionally(f"{source.release_url}/InRelease", http, bucket, limit=RELEASE_LIMIT)
@@ -97,7 +96,7 @@ def fetch_release(
 
 
 def recall_release(
-    source: AptSource, sha256: str, bucket: Bucket, keyring: Keyring, policy: ReleasePolicy
+    source: AptSource, sha256: str, bucket: Bucket, keyring: AptKeyring, policy: ReleasePolicy
 ) -> Release | None:
     """
     Return a Release that was fetched before, by the digest of its file, when it is still there and a key that is
@@ -119,7 +118,9 @@ def _signature_key(sha256: str) -> str:
     return f"{sha256}.signature"
 
 
-def _verify(source: AptSource, body: bytes, signature: bytes | None, keyring: Keyring, policy: ReleasePolicy) -> Signed:
+def _verify(
+    source: AptSource, body: bytes, signature: bytes | None, keyring: AptKeyring, policy: ReleasePolicy
+) -> Signed:
     """
     Return what a trusted key has signed; what none has only where the user allows that, and with the reason.
 

@@ -5,10 +5,11 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TypeVar
+
+from msgspec.structs import replace
 
 from copacetic.budget import give_up
 from copacetic.distro import Distro
@@ -16,14 +17,14 @@ from copacetic.errors import CopaError, IntegrityError, RepositoryError, Unreach
 from copacetic.repository import Repository, RepositoryContext, unless_tolerated
 from copacetic.repository.address import open_client
 from copacetic.repository.apt.authconf import read_logins
-from copacetic.repository.apt.index import IndexStore, PackagesIndex
-from copacetic.repository.apt.keys import Keyring
+from copacetic.repository.apt.index import AptIndexStore, PackagesIndex
+from copacetic.repository.apt.keys import AptKeyring
 from copacetic.repository.apt.offers import Offered
 from copacetic.repository.apt.preferences import Described, Preferences, checks_valid_until
 from copacetic.repository.apt.release import Release, ReleasePolicy, fetch_release, recall_release
-from copacetic.repository.apt.resolver import Offers, Resolver
+from copacetic.repository.apt.resolver import AptResolver, Offers
 from copacetic.repository.apt.sources import AptSource, parse_sources, read_sources, substitute
-from copacetic.repository.apt.tiers import Place, Unread, is_own, order_tiers
+from copacetic.repository.apt.tiers import OfferedIndex, Unread, is_own, order_tiers
 from copacetic.repository.host import open_host
 from copacetic.repository.odd import OddRows
 from copacetic.repository.packages import Arrived, PackageStore
@@ -42,11 +43,11 @@ class AptRepository:
         self._context = context
         self._sources = tuple(sources)
         host = open_host(context.settings.host_root, context.distro)
-        self._keyring = Keyring(context.fs, extra=context.settings.keyrings, host=host and host[0])
+        self._keyring = AptKeyring(context.fs, extra=context.settings.keyrings, host=host and host[0])
         self._seen = SeenDates(context.cache, now=context.now, allow=context.settings.allow_rollback)
         self._preferences = Preferences.read(context.fs, context.architecture)
         self._releases = context.cache.bucket("releases", version=RELEASES_VERSION)
-        self._store = IndexStore(context.cache, context.http, context.progress)
+        self._store = AptIndexStore(context.cache, context.http, context.progress)
         self._packages = PackageStore(context.cache, context.http, context.progress, context.budget.transfers)
         self._read: dict[tuple[str, str], Release | None] = {}
         self._failures: dict[tuple[str, str], CopaError] = {}
@@ -75,7 +76,7 @@ class AptRepository:
                 complete=number == len(tiers),
                 allowed=context.settings.allow_vendor_change,
             )
-            resolver = Resolver(
+            resolver = AptResolver(
                 context.installed,
                 context.architecture,
                 Offers(upgrades=offered.upgrades, withheld=offered.withheld, additions=offered.additions),
@@ -176,7 +177,7 @@ class AptRepository:
             give_up(future for _, future in work)
         return [index for index in found if index is not None]
 
-    def _places(self, sources: Sequence[AptSource]) -> list[tuple[AptSource, Place]]:
+    def _places(self, sources: Sequence[AptSource]) -> list[tuple[AptSource, OfferedIndex]]:
         """Return what there is to fetch of the sources, as their Release files describe it."""
         wanted = [
             source for source in sources if not self._preferences.is_never(Unread(source), self._context.architecture)
@@ -188,7 +189,7 @@ class AptRepository:
         )
         self._read.update(zip(missing, fetched, strict=True))
         return [
-            (source, Place(replace(release, source=source), component))
+            (source, OfferedIndex(replace(release, source=source), component))
             for source in wanted
             if (release := self._read[source.uri, source.suite]) is not None
             for component in source.components or ("",)

@@ -12,6 +12,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
+from msgspec import Struct
+
 from copacetic.deb.deb822 import stanza_of
 from copacetic.deb.fix import is_fixed
 from copacetic.deb.relation import Broken, Package, Relation, RelationError, broken_relations, unreadable_relations
@@ -22,8 +24,7 @@ from copacetic.version import compare_versions, parse_version
 MAX_STEPS = 5_000
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Offers:
+class Offers(Struct, frozen=True, kw_only=True):
     """What the consulted repositories have, as the pins order it."""
 
     upgrades: Callable[[InstalledPackage], Sequence[Candidate]]
@@ -50,7 +51,7 @@ class _GivenUpError(Exception):
     reason: str
 
 
-class Resolver:
+class AptResolver:
     """Resolves one request; `exhaustive` takes the newest versions, otherwise the closest that are enough."""
 
     def __init__(

@@ -10,8 +10,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
 from urllib.parse import quote
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from copacetic.deb.deb822 import Deb822Error, parse_stanzas
 from copacetic.errors import RepositoryError, blame_input, hide_credentials
@@ -46,8 +48,7 @@ ONLINE_SCHEMES = re.compile(r"(?!(?:file|copy|cdrom)$).*")
 """All that lead out of the image; apt may know more of them than we."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class AptSource:
+class AptSource(Struct, frozen=True, kw_only=True):
     """One address and one suite."""
 
     uri: str

@@ -9,21 +9,21 @@ before anything is fetched, nothing else tells.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
+
+from msgspec import Struct
 
 from copacetic.distro import Distro
 from copacetic.repository.apt.release import Release
 from copacetic.repository.apt.sources import AptSource
 
-__all__ = ["Place", "Unread", "is_own", "order_tiers"]
+__all__ = ["OfferedIndex", "Unread", "is_own", "order_tiers"]
 
 _SECURITY = ("-security", "/updates")
 _UPDATES = "-updates"
 
 
-@dataclass(frozen=True, slots=True)
-class Place:
+class OfferedIndex(Struct, frozen=True):
     """An index that may be fetched."""
 
     release: Release

@@ -9,7 +9,9 @@ use, and busybox for the same with its own options. The day of the last change o
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from copacetic.oci.filesystem import Entry, FileType
 from copacetic.oci.tree import TreeBuilder
@@ -35,8 +37,7 @@ _DEBIAN = (
 _BUSYBOX: Mapping[str, str] = {"addgroup": "-S -g=", "adduser": "-S -D -H -h= -s= -G= -g= -u="}
 
 
-@dataclass(frozen=True, slots=True)
-class _Call:
+class _Call(Struct, frozen=True):
     """A program's words, apart."""
 
     program: str

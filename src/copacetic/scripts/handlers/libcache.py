@@ -10,8 +10,10 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
 from functools import cmp_to_key
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 __all__ = ["CacheEntry", "LibraryCache"]
 
@@ -24,8 +26,7 @@ _LITTLE_ENDIAN = 2
 _DIGITS = frozenset("0123456789")
 
 
-@dataclass(frozen=True, slots=True)
-class CacheEntry:
+class CacheEntry(Struct, frozen=True):
     """One library."""
 
     name: str
@@ -35,8 +36,7 @@ class CacheEntry:
     hwcap: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class LibraryCache:
+class LibraryCache(Struct, frozen=True):
     """The whole file."""
 
     entries: tuple[CacheEntry, ...]

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Callable
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 __all__ = ["SharedObject", "read_shared_object"]
 
@@ -22,8 +23,7 @@ _MAX_HEADERS = 256
 _MAX_DYNAMIC = 64 * 1024
 
 
-@dataclass(frozen=True, slots=True)
-class SharedObject:
+class SharedObject(Struct, frozen=True):
     """What ldconfig wants to know of a library."""
 
     bits: int

@@ -11,7 +11,8 @@ from __future__ import annotations
 import base64
 import hashlib
 import re
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 __all__ = ["Certificate", "read_certificates"]
 
@@ -31,8 +32,7 @@ _ENCODINGS = {
 _SPACE = re.compile(rb"[ \t\n\v\f\r]+")
 
 
-@dataclass(frozen=True, slots=True)
-class Certificate:
+class Certificate(Struct, frozen=True):
     """What a directory of certificates needs to know of one."""
 
     subject_hash: str

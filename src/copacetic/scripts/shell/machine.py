@@ -11,6 +11,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from msgspec import Struct
+
 from copacetic.scripts.shell.expansion import Scope, Value, Variables
 from copacetic.scripts.shell.syntax import Node, Simple, Substitution
 
@@ -22,8 +24,7 @@ ODDITY = "\0"
 """Stands first among the words of a command that is none: something that may run commands, and why."""
 
 
-@dataclass(frozen=True, slots=True)
-class Reached:
+class Reached(Struct, frozen=True):
     """A command that a script may run."""
 
     line: int
@@ -37,8 +38,7 @@ class Reached:
     """Where it runs."""
 
 
-@dataclass(frozen=True, slots=True)
-class Followed:
+class Followed(Struct, frozen=True):
     """What became of a script."""
 
     commands: tuple[Reached, ...]

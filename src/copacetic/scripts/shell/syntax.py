@@ -8,23 +8,22 @@ Follows POSIX.1-2017 volume 3 chapter 2. A tree holds no positions but the lines
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+
+from msgspec import Struct
 
 
 class ShellSyntaxError(ValueError):
     """The text is not in the part of the language that is understood."""
 
 
-@dataclass(frozen=True, slots=True)
-class Literal:
+class Literal(Struct, frozen=True):
     """Characters as they are."""
 
     text: str
     quoted: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Variable:
+class Variable(Struct, frozen=True):
     """A parameter expansion; `operator` is `:-`, `##`, `#length`, … or empty."""
 
     name: str
@@ -33,16 +32,14 @@ class Variable:
     quoted: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Substitution:
+class Substitution(Struct, frozen=True):
     """The output of commands."""
 
     body: tuple[Node, ...]
     quoted: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Opaque:
+class Opaque(Struct, frozen=True):
     """A value that is not modelled, such as arithmetic; what is expanded on the way to it is."""
 
     quoted: bool = False
@@ -58,15 +55,13 @@ class Opaque:
 Part = Literal | Variable | Substitution | Opaque
 
 
-@dataclass(frozen=True, slots=True)
-class Word:
+class Word(Struct, frozen=True):
     """Parts that expand to zero or more fields."""
 
     parts: tuple[Part, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Redirect:
+class Redirect(Struct, frozen=True):
     """`operator` as written, without the descriptor; `target` is a here-document's content for `<<`."""
 
     operator: str
@@ -74,8 +69,7 @@ class Redirect:
     descriptor: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Simple:
+class Simple(Struct, frozen=True):
     """A command with its words."""
 
     line: int
@@ -84,32 +78,28 @@ class Simple:
     redirects: tuple[Redirect, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class Pipeline:
+class Pipeline(Struct, frozen=True):
     """Commands whose output feeds the next one."""
 
     commands: tuple[Node, ...]
     negated: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class AndOr:
+class AndOr(Struct, frozen=True):
     """A command, then others that depend on success (`&&`) or failure (`||`)."""
 
     first: Node
     rest: tuple[tuple[str, Node], ...]
 
 
-@dataclass(frozen=True, slots=True)
-class If:
+class If(Struct, frozen=True):
     """Conditions with their bodies; the last resort is `orelse`."""
 
     branches: tuple[tuple[tuple[Node, ...], tuple[Node, ...]], ...]
     orelse: tuple[Node, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class For:
+class For(Struct, frozen=True):
     """A loop over words, or over the positional parameters."""
 
     name: str
@@ -117,8 +107,7 @@ class For:
     body: tuple[Node, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class While:
+class While(Struct, frozen=True):
     """A `while` or `until` loop."""
 
     condition: tuple[Node, ...]
@@ -126,24 +115,21 @@ class While:
     until: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Case:
+class Case(Struct, frozen=True):
     """Bodies behind patterns."""
 
     word: Word
     arms: tuple[tuple[tuple[Word, ...], tuple[Node, ...]], ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Function:
+class Function(Struct, frozen=True):
     """A definition."""
 
     name: str
     body: Node
 
 
-@dataclass(frozen=True, slots=True)
-class Group:
+class Group(Struct, frozen=True):
     """`{ }` or `( )`, or any compound command with redirections; in the background, nobody waits for its status."""
 
     body: tuple[Node, ...]
@@ -218,7 +204,7 @@ def _plain(word: Word) -> str:
 
 
 _FIELDS: Mapping[type, tuple[str, ...]] = {
-    kind: tuple(item.name for item in fields(kind))
+    kind: kind.__struct_fields__
     for kind in (
         *(Variable, Substitution, Opaque, Word, Redirect, Simple, Pipeline, AndOr, If, For, While, Case),
         *(Function, Group),

@@ -11,7 +11,8 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable
-from dataclasses import replace
+
+from msgspec.structs import replace
 
 from copacetic.apk.tools import ApkTools
 from copacetic.inventory.apk import Owner

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from copacetic.apk.dependency import DependencyError, parse_dependencies
 from copacetic.apk.tools import ApkTools
 from copacetic.errors import ConflictError, PackageError
-from copacetic.inventory.apk import ApkDirectory, ApkFile, ApkRecord, Owner
+from copacetic.inventory.apk import ApkDirectory, ApkRecord, ListedFile, Owner
 from copacetic.strict import read_digits
 from copacetic.updates import InstalledPackage
 
@@ -28,7 +28,7 @@ class Holder:
     fields: Mapping[str, str]
     directories: dict[str, Owner] = field(default_factory=dict)
     """In the list's order."""
-    files: dict[str, ApkFile] = field(default_factory=dict)
+    files: dict[str, ListedFile] = field(default_factory=dict)
     """By path, in the list's order."""
     installed: InstalledPackage | None = None
     """The row of the image's database that this stands for; None for a package that comes."""
@@ -81,7 +81,7 @@ class Holder:
 
     def record(self) -> ApkRecord:
         """Return the list as the database has to know it."""
-        files: dict[str, list[ApkFile]] = {path: [] for path in self.directories}
+        files: dict[str, list[ListedFile]] = {path: [] for path in self.directories}
         for path, file in self.files.items():
             files[path.rpartition("/")[0]].append(file)
         directories = tuple(ApkDirectory(path, owner, tuple(files[path])) for path, owner in self.directories.items())

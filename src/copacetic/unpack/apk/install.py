@@ -11,11 +11,13 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
+
+from msgspec.structs import replace
 
 from copacetic.apk.stanza import checksum_of
 from copacetic.errors import ConflictError, ImageError, PackageError, about_package
-from copacetic.inventory.apk import ApkFile, Owner
+from copacetic.inventory.apk import ListedFile, Owner
 from copacetic.oci.change import Spooled
 from copacetic.oci.filesystem import Entry, FileType
 from copacetic.oci.tree import TreeBuilder
@@ -155,7 +157,7 @@ class _Run:
                 ),
                 entry.content,
             )
-        self.new.files[entry.path] = ApkFile(entry.name, owner, checksum)
+        self.new.files[entry.path] = ListedFile(entry.name, owner, checksum)
         return inode
 
     # -- moving ----------------------------------------------------------------------------------------------
@@ -208,7 +210,7 @@ class _Run:
             return self._has(path, present, file, self.new)
         return (present.sha256, present.target) == (inode.entry.sha256, inode.entry.target)
 
-    def _has(self, path: str, present: Entry, file: ApkFile, holder: Holder) -> bool:
+    def _has(self, path: str, present: Entry, file: ListedFile, holder: Holder) -> bool:
         """Tell whether what is there has the checksum that a list records."""
         digest = file.digest
         if digest is None or present.type not in (FileType.FILE, FileType.SYMLINK):
@@ -235,7 +237,7 @@ class _Run:
             self.directories.touched.add(path)
             self.directories.prepare(path, mode=None)
 
-    def _remove(self, path: str, present: Entry, file: ApkFile, old: Holder) -> None:
+    def _remove(self, path: str, present: Entry, file: ListedFile, old: Holder) -> None:
         if self.installer.was_placed(self.tree.resolve(path, follow=False)):
             return
         if self.installer.protected.protects(path.rpartition("/")[0]) and not self._has(path, present, file, old):

@@ -9,7 +9,6 @@ repository vouches for, whatever the file is called.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 
 from copacetic.apk.stanza import stanza_of
 from copacetic.errors import PackageError, about_package
@@ -22,8 +21,7 @@ from copacetic.updates import Candidate
 __all__ = ["ApkPackage", "load_package"]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ApkPackage(OpenedPackage):
+class ApkPackage(OpenedPackage, frozen=True, kw_only=True):
     """An .apk file."""
 
     file: ApkFile

@@ -10,9 +10,10 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
+
+from msgspec import Struct
 
 from copacetic.budget import Slots
 from copacetic.errors import PackageError, StorageError, about_package
@@ -41,8 +42,7 @@ _TYPES: Mapping[str, FileType] = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class ApkFileEntry:
+class ApkFileEntry(Struct, frozen=True):
     """One path of a package, in the package's order."""
 
     raw: ApkEntry

@@ -9,7 +9,8 @@ directory that matches, the others of those that were touched; with a plus in fr
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from copacetic.glob import matches_glob
 from copacetic.updates import PackageKey
@@ -17,8 +18,7 @@ from copacetic.updates import PackageKey
 __all__ = ["Interest", "find_fired"]
 
 
-@dataclass(frozen=True, slots=True)
-class Interest:
+class Interest(Struct, frozen=True):
     """A package with its trigger."""
 
     package: PackageKey

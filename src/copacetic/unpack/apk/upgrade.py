@@ -8,7 +8,9 @@ The same is gone through twice: as a rehearsal, to judge the scripts where they 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
+
+from msgspec.structs import replace
 
 from copacetic.inventory.apk import ApkDatabase
 from copacetic.oci.filesystem import FileType, ImageFilesystem

@@ -10,7 +10,9 @@ without scripts of its own (distroless) never ran any, and has no program to run
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from copacetic.errors import InvalidVersionError, about_package
 from copacetic.inventory.dpkg import DpkgDatabase
@@ -34,8 +36,7 @@ SHELL = "bin/sh"
 NO_SCRIPTS = "this image keeps no maintainer scripts and has none of the programs they call"
 
 
-@dataclass(frozen=True, slots=True)
-class Assessment:
+class Assessment(Struct, frozen=True):
     """The verdicts by package, and what is to be done instead of running anything."""
 
     verdicts: Mapping[PackageKey, tuple[ScriptVerdict, ...]]

@@ -10,7 +10,9 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
+
+from msgspec.structs import replace
 
 from copacetic.errors import ConflictError, ImageError, PackageError, about_package
 from copacetic.inventory.dpkg import Conffile, DpkgDatabase

@@ -9,8 +9,11 @@ Follows dpkg's rules for paths that two packages have (Debian policy 7.6): direc
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from enum import Enum
+from operator import attrgetter
+from typing import ClassVar
+
+from msgspec import Struct
 
 from copacetic.deb.deb822 import stanza_of
 from copacetic.deb.relation import RelationError, parse_relations
@@ -22,16 +25,28 @@ from copacetic.updates import InstalledPackage, PackageKey
 __all__ = ["Claim", "Ownership", "PathOwner"]
 
 
-@dataclass(frozen=True, slots=True)
-class PathOwner:
+class PathOwner(Struct, frozen=True, eq=False):
     """A package after the upgrade: a new one, or one that stays."""
 
     key: PackageKey
     version: str
     replaces: str
     shared: bool
-    installed: InstalledPackage | None = field(default=None, compare=False)
+    installed: InstalledPackage | None = None
     """Set for one that stays."""
+
+    _compared: ClassVar[attrgetter[tuple[object, ...]]] = attrgetter(
+        "key",
+        "version",
+        "replaces",
+        "shared",
+    )
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, PathOwner) and self._compared(self) == self._compared(other)
+
+    def __hash__(self) -> int:
+        return hash(self._compared(self))
 
     @property
     def name(self) -> str:

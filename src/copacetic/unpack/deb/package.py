@@ -9,7 +9,6 @@ the plan does, whatever the file is called.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 
 from copacetic.deb.deb822 import Deb822Error, Stanza, parse_stanza
 from copacetic.errors import PackageError, about_package
@@ -26,8 +25,7 @@ __all__ = ["SCRIPTS", "DebPackage", "load_package"]
 SCRIPTS = ("config", "preinst", "postinst", "prerm", "postrm")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class DebPackage(OpenedPackage):
+class DebPackage(OpenedPackage, frozen=True, kw_only=True):
     """A .deb file."""
 
     archive: DebArchive

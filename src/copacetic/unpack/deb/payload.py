@@ -11,9 +11,10 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Collection, Mapping
 from contextlib import nullcontext
-from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
+
+from msgspec import Struct
 
 from copacetic.compression import DecompressedReader
 from copacetic.errors import PackageError
@@ -30,8 +31,7 @@ MAX_FILE = 8 * 1024**3
 _TYPES: Mapping[str, FileType] = {"0": FileType.FILE, "2": FileType.SYMLINK, "5": FileType.DIRECTORY}
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class DebEntry:
+class DebEntry(Struct, frozen=True, kw_only=True):
     """One path of a package. A hard link has the type of a file and names its target."""
 
     path: str

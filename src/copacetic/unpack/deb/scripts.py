@@ -12,9 +12,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
-from msgspec import structs
+from msgspec import Struct, structs
+from msgspec.structs import replace
 
 from copacetic.scripts.changes import ChangeSet
 from copacetic.scripts.commands import ATTRIBUTES, CACHES, DERIVERS, FILE_CHANGERS, IDEMPOTENT
@@ -48,20 +49,18 @@ ANSWERED = "only asks debconf's questions (debconf-devel(7)), and this image has
 NEVER_RUN = "not run by this upgrade"
 
 
-@dataclass(frozen=True, slots=True)
-class ScriptSet:
+class ScriptSet(Struct, frozen=True):
     """The scripts of one package, before and after."""
 
     key: PackageKey
     old_version: str
     """Empty for a package that comes in new."""
     new_version: str
-    old: Mapping[str, str] = field(default_factory=dict)
-    new: Mapping[str, str] = field(default_factory=dict)
+    old: Mapping[str, str] = {}
+    new: Mapping[str, str] = {}
 
 
-@dataclass(frozen=True, slots=True)
-class JudgedScript:
+class JudgedScript(Struct, frozen=True):
     """A verdict, and what to do instead of running the script."""
 
     verdict: ScriptVerdict

@@ -9,7 +9,8 @@ also fires for files that are unpacked with the same content; the result of that
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from copacetic.inventory.dpkg import DpkgDatabase
 from copacetic.lines import split_lines
@@ -20,8 +21,7 @@ from copacetic.updates import PackageKey
 __all__ = ["Activation", "find_activations"]
 
 
-@dataclass(frozen=True, slots=True)
-class Activation:
+class Activation(Struct, frozen=True):
     """An interested package would be told of these triggers."""
 
     interested: PackageKey

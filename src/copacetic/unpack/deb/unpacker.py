@@ -9,8 +9,9 @@ scripts and triggers derive, and writes dpkg's database last.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
+
+from msgspec.structs import replace
 
 from copacetic.budget import Slots
 from copacetic.deb.deb822 import Stanza, stanza_of

@@ -17,7 +17,7 @@ from typing import NoReturn
 from copacetic.worker.inside import linux
 from copacetic.worker.inside.confine import forbid_imports
 from copacetic.worker.inside.nodes import NODES, make_node
-from copacetic.worker.inside.plan import Attachment, Plan
+from copacetic.worker.inside.plan import Attachment, RunPlan
 from copacetic.worker.inside.process import execute, find_identity, make_working_directory
 from copacetic.worker.inside.processes import kill_descendants
 from copacetic.worker.inside.refusal import RefusalError
@@ -33,7 +33,7 @@ _CAPABILITIES = linux.CAPABILITIES - {linux.CAP_SYS_CHROOT}
 class ChrootSandbox:
     """Starts at once; `status` is the pipe that gets the program's end."""
 
-    def __init__(self, plan: Plan, status: int) -> None:
+    def __init__(self, plan: RunPlan, status: int) -> None:
         self._plan = plan
         self._moved: list[tuple[str, str]] = []
         self._root = os.open(plan.views[0].path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
@@ -100,12 +100,12 @@ class ChrootSandbox:
         os.close(handle)
 
 
-def _install_filter(plan: Plan) -> None:
+def _install_filter(plan: RunPlan) -> None:
     if plan.system_calls is not None:
         linux.filter_system_calls(plan.system_calls)
 
 
-def _supervise(plan: Plan, status: int) -> NoReturn:
+def _supervise(plan: RunPlan, status: int) -> NoReturn:
     try:
         linux.die_with_parent(signal.SIGKILL)
         plan.group.enter()

@@ -18,7 +18,7 @@ from copacetic.worker.inside.seccomp import OwnerRule, Sockets, build_filter, ma
 from copacetic.worker.inside.stack import join
 from copacetic.worker.inside.views import View, open_view
 
-__all__ = ["Attachment", "Plan", "make_plan"]
+__all__ = ["Attachment", "RunPlan", "make_plan"]
 
 _OLD_SOCKETS = frozenset({"386", "s390x"})
 """Architectures whose C library may make sockets through `socketcall` only."""
@@ -53,7 +53,7 @@ class Attachment:
 
 
 @dataclass(slots=True, kw_only=True)
-class Plan:
+class RunPlan:
     """All that a sandbox needs to know. The root is the first of the views."""
 
     folder: str
@@ -70,14 +70,14 @@ class Plan:
     output: int
 
 
-def make_plan(request: Message, output: int) -> Plan:
+def make_plan(request: Message, output: int) -> RunPlan:
     """Make the views and the stubs. Raises `RefusalError` where the image is in the way of a mount."""
     folder = request["folder"]
     root = open_view(request, os.path.join(folder, "0"), request["root"]["layers"], request["root"]["upper"])
     owners: OwnerRule = "change"
     if request["single"]:
         owners = "ask" if request["isolated"] else "ignore"
-    plan = Plan(
+    plan = RunPlan(
         folder=folder,
         views=[root],
         process=request["process"],
@@ -123,7 +123,7 @@ def _own_attachments(request: Message) -> list[Attachment]:
     ]
 
 
-def _attachments(plan: Plan, request: Message) -> list[Attachment]:
+def _attachments(plan: RunPlan, request: Message) -> list[Attachment]:
     made = []
     for mount in request["mounts"]:
         kind, dest = mount["kind"], mount["dest"]
@@ -138,7 +138,7 @@ def _attachments(plan: Plan, request: Message) -> list[Attachment]:
     return made
 
 
-def _select(plan: Plan, request: Message, mount: Mapping[str, Any], one: Attachment) -> None:
+def _select(plan: RunPlan, request: Message, mount: Mapping[str, Any], one: Attachment) -> None:
     folder = os.path.join(plan.folder, str(len(plan.views)))
     one.view = open_view(request, folder, mount["layers"], mount["upper"])
     plan.views.append(one.view)
@@ -154,7 +154,7 @@ def _select(plan: Plan, request: Message, mount: Mapping[str, Any], one: Attachm
     one.directory = stat.S_ISDIR(info.st_mode)
 
 
-def _make_stub(plan: Plan, one: Attachment) -> None:
+def _make_stub(plan: RunPlan, one: Attachment) -> None:
     """Make it in whatever is going to be at the place: the root, a bound filesystem, or nothing yet."""
     if one.dest.startswith("/proc/") or (one.dest in {"/proc", "/dev"} and one.kind not in {"proc", "dev"}):
         raise RefusalError("missing", f"nothing can be mounted at {one.dest}: that is the sandbox's own")

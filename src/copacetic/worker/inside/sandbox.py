@@ -26,7 +26,7 @@ from copacetic.worker.inside.channel import receive_files
 from copacetic.worker.inside.confine import forbid_imports
 from copacetic.worker.inside.nodes import NODES, make_node
 from copacetic.worker.inside.ownership import OwnerKeeper
-from copacetic.worker.inside.plan import Attachment, Plan
+from copacetic.worker.inside.plan import Attachment, RunPlan
 from copacetic.worker.inside.process import SPARE_PROCESSES, execute, find_identity, make_working_directory
 from copacetic.worker.inside.refusal import RefusalError
 from copacetic.worker.inside.report import report_failure, report_status
@@ -51,7 +51,7 @@ _IFF_UP = 1
 class NamespaceSandbox:
     """Starts at once; `status` is the pipe that gets the program's end."""
 
-    def __init__(self, plan: Plan, status: int) -> None:
+    def __init__(self, plan: RunPlan, status: int) -> None:
         for view in plan.views:
             view.prepare()
             view.begin()
@@ -69,7 +69,7 @@ class NamespaceSandbox:
         return {}
 
 
-def _first_process(plan: Plan, status: int) -> NoReturn:
+def _first_process(plan: RunPlan, status: int) -> NoReturn:
     try:
         linux.die_with_parent(signal.SIGKILL)
         linux.forget_arguments()
@@ -115,7 +115,7 @@ def _bound_namespaces(limits: Mapping[str, int]) -> None:
             file.write(str(value))
 
 
-def _install_filter(plan: Plan, channel: socket.socket) -> None:
+def _install_filter(plan: RunPlan, channel: socket.socket) -> None:
     if plan.system_calls is None:
         return
     if not plan.listens:
@@ -137,7 +137,7 @@ def _raise_loopback() -> None:
         fcntl.ioctl(control, _SIOCSIFFLAGS, struct.pack("16sh14x", b"lo", _IFF_UP))
 
 
-def _build_root(plan: Plan) -> None:
+def _build_root(plan: RunPlan) -> None:
     """
     Make the image the root, and attach everything else there.
 
