@@ -62,6 +62,23 @@ def test_no_two_classes_have_one_name() -> None:
     assert {name: places for name, places in homes.items() if len(places) > 1} == {}
 
 
+@pytest.mark.parametrize("path", [p for p in MODULES if str(p.id).startswith("copacetic/pipeline/")])
+def test_no_function_of_the_road_takes_more_than_four_parameters(path: Path) -> None:
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            taken = [*node.args.posonlyargs, *node.args.args, *node.args.kwonlyargs]
+            assert len([one for one in taken if one.arg not in {"self", "cls"}]) <= 4, node.name
+
+
+def test_the_worker_s_helper_needs_nothing_but_the_standard_library() -> None:
+    """It runs in images' roots, and imports nothing once it is there."""
+    names = [
+        f"copacetic.worker.inside.{path.stem}" for path in (ROOT / "src/copacetic/worker/inside").glob("[a-z]*.py")
+    ]
+    code = f"import sys; sys.path.append({str(ROOT / 'src')!r})\n" + "\n".join(f"import {name}" for name in names)
+    subprocess.run([sys.executable, "-IS", "-c", code], check=True)
+
+
 def test_imports_go_down_only() -> None:
     _run("lint-imports")
 

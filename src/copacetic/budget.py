@@ -11,10 +11,9 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor, as_completed, wait
+from dataclasses import dataclass, field
 from threading import Lock
 from typing import TypeVar
-
-from msgspec import Struct, field
 
 __all__ = ["Budget", "Slots", "give_up"]
 
@@ -78,7 +77,8 @@ def _processors() -> Slots:
     return Slots("processor", max(2, min(os.cpu_count() or 2, 16)))
 
 
-class Budget(Struct, frozen=True, kw_only=True):
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Budget:
     """What a session may do at once."""
 
     transfers: Slots = field(default_factory=_transfers)

@@ -67,7 +67,7 @@ def capture(
     tmp_path: Path, *items: TarItem, fs: LayeredFilesystem = BASE, recipe: Recipe | None = None
 ) -> dict[str, Change]:
     made = recipe or Recipe(base=llb.scratch(), result=llb.scratch())
-    changes = capture_changes([exported(tmp_path, *items)], fs, made, epoch=EPOCH).finish()
+    changes = capture_changes([exported(tmp_path, *items)], made, Shipped(fs, ()), epoch=EPOCH).finish()
     return {change.path: change for change in changes.entries}
 
 
@@ -88,8 +88,8 @@ def test_what_is_the_same_below_is_left_out_and_remembered(tmp_path: Path) -> No
     item = tar_file("usr/bin/tool", "old", mtime=LATER)
     changes = capture_changes(
         [exported(tmp_path, folder("usr"), folder("usr/bin"), item)],
-        BASE,
         Recipe(base=llb.scratch(), result=llb.scratch()),
+        Shipped(BASE, ()),
         epoch=EPOCH,
     ).finish()
 
@@ -231,7 +231,7 @@ def test_several_layers_count_one_over_the_other(tmp_path: Path) -> None:
     ]
     recipe = Recipe(base=llb.scratch(), result=llb.scratch())
 
-    changes = {c.path: c for c in capture_changes(layers, BASE, recipe, epoch=EPOCH).finish().entries}
+    changes = {c.path: c for c in capture_changes(layers, recipe, Shipped(BASE, ()), epoch=EPOCH).finish().entries}
 
     assert content(changes["usr/bin/a"]) == b"2"
     assert "usr/bin/b" not in changes
@@ -284,7 +284,7 @@ def test_a_layer_that_is_cut_short_is_refused(tmp_path: Path) -> None:
     layer.path.write_bytes(layer.path.read_bytes()[:1_500])
 
     with pytest.raises(SolverError, match="truncated"):
-        capture_changes([layer], BASE, Recipe(base=llb.scratch(), result=llb.scratch()), epoch=EPOCH)
+        capture_changes([layer], Recipe(base=llb.scratch(), result=llb.scratch()), Shipped(BASE, ()), epoch=EPOCH)
 
 
 def test_links_of_the_image_are_not_left_by_what_a_layer_names_below_them(tmp_path: Path) -> None:
@@ -318,7 +318,7 @@ def capture_upgrade(tmp_path: Path, *items: TarItem) -> dict[str, Change]:
     layer = exported(tmp_path, tar_file("lib/apk/db/installed", f"{installed_text(NEW)}\n"), *items)
     shipped = Shipped(fs, [database])
     made = Recipe(base=llb.scratch(), result=llb.scratch())
-    return {c.path: c for c in capture_changes([layer], fs, made, epoch=EPOCH, shipped=shipped).finish().entries}
+    return {c.path: c for c in capture_changes([layer], made, shipped, epoch=EPOCH).finish().entries}
 
 
 def test_what_a_package_owns_is_not_left_behind_in_a_folder_for_what_is(tmp_path: Path) -> None:

@@ -7,8 +7,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from msgspec import Struct
-
 from copacetic.oci.filesystem import Entry
 
 __all__ = ["RESERVED_PREFIX", "Change", "Changes", "NamedEffect", "Spooled", "is_reserved"]
@@ -27,7 +25,8 @@ class Spooled:
     """By algorithm, in hexadecimal: those that were taken as the bytes came by; often none."""
 
 
-class Change(Struct, frozen=True, kw_only=True):
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Change:
     """One path of a new layer."""
 
     path: str
@@ -40,20 +39,22 @@ class Change(Struct, frozen=True, kw_only=True):
     """The path, earlier in the layer, of which this is another name; empty for a first name."""
 
 
-class NamedEffect(Struct, frozen=True):
+@dataclass(frozen=True, slots=True)
+class NamedEffect:
     """Something in a layer that no package ships: who wanted it, and what it is to be (None: gone)."""
 
     name: str
     entry: Entry | None
 
 
-class Changes(Struct, frozen=True, kw_only=True):
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Changes:
     """A finished set of changes, sorted so that parents and link targets come first."""
 
     entries: tuple[Change, ...]
-    unchanged: Mapping[str, bytes | Spooled] = {}
+    unchanged: Mapping[str, bytes | Spooled] = field(default_factory=dict)
     """Content that was asked for and left out, because the image has the same at this path already."""
-    effects: Mapping[str, NamedEffect] = {}
+    effects: Mapping[str, NamedEffect] = field(default_factory=dict)
     """What was done in somebody's name; see `TreeBuilder.in_name_of`."""
 
 

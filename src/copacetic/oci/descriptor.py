@@ -10,12 +10,8 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
-from operator import attrgetter
-from typing import Any, ClassVar
-
-from msgspec import Struct
-from msgspec.structs import replace
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 from copacetic.errors import ImageError, IntegrityError, UsageError
 from copacetic.oci.document import refuse_lookalikes, text_field, text_fields
@@ -63,7 +59,8 @@ class Digest:
         return f"{self.algorithm}:{self.encoded}"
 
 
-class Platform(Struct, frozen=True, kw_only=True):
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Platform:
     """os/architecture[/variant], in Go's spelling."""
 
     os: str
@@ -100,34 +97,19 @@ class Platform(Struct, frozen=True, kw_only=True):
         return "/".join(filter(None, (self.os, self.architecture, self.variant)))
 
 
-class Descriptor(Struct, frozen=True, kw_only=True, eq=False):
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Descriptor:
     """A pointer to content."""
 
     media_type: str
     digest: Digest
     size: int
     platform: Platform | None = None
-    annotations: Mapping[str, str] = {}
+    annotations: Mapping[str, str] = field(default_factory=dict)
     artifact_type: str = ""
     urls: tuple[str, ...] = ()
-    document: Mapping[str, Any] | None = None
+    document: Mapping[str, Any] | None = field(default=None, compare=False, repr=False)
     """The object that it was read from, with all its fields."""
-
-    _compared: ClassVar[attrgetter[tuple[object, ...]]] = attrgetter(
-        "media_type",
-        "digest",
-        "size",
-        "platform",
-        "annotations",
-        "artifact_type",
-        "urls",
-    )
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, Descriptor) and self._compared(self) == self._compared(other)
-
-    def __hash__(self) -> int:
-        return hash(self._compared(self))
 
     @classmethod
     def from_json(cls, value: object, where: str) -> Descriptor:

@@ -13,12 +13,12 @@ import contextlib
 import hashlib
 import threading
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import NoReturn, Self
 
 from msgspec import Struct
-from msgspec.structs import replace
 
 from copacetic.compression import DecompressedReader, DecompressionError, Format, detect
 from copacetic.errors import (

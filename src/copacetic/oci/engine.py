@@ -13,13 +13,12 @@ import json
 import tempfile
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from threading import Lock
 from typing import NoReturn, Self
 from urllib.parse import quote
-
-from msgspec.structs import replace
 
 from copacetic.connect.engine import EngineClient
 from copacetic.errors import ImageError, NotFoundError, RegistryError, UsageError

@@ -11,10 +11,9 @@ from __future__ import annotations
 
 import stat
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from enum import Enum
 from typing import Protocol, runtime_checkable
-
-from msgspec import Struct
 
 
 class FileType(Enum):
@@ -52,7 +51,8 @@ def kind_of(mode: int) -> FileType | None:
     return _KINDS.get(stat.S_IFMT(mode))
 
 
-class Entry(Struct, frozen=True, kw_only=True):
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Entry:
     """All that a layer says about a path, except a file's bytes."""
 
     type: FileType
@@ -66,7 +66,7 @@ class Entry(Struct, frozen=True, kw_only=True):
     target: str = ""
     """A symbolic link's target, verbatim."""
     device: tuple[int, int] = (0, 0)
-    xattrs: Mapping[str, bytes] = {}
+    xattrs: Mapping[str, bytes] = field(default_factory=dict)
     sha256: str = ""
     """Of a file's content, lower-case hexadecimal; empty for other types."""
     link_group: str = ""

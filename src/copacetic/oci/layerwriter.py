@@ -14,10 +14,9 @@ import struct
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future
+from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, Protocol
-
-from msgspec import Struct
 
 from copacetic.budget import Slots
 from copacetic.errors import StorageError, VerificationError, storage_errors
@@ -34,7 +33,8 @@ _GZIP_HEADER = b"\x1f\x8b\x08\x00\x00\x00\x00\x00\x00\xff"
 _KINDS = {kind: letter.encode() for letter, kind in TAR_TYPES.items()}
 
 
-class WrittenLayer(Struct, frozen=True, kw_only=True):
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WrittenLayer:
     """What a layer turned out to be."""
 
     digest: Digest

@@ -12,9 +12,8 @@ import json
 import re
 from collections import Counter
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
-
-from msgspec.structs import replace
 
 from copacetic.errors import CopaError, ImageError, NotFoundError, UsageError
 from copacetic.oci.descriptor import Descriptor, Digest

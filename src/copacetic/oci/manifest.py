@@ -9,9 +9,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
-
-from msgspec import Struct
 
 from copacetic.errors import ImageError, UnsupportedImageError
 from copacetic.oci.descriptor import Descriptor, Digest, Platform
@@ -142,7 +141,8 @@ def _refuse_fields(document: Mapping[str, Any], names: tuple[str, ...], what: st
             raise ImageError(f"{what} has {name} too, which makes it ambiguous")
 
 
-class Manifest(Struct, frozen=True):
+@dataclass(frozen=True, slots=True)
+class Manifest:
     """One platform's image."""
 
     raw: bytes
@@ -180,7 +180,8 @@ class Manifest(Struct, frozen=True):
         return Manifest.parse(encode_document(document), self.media_type)
 
 
-class Index(Struct, frozen=True):
+@dataclass(frozen=True, slots=True)
+class Index:
     """Many platforms' images."""
 
     raw: bytes
@@ -232,7 +233,8 @@ class Index(Struct, frozen=True):
         return Index.parse(encode_document(document), self.media_type)
 
 
-class ImageConfig(Struct, frozen=True):
+@dataclass(frozen=True, slots=True)
+class ImageConfig:
     """How an image runs, and which layers it has."""
 
     raw: bytes

@@ -8,9 +8,7 @@ Image references, by the grammar of the OCI distribution specification and docke
 from __future__ import annotations
 
 import re
-
-from msgspec import Struct
-from msgspec.structs import replace
+from dataclasses import dataclass, replace
 
 from copacetic.errors import CopaError, InvalidReferenceError
 from copacetic.oci.descriptor import Digest
@@ -29,7 +27,8 @@ _LABEL = r"[A-Za-z0-9](?:[A-Za-z0-9-]*[A-Za-z0-9])?"
 _HOST = re.compile(rf"(?:{_LABEL}(?:\.{_LABEL})*|\[[0-9A-Fa-f:.]+\])(?::[0-9]{{1,5}})?")
 
 
-class Reference(Struct, frozen=True, kw_only=True):
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reference:
     """`registry/repository[:tag][@digest]`, complete."""
 
     registry: str

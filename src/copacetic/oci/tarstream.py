@@ -18,8 +18,6 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import NoReturn, Protocol
 
-from msgspec import Struct
-
 from copacetic.oci.tarfields import (
     HostileTarError,
     TarError,
@@ -61,7 +59,8 @@ class Allowance(Protocol):
         ...
 
 
-class TarLimits(Struct, frozen=True, kw_only=True):
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TarLimits:
     """How much of what is read at most. A path, a name and a depth beyond these can't be unpacked on Linux either."""
 
     entries: int = 5_000_000

@@ -12,9 +12,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
-
-from msgspec.structs import replace
+from dataclasses import dataclass, field, replace
 
 from copacetic.errors import ConflictError, ImageError, PackageError
 from copacetic.oci.change import Change, Changes, NamedEffect, Spooled, is_reserved

@@ -9,9 +9,9 @@ number.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 
 from msgspec import Struct
-from msgspec.structs import replace
 
 from copacetic.errors import InventoryError
 from copacetic.lines import split_lines

@@ -4,10 +4,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import assert_never
-
-from msgspec.structs import replace
 
 from copacetic.oci.filesystem import Entry, FileType
 from copacetic.oci.tree import TreeBuilder

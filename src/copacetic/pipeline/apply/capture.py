@@ -12,10 +12,10 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from msgspec import Struct
-from msgspec.structs import replace
 
 from copacetic.errors import RAN_HINT, CopaError, SolverError, StorageError, VerificationError
 from copacetic.llb.solver import ExportedLayer
@@ -56,24 +56,19 @@ class _Layer(Struct, frozen=True):
     opaques: list[str]
 
 
-def capture_changes(
-    layers: Sequence[ExportedLayer], fs: ImageFilesystem, recipe: Recipe, *, epoch: int, shipped: Shipped | None = None
-) -> TreeBuilder:
+def capture_changes(layers: Sequence[ExportedLayer], recipe: Recipe, shipped: Shipped, *, epoch: int) -> TreeBuilder:
     """
-    Return `fs` with what the layers of a solved recipe change in it. `epoch` is in seconds; without `shipped`, no
-    package is known to own anything.
+    Return the image of `shipped` with what the layers of a solved recipe change in it. `epoch` is in seconds.
 
     The changes refer to the layers' files. Raises `SolverError` for a layer that can't be one.
     """
-    capture = _Capture([_read(layer.path) for layer in layers], fs, recipe, epoch)
-    owned = Owned()
-    tree = capture.build(owned)
-    if shipped is not None:
-        owned = shipped.owned(tree)
-        if any(path in owned for path in capture.left):
-            tree = capture.build(owned)
-        shipped.reveal(tree, owned, capture.concealed, capture.beside)
-        capture.date(tree, owned, shipped)
+    capture = _Capture([_read(layer.path) for layer in layers], shipped.fs, recipe, epoch)
+    tree = capture.build(Owned())
+    owned = shipped.owned(tree)
+    if any(path in owned for path in capture.left):
+        tree = capture.build(owned)
+    shipped.reveal(tree, owned, capture.concealed, capture.beside)
+    capture.date(tree, owned, shipped)
     return tree
 
 

@@ -109,7 +109,7 @@ class BuilderDelegate:
         epoch = newest_mtime(layers, before=started) if job.request.epoch is None else job.request.epoch
         inventories = [opened.inventory(package_type) for package_type in names]
         shipped = Shipped(opened.fs, inventories)
-        tree = capture_changes(layers, opened.fs, recipe, epoch=epoch, shipped=shipped)
+        tree = capture_changes(layers, recipe, shipped, epoch=epoch)
         plan = _with_results(plan, inventories, tree)
         if not plan.updates:
             return Delegated(plan=plan)

@@ -114,7 +114,7 @@ class ExecuteApplier:
                 unpackers[package_type].place(tree, packages, scratch=folder)
 
         owned = Shipped(opened.fs, [opened.inventory(package_type) for package_type in unpackers], place)
-        changes = capture_changes(layers, opened.fs, recipe, epoch=request.epoch, shipped=owned).finish()
+        changes = capture_changes(layers, recipe, owned, epoch=request.epoch).finish()
         return ComposedLayer(
             layer=finish_layer(changes, request, scratch, processors),
             notes=recipe.notes,

@@ -68,7 +68,7 @@ class Shipped:
         inventories: Sequence[PackageDatabase],
         place: Callable[[TreeBuilder], None] | None = None,
     ) -> None:
-        self._fs = fs
+        self.fs = fs
         self._inventories = inventories
         self._place = place
 
@@ -82,14 +82,14 @@ class Shipped:
             after = {(p.key, p.version): p for p in database.packages()} if database is not None else {}
             old.update(path for key in before.keys() - after.keys() for path in inventory.files(before[key]))
             new.update(path for key in after.keys() - before.keys() if database for path in database.files(after[key]))
-        return Owned(_canonical(old, self._fs.resolve), _canonical(new, tree.resolve))
+        return Owned(_canonical(old, self.fs.resolve), _canonical(new, tree.resolve))
 
     @cached_property
     def placed(self) -> TreeBuilder | None:
         """The image with the packages' files; None where only the builder has them."""
         if self._place is None:
             return None
-        tree = TreeBuilder(self._fs)
+        tree = TreeBuilder(self.fs)
         self._place(tree)
         return tree
 
@@ -104,7 +104,7 @@ class Shipped:
             return
         if self.placed is None:
             for path in sorted(path for path in owned.after if f"{path}{_NEW}" in beside):
-                present = self._fs.lookup(path, follow=False)
+                present = self.fs.lookup(path, follow=False)
                 if present is None or present.sha256 != beside[f"{path}{_NEW}"]:
                     raise SolverError(f"the builder can't replace {path}, as its sandbox has its own there")
             return

@@ -10,10 +10,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TypeAlias
-
-from msgspec.structs import replace
 
 from copacetic.oci.filesystem import Entry, FileType, is_equal
 from copacetic.scripts.accounts import Accounts

@@ -9,6 +9,7 @@ that isn't as the packages say is the administrator's, and stays as it is.
 
 from __future__ import annotations
 
+import dataclasses
 from collections import Counter
 from collections.abc import Iterable
 
@@ -100,7 +101,7 @@ class Directories:
             if entry is None or entry.type is not FileType.DIRECTORY:
                 continue
             if (entry.uid, entry.gid, entry.mode) != _attributes(owner):
-                changed = replace(entry, uid=owner.uid, gid=owner.gid, mode=owner.mode, implicit=False)
+                changed = dataclasses.replace(entry, uid=owner.uid, gid=owner.gid, mode=owner.mode, implicit=False)
                 self._tree.put(self._tree.resolve(path), changed)
 
     def _prefer(self, known: tuple[Owner, Holder], other: tuple[Owner, Holder]) -> tuple[Owner, Holder]:

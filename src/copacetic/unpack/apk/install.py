@@ -11,9 +11,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-
-from msgspec.structs import replace
+from dataclasses import dataclass, field, replace
 
 from copacetic.apk.stanza import checksum_of
 from copacetic.errors import ConflictError, ImageError, PackageError, about_package

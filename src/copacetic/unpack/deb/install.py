@@ -8,6 +8,7 @@ path filters hold; a configuration file is never lost. What the real dpkg leaves
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -219,7 +220,7 @@ class _Run:
         fate = select_fate(shipped=shipped, present=current, new=new)
         described = self._entry(entry)
         if present is not None:
-            described = replace(described, mode=present.mode, uid=present.uid, gid=present.gid)
+            described = dataclasses.replace(described, mode=present.mode, uid=present.uid, gid=present.gid)
         if fate is ConffileFate.INSTALL:
             self._tree.put(path, described, content)
         elif fate is ConffileFate.OFFER:
