@@ -20,6 +20,8 @@ BENCH_PACKAGES := $(TEST_PACKAGES) buildah
 # once than a small machine has cores.
 MEMORY := $(shell free=$$(df --output=avail /dev/shm 2>/dev/null | tail -n 1) && [ "$$free" -gt 12000000 ] && echo /dev/shm)
 
+# Hundreds of tests start a Python of their own: what one has compiled is there for all.
+export PYTHONDONTWRITEBYTECODE :=
 PYTEST := $(if $(MEMORY),TMPDIR=$(MEMORY)) $(BIN)/pytest
 
 .PHONY: help demo test quick coverage lint format bench soak clean system-demo system-test system-bench

@@ -18,7 +18,7 @@ from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
 
-from isal import igzip
+from isal import isal_zlib
 
 CACHE = Path(__file__).parents[1] / ".cache" / "images"
 
@@ -124,7 +124,10 @@ def compress(tar: Path) -> Path:
     with locked(target):
         if not target.exists():
             partial = target.with_suffix(".partial")
-            with tar.open("rb") as source, igzip.IGzipFile(partial, "wb", compresslevel=1, mtime=0) as sink:  # type: ignore[no-untyped-call]
-                shutil.copyfileobj(source, sink, 1 << 20)
+            state = isal_zlib.compressobj(1, wbits=31)
+            with tar.open("rb") as source, partial.open("wb") as sink:
+                while block := source.read(1 << 20):
+                    sink.write(state.compress(block))
+                sink.write(state.flush())
             partial.rename(target)
     return target

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from copacetic.distro import Distro
 from copacetic.errors import UnsupportedImageError
+from support.floors import accepting, refusal
 
 
 def test_the_usual_fields_are_read() -> None:
@@ -30,9 +31,15 @@ def test_a_name_can_t_steer_the_terminal() -> None:
     assert Distro.parse(b'ID=x\nPRETTY_NAME="a\x1b[2Jb"\n').pretty_name == r"a\x1b[2Jb"
 
 
-@given(st.binary(max_size=300))
-def test_any_bytes_are_read_or_refused(data: bytes) -> None:
-    try:
-        Distro.parse(data)
-    except UnsupportedImageError:
-        pass
+FIELDS = (b"ID=", b"VERSION_ID=", b"VERSION_CODENAME=", b"PRETTY_NAME=", b"ID_LIKE=", b"# ", b"")
+VALUES = (b"debian", b"'12'", b'"a b"', b'"x', b"\\", b"$(id)")
+
+
+@accepting(0.1)
+@given(
+    st.sampled_from([b"ID=debian", b""]),
+    st.lists(st.tuples(st.sampled_from(FIELDS), st.sampled_from(VALUES) | st.binary(max_size=30)), max_size=8),
+)
+def test_any_bytes_are_read_or_refused(first: bytes, lines: list[tuple[bytes, bytes]]) -> None:
+    with refusal(UnsupportedImageError):
+        Distro.parse(b"\n".join([first, *(name + value for name, value in lines)]))

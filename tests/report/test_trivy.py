@@ -15,6 +15,7 @@ from copacetic.errors import ReportError
 from copacetic.pipeline.plan.policy import Policy, select
 from copacetic.report import parse_report
 from copacetic.updates import Report
+from support.floors import accepting, refusal
 
 
 def report(*rows: dict[str, Any], **more: Any) -> Report:
@@ -111,6 +112,7 @@ _json = st.recursive(
 )
 
 
+@accepting(0.05)
 @given(_json)
 def test_any_document_is_a_report_or_refused(value: object) -> None:
     for document in (
@@ -118,7 +120,9 @@ def test_any_document_is_a_report_or_refused(value: object) -> None:
         {"SchemaVersion": 2, "Results": value},
         {"SchemaVersion": 2, "Results": [value], "Metadata": value},
     ):
-        try:
-            parse_report(json.dumps(document).encode(), "r.json")
-        except ReportError as error:
-            assert "r.json" in str(error)
+        with refusal(ReportError):
+            try:
+                parse_report(json.dumps(document).encode(), "r.json")
+            except ReportError as error:
+                assert "r.json" in str(error)
+                raise

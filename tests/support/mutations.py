@@ -200,7 +200,7 @@ def _entries(data: bytes) -> list[tuple[bytes, bytes]]:
 
 def _change_header(random: Random, header: bytes) -> bytes:
     if random.random() < 0.2:
-        return _sealed(header[:156] + random.choice(b"0123456LKxgS7V\0D").to_bytes() + header[157:])
+        return seal(header[:156] + random.choice(b"0123456LKxgS7V\0D").to_bytes() + header[157:])
     offset, size = random.choice(_FIELDS)
     numbers = [
         b"\xff" * size, b"\x80" + bytes(size - 1), b"\x80" + bytes(size - 2) + b"\1", b"7" * (size - 1), b"-1", b"1_0", b"0o17",
@@ -209,7 +209,7 @@ def _change_header(random: Random, header: bytes) -> bytes:
     value = random.choice(
         _NAMES if offset in {0, 157, 345} else [b"", b"root", b"\xff", b"a:b"] if offset in {265, 297} else numbers
     )
-    return _sealed(header[:offset] + value[:size].ljust(size, b"\0") + header[offset + size :])
+    return seal(header[:offset] + value[:size].ljust(size, b"\0") + header[offset + size :])
 
 
 def _extension(random: Random) -> tuple[bytes, bytes]:
@@ -224,7 +224,7 @@ def _extension(random: Random) -> tuple[bytes, bytes]:
     header[124:136] = b"%011o\0" % len(body)
     header[156:157] = kind
     header[257:265] = b"ustar\x0000"
-    return _sealed(bytes(header)), body + bytes(-len(body) % 512)
+    return seal(bytes(header)), body + bytes(-len(body) % 512)
 
 
 def _record(key: bytes, value: bytes) -> bytes:
@@ -235,7 +235,8 @@ def _record(key: bytes, value: bytes) -> bytes:
     return str(size).encode() + rest
 
 
-def _sealed(header: bytes) -> bytes:
+def seal(header: bytes) -> bytes:
+    """Put a header's checksum right."""
     blank = header[:148] + b" " * 8 + header[156:]
     return header[:148] + b"%06o\0 " % sum(blank) + header[156:]
 
@@ -274,7 +275,7 @@ def change_deb(random: Random, data: bytes) -> bytes:
 
 def _with_content(header: bytes, content: bytes) -> tuple[bytes, bytes]:
     sized = header[:124] + b"%011o\0" % len(content) + header[136:]
-    return _sealed(sized), content + bytes(-len(content) % 512)
+    return seal(sized), content + bytes(-len(content) % 512)
 
 
 def change_apk(random: Random, data: bytes) -> bytes:

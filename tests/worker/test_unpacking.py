@@ -24,6 +24,7 @@ from copacetic.worker import WorkerSolver
 from support.builder import BASE
 from support.busybox import busybox_image
 from support.debian import build_root
+from support.floors import accepting, tally
 from support.images import Image, Layer, MemorySource, fixture, make_image, make_layer, make_tar, tar_file
 from support.trees import TarContents
 from support.worker import debian_image, open_worker
@@ -118,6 +119,7 @@ def _in_an_honest_order(items: list[Any]) -> list[Any]:
     return [*hidden, *shown]
 
 
+@accepting(0.1)
 @settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
 @given(_LAYERS)
 def test_random_layers_are_unpacked_as_the_index_sees_them(solver: WorkerSolver, layers: list[Any]) -> None:
@@ -128,11 +130,14 @@ def test_random_layers_are_unpacked_as_the_index_sees_them(solver: WorkerSolver,
         with pytest.raises(SolverError):
             unpacked(solver, image)
         assert "copacetic" in type(error).__module__
+        tally(accepted=False)
         return
 
     assert unpacked(solver, image) == expected
+    tally(accepted=True)
 
 
+@accepting(0.04)
 @settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck))
 @given(_LAYERS)
 def test_a_program_sees_random_layers_as_they_are_read(solver: WorkerSolver, layers: list[Any]) -> None:
@@ -145,7 +150,9 @@ def test_a_program_sees_random_layers_as_they_are_read(solver: WorkerSolver, lay
         with solver.solve(state.marshal(AMD64), inputs, Recorder()) as result:
             read = dict(result.filesystem.walk())
     except SolverError:
+        tally(accepted=False)
         return
+    tally(accepted=True)
     with solver.solve(run.root.marshal(AMD64), inputs, Recorder()) as result:
         lines = result.filesystem.read("out", limit=1 << 20).decode().splitlines()
 
