@@ -29,7 +29,8 @@ KILLS = 3
 
 def big(version: str, size: int = 3_000_000) -> Deb:
     content = random.Random(version).randbytes(size)  # what doesn't compress takes its time everywhere
-    return Deb(name="foo", version=version, architecture="amd64", files={"usr/bin/foo": file(content, 0o755)})
+    files = {"usr/bin/foo": file(content, 0o755)}
+    return Deb(name="foo", version=version, architecture="amd64", files=files, compression="gzip")
 
 
 @pytest.fixture
