@@ -33,13 +33,13 @@ demo: $(VENV)/runtime system-demo ## Build a real Debian image and patch it, or 
 	@$(BIN)/python -m demo $(if $(IMAGE),--image $(IMAGE))
 
 test: $(VENV)/test system-test ## Install what the tests need, and run them all.
-	$(PYTEST) -n 3 --dist loadgroup --durations=25 $(ARGS)
+	$(PYTEST) -n 3 --dist loadgroup --no-loadscope-reorder --durations=25 $(ARGS)
 
 quick: $(VENV)/test ## Run what needs no root, no program of the host and no mirror, in little more than a minute.
 	$(PYTEST) -n 2 -m "not system and not soak" $(ARGS)
 
 coverage: $(VENV)/test system-test ## Run all tests, and show which lines and branches none of them runs; takes half as long again.
-	$(PYTEST) -n 3 --dist loadgroup --cov --cov-branch --cov-report=term:skip-covered $(ARGS)
+	$(PYTEST) -n 3 --dist loadgroup --no-loadscope-reorder --cov --cov-branch --cov-report=term:skip-covered $(ARGS)
 
 lint: $(VENV)/test ## Check style, types and import rules.
 	$(BIN)/ruff format --check . && $(BIN)/ruff check . && $(BIN)/mypy && $(BIN)/lint-imports

@@ -18,6 +18,14 @@ from support.values import LOOPBACK
 pytest_plugins = ["support.required"]
 
 
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Of several processes each has something to do to the end: what is long begins first, what is short fills up."""
+    if hasattr(config, "workerinput"):
+        items.sort(
+            key=lambda item: [item.get_closest_marker(name) is None for name in ("whole", "xdist_group", "system")]
+        )
+
+
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object]:
     """Tracing lines doubles the time of what patches whole distributions."""
