@@ -36,7 +36,7 @@ test: $(VENV)/test system-test ## Install what the tests need, and run them all.
 	$(PYTEST) -n 3 --dist loadgroup --no-loadscope-reorder --durations=25 $(ARGS)
 
 quick: $(VENV)/test ## Run what needs no root, no program of the host and no mirror, in little more than a minute.
-	$(PYTEST) -n 2 -m "not system and not soak" $(ARGS)
+	$(PYTEST) -n 2 -m "not system and not soak and not costly" $(ARGS)
 
 coverage: $(VENV)/test system-test ## Run all tests, and show which lines and branches none of them runs; takes half as long again.
 	$(PYTEST) -n 3 --dist loadgroup --no-loadscope-reorder --cov --cov-branch --cov-report=term:skip-covered $(ARGS)

@@ -66,6 +66,7 @@ def test_more_than_the_limit_is_never_given(name: str) -> None:
         decompress(packed, limit=999)
 
 
+@pytest.mark.costly
 @pytest.mark.parametrize("name", COMPRESSED)
 def test_a_bomb_costs_little_memory(name: str) -> None:
     packed = PACK[name](bytes(200_000_000))

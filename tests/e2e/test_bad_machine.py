@@ -22,6 +22,8 @@ from support.debian import need
 from support.images import assert_valid_image, skopeo, small_disk
 from support.registry import docker_registry
 
+pytestmark = pytest.mark.system
+
 FOO = Deb(name="foo", version="1.0-1", architecture="amd64", files={"usr/bin/foo": file("old", 0o755)})
 FORMS = ("oci:{}/layout:1", "oci-archive:{}/archive.tar:1", "docker-archive:{}/docker.tar:example.com/x:1")
 KILLS = 3
@@ -51,7 +53,6 @@ def _files(folder: Path) -> list[str]:
 # -- the disk --------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.system
 def test_a_full_cache_leaves_nothing(tmp_path: Path, image: str, capsys: pytest.CaptureFixture[str]) -> None:
     with small_disk(tmp_path / "disk") as disk:
         code = main(["patch", "-i", image, "--to", f"oci:{tmp_path / 'out'}:1", "--cache-dir", str(disk / "c"), "-q"])
@@ -64,7 +65,6 @@ def test_a_full_cache_leaves_nothing(tmp_path: Path, image: str, capsys: pytest.
     assert not (tmp_path / "out").exists()
 
 
-@pytest.mark.system
 @pytest.mark.parametrize("form", FORMS)
 def test_a_full_output_disk_leaves_nothing_and_names_the_place(
     tmp_path: Path, image: str, capsys: pytest.CaptureFixture[str], form: str
@@ -81,7 +81,6 @@ def test_a_full_output_disk_leaves_nothing_and_names_the_place(
         assert sum(path.stat().st_size for path in disk.rglob("*") if path.is_file()) < 1_000_000
 
 
-@pytest.mark.system
 @pytest.mark.parametrize("flag", ["-o", "--digestfile"])
 def test_a_document_that_doesn_t_fit_leaves_the_old_one(
     tmp_path: Path, image: str, capsys: pytest.CaptureFixture[str], flag: str
@@ -178,7 +177,6 @@ def test_killed_over_an_older_result_it_leaves_the_old_or_the_new(tmp_path: Path
     assert not [path for path in layout.iterdir() if path.is_dir() and path.name != "blobs"]
 
 
-@pytest.mark.system
 def test_killed_while_pushing_the_tag_is_a_whole_image_or_absent(tmp_path: Path, image: str) -> None:
     need("docker-registry", "skopeo")
     rng = random.Random(2)

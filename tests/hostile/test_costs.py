@@ -26,6 +26,7 @@ def check(child: BoundedChild, name: str, size: int) -> None:
     assert outcome.memory < MEMORY_LIMIT
 
 
+@pytest.mark.costly
 @pytest.mark.parametrize("name", names())
 def test_what_is_small_and_costs_a_lot_is_done_or_refused(child: BoundedChild, name: str) -> None:
     check(child, name, SMALL)

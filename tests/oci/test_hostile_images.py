@@ -17,6 +17,7 @@ def child() -> Iterator[BoundedChild]:
         yield process
 
 
+@pytest.mark.costly
 @pytest.mark.parametrize("name", sorted({*hostileimages.names()} - hostileimages.SLOW))
 def test_a_hostile_image_is_done_or_refused_in_time(child: BoundedChild, name: str) -> None:
     outcome = child.run("support.hostileimages", name, hostileimages.SMALL)

@@ -16,6 +16,8 @@ from copacetic.errors import RepositoryError, SignatureError
 from support.aptimage import Image, changes, deb
 from support.aptrepo import Repository, serve_repository
 
+pytestmark = pytest.mark.costly
+
 SHA256 = "0" * 64
 
 

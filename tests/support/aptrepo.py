@@ -116,8 +116,8 @@ def _index(stanzas: Iterable[str]) -> bytes:
 
 _COMPRESSIONS: Mapping[str, Callable[[bytes], bytes]] = {
     "": bytes,
-    ".gz": lambda data: gzip.compress(data, mtime=0),
-    ".xz": lzma.compress,
+    ".gz": lambda data: gzip.compress(data, 1, mtime=0),
+    ".xz": lambda data: lzma.compress(data, preset=0),
     ".bz2": bz2.compress,
     ".zst": lambda data: zstandard.ZstdCompressor().compress(data),
 }
