@@ -277,15 +277,19 @@ def test_a_builder_that_falls_silent_ends_in_a_reason(builder: FakeBuilder, monk
 def test_a_connection_that_breaks_in_the_middle_ends_the_solve_and_the_next_one_makes_a_new_one(
     builder: FakeBuilder,
 ) -> None:
+    gone = threading.Event()
+
     def vanish(call: ServerCall) -> None:
         call.receive()
         builder.close()
+        gone.set()
 
     honest = builder.methods[f"{GATEWAY}Solve"]
     builder.methods[f"{GATEWAY}Solve"] = vanish
     solver = _solver(builder)
     with pytest.raises(SolverError, match="closed the connection|broke|ended the connection"):
         _solve(solver)
+    assert gone.wait(10)
 
     builder.methods[f"{GATEWAY}Solve"] = honest
     _solve(solver)

@@ -139,7 +139,7 @@ def test_hostile_names_and_versions_of_a_report_are_left_out_and_never_used(
         ("registry.example:99999/repo", "no port"),
         ("a" * 64, "is an image ID"),
         ("registry.example/re\npo", "in its name"),
-        ("docker-daemon:repo", "not supported"),
+        ("containers-storage:repo", "not supported"),
         ("https://registry.example/repo", "not supported"),
         ("oci:", "names no directory"),
     ],
