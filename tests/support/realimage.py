@@ -43,9 +43,7 @@ def image_on(
     del files["etc/os-release"]
     files["var/lib/dpkg/status"] = _status(root) + str(files["var/lib/dpkg/status"])
     files |= more or {}
-    blob = roots.compress(root).read_bytes()
-    base = Layer(describe(blob, f"{OCI_LAYER}+gzip"), blob, root.read_bytes())
-    image = make_image([base, make_layer([_item(path, data) for path, data in files.items()])], labels=labels)
+    image = make_image([_layer(root), make_layer([_item(path, data) for path, data in files.items()])], labels=labels)
     write_layout(layout, {"base": image})
     return f"oci:{layout}:base"
 
@@ -54,6 +52,12 @@ def _item(path: str, data: bytes | str) -> TarItem:
     scripts = (".preinst", ".postinst", ".prerm", ".postrm", ".config")
     executable = path.startswith(("usr/bin/", "usr/sbin/", "etc/init.d/")) or path.endswith(scripts)
     return tar_file(path, data, mode=0o755 if executable else 0o644)
+
+
+@lru_cache(maxsize=1)
+def _layer(root: Path) -> Layer:
+    blob = roots.compress(root).read_bytes()
+    return Layer(describe(blob, f"{OCI_LAYER}+gzip"), blob, root.read_bytes())
 
 
 @lru_cache(maxsize=4)
