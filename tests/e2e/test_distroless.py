@@ -24,7 +24,10 @@ pytestmark = [pytest.mark.system, pytest.mark.whole]
     ("suite", "architecture", "packages"),
     [
         ("bookworm", "amd64", ("base-files", "netbase", "tzdata", "ca-certificates", "libc6", "libssl3", "openssl")),
-        ("bookworm", "arm64", ("base-files", "netbase", "tzdata", "libc6", "libssl3", "liblzma5")),
+        pytest.param(
+            *("bookworm", "arm64", ("base-files", "netbase", "tzdata", "libc6", "libssl3", "liblzma5")),
+            marks=pytest.mark.soak,
+        ),
         ("bullseye", "amd64", ("base-files", "tzdata", "libc6", "libssl1.1", "openssl", "zlib1g")),
         ("trixie", "arm64", ("base-files", "tzdata", "libc6", "libssl3t64", "libgnutls30t64", "openssl")),
     ],

@@ -29,7 +29,8 @@ from support.trees import layer_paths
 
 pytestmark = [pytest.mark.system, pytest.mark.whole]
 
-SUITES = ("bullseye", "bookworm", "trixie")
+SUITES = {"bullseye": [], "bookworm": [pytest.mark.soak], "trixie": []}
+"""With bookworm, and more packages, it is `test_like_apt` every time."""
 KINDS = ("worker", "buildkit")
 
 
@@ -79,7 +80,12 @@ def _link(source: str, target: str) -> None:
     Path(target).hardlink_to(source)
 
 
-@pytest.fixture(scope="module", params=[pytest.param(s, marks=pytest.mark.xdist_group(f"exec-{s}")) for s in SUITES])
+@pytest.fixture(
+    scope="module",
+    params=[
+        pytest.param(suite, marks=[pytest.mark.xdist_group(f"exec-{suite}"), *more]) for suite, more in SUITES.items()
+    ],
+)
 def case(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Case]:
     need("umoci", "unshare", "chroot", root=True)
     root = build_root(request.param)
@@ -156,7 +162,11 @@ def test_all_ways_give_the_same_layer(case: Case) -> None:
 
 
 @pytest.mark.parametrize(
-    ("kind", "suite", "ssl"), [("worker", "bookworm", "libssl3"), ("buildkit", "bullseye", "libssl1.1")]
+    ("kind", "suite", "ssl"),
+    [
+        ("worker", "bookworm", "libssl3"),
+        pytest.param("buildkit", "bullseye", "libssl1.1", marks=pytest.mark.soak),
+    ],
 )
 def test_a_distroless_image_gets_from_anothers_dpkg_what_unpacking_gives_it(
     tmp_path: Path, kind: str, suite: str, ssl: str

@@ -22,7 +22,8 @@ from support.plandocuments import section_of
 
 pytestmark = [pytest.mark.system, pytest.mark.whole]
 
-SUITES = ("bullseye", "bookworm", "trixie")
+SUITES = {"bullseye": [], "bookworm": [pytest.mark.soak], "trixie": []}
+"""With bookworm, and more packages, it is `test_like_apt` every time."""
 REFUSED = {"bullseye": {"tzdata"}}
 """What may need execution: this tzdata's config script converts old names of time zones, and its postinst acts on that."""
 
@@ -38,7 +39,10 @@ class Patched:
     refused: set[str]
 
 
-@pytest.fixture(scope="module", params=[pytest.param(s, marks=pytest.mark.xdist_group(s)) for s in SUITES])
+@pytest.fixture(
+    scope="module",
+    params=[pytest.param(suite, marks=[pytest.mark.xdist_group(suite), *more]) for suite, more in SUITES.items()],
+)
 def patched(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Patched]:
     need("umoci", "skopeo", root=True)
     suite: str = request.param

@@ -8,7 +8,8 @@ import json
 import os
 import shutil
 import subprocess
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,7 @@ from support.images import assert_valid_image, make_image, make_layer, write_lay
 from support.oracle import read_tree
 from support.plandocuments import notes_of, section_of
 
-pytestmark = [pytest.mark.system, pytest.mark.whole]
+pytestmark = [pytest.mark.system, pytest.mark.whole, pytest.mark.xdist_group("sliced")]
 
 PACKAGES = ("base-files", "libc6", "libssl3", "openssl", "tzdata", "zlib1g")
 LEFT_OUT = (
@@ -36,6 +37,31 @@ LEFT_OUT = (
     "home",
 )
 """Of the packages' files; the rest is the slices."""
+
+
+@dataclass(frozen=True, slots=True)
+class Suite:
+    """What the forms of records share: the suite's packages, and what `copa` knows of it."""
+
+    apt: Chdist
+    folder: Path
+    old: Sequence[Path]
+    cache: Path
+
+    def fetch(self, versions: Mapping[str, str]) -> dict[str, Path]:
+        self.apt.download(versions)
+        return {
+            name: next(self.folder.glob(f"{name}_{version.replace(':', '%3a')}_*.deb"))
+            for name, version in versions.items()
+        }
+
+
+@pytest.fixture(scope="module")
+def suite(tmp_path_factory: pytest.TempPathFactory) -> Suite:
+    need("umoci", "dpkg-deb", root=True)
+    folder = tmp_path_factory.mktemp("debs")
+    apt = Chdist(folder, "bookworm", "amd64")
+    return Suite(apt, folder, apt.download_oldest(PACKAGES), tmp_path_factory.mktemp("cache"))
 
 
 def package_of(deb: Path) -> dict[str, str]:
@@ -106,17 +132,14 @@ def write(path: Path, data: bytes) -> None:
     ],
 )
 def test_the_tree_is_that_of_the_new_packages_at_the_paths_that_were_there(
-    write_record: Callable[[Path, Sequence[Path], Path], None], form: str, tmp_path: Path
+    write_record: Callable[[Path, Sequence[Path], Path], None], form: str, suite: Suite, tmp_path: Path
 ) -> None:
-    need("umoci", "dpkg-deb", root=True)
-    chdist = Chdist(tmp_path / "apt", "bookworm", "amd64")
-    debs = chdist.download_oldest(PACKAGES)
     root = tmp_path / "old"
-    for deb in debs:
+    for deb in suite.old:
         extract(deb, root)
     for folder in LEFT_OUT:
         shutil.rmtree(root / folder)
-    write_record(root, debs, tmp_path / "trees")
+    write_record(root, suite.old, tmp_path / "trees")
     before = read_tree(root)
     tar = tmp_path / "root.tar"
     subprocess.run(["tar", "--create", "--file", tar, "--directory", root, "--numeric-owner", "."], check=True)
@@ -125,7 +148,7 @@ def test_the_tree_is_that_of_the_new_packages_at_the_paths_that_were_there(
     definitions = [part for line in sources("bookworm").splitlines() for part in ("--repository", line)]
 
     code = main(
-        ["patch", "-i", f"oci:{layout}:base", "--to", f"oci:{layout}:patched", "--cache-dir", str(tmp_path / "cache"),
+        ["patch", "-i", f"oci:{layout}:base", "--to", f"oci:{layout}:patched", "--cache-dir", str(suite.cache),
          "-o", str(tmp_path / "outcome.json"), "--keyring", str(KEYRING), *definitions]
     )  # fmt: skip
 
@@ -140,7 +163,7 @@ def test_the_tree_is_that_of_the_new_packages_at_the_paths_that_were_there(
     )
     actual = read_tree(tmp_path / "new/rootfs")
     expected = dict(before)
-    fresh = {deb.name.partition("_")[0]: deb for deb in chdist.download(updates)}
+    fresh = suite.fetch(updates)
     for name in updates:
         shipped = read_tree(extract(fresh[name], tmp_path / "fresh" / name))
         expected |= {
@@ -160,6 +183,6 @@ def test_the_tree_is_that_of_the_new_packages_at_the_paths_that_were_there(
         again = tmp_path / "again"
         shutil.copytree(tmp_path / "new/rootfs", again, symlinks=True)
         write_manifest(
-            again, [*fresh.values(), *(d for d in debs if d.name.partition("_")[0] not in fresh)], tmp_path / "t2"
+            again, [*fresh.values(), *(d for d in suite.old if d.name.partition("_")[0] not in fresh)], tmp_path / "t2"
         )
         assert unwall((tmp_path / "new/rootfs" / MANIFEST).read_bytes()) == unwall((again / MANIFEST).read_bytes())
