@@ -6,7 +6,9 @@ from __future__ import annotations
 import json
 import os
 import signal
+import tempfile
 from collections.abc import Generator, Iterator, Mapping
+from pathlib import Path
 
 import pytest
 
@@ -40,13 +42,17 @@ def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object
         controller.resume()
 
 
+@pytest.fixture(scope="session")
+def homes(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("homes")
+
+
 @pytest.fixture(autouse=True)
-def clean_environment(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> None:
+def clean_environment(monkeypatch: pytest.MonkeyPatch, homes: Path) -> Iterator[None]:
     """
     No configuration, login or proxy of whoever runs the tests has an influence; images may lead to repositories on
     loopback, where tests serve theirs.
     """
-    home = tmp_path_factory.mktemp("home")
     for name in list(os.environ):
         if name.startswith(("COPA_", "XDG_", "GITHUB_", "DOCKER_", "BUILDX_", "BUILDKIT_")) or name in {
             "REGISTRY_AUTH_FILE",
@@ -54,8 +60,11 @@ def clean_environment(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.
             "CI",
         }:
             monkeypatch.delenv(name)
-    monkeypatch.setenv("HOME", str(home))
     monkeypatch.setenv("COPA_ALLOW_NETWORK", LOOPBACK)
+    # pytest's own would look through all that there are, for each test.
+    with tempfile.TemporaryDirectory(dir=homes, ignore_cleanup_errors=True) as home:
+        monkeypatch.setenv("HOME", home)
+        yield
 
 
 @pytest.fixture(autouse=True)
