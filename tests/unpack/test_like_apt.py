@@ -74,7 +74,6 @@ def test_the_tree_is_the_one_that_apt_leaves(upgraded: Upgraded) -> None:
     assert differences(upgraded.real, upgraded.ours) == []
 
 
-@pytest.mark.soak
 def test_the_tree_is_the_one_that_running_apt_in_the_worker_leaves(upgraded: Upgraded, tmp_path: Path) -> None:
     """Certificates, byte code, alternatives, users, services: whatever packages derive by their scripts."""
     need("umoci")
