@@ -11,7 +11,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -29,6 +29,7 @@ from support.certificate import Certificate, make_certificate
 from support.gotools import go_programs
 from support.nativeengine import NativeEngine
 from support.podman import podman_container
+from support.processes import children_of, descendants_of
 from support.replacing import replace
 from support.sshd import SshServer, ssh_server
 
@@ -231,7 +232,7 @@ def test_no_ssh_stays_behind(builders: Builders, server: SshServer, monkeypatch:
 
     _open(f"ssh://{server.user}@127.0.0.1:{server.port}{builders.daemon.path}")
 
-    assert _children(os.getpid()) == []
+    assert _programs() == []
 
 
 def test_ssh_ends_even_when_we_are_killed(
@@ -252,7 +253,7 @@ time.sleep(60)
     process = subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True)
     assert process.stdout is not None
     assert process.stdout.readline() == "open\n"
-    (ssh,) = [pid for pid in _descendants(process.pid) if b"dial-stdio" in Path(f"/proc/{pid}/cmdline").read_bytes()]
+    (ssh,) = [pid for pid in descendants_of(process.pid) if b"dial-stdio" in Path(f"/proc/{pid}/cmdline").read_bytes()]
 
     process.kill()
     process.communicate()
@@ -270,10 +271,11 @@ def _runs(pid: int) -> bool:
         return False
 
 
-def _children(pid: int) -> list[str]:
+def _programs() -> list[str]:
+    """Return the commands that this process has started, and that are still there, for reaching builders."""
     found = []
-    for task in Path(f"/proc/{pid}/task").iterdir():
-        for child in (task / "children").read_text().split():
+    for child in children_of(os.getpid()):
+        with suppress(OSError):
             command = Path(f"/proc/{child}/cmdline").read_text()
             if re.match(r"(\S*/)?(ssh|buildctl)\0", command):
                 found.append(command)
@@ -317,7 +319,7 @@ def test_a_program_gets_the_arguments_that_buildctl_would_give_it(
     _assert_builder(_open(address))
 
     assert record.read_text().splitlines() == arguments.split()
-    assert _children(os.getpid()) == []
+    assert _programs() == []
 
 
 def test_a_container_of_podman(builders: Builders, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -476,19 +478,12 @@ def test_a_named_address_that_fails_is_the_only_one_that_is_tried(builders: Buil
 def test_a_builder_that_stops_answering_is_left_with_a_reason(tmp_path: Path) -> None:
     with buildkitd() as daemon:
         os.kill(daemon.process.pid, 0)
-        for pid in _descendants(daemon.process.pid):
+        for pid in descendants_of(daemon.process.pid):
             os.kill(pid, signal.SIGSTOP)
         try:
             error = _fail(daemon.address, BuilderSettings(timeout=1))
         finally:
-            for pid in _descendants(daemon.process.pid):
+            for pid in descendants_of(daemon.process.pid):
                 os.kill(pid, signal.SIGCONT)
 
     assert str(error) == f"{daemon.address}: no answer within 1 s"
-
-
-def _descendants(pid: int) -> list[int]:
-    direct = [
-        int(one) for task in Path(f"/proc/{pid}/task").iterdir() for one in (task / "children").read_text().split()
-    ]
-    return direct + [further for one in direct for further in _descendants(one)]

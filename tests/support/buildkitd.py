@@ -25,6 +25,7 @@ from pathlib import Path
 import pytest
 
 from support.gotools import go_programs
+from support.processes import children_of, descendants_of
 
 _START_LIMIT = 60.0
 _STOP_LIMIT = 20.0
@@ -81,7 +82,7 @@ class Buildkitd:
     def children(self) -> list[list[str]]:
         """Return the command lines of the processes that run inside, the daemon's own left out."""
         own = _child_of(self.process.pid)
-        inside = [_command(pid) for pid in _descendants(own)] if own else []
+        inside = [_command(pid) for pid in descendants_of(own)] if own else []
         return [words for words in inside if words]
 
 
@@ -170,22 +171,8 @@ def _stop(process: subprocess.Popen[bytes]) -> None:
 
 
 def _child_of(pid: int) -> int | None:
-    children = _children(pid)
+    children = children_of(pid)
     return children[0] if children else None
-
-
-def _children(pid: int) -> list[int]:
-    try:
-        return [
-            int(one) for task in Path(f"/proc/{pid}/task").iterdir() for one in (task / "children").read_text().split()
-        ]
-    except OSError:
-        return []
-
-
-def _descendants(pid: int) -> list[int]:
-    direct = _children(pid)
-    return direct + [further for one in direct for further in _descendants(one)]
 
 
 def _is_running(pid: int) -> bool:
