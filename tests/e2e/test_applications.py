@@ -80,7 +80,8 @@ def test_the_tree_is_the_one_that_apt_leaves(case: Case, strategy: str) -> None:
 
     assert differences(case.real(strategy), case.unpacked(strategy), more=more) == []
     interests = [tree / "var/lib/dpkg/triggers/File" for tree in (case.real(strategy), case.unpacked(strategy))]
-    assert sorted(interests[0].read_text().split("\n")) == sorted(interests[1].read_text().split("\n"))
+    rows = [sorted(path.read_text().split("\n")) if path.exists() else [] for path in interests]
+    assert rows[0] == rows[1]
 
 
 def test_nothing_but_what_is_known_needs_execution(case: Case) -> None:
