@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from msgspec import Struct
 from msgspec.structs import replace
 
@@ -23,6 +25,9 @@ from copacetic.pipeline.publish.manifest import PatchedImage, build_image
 from copacetic.request import LayerCompression
 from copacetic.updates import Plan
 
+if TYPE_CHECKING:
+    from copacetic.llb.definition import Definition
+
 __all__ = ["PatchedPlatform", "patch_variant", "plan_variant", "untouched"]
 
 
@@ -34,10 +39,11 @@ class PatchedPlatform(Struct, frozen=True, kw_only=True):
     proof: Proof
 
 
-def plan_variant(job: Job) -> PreparedPlan:
-    """Plan one variant; packages are fetched into the cache."""
+def plan_variant(job: Job, *, graph: bool) -> tuple[Plan, Definition | None]:
+    """Plan one variant, with the graph that would be solved if it is asked for; packages are fetched into the cache."""
     with open_ways(job) as ways:
-        return make_plan(job, ways, nothing_left_out(tolerant=job.request.ignore_errors))
+        prepared = make_plan(job, ways, nothing_left_out(tolerant=job.request.ignore_errors))
+        return prepared.plan, ways.of(prepared.plan.strategy).describe(prepared.packages) if graph else None
 
 
 def patch_variant(job: Job) -> PlatformOutcome | PatchedPlatform:

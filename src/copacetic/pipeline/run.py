@@ -22,7 +22,7 @@ from copacetic.errors import CopaError, PlanFileError
 from copacetic.oci import Digest, Platform
 from copacetic.oci.referrers import Document
 from copacetic.oci.transport import Destination
-from copacetic.pipeline.apply import begin, open_ways
+from copacetic.pipeline.apply import begin
 from copacetic.pipeline.job import Job
 from copacetic.pipeline.open.image import PlatformImage, SourceImage, load_image, open_image
 from copacetic.pipeline.outcome import Outcome, PlatformOutcome
@@ -102,10 +102,7 @@ def plan_image(order: Order, *, graphs: bool = False) -> PlanSet:
     run = _Run.start(order)
 
     def one(variant: PlatformImage) -> tuple[Plan, Definition | None]:
-        job = run.job(variant)
-        prepared = plan_variant(job)
-        with open_ways(job) as ways:
-            return prepared.plan, ways.of(prepared.plan.strategy).describe(prepared.packages) if graphs else None
+        return plan_variant(run.job(variant), graph=graphs)
 
     concerned = [variant for variant in run.image.variants if run.is_concerned(variant)]
     made = _refuse_failures(_side_by_side(one, concerned, order.session.settings.jobs), concerned)
