@@ -59,6 +59,16 @@ class ApkStanza(Struct, frozen=True):
         """`C:`, verbatim."""
         return self.fields.get("C", "")
 
+    @property
+    def origin(self) -> str:
+        """The name of the source package; empty when it isn't known."""
+        return self.fields.get("o", "")
+
+    @property
+    def cut_sha256(self) -> bool:
+        """Whether an installed package's checksums are SHA-256 cut to 20 bytes (of a v3 package), and no SHA-1."""
+        return "S" in self.fields.get("f", "")
+
 
 class _Recorded(Protocol):
     @property

@@ -228,7 +228,7 @@ class ApkDatabase:
             name=record.name,
             version=record.version,
             architecture=record.fields.get("A") or self.native_architecture,
-            source_name=record.fields.get("o") or record.name,
+            source_name=record.origin or record.name,
             source_version=record.version,
             record=record,
         )

@@ -105,11 +105,6 @@ class ApkRecord(ApkStanza, frozen=True, kw_only=True):
         return checksum_bytes(self.identity) or self.identity.encode("utf-8", "surrogateescape")
 
     @property
-    def cut_sha256(self) -> bool:
-        """Whether the checksums are SHA-256 cut to 20 bytes (of a v3 package), and no SHA-1."""
-        return "S" in self.fields.get("f", "")
-
-    @property
     def errors(self) -> tuple[str, ...]:
         """What went wrong when it was installed."""
         flags = self.fields.get("f", "")

@@ -12,6 +12,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 from copacetic.apk.dependency import DependencyError, parse_dependencies
+from copacetic.apk.stanza import ApkStanza
 from copacetic.apk.tools import ApkTools
 from copacetic.errors import ConflictError, PackageError
 from copacetic.inventory.apk import ApkDirectory, ApkRecord, ListedFile, Owner
@@ -25,7 +26,7 @@ __all__ = ["Holder", "Holders"]
 class Holder:
     """A package with its list, which changes while others take over files."""
 
-    fields: Mapping[str, str]
+    stanza: ApkStanza
     directories: dict[str, Owner] = field(default_factory=dict)
     """In the list's order."""
     files: dict[str, ListedFile] = field(default_factory=dict)
@@ -39,7 +40,7 @@ class Holder:
     def of(cls, package: InstalledPackage, record: ApkRecord) -> Holder:
         """Return what the database says."""
         return cls(
-            fields=record.fields,
+            stanza=record,
             directories={directory.path: directory.owner for directory in record.directories},
             files=dict(record.files()),
             installed=package,
@@ -47,36 +48,30 @@ class Holder:
 
     @property
     def name(self) -> str:
-        return self.fields.get("P", "")
+        return self.stanza.name
 
     @property
     def version(self) -> str:
-        return self.fields.get("V", "")
+        return self.stanza.version
 
     @property
     def origin(self) -> str:
-        """The name of the source package; empty when it isn't known."""
-        return self.fields.get("o", "")
+        return self.stanza.origin
 
     @property
     def priority(self) -> int:
         """`replaces_priority`."""
-        return read_digits(self.fields.get("q", ""), most=11) or 0
-
-    @property
-    def cut_sha256(self) -> bool:
-        """Whether its checksums are SHA-256, cut to 20 bytes."""
-        return "S" in self.fields.get("f", "")
+        return read_digits(self.stanza.fields.get("q", ""), most=11) or 0
 
     def replaces(self, other: Holder, scheme: str) -> bool:
         """Tell whether this package's `replaces` names the other one as it is."""
         try:
-            wanted = parse_dependencies(self.fields.get("r", ""))
+            wanted = parse_dependencies(self.stanza.fields.get("r", ""))
         except DependencyError as error:
             raise PackageError(f"{self.name} {self.version}: replaces: {error}") from error
-        identity = other.fields.get("C", "")
         return any(
-            one.name == other.name and one.matches(other.version, identity, scheme) != one.conflict for one in wanted
+            one.name == other.name and one.matches(other.version, other.stanza.identity, scheme) != one.conflict
+            for one in wanted
         )
 
     def record(self) -> ApkRecord:
@@ -85,7 +80,7 @@ class Holder:
         for path, file in self.files.items():
             files[path.rpartition("/")[0]].append(file)
         directories = tuple(ApkDirectory(path, owner, tuple(files[path])) for path, owner in self.directories.items())
-        return ApkRecord(fields=self.fields, directories=directories)
+        return ApkRecord(fields=self.stanza.fields, directories=directories)
 
 
 class Holders:

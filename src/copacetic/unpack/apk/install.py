@@ -13,7 +13,7 @@ import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from copacetic.apk.stanza import checksum_of
+from copacetic.apk.stanza import ApkStanza, checksum_of
 from copacetic.errors import ConflictError, ImageError, PackageError, about_package
 from copacetic.inventory.apk import ListedFile, Owner
 from copacetic.oci.change import Spooled
@@ -60,7 +60,7 @@ class ApkInstaller:
     def install(self, package: ApkPackage, payload: Sequence[ApkFileEntry], directories: Directories) -> Holder:
         """Install one package; returns its list. Raises `PackageError` where apk itself would fail."""
         old = self.holders.find(package.name)
-        new = Holder(fields=package.fields)
+        new = Holder(ApkStanza(package.fields))
         run = _Run(self, package, directories, old, new)
         with about_package(package.key):
             try:
@@ -213,7 +213,7 @@ class _Run:
         digest = file.digest
         if digest is None or present.type not in (FileType.FILE, FileType.SYMLINK):
             return False
-        algorithm = "sha256" if holder.cut_sha256 else "sha1"
+        algorithm = "sha256" if holder.stanza.cut_sha256 else "sha1"
         if present.type is FileType.SYMLINK:
             data = present.target.encode("utf-8", "surrogateescape")
         elif algorithm == "sha256":
