@@ -24,6 +24,9 @@ MEMORY := $(shell free=$$(df --output=avail /dev/shm 2>/dev/null | tail -n 1) &&
 export PYTHONDONTWRITEBYTECODE :=
 PYTEST := $(if $(MEMORY),TMPDIR=$(MEMORY)) $(BIN)/pytest
 
+# The same examples of properties each time, however busy the machine is; other ones are tried by `make quick` and soak.
+ALL := -n 3 --dist loadgroup --no-loadscope-reorder --hypothesis-profile=ci
+
 .PHONY: help demo test quick coverage lint format bench soak clean system-demo system-test system-bench
 
 help: ## Show this list.
@@ -33,13 +36,13 @@ demo: $(VENV)/runtime system-demo ## Build a real Debian image and patch it, or 
 	@$(BIN)/python -m demo $(if $(IMAGE),--image $(IMAGE))
 
 test: $(VENV)/test system-test ## Install what the tests need, and run them all.
-	$(PYTEST) -n 3 --dist loadgroup --no-loadscope-reorder --durations=25 $(ARGS)
+	$(PYTEST) $(ALL) --durations=25 $(ARGS)
 
 quick: $(VENV)/test ## Run what needs no root, no program of the host and no mirror, in little more than a minute.
 	$(PYTEST) -n 2 -m "not system and not soak and not costly" $(ARGS)
 
 coverage: $(VENV)/test system-test ## Run all tests, and show which lines and branches none of them runs; takes half as long again.
-	$(PYTEST) -n 3 --dist loadgroup --no-loadscope-reorder --cov --cov-branch --cov-report=term:skip-covered $(ARGS)
+	$(PYTEST) $(ALL) --cov --cov-branch --cov-report=term:skip-covered $(ARGS)
 
 lint: $(VENV)/test ## Check style, types and import rules.
 	$(BIN)/ruff format --check . && $(BIN)/ruff check . && $(BIN)/mypy && $(BIN)/lint-imports

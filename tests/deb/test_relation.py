@@ -42,16 +42,16 @@ def test_what_is_no_relation_is_quoted(text: str) -> None:
         parse_relations(text)
 
 
-NAMES = st.sampled_from(["a", "libc6", "b:any", ""]) | st.text(max_size=3)
-LIMITS = st.sampled_from(["", "", " (>= 1:2~)", " (<< 3)", " [amd64 !i386]", " <!nocheck>", " (= ", "(1)"])
-RELATIONS = st.lists(st.builds("{}{}{}".format, NAMES, LIMITS, st.sampled_from([" | ", ", ", ",\n"])), max_size=4)
+NAMES = st.sampled_from(["a", "libc6", "b:any"]) | st.text(max_size=3)
+LIMITS = st.sampled_from(["", " (>= 1:2~)", " (<< 3)", " [amd64 !i386]", " <!nocheck>", " (= "])
+RELATIONS = st.lists(st.builds("{}{}".format, NAMES, LIMITS), max_size=3)
 
 
-@accepting(0.05)
-@given(RELATIONS.map("".join))
-def test_any_text_is_a_relation_or_refused(text: str) -> None:
+@accepting(0.1)
+@given(st.sampled_from([", ", " | ", ",\n"]), RELATIONS)
+def test_any_text_is_a_relation_or_refused(separator: str, relations: list[str]) -> None:
     with refusal(RelationError):
-        parse_relations(text)
+        parse_relations(separator.join(relations))
 
 
 @pytest.mark.parametrize(
