@@ -3,17 +3,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from copacetic.cli import main
-from copacetic.oci.change import Change, Changes
+from copacetic.oci.change import Changes
 from copacetic.oci.tree import TreeBuilder
 from support.aptrepo import Deb, Repository, debian_image, file, serve_repository, write_image
 from support.debs import directory, hardlink, symlink
 from support.replacing import replace
+from support.sabotage import Edit, drop, rewrite, write
 
 FOO = Deb(name="foo", version="1.0-1", architecture="amd64", files={"usr/bin/foo": file("old", 0o755)})
 FOO2 = Deb(
@@ -28,7 +29,6 @@ FOO2 = Deb(
         "var/lib/foo": directory(),
     },
 )
-Edit = Callable[[tuple[Change, ...]], tuple[Change, ...]]
 
 
 @pytest.fixture
@@ -37,36 +37,17 @@ def repository() -> Iterator[Repository]:
         yield served
 
 
-def _without(*paths: str) -> Edit:
-    return lambda entries: tuple(change for change in entries if change.path not in paths)
-
-
-def _with(path: str, content: bytes) -> Edit:
-    def edit(entries: tuple[Change, ...]) -> tuple[Change, ...]:
-        return tuple(
-            replace(change, content=content, entry=replace(change.entry, size=len(content)))
-            if change.path == path and change.entry is not None
-            else change
-            for change in entries
-        )
-
-    return edit
-
-
-def _older_database(entries: tuple[Change, ...]) -> tuple[Change, ...]:
-    status = next(change for change in entries if change.path == "var/lib/dpkg/status")
-    assert isinstance(status.content, bytes)
-    return _with(status.path, status.content.replace(b"Version: 1.0-2", b"Version: 1.0-1"))(entries)
-
-
 BROKEN: dict[str, tuple[Edit, str]] = {
-    "a file is missing": (_without("usr/share/f"), "foo: usr/share/f is missing in the result"),
-    "a directory is missing": (_without("var/lib/foo"), "foo: var/lib/foo is missing in the result"),
-    "a link is missing": (_without("usr/share/link"), "foo: usr/share/link is missing in the result"),
-    "a file is the old one": (_without("usr/bin/foo", "usr/bin/foo2"), "foo: usr/bin/foo has the md5"),
-    "a file has another content": (_with("usr/share/f", b"evil"), "foo: usr/share/f has the md5"),
-    "a linked file has another content": (_with("usr/bin/foo", b"evil"), "foo: usr/bin/foo has the md5"),
-    "the database says otherwise": (_older_database, "foo:amd64: expected 1.0-2, found 1.0-1 in the result"),
+    "a file is missing": (drop("usr/share/f"), "foo: usr/share/f is missing in the result"),
+    "a directory is missing": (drop("var/lib/foo"), "foo: var/lib/foo is missing in the result"),
+    "a link is missing": (drop("usr/share/link"), "foo: usr/share/link is missing in the result"),
+    "a file is the old one": (drop("usr/bin/foo", "usr/bin/foo2"), "foo: usr/bin/foo has the md5"),
+    "a file has another content": (write("usr/share/f", b"evil"), "foo: usr/share/f has the md5"),
+    "a linked file has another content": (write("usr/bin/foo", b"evil"), "foo: usr/bin/foo has the md5"),
+    "the database says otherwise": (
+        rewrite("var/lib/dpkg/status", "Version: 1.0-2", "Version: 1.0-1"),
+        "foo:amd64: expected 1.0-2, found 1.0-1 in the result",
+    ),
 }
 
 

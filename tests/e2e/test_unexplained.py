@@ -15,8 +15,8 @@ import pytest
 
 from copacetic.compression import decompress
 from copacetic.errors import VerificationError
-from copacetic.oci.change import Change, Changes
-from copacetic.oci.filesystem import Entry, FileType
+from copacetic.oci.change import Changes
+from copacetic.oci.filesystem import FileType
 from copacetic.oci.layout import LayoutSource
 from copacetic.oci.tree import TreeBuilder
 from copacetic.request import Strategy
@@ -28,6 +28,7 @@ from support.execcase import Case
 from support.images import Image, TarItem, make_image, make_layer, tar_file
 from support.programs import program_items
 from support.replacing import replace
+from support.sabotage import CAPABLE, Edit, add, alter, drop, take
 
 OLD: dict[str, Member] = {"usr/bin/foo": file("old", 0o755), "usr/share/gone": file("gone")}
 NEW: dict[str, Member] = {
@@ -40,9 +41,6 @@ NEW: dict[str, Member] = {
 }
 OTHER: dict[str, Member] = {"usr/bin/passwd": file("passwd", 0o755), "usr/lib/other/data": file("data")}
 NOBODYS = {"etc/passwd": "root:x:0:0:root:/root:/bin/sh\n", "etc/group": "root:x:0:\n", "usr/local/tool": "tool"}
-
-Entries = tuple[Change, ...]
-Edit = Callable[[Entries], Entries]
 
 
 @dataclass(frozen=True)
@@ -84,39 +82,6 @@ def _image(files: dict[str, bytes | str], programs: list[TarItem]) -> Image:
 FAMILIES = {"deb": _debian, "apk": _alpine}
 
 
-def add(path: str, type_: FileType = FileType.FILE, mode: int = 0o644, **more: object) -> Edit:
-    content = b"evil" if type_ is FileType.FILE else None
-    entry = Entry(type=type_, mode=mode, size=len(content or b""), **more)  # type: ignore[arg-type]
-    return lambda entries: _sorted(
-        *(change for change in entries if change.path != path), Change(path=path, entry=entry, content=content)
-    )
-
-
-def take(path: str) -> Edit:
-    return lambda entries: _sorted(*(c for c in entries if c.path != path), Change(path=path, entry=None))
-
-
-def drop(path: str) -> Edit:
-    return lambda entries: tuple(change for change in entries if change.path != path)
-
-
-def alter(path: str, **more: object) -> Edit:
-    def edit(entries: Entries) -> Entries:
-        (found,) = (change for change in entries if change.path == path)
-        assert found.entry is not None
-        changed = replace(found, entry=replace(found.entry, **more))
-        if "type" in more:
-            changed = replace(changed, content=None)
-        return _sorted(*(change for change in entries if change.path != path), changed)
-
-    return edit
-
-
-def _sorted(*changes: Change) -> Entries:
-    return tuple(sorted(changes, key=lambda change: change.path))
-
-
-CAPABLE = {"security.capability": b"\x01\x00\x00\x02" + bytes(16)}
 DATABASE = {"deb": "var/lib/dpkg/status", "apk": "lib/apk/db/installed"}
 REFUSED: dict[str, tuple[Edit, str]] = {
     "an additional setuid file": (add("usr/bin/evil", mode=0o4755), "usr/bin/evil is"),
