@@ -4,14 +4,13 @@
 from __future__ import annotations
 
 import os
-import re
 import signal
 import socket
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -29,7 +28,7 @@ from support.certificate import Certificate, make_certificate
 from support.gotools import go_programs
 from support.nativeengine import NativeEngine
 from support.podman import podman_container
-from support.processes import children_of, descendants_of
+from support.processes import children_of, command_of, descendants_of
 from support.replacing import replace
 from support.sshd import SshServer, ssh_server
 
@@ -253,7 +252,7 @@ time.sleep(60)
     process = subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True)
     assert process.stdout is not None
     assert process.stdout.readline() == "open\n"
-    (ssh,) = [pid for pid in descendants_of(process.pid) if b"dial-stdio" in Path(f"/proc/{pid}/cmdline").read_bytes()]
+    (ssh,) = [pid for pid in descendants_of(process.pid) if any("dial-stdio" in word for word in command_of(pid))]
 
     process.kill()
     process.communicate()
@@ -271,15 +270,10 @@ def _runs(pid: int) -> bool:
         return False
 
 
-def _programs() -> list[str]:
-    """Return the commands that this process has started, and that are still there, for reaching builders."""
-    found = []
-    for child in children_of(os.getpid()):
-        with suppress(OSError):
-            command = Path(f"/proc/{child}/cmdline").read_text()
-            if re.match(r"(\S*/)?(ssh|buildctl)\0", command):
-                found.append(command)
-    return found
+def _programs() -> list[list[str]]:
+    """What this process has started to reach a builder."""
+    commands = [command_of(child) for child in children_of(os.getpid())]
+    return [words for words in commands if words and Path(words[0]).name in {"ssh", "buildctl"}]
 
 
 # Programs that run buildctl

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import signal
 import socket
 import subprocess
 import tempfile
@@ -25,7 +24,7 @@ from pathlib import Path
 import pytest
 
 from support.gotools import go_programs
-from support.processes import children_of, descendants_of
+from support.processes import command_of, descendants_of, first_child_of, is_running, stop_inside
 
 _START_LIMIT = 60.0
 _STOP_LIMIT = 20.0
@@ -71,18 +70,18 @@ class Buildkitd:
 
     def kill(self) -> None:
         """Kill it as a machine that loses power would, with all that it runs, and wait until its socket is nobody's."""
-        inside = _child_of(self.process.pid)
+        inside = first_child_of(self.process.pid)
         self.process.kill()
         self.process.wait()
         deadline = time.monotonic() + _STOP_LIMIT
-        while inside is not None and _is_running(inside):
+        while inside is not None and is_running(inside):
             assert time.monotonic() < deadline, f"process {inside} outlives a kill"
             time.sleep(0.01)
 
     def children(self) -> list[list[str]]:
         """Return the command lines of the processes that run inside, the daemon's own left out."""
-        own = _child_of(self.process.pid)
-        inside = [_command(pid) for pid in descendants_of(own)] if own else []
+        own = first_child_of(self.process.pid)
+        inside = [command_of(pid) for pid in descendants_of(own)] if own else []
         return [words for words in inside if words]
 
 
@@ -130,7 +129,7 @@ def buildkitd(
             _wait(daemon)
             yield daemon
         finally:
-            _stop(process)
+            stop_inside(process, limit=_STOP_LIMIT)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 
@@ -156,34 +155,3 @@ def _wait(daemon: Buildkitd) -> None:
         else:
             return
     pytest.fail("buildkitd does not start:\n" + daemon.log()[-3_000:])
-
-
-def _stop(process: subprocess.Popen[bytes]) -> None:
-    """End the daemon politely; `unshare` itself takes no signal but the last one, which ends all inside."""
-    if child := _child_of(process.pid):
-        try:
-            os.kill(child, signal.SIGTERM)
-            process.wait(_STOP_LIMIT)
-        except (ProcessLookupError, subprocess.TimeoutExpired):
-            pass
-    process.kill()
-    process.wait()
-
-
-def _child_of(pid: int) -> int | None:
-    children = children_of(pid)
-    return children[0] if children else None
-
-
-def _is_running(pid: int) -> bool:
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in {"Z", "X"}
-    except OSError:
-        return False
-
-
-def _command(pid: int) -> list[str]:
-    try:
-        return Path(f"/proc/{pid}/cmdline").read_bytes().decode(errors="replace").split("\0")[:-1]
-    except OSError:
-        return []

@@ -13,9 +13,7 @@ from __future__ import annotations
 
 import http.client
 import json
-import os
 import shutil
-import signal
 import socket
 import subprocess
 import tarfile
@@ -31,6 +29,7 @@ import pytest
 from demo.roots import CACHE, locked
 
 from support.debian import build_root, need
+from support.processes import command_of, descendants_of, first_child_of, stop_inside
 
 SUITE = "trixie"
 _PACKAGES = ("ca-certificates", "containerd", "docker-cli", "docker.io", "iptables", "runc")
@@ -140,17 +139,12 @@ class Dockerd:
 
     def processes(self) -> list[list[str]]:
         """Return the command lines of all that runs beside the engine, containers included."""
-        found = []
-        for pid in _descendants(self.process.pid):
-            try:
-                found.append(Path(f"/proc/{pid}/cmdline").read_text().split("\0")[:-1])
-            except OSError:
-                continue
-        return found
+        inside = [command_of(pid) for pid in descendants_of(self.process.pid)]
+        return [words for words in inside if words]
 
     def program(self, folder: Path) -> None:
         """Write a `docker` into a folder: the engine's own client, run beside the engine."""
-        inside = _child_of(self.process.pid)
+        inside = first_child_of(self.process.pid)
         script = folder / "docker"
         script.write_text(
             f'#!/bin/sh\nexec nsenter --target {inside} --mount --pid --root --wd=/ /usr/bin/docker "$@"\n'
@@ -190,7 +184,7 @@ def dockerd(
             yield engine
         finally:
             engine.remove_containers()
-            _stop(process)
+            stop_inside(process, limit=_STOP_LIMIT)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 
@@ -241,33 +235,3 @@ def _wait(engine: Dockerd) -> None:
     logs = [engine.folder / "log", engine.shared / "containerd.log", engine.shared / "dockerd.log"]
     text = "\n".join(path.read_text(errors="replace")[-2_000:] for path in logs if path.exists())
     pytest.fail(f"dockerd does not start:\n{text}")
-
-
-def _stop(process: subprocess.Popen[bytes]) -> None:
-    """End the engine politely; `unshare` itself takes no signal but the last one, which ends all inside."""
-    if child := _child_of(process.pid):
-        try:
-            os.kill(child, signal.SIGTERM)
-            process.wait(_STOP_LIMIT)
-        except (ProcessLookupError, subprocess.TimeoutExpired):
-            pass
-    process.kill()
-    process.wait()
-
-
-def _child_of(pid: int) -> int | None:
-    children = _children(pid)
-    return children[0] if children else None
-
-
-def _children(pid: int) -> list[int]:
-    try:
-        tasks = [task / "children" for task in Path(f"/proc/{pid}/task").iterdir()]
-        return [int(child) for path in tasks for child in path.read_text().split()]
-    except OSError:
-        return []
-
-
-def _descendants(pid: int) -> list[int]:
-    children = _children(pid)
-    return children + [further for child in children for further in _descendants(child)]

@@ -32,6 +32,7 @@ from copacetic.worker.inside.channel import Channel
 from support.builder import BASE
 from support.busybox import busybox_image
 from support.images import MemorySource, small_disk
+from support.processes import children_of
 from support.worker import mounts_in, open_worker, runs_in
 
 pytestmark = pytest.mark.system
@@ -252,7 +253,7 @@ def test_a_worker_that_is_killed_leaves_nothing_running_and_nothing_mounted(
         assert victim.stdout is not None
         assert victim.stdout.readline() == b"go\n"
         time.sleep(chance.random() * 1.2)
-        helpers = _children(victim.pid)
+        helpers = children_of(victim.pid)
         victim.send_signal(number)
         victim.wait()
         victim.stdout.close()
@@ -274,7 +275,7 @@ def test_a_worker_whose_helper_is_killed_says_so_and_leaves_nothing(mode: tuple[
 
     def kill() -> None:
         _until(lambda: _running(token) != [])
-        for pid in _children(os.getpid()):
+        for pid in children_of(os.getpid()):
             os.kill(pid, signal.SIGKILL)
 
     killer = threading.Thread(target=kill)
@@ -352,10 +353,6 @@ def _running(token: str) -> list[str]:
         if token.encode() in words and b"sleep" in words[0]:
             found.append(path.parent.name)
     return found
-
-
-def _children(pid: int) -> list[int]:
-    return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
 
 
 def _until(condition: object) -> bool:
