@@ -39,7 +39,7 @@ test: $(VENV)/test system-test ## Install what the tests need, and run them all.
 	$(PYTEST) $(ALL) --durations=25 $(ARGS)
 
 quick: $(VENV)/test ## Run what needs no root, no program of the host and no mirror, in little more than a minute.
-	$(PYTEST) -n 2 -m "not system and not soak and not costly" $(ARGS)
+	$(PYTEST) -n 4 -m "not system and not soak and not costly" $(ARGS)
 
 coverage: $(VENV)/test system-test ## Run all tests, and show which lines and branches none of them runs; takes half as long again.
 	$(PYTEST) $(ALL) --cov --cov-branch --cov-report=term:skip-covered $(ARGS)
