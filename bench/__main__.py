@@ -28,9 +28,9 @@ from demo.roots import build_root
 from bench import execution, processor
 from bench.alpine import measure_alpine, measure_index
 from bench.measure import Result, Sample, repeat, run
-from support.debian import layout_of
-from support.images import make_image, make_layer, write_layout
-from support.registry import docker_registry
+from support.deb.debian import layout_of
+from support.image.images import make_image, make_layer, write_layout
+from support.server.registry import docker_registry
 
 COPA = str(Path(sys.executable).with_name("copa"))
 LARGE = (
@@ -166,7 +166,7 @@ def _on_top(bench: Bench, _base: Path, tar: Path, number: int) -> str:
     from demo.roots import compress
 
     from copacetic.oci.manifest import OCI_LAYER
-    from support.images import Layer, describe
+    from support.image.images import Layer, describe
 
     blob = compress(tar).read_bytes()
     layers = [Layer(describe(blob, f"{OCI_LAYER}+gzip"), blob, tar.read_bytes())]

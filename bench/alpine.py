@@ -10,11 +10,11 @@ import tempfile
 from pathlib import Path
 
 from bench.measure import Result, Sample, repeat, run
-from support.apkoracle import ROOTS, alpine_image
-from support.apkrepo import ApkRepository, public_pem
-from support.apks import read_index
-from support.images import FIXTURES
-from support.served import Served, serve
+from support.apk.apkoracle import ROOTS, alpine_image
+from support.apk.apkrepo import ApkRepository, public_pem
+from support.apk.apks import read_index
+from support.image.images import FIXTURES
+from support.server.served import Served, serve
 
 
 def measure_alpine(copa: str, work: Path, runs: int) -> list[Result]:

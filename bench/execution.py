@@ -24,8 +24,8 @@ from demo.roots import build_root
 
 from bench.measure import Result, Sample, repeat, run
 from copacetic.pipeline.apply.solvelog import KNOWN
-from support.buildkitd import buildkitd
-from support.debian import layout_of
+from support.builder.buildkitd import buildkitd
+from support.deb.debian import layout_of
 
 if TYPE_CHECKING:
     from bench.__main__ import Bench

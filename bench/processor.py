@@ -13,7 +13,7 @@ from pathlib import Path
 from demo.roots import build_root
 
 from bench.measure import Result, Sample, run
-from support.debian import layout_of
+from support.deb.debian import layout_of
 
 FLOOR, BARE = "processor: the floor in C", "processor: a bare interpreter"
 

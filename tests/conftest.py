@@ -13,9 +13,9 @@ from pathlib import Path
 import pytest
 
 from copacetic import documents
-from support.builder import Builder, builder, registry_with_base
-from support.dockerd import Dockerd, dockerd
-from support.values import LOOPBACK
+from support.builder.builder import Builder, builder, registry_with_base
+from support.builder.dockerd import Dockerd, dockerd
+from support.value.values import LOOPBACK
 
 pytest_plugins = ["support.required"]
 
@@ -73,7 +73,7 @@ def documents_are_as_published(monkeypatch: pytest.MonkeyPatch) -> Iterator[None
     encode, found = documents.encode, list[str]()
 
     def check(document: Mapping[str, object]) -> bytes:
-        from support.schemas import faults  # most tests write none
+        from support.value.schemas import faults  # most tests write none
 
         data = encode(document)
         found.extend(faults(json.loads(data)))

@@ -15,7 +15,7 @@ import pytest
 
 from copacetic.cache import Cache
 from copacetic.errors import StorageError
-from support.images import small_disk
+from support.image.images import small_disk
 
 
 def test_an_entry_appears_whole_when_it_is_finished(tmp_path: Path) -> None:

@@ -25,9 +25,9 @@ from copacetic.report import parse_report
 from copacetic.repository import open_repository
 from copacetic.unpack import open_unpacker
 from copacetic.version import compare_versions
-from support.databases import detect_database
-from support.images import make_image, make_layer, make_tar, open_layers, tar_file, write_layout
-from support.trees import stack, tree
+from support.image.images import make_image, make_layer, make_tar, open_layers, tar_file, write_layout
+from support.image.trees import stack, tree
+from support.value.databases import detect_database
 
 
 class Opened:

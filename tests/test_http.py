@@ -18,7 +18,7 @@ from copacetic.errors import IntegrityError, UnreachableError
 from copacetic.http import HttpClient, HttpSettings
 from copacetic.http.address import show_address
 from copacetic.http.retry import LONGEST_PAUSE, backoff, parse_retry_after
-from support.faulty import Answer, FaultyServer, Seen, faulty_server
+from support.server.faulty import Answer, FaultyServer, Seen, faulty_server
 
 BODY = bytes(range(256)) * 4096  # 1 MiB
 

@@ -11,7 +11,7 @@ import pytest
 
 from copacetic.errors import IntegrityError, StorageError, UnreachableError
 from copacetic.http import HttpClient, HttpSettings
-from support.faulty import Answer, FaultyServer, faulty_server
+from support.server.faulty import Answer, FaultyServer, faulty_server
 
 BODY = bytes(range(256)) * 4096  # 1 MiB
 

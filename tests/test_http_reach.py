@@ -16,7 +16,7 @@ from copacetic.http import HttpClient, HttpSettings, connection
 from copacetic.http.address import WebOrigin, find_origin
 from copacetic.http.login import Login, find_login
 from copacetic.http.reach import Reach, parse_network
-from support.faulty import Answer, FaultyServer, faulty_server
+from support.server.faulty import Answer, FaultyServer, faulty_server
 
 
 @pytest.fixture

@@ -18,8 +18,8 @@ from copacetic.http import HttpClient, HttpSettings, TlsSettings
 from copacetic.http.failure import describe_failure
 from copacetic.http.pool import make_context
 from copacetic.http.proxy import is_exempt, select_proxy
-from support.certificate import make_certificate
-from support.faulty import Answer, FaultyServer, faulty_server, tunnel_proxy
+from support.server.certificate import make_certificate
+from support.server.faulty import Answer, FaultyServer, faulty_server, tunnel_proxy
 
 BODY = bytes(range(256)) * 4096  # 1 MiB
 

@@ -22,9 +22,9 @@ from copacetic.pipeline.plan import planfile
 from copacetic.pipeline.plan.document import write_plans
 from copacetic.pipeline.plan.planfile import read_plans
 from copacetic.updates import Finding, FindingStatus, MatchedFinding, PackageKey, PlannedUpdate
-from support.replacing import replace
-from support.schemas import SCHEMAS, faults
-from support.values import candidate, finding, installed, plan
+from support.value.replacing import replace
+from support.value.schemas import SCHEMAS, faults
+from support.value.values import candidate, finding, installed, plan
 
 REFERENCE = (Path(__file__).parents[1] / "docs/reference/json.md").read_text()
 FOUND = MatchedFinding(

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from copacetic.cli import main
-from support.buildkitd import buildkitd
-from support.debian import need
+from support.builder.buildkitd import buildkitd
+from support.deb.debian import need
 
 
 @pytest.mark.system

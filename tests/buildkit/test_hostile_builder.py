@@ -31,8 +31,8 @@ from copacetic.llb.graph import MakeFile
 from copacetic.llb.solver import Inputs
 from copacetic.oci import Digest, Platform
 from copacetic.oci.filesystem import FileType
-from support.fakebuilder import CAPS, CONTROL, GATEWAY, FakeBuilder, answer, fake_builder, refuse
-from support.images import Image, encode, make_image, make_layer
+from support.builder.fakebuilder import CAPS, CONTROL, GATEWAY, FakeBuilder, answer, fake_builder, refuse
+from support.image.images import Image, encode, make_image, make_layer
 
 AMD64 = Platform.parse("linux/amd64")
 FILE = llb.scratch().file(MakeFile(path="/f", data=b""))

@@ -28,13 +28,13 @@ from copacetic.llb.graph import MakeFile
 from copacetic.llb.solver import Event, Inputs
 from copacetic.oci import Platform
 from copacetic.oci.credentials import Credentials
-from support.builder import BASE, Builder, registry_with_base
-from support.buildkitd import Buildkitd, buildkitd
-from support.busybox import busybox_image
-from support.elf import shared_object
-from support.images import skopeo, small_disk, write_layout
-from support.registry import HTPASSWD, PASSWORD, USER, docker_registry
-from support.running import count_runs
+from support.builder.builder import BASE, Builder, registry_with_base
+from support.builder.buildkitd import Buildkitd, buildkitd
+from support.builder.running import count_runs
+from support.image.busybox import busybox_image
+from support.image.elf import shared_object
+from support.image.images import skopeo, small_disk, write_layout
+from support.server.registry import HTPASSWD, PASSWORD, USER, docker_registry
 
 pytestmark = [pytest.mark.system, pytest.mark.xdist_group("buildkit")]
 

@@ -22,8 +22,8 @@ from copacetic.llb.solver import Inputs
 from copacetic.oci import Descriptor, Digest, Platform
 from copacetic.oci.credentials import Credentials
 from copacetic.oci.transport import ByteStream
-from support.fakebuilder import FakeBuilder, fake_builder
-from support.images import MemorySource, make_image, make_index, make_layer
+from support.builder.fakebuilder import FakeBuilder, fake_builder
+from support.image.images import MemorySource, make_image, make_index, make_layer
 
 AMD64 = Platform.parse("linux/amd64")
 STATE = llb.scratch().file(MakeFile(path="/f", data=b""))

@@ -23,14 +23,14 @@ from copacetic.connect.settings import BuilderSettings
 from copacetic.connect.tlsfiles import TlsFiles
 from copacetic.errors import BuilderUnreachableError
 from copacetic.llb.solver import Capabilities
-from support.buildkitd import Buildkitd, buildkitd
-from support.certificate import Certificate, make_certificate
-from support.gotools import go_programs
-from support.nativeengine import NativeEngine
-from support.podman import podman_container
-from support.processes import children_of, command_of, descendants_of
-from support.replacing import replace
-from support.sshd import SshServer, ssh_server
+from support.builder.buildkitd import Buildkitd, buildkitd
+from support.builder.gotools import go_programs
+from support.builder.nativeengine import NativeEngine
+from support.builder.podman import podman_container
+from support.builder.processes import children_of, command_of, descendants_of
+from support.builder.sshd import SshServer, ssh_server
+from support.server.certificate import Certificate, make_certificate
+from support.value.replacing import replace
 
 pytestmark = pytest.mark.system
 

@@ -24,12 +24,12 @@ from copacetic.connect.settings import BuilderSettings
 from copacetic.connect.tlsfiles import TlsFiles
 from copacetic.errors import BuilderUnreachableError, UnsupportedBuilderError
 from copacetic.llb.solver import Capabilities
-from support.buildkitd import Buildkitd, buildkitd
-from support.certificate import Certificate, make_certificate
-from support.dockerd import Dockerd, dockerd
-from support.gotools import go_programs
-from support.replacing import replace
-from support.sshd import ssh_server
+from support.builder.buildkitd import Buildkitd, buildkitd
+from support.builder.dockerd import Dockerd, dockerd
+from support.builder.gotools import go_programs
+from support.builder.sshd import ssh_server
+from support.server.certificate import Certificate, make_certificate
+from support.value.replacing import replace
 
 pytestmark = [pytest.mark.system, pytest.mark.xdist_group("dockerd")]
 

@@ -17,8 +17,8 @@ from copacetic.connect.route import find_routes
 from copacetic.connect.settings import BuilderSettings, EngineSettings
 from copacetic.connect.tlsfiles import TlsFiles
 from copacetic.errors import DaemonUnreachableError, InvalidAddressError, UsageError
-from support.certificate import make_certificate
-from support.replacing import replace
+from support.server.certificate import make_certificate
+from support.value.replacing import replace
 
 HOSTS = {
     "near": "unix:///run/near/docker.sock",

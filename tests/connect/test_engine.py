@@ -16,8 +16,8 @@ from copacetic.connect.dial.process import ProcessStream
 from copacetic.connect.engine import EngineAnswer, EngineClient
 from copacetic.connect.stream import SocketStream, Stream
 from copacetic.errors import DaemonUnreachableError
-from support.faulty import Answer as Reply
-from support.faulty import FaultyServer, faulty_server
+from support.server.faulty import Answer as Reply
+from support.server.faulty import FaultyServer, faulty_server
 
 BODY = bytes(range(256)) * 4096  # 1 MiB
 PUMP = """

@@ -28,7 +28,7 @@ from copacetic.connect.dial.tls import TlsStream, make_context
 from copacetic.connect.stream import SocketStream, Stream
 from copacetic.connect.tlsfiles import TlsFiles
 from copacetic.errors import DaemonUnreachableError, UsageError
-from support.certificate import Certificate, make_certificate
+from support.server.certificate import Certificate, make_certificate
 
 AMOUNT = 3_000_000
 

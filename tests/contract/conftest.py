@@ -18,9 +18,9 @@ from copacetic.connect.address import parse_address
 from copacetic.connect.route import find_routes
 from copacetic.connect.settings import BuilderSettings
 from copacetic.llb.solver import Solver
-from support.builder import BASE
-from support.busybox import busybox_image
-from support.worker import open_worker
+from support.builder.builder import BASE
+from support.builder.worker import open_worker
+from support.image.busybox import busybox_image
 
 Factory = Callable[[pytest.FixtureRequest], AbstractContextManager[Solver]]
 

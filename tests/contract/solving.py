@@ -14,7 +14,7 @@ from copacetic.llb.graph import Mount
 from copacetic.llb.solver import Event, EventKind, Inputs, Solver
 from copacetic.oci import Platform
 from copacetic.oci.filesystem import Entry, FileType, ImageFilesystem
-from support.builder import BASE as BASE_NAME
+from support.builder.builder import BASE as BASE_NAME
 
 AMD64 = Platform.parse("linux/amd64")
 PATH = {"PATH": "/bin"}

@@ -13,9 +13,9 @@ from copacetic import api, session
 from copacetic.llb.solver import Solver
 from copacetic.repository import RepositorySettings
 from copacetic.request import Strategy
-from support.apkoracle import alpine_image
-from support.images import assert_valid_image, fixture
-from support.served import Served, serve
+from support.apk.apkoracle import alpine_image
+from support.image.images import assert_valid_image, fixture
+from support.server.served import Served, serve
 
 
 class _Lent:

@@ -15,7 +15,7 @@ from copacetic import llb
 from copacetic.errors import ExecutionError, SolverError
 from copacetic.llb.graph import MakeFile
 from copacetic.llb.solver import EventKind, Inputs, Solver
-from support.running import count_runs, running_with
+from support.builder.running import count_runs, running_with
 
 
 def test_arguments_reach_the_program_as_they_are(solver: Solver) -> None:

@@ -16,7 +16,7 @@ from copacetic.llb.solver import Inputs, Solver
 from copacetic.oci import Descriptor
 from copacetic.oci.filesystem import FileType
 from copacetic.oci.transport import ByteStream
-from support.images import Image, MemorySource, make_image, make_index, make_layer
+from support.image.images import Image, MemorySource, make_image, make_index, make_layer
 
 
 def _image(text: str) -> Image:

@@ -11,7 +11,7 @@ from copacetic.deb.deb822 import Stanza, stanza_of
 from copacetic.deb.relation import RelationError, broken_relations, parse_relations
 from copacetic.updates import InstalledPackage
 from support.floors import accepting, refusal
-from support.values import installed
+from support.value.values import installed
 
 
 def package(name: str, version: str = "1", architecture: str = "amd64", **fields: str) -> InstalledPackage:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from copacetic.cli import main
-from support.running import Patching
+from support.builder.running import Patching
 
 
 @pytest.fixture(scope="module")

@@ -17,15 +17,16 @@ import pytest
 
 from copacetic.cli import main
 from copacetic.scripts.handlers.libcache import LibraryCache
-from support import adbs
-from support.apkoracle import ROOTS, alpine_image, alpine_image_on, alpine_root, run_in, snapshot
-from support.apkrepo import ApkRepository, apk_image, public_pem
-from support.apkreversion import VERSION, newer, reversion
-from support.apks import Apk, write_repository
-from support.composed import copy_root
-from support.debian import need
-from support.debs import file, hardlink
-from support.images import (
+from support.apk import adbs
+from support.apk.apkoracle import ROOTS, alpine_image, alpine_image_on, alpine_root, run_in, snapshot
+from support.apk.apkrepo import ApkRepository, apk_image, public_pem
+from support.apk.apkreversion import VERSION, newer, reversion
+from support.apk.apks import Apk, write_repository
+from support.deb.composed import copy_root
+from support.deb.debian import need
+from support.deb.debs import file, hardlink
+from support.deb.oracle import extract
+from support.image.images import (
     assert_valid_image,
     fixture,
     make_attestation,
@@ -36,10 +37,9 @@ from support.images import (
     umoci,
     write_layout,
 )
-from support.oracle import extract
-from support.plandocuments import notes_of, section_of
-from support.replacing import replace
-from support.served import Served, serve
+from support.server.served import Served, serve
+from support.value.plandocuments import notes_of, section_of
+from support.value.replacing import replace
 
 TRIVY_310 = "reports/trivy/aquasecurity__trivy__testdata__alpine-310.json.golden"
 

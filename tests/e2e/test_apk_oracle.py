@@ -13,11 +13,11 @@ from typing import Any
 import pytest
 
 from copacetic.cli import main
-from support.apkoracle import Run, alpine_image, alpine_root, differences, run_in, upgrade
-from support.debian import need
-from support.images import assert_valid_image, fixture, skopeo, umoci
-from support.plandocuments import section_of
-from support.served import Served, serve
+from support.apk.apkoracle import Run, alpine_image, alpine_root, differences, run_in, upgrade
+from support.deb.debian import need
+from support.image.images import assert_valid_image, fixture, skopeo, umoci
+from support.server.served import Served, serve
+from support.value.plandocuments import section_of
 
 pytestmark = pytest.mark.system
 

@@ -14,14 +14,14 @@ from typing import Any
 import pytest
 
 from copacetic.cli import main
-from support.apkoracle import Run, alpine_image, alpine_root, differences, run_in, upgrade
-from support.apkrepo import ApkRepository, public_pem
-from support.apkreversion import repack_all
-from support.apks import write_repository
-from support.debian import need
-from support.images import assert_valid_image, umoci
-from support.plandocuments import section_of
-from support.served import serve
+from support.apk.apkoracle import Run, alpine_image, alpine_root, differences, run_in, upgrade
+from support.apk.apkrepo import ApkRepository, public_pem
+from support.apk.apkreversion import repack_all
+from support.apk.apks import write_repository
+from support.deb.debian import need
+from support.image.images import assert_valid_image, umoci
+from support.server.served import serve
+from support.value.plandocuments import section_of
 
 pytestmark = pytest.mark.system
 

@@ -16,12 +16,12 @@ from typing import Any
 import pytest
 
 from copacetic.cli import main
-from support.application import APPLICATIONS, Application
-from support.debian import need
-from support.differences import OF_ONE
-from support.images import assert_valid_image, umoci
-from support.oracle import apt, differences, install_debs, run_in
-from support.plandocuments import section_of
+from support.deb.debian import need
+from support.deb.differences import OF_ONE
+from support.deb.oracle import apt, differences, install_debs, run_in
+from support.image.application import APPLICATIONS, Application
+from support.image.images import assert_valid_image, umoci
+from support.value.plandocuments import section_of
 
 pytestmark = [pytest.mark.system, pytest.mark.whole, pytest.mark.soak]
 

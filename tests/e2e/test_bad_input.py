@@ -21,10 +21,10 @@ import pytest
 from pysequoia import Cert
 
 from copacetic.cli import main
-from support.aptrepo import OS_RELEASE, Deb, Repository, debian_image, file, serve_repository, write_image
-from support.debs import Member, archive, directory
-from support.images import assert_valid_image, make_image, make_layer, tar_file
-from support.replacing import replace
+from support.deb.aptrepo import OS_RELEASE, Deb, Repository, debian_image, file, serve_repository, write_image
+from support.deb.debs import Member, archive, directory
+from support.image.images import assert_valid_image, make_image, make_layer, tar_file
+from support.value.replacing import replace
 
 FOO = Deb(name="foo", version="1.0-1", architecture="amd64", files={"usr/bin/foo": file("old", 0o755)})
 FOO2 = Deb(name="foo", version="1.0-2", architecture="amd64", files={"usr/bin/foo": file("new", 0o755)})

@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from support.apkrepo import ApkRepository, apk_image, make_key, serve_apks
-from support.apks import Apk, Item, member
-from support.debs import Member, directory, file, hardlink, symlink
-from support.images import make_image, make_layer, write_layout
-from support.replacing import replace
+from support.apk.apkrepo import ApkRepository, apk_image, make_key, serve_apks
+from support.apk.apks import Apk, Item, member
+from support.deb.debs import Member, directory, file, hardlink, symlink
+from support.image.images import make_image, make_layer, write_layout
+from support.value.replacing import replace
 
 FOO = Apk(name="foo", version="1-r0", files={"usr/bin/foo": file("old", 0o755)})
 FOO2 = Apk(name="foo", version="2-r0", files={"usr/bin/foo": file("new", 0o755)})

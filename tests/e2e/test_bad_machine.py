@@ -17,10 +17,10 @@ from pathlib import Path
 import pytest
 
 from copacetic.cli import main
-from support.aptrepo import Deb, Repository, debian_image, file, serve_repository, write_image
-from support.debian import need
-from support.images import assert_valid_image, skopeo, small_disk
-from support.registry import docker_registry
+from support.deb.aptrepo import Deb, Repository, debian_image, file, serve_repository, write_image
+from support.deb.debian import need
+from support.image.images import assert_valid_image, skopeo, small_disk
+from support.server.registry import docker_registry
 
 pytestmark = pytest.mark.system
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from copacetic.cli import main
-from support.aptrepo import Deb, Repository, debian_image, file, serve_repository, write_image
+from support.deb.aptrepo import Deb, Repository, debian_image, file, serve_repository, write_image
 
 FOO = Deb(name="foo", version="1.0-1", architecture="amd64", files={"usr/bin/foo": file("old", 0o755)})
 FOO2 = Deb(name="foo", version="1.0-2", architecture="amd64", files={"usr/bin/foo": file("new", 0o755)})

@@ -11,11 +11,11 @@ import pytest
 
 from copacetic.cli import main
 from copacetic.deb.deb822 import parse_stanza
-from support.debian import need, sources
-from support.distroless import KEYRING, distroless_layout
-from support.images import assert_valid_image
-from support.oracle import read_tree
-from support.plandocuments import section_of
+from support.deb.debian import need, sources
+from support.deb.distroless import KEYRING, distroless_layout
+from support.deb.oracle import read_tree
+from support.image.images import assert_valid_image
+from support.value.plandocuments import section_of
 
 pytestmark = [pytest.mark.system, pytest.mark.whole]
 

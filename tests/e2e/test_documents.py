@@ -17,8 +17,8 @@ from copacetic.errors import CopaError, StorageError, UsageError
 from copacetic.pipeline.outcome import Outcome
 from copacetic.progress import Silent
 from copacetic.repository import RepositorySettings
-from support.aptrepo import Deb, Repository, debian_image, file, serve_repository, write_image
-from support.values import HERE
+from support.deb.aptrepo import Deb, Repository, debian_image, file, serve_repository, write_image
+from support.value.values import HERE
 
 OLD = Deb(name="foo", version="1.0-1", architecture="amd64", files={"usr/bin/foo": file("old")})
 NEW = Deb(name="foo", version="1.0-2", architecture="amd64", files={"usr/bin/foo": file("new")})

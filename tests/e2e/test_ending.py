@@ -17,7 +17,7 @@ import pytest
 from copacetic.cli import main
 from copacetic.cli.ending import Ending, restore_signals
 from copacetic.oci.layout import LayoutDestination
-from support.aptrepo import Deb, Repository, debian_image, file, serve_repository, write_image
+from support.deb.aptrepo import Deb, Repository, debian_image, file, serve_repository, write_image
 
 FOO = Deb(name="foo", version="1.0-1", architecture="amd64", files={"usr/bin/foo": file("old", 0o755)})
 NEW = Deb(name="foo", version="1.0-2", architecture="amd64", files={"usr/bin/foo": file("new", 0o755)})

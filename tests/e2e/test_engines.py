@@ -14,9 +14,9 @@ from copacetic.connect.dockercontext import EnginePlace
 from copacetic.connect.engine import open_engine
 from copacetic.oci import Reference
 from copacetic.oci.engine import EngineDestination
-from support.aptrepo import Deb, Repository, debian_image, file, serve_repository
-from support.dockerd import Dockerd, dockerd
-from support.images import MemorySource, copy_image, make_index, write_layout
+from support.builder.dockerd import Dockerd, dockerd
+from support.deb.aptrepo import Deb, Repository, debian_image, file, serve_repository
+from support.image.images import MemorySource, copy_image, make_index, write_layout
 
 FOO = Deb(name="foo", version="1.0-1", architecture="amd64", files={"usr/bin/foo": file("old", 0o755)})
 FOO2 = Deb(name="foo", version="1.0-2", architecture="amd64", files={"usr/bin/foo": file("new", 0o755)})

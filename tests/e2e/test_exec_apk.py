@@ -10,18 +10,18 @@ from collections.abc import Iterator, Sequence
 import pytest
 
 from copacetic.oci.layout import LayoutSource
-from support.apkoracle import alpine_image, alpine_image_on, alpine_root, differences, upgrade
-from support.apkrepo import ApkRepository, public_pem
-from support.apkreversion import newer
-from support.apks import Apk
-from support.debian import need
-from support.debs import file
-from support.images import fixture, skopeo, umoci
-from support.plandocuments import section_of
-from support.replacing import replace
-from support.running import Patching, open_builder
-from support.served import Served, serve
-from support.trees import layer_paths
+from support.apk.apkoracle import alpine_image, alpine_image_on, alpine_root, differences, upgrade
+from support.apk.apkrepo import ApkRepository, public_pem
+from support.apk.apkreversion import newer
+from support.apk.apks import Apk
+from support.builder.running import Patching, open_builder
+from support.deb.debian import need
+from support.deb.debs import file
+from support.image.images import fixture, skopeo, umoci
+from support.image.trees import layer_paths
+from support.server.served import Served, serve
+from support.value.plandocuments import section_of
+from support.value.replacing import replace
 
 pytestmark = [pytest.mark.system, pytest.mark.xdist_group("exec-apk")]
 

@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 
 from copacetic.cli import main
-from support.confined import run_as_user, run_in_pod
-from support.debian import build_root, layout_of, need
+from support.builder.confined import run_as_user, run_in_pod
+from support.deb.debian import build_root, layout_of, need
 
 pytestmark = [pytest.mark.system, pytest.mark.whole, pytest.mark.xdist_group("exec-trixie")]
 

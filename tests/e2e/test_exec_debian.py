@@ -19,13 +19,13 @@ from typing import Any
 import pytest
 
 from copacetic.cli import main
-from support.debian import build_root, layout_of, need, sources
-from support.distroless import KEYRING, distroless_layout
-from support.images import assert_valid_image
-from support.oracle import apt, differences, extract, install_debs, run_in
-from support.plandocuments import section_of
-from support.running import open_builder
-from support.trees import layer_paths
+from support.builder.running import open_builder
+from support.deb.debian import build_root, layout_of, need, sources
+from support.deb.distroless import KEYRING, distroless_layout
+from support.deb.oracle import apt, differences, extract, install_debs, run_in
+from support.image.images import assert_valid_image
+from support.image.trees import layer_paths
+from support.value.plandocuments import section_of
 
 pytestmark = [pytest.mark.system, pytest.mark.whole]
 

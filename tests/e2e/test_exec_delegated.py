@@ -14,14 +14,14 @@ from copacetic.connect.address import parse_address
 from copacetic.connect.settings import BuilderSettings
 from copacetic.errors import CopaError, FixesMissingError, VerificationError
 from copacetic.updates import FindingStatus
-from support.apkrepo import ApkRepository, apk_image, installed_text
-from support.apks import Apk
-from support.aptrepo import Deb, Repository, serve_repository
-from support.debs import file
-from support.execcase import BAR, BAR2, FOO, FOO2, SCRIPTED, Case, installs, runnable
-from support.fakesolver import Answer
-from support.images import Image, Layer, make_image, make_layer, make_tar, tar_file
-from support.replacing import replace
+from support.apk.apkrepo import ApkRepository, apk_image, installed_text
+from support.apk.apks import Apk
+from support.builder.execcase import BAR, BAR2, FOO, FOO2, SCRIPTED, Case, installs, runnable
+from support.builder.fakesolver import Answer
+from support.deb.aptrepo import Deb, Repository, serve_repository
+from support.deb.debs import file
+from support.image.images import Image, Layer, make_image, make_layer, make_tar, tar_file
+from support.value.replacing import replace
 
 
 @pytest.fixture

@@ -17,13 +17,13 @@ from pathlib import Path
 
 import pytest
 
-from support.aptrepo import Deb, Repository, file, serve_repository
-from support.buildkitd import Buildkitd, buildkitd
-from support.debian import build_root, need
-from support.debs import Member
-from support.realimage import image_on
-from support.replacing import replace
-from support.running import Run, copa, open_builder
+from support.builder.buildkitd import Buildkitd, buildkitd
+from support.builder.running import Run, copa, open_builder
+from support.deb.aptrepo import Deb, Repository, file, serve_repository
+from support.deb.debian import build_root, need
+from support.deb.debs import Member
+from support.image.realimage import image_on
+from support.value.replacing import replace
 
 pytestmark = [pytest.mark.system, pytest.mark.xdist_group("exec-faults")]
 

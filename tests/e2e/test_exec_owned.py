@@ -11,16 +11,16 @@ from collections.abc import Iterator, Sequence
 
 import pytest
 
-from support.apkoracle import alpine_image_on
-from support.apkrepo import ApkRepository
-from support.apks import Apk
-from support.aptrepo import Deb, serve_repository
-from support.debian import build_root, need
-from support.debs import MTIME, Member, directory, file, symlink
-from support.realimage import image_on
-from support.replacing import replace
-from support.running import Patching, open_builder
-from support.served import serve
+from support.apk.apkoracle import alpine_image_on
+from support.apk.apkrepo import ApkRepository
+from support.apk.apks import Apk
+from support.builder.running import Patching, open_builder
+from support.deb.aptrepo import Deb, serve_repository
+from support.deb.debian import build_root, need
+from support.deb.debs import MTIME, Member, directory, file, symlink
+from support.image.realimage import image_on
+from support.server.served import serve
+from support.value.replacing import replace
 
 pytestmark = [pytest.mark.system, pytest.mark.whole, pytest.mark.xdist_group("exec-owned")]
 

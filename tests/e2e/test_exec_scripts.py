@@ -12,12 +12,12 @@ from typing import Any
 import pytest
 
 from copacetic.oci.layout import LayoutSource
-from support.aptrepo import Deb, Repository, file, serve_repository
-from support.debian import build_root, need
-from support.plandocuments import section_of
-from support.realimage import image_on
-from support.replacing import replace
-from support.running import Patching, copa, open_builder
+from support.builder.running import Patching, copa, open_builder
+from support.deb.aptrepo import Deb, Repository, file, serve_repository
+from support.deb.debian import build_root, need
+from support.image.realimage import image_on
+from support.value.plandocuments import section_of
+from support.value.replacing import replace
 
 pytestmark = [pytest.mark.system, pytest.mark.whole, pytest.mark.xdist_group("exec-scripts")]
 

@@ -37,12 +37,12 @@ from copacetic.progress import Silent
 from copacetic.request import Strategy
 from copacetic.session import Session
 from copacetic.updates import SkipReason
-from support.aptrepo import Deb, Repository, debian_image, file, serve_repository, write_image
-from support.debs import MTIME, directory
-from support.execcase import BAR, BAR2, FOO, FOO2, SCRIPTED, Case, installs, runnable
-from support.fakesolver import Answer
-from support.images import Image, assert_valid_image, make_image, make_layer, make_tar, tar_file
-from support.replacing import replace
+from support.builder.execcase import BAR, BAR2, FOO, FOO2, SCRIPTED, Case, installs, runnable
+from support.builder.fakesolver import Answer
+from support.deb.aptrepo import Deb, Repository, debian_image, file, serve_repository, write_image
+from support.deb.debs import MTIME, directory
+from support.image.images import Image, assert_valid_image, make_image, make_layer, make_tar, tar_file
+from support.value.replacing import replace
 
 
 @pytest.fixture

@@ -8,16 +8,16 @@ from collections.abc import Iterator, Sequence
 
 import pytest
 
-from support.apkoracle import alpine_image_on
-from support.apkrepo import ApkRepository, installed_text
-from support.apks import Apk
-from support.debian import need
-from support.debs import file
-from support.plandocuments import notes_of, section_of
-from support.replacing import replace
-from support.running import Patching, open_builder
-from support.served import serve
-from support.trees import layer_paths
+from support.apk.apkoracle import alpine_image_on
+from support.apk.apkrepo import ApkRepository, installed_text
+from support.apk.apks import Apk
+from support.builder.running import Patching, open_builder
+from support.deb.debian import need
+from support.deb.debs import file
+from support.image.trees import layer_paths
+from support.server.served import serve
+from support.value.plandocuments import notes_of, section_of
+from support.value.replacing import replace
 
 pytestmark = [pytest.mark.system, pytest.mark.xdist_group("exec-world")]
 

@@ -14,11 +14,11 @@ from typing import Any
 import pytest
 
 from copacetic.cli import main
-from support.debian import layout_of, need
-from support.foreign import dpkg_install, foreign_root
-from support.images import assert_valid_image
-from support.oracle import extract, is_allowed, read_tree
-from support.plandocuments import section_of
+from support.deb.debian import layout_of, need
+from support.deb.foreign import dpkg_install, foreign_root
+from support.deb.oracle import extract, is_allowed, read_tree
+from support.image.images import assert_valid_image
+from support.value.plandocuments import section_of
 
 pytestmark = [pytest.mark.system, pytest.mark.whole, pytest.mark.xdist_group("foreign")]
 

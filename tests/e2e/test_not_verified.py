@@ -12,8 +12,8 @@ import pytest
 from copacetic.cli import main
 from copacetic.documents import encode
 from copacetic.printable import printable
-from support.aptrepo import Deb, Repository, debian_image, file, serve_repository, write_image
-from support.plandocuments import section_of
+from support.deb.aptrepo import Deb, Repository, debian_image, file, serve_repository, write_image
+from support.value.plandocuments import section_of
 
 FOO = Deb(name="foo", version="1.0-1", architecture="amd64", files={"usr/bin/foo": file("old", 0o755)})
 FOO2 = Deb(name="foo", version="1.0-2", architecture="amd64", files={"usr/bin/foo": file("new", 0o755)})

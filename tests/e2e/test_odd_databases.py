@@ -15,9 +15,9 @@ from copacetic.errors import NeedsExecutionError
 from copacetic.repository import RepositorySettings
 from copacetic.request import Strategy
 from copacetic.updates import FindingStatus
-from support.aptrepo import Deb, Repository, debian_image, file, serve_repository, write_image
-from support.images import Image, make_image, make_layer, open_layers
-from support.values import HERE
+from support.deb.aptrepo import Deb, Repository, debian_image, file, serve_repository, write_image
+from support.image.images import Image, make_image, make_layer, open_layers
+from support.value.values import HERE
 
 FOO = Deb(name="foo", version="1.0-1", architecture="amd64", files={"usr/bin/foo": file("old", 0o755)})
 FOO2 = Deb(name="foo", version="2.0-1", architecture="amd64", files={"usr/bin/foo": file("new", 0o755)})
@@ -34,7 +34,7 @@ def repository() -> Iterator[Repository]:
 def altered(repository: Repository, alter: Callable[[str], str]) -> Image:
     """An image with foo and bar, and its `status` as somebody left it."""
     image = debian_image(repository, [FOO, BAR])
-    from support.aptrepo import installed_files
+    from support.deb.aptrepo import installed_files
 
     status = str(installed_files([FOO, BAR])["var/lib/dpkg/status"])
     return make_image([*image.layers, make_layer({"var/lib/dpkg/status": alter(status)})])
@@ -110,7 +110,7 @@ def test_what_is_unfinished_counts_for_those_that_depend_on_it(tmp_path: Path) -
     newer = Deb(name="needs", version="2.0-1", architecture="amd64", fields={"Depends": "foo (>= 1.0)"})
     with serve_repository([newer]) as served:
         image = debian_image(served, [FOO, needs])
-        from support.aptrepo import installed_files
+        from support.deb.aptrepo import installed_files
 
         status = in_state("foo", "half-configured")(str(installed_files([FOO, needs])["var/lib/dpkg/status"]))
         made = plan(tmp_path, make_image([*image.layers, make_layer({"var/lib/dpkg/status": status})]))

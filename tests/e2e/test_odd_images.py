@@ -17,8 +17,8 @@ from copacetic.oci.archive import OciArchiveSource
 from copacetic.oci.layout import LayoutSource
 from copacetic.oci.manifest import ARTIFACT_MANIFEST, OCI_INDEX, OCI_LAYER, OCI_MANIFEST
 from copacetic.repository import RepositorySettings
-from support.aptrepo import Deb, Repository, debian_image, file, serve_repository, write_image
-from support.images import (
+from support.deb.aptrepo import Deb, Repository, debian_image, file, serve_repository, write_image
+from support.image.images import (
     Image,
     assert_valid_image,
     describe,
@@ -31,7 +31,7 @@ from support.images import (
     tar_file,
     write_layout,
 )
-from support.values import HERE
+from support.value.values import HERE
 
 FOO = Deb(name="foo", version="1.0-1", architecture="amd64", files={"usr/bin/foo": file("old", 0o755)})
 FOO2 = Deb(name="foo", version="1.0-1+deb12u1", architecture="amd64", files={"usr/bin/foo": file("new", 0o755)})

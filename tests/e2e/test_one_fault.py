@@ -19,14 +19,14 @@ from copacetic.oci.layout import LayoutSource
 from copacetic.repository import RepositorySettings
 from copacetic.request import Strategy
 from copacetic.updates import FindingStatus, SkipReason
-from support import aptrepo
-from support.apkrepo import apk_image, serve_apks
-from support.apks import Apk, Item
-from support.aptrepo import debian_image, serve_repository, write_image
-from support.debs import Deb, Member, archive, directory, file, symlink
-from support.images import make_image, make_layer
-from support.served import Served
-from support.values import HERE
+from support.apk.apkrepo import apk_image, serve_apks
+from support.apk.apks import Apk, Item
+from support.deb import aptrepo
+from support.deb.aptrepo import debian_image, serve_repository, write_image
+from support.deb.debs import Deb, Member, archive, directory, file, symlink
+from support.image.images import make_image, make_layer
+from support.server.served import Served
+from support.value.values import HERE
 
 TAKEN, MINE = "usr/lib/shared", "usr/bin/bad"
 

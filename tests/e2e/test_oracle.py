@@ -15,10 +15,10 @@ from typing import Any
 import pytest
 
 from copacetic.cli import main
-from support.debian import build_root, layout_of, need
-from support.images import assert_valid_image
-from support.oracle import apt, differences, extract, install_debs, run_in
-from support.plandocuments import section_of
+from support.deb.debian import build_root, layout_of, need
+from support.deb.oracle import apt, differences, extract, install_debs, run_in
+from support.image.images import assert_valid_image
+from support.value.plandocuments import section_of
 
 pytestmark = [pytest.mark.system, pytest.mark.whole]
 

@@ -16,12 +16,12 @@ from copacetic.cli import main
 from copacetic.oci import Manifest
 from copacetic.oci.layout import LayoutSource
 from copacetic.oci.selection import read_config
-from support.apkrepo import KEY_NAME, ApkRepository, apk_image, public_pem, serve_apks
-from support.apks import Apk
-from support.aptrepo import Deb, Repository, debian_image, file, serve_repository, write_image
-from support.images import make_image, make_layer
-from support.plandocuments import section_of
-from support.replacing import replace
+from support.apk.apkrepo import KEY_NAME, ApkRepository, apk_image, public_pem, serve_apks
+from support.apk.apks import Apk
+from support.deb.aptrepo import Deb, Repository, debian_image, file, serve_repository, write_image
+from support.image.images import make_image, make_layer
+from support.value.plandocuments import section_of
+from support.value.replacing import replace
 
 FOO = Deb(name="foo", version="1.0-1", architecture="amd64", files={"usr/bin/foo": file("old", 0o755)})
 FOO2 = replace(FOO, version="1.0-2", files={"usr/bin/foo": file("new", 0o755)})

@@ -11,10 +11,10 @@ import pytest
 from copacetic.cli import main
 from copacetic.oci.change import Changes
 from copacetic.oci.tree import TreeBuilder
-from support.aptrepo import Deb, Repository, debian_image, file, serve_repository, write_image
-from support.debs import directory, hardlink, symlink
-from support.replacing import replace
-from support.sabotage import Edit, drop, rewrite, write
+from support.deb.aptrepo import Deb, Repository, debian_image, file, serve_repository, write_image
+from support.deb.debs import directory, hardlink, symlink
+from support.hostile.sabotage import Edit, drop, rewrite, write
+from support.value.replacing import replace
 
 FOO = Deb(name="foo", version="1.0-1", architecture="amd64", files={"usr/bin/foo": file("old", 0o755)})
 FOO2 = Deb(

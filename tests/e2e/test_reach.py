@@ -10,12 +10,12 @@ from pathlib import Path
 
 import pytest
 
-from support.apkrepo import ApkRepository, apk_image, serve_apks
-from support.apks import Apk
-from support.aptrepo import Deb, Repository, debian_image, file, serve_repository, write_image
-from support.images import make_image, make_layer
-from support.plandocuments import section_of
-from support.running import Run, copa
+from support.apk.apkrepo import ApkRepository, apk_image, serve_apks
+from support.apk.apks import Apk
+from support.builder.running import Run, copa
+from support.deb.aptrepo import Deb, Repository, debian_image, file, serve_repository, write_image
+from support.image.images import make_image, make_layer
+from support.value.plandocuments import section_of
 
 SECRET = "s3cr3t"
 LOGIN = f"ann:{SECRET}"

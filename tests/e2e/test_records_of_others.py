@@ -13,12 +13,21 @@ from copacetic.cli import main
 from copacetic.oci.change import Change, Changes
 from copacetic.oci.filesystem import Entry, FileType
 from copacetic.oci.tree import TreeBuilder
-from support.aptrepo import Repository, serve_repository, write_image
-from support.chisel import MANIFEST, STATUS, control_status, files_of, image_of, manifest_rows, stripped_status, wall
-from support.debs import Deb, file, symlink
-from support.plandocuments import notes_of, section_of
-from support.replacing import replace
-from support.trees import Content, layer_files, layer_paths
+from support.deb.aptrepo import Repository, serve_repository, write_image
+from support.deb.chisel import (
+    MANIFEST,
+    STATUS,
+    control_status,
+    files_of,
+    image_of,
+    manifest_rows,
+    stripped_status,
+    wall,
+)
+from support.deb.debs import Deb, file, symlink
+from support.image.trees import Content, layer_files, layer_paths
+from support.value.plandocuments import notes_of, section_of
+from support.value.replacing import replace
 
 LIB, LINK = "usr/lib/libdemo.so.1", "usr/lib/libdemo.so"
 OLD = Deb(

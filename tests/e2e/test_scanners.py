@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 
 from copacetic.cli import main
-from support.aptrepo import Repository, debian_image, serve_repository, write_image
-from support.debs import Deb, file
+from support.deb.aptrepo import Repository, debian_image, serve_repository, write_image
+from support.deb.debs import Deb, file
 
 OLD, OTHER = "1.0-1", "sha256:" + "0" * 64
 

@@ -16,12 +16,12 @@ from typing import Any
 import pytest
 
 from copacetic.cli import main
-from support.chisel import MANIFEST, STATUS, unwall, wall
-from support.debian import need, sources
-from support.distroless import KEYRING, Chdist
-from support.images import assert_valid_image, make_image, make_layer, write_layout
-from support.oracle import read_tree
-from support.plandocuments import notes_of, section_of
+from support.deb.chisel import MANIFEST, STATUS, unwall, wall
+from support.deb.debian import need, sources
+from support.deb.distroless import KEYRING, Chdist
+from support.deb.oracle import read_tree
+from support.image.images import assert_valid_image, make_image, make_layer, write_layout
+from support.value.plandocuments import notes_of, section_of
 
 pytestmark = [pytest.mark.system, pytest.mark.whole, pytest.mark.xdist_group("sliced")]
 

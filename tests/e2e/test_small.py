@@ -16,13 +16,21 @@ import copacetic
 from copacetic.cli import main
 from copacetic.oci.layout import LayoutSource
 from copacetic.repository import RepositorySettings
-from support.aptrepo import Deb, Repository, debian_image, file, serve_repository, write_image
-from support.debs import directory
-from support.images import Image, assert_valid_image, make_attestation, make_index, open_layers, skopeo, write_layout
-from support.plandocuments import notes_of, section_of
-from support.replacing import replace
-from support.trees import layer_paths
-from support.values import HERE
+from support.deb.aptrepo import Deb, Repository, debian_image, file, serve_repository, write_image
+from support.deb.debs import directory
+from support.image.images import (
+    Image,
+    assert_valid_image,
+    make_attestation,
+    make_index,
+    open_layers,
+    skopeo,
+    write_layout,
+)
+from support.image.trees import layer_paths
+from support.value.plandocuments import notes_of, section_of
+from support.value.replacing import replace
+from support.value.values import HERE
 
 FOO = Deb(name="foo", version="1.0-1", architecture="amd64", files={"usr/bin/foo": file("old", 0o755)})
 BAR = Deb(name="bar", version="1.0-1", architecture="amd64", files={"usr/share/bar": file("same")})
@@ -97,7 +105,7 @@ def test_a_file_that_is_the_same_below_is_not_in_the_layer(tmp_path: Path, repos
 
     source = LayoutSource(layout, "patched")
     from copacetic.compression import decompress
-    from support.trees import scan_tar
+    from support.image.trees import scan_tar
 
     layer = json.loads(source.root()[1])["layers"][-1]
     blob = (layout / "blobs" / layer["digest"].replace(":", "/")).read_bytes()

@@ -11,13 +11,13 @@ from pathlib import Path
 import pytest
 
 from copacetic.cli import main
-from support.aptrepo import Deb, Repository, debian_image, file, serve_repository, write_image
-from support.certificate import make_certificate
-from support.debian import need
-from support.faulty import Answer, FaultyServer, faulty_server
-from support.images import Image, make_image, make_layer
-from support.registry import HTPASSWD, PASSWORD, USER, docker_registry
-from support.scripted import Store, offer, registry
+from support.deb.aptrepo import Deb, Repository, debian_image, file, serve_repository, write_image
+from support.deb.debian import need
+from support.image.images import Image, make_image, make_layer
+from support.server.certificate import make_certificate
+from support.server.faulty import Answer, FaultyServer, faulty_server
+from support.server.registry import HTPASSWD, PASSWORD, USER, docker_registry
+from support.server.scripted import Store, offer, registry
 
 FOO = Deb(name="foo", version="1.0-1", architecture="amd64", files={"usr/bin/foo": file("old", 0o755)})
 FOO2 = Deb(name="foo", version="1.0-2", architecture="amd64", files={"usr/bin/foo": file("new", 0o755)})

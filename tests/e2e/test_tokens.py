@@ -12,11 +12,11 @@ from pathlib import Path
 import pytest
 
 from copacetic.cli import main
-from support.aptrepo import Deb, Repository, debian_image, file, serve_repository, write_image
-from support.debian import need
-from support.images import skopeo
-from support.registry import PASSWORD, USER, docker_registry
-from support.tokens import IDENTITY_TOKEN, PUBLIC, TokenServer, token_server
+from support.deb.aptrepo import Deb, Repository, debian_image, file, serve_repository, write_image
+from support.deb.debian import need
+from support.image.images import skopeo
+from support.server.registry import PASSWORD, USER, docker_registry
+from support.server.tokens import IDENTITY_TOKEN, PUBLIC, TokenServer, token_server
 
 pytestmark = [pytest.mark.system]
 

@@ -27,15 +27,16 @@ from copacetic.oci.tree import TreeBuilder
 from copacetic.request import Strategy
 from copacetic.tables import inspection_table, plan_table
 from copacetic.updates import SkipReason
-from support import apkrepo, aptrepo
-from support.apkrepo import apk_image, serve_apks
-from support.apks import Apk
-from support.aptrepo import Deb, installed_files, serve_repository
-from support.debs import file
-from support.execcase import RUNS, Case
-from support.images import Image, make_image, make_layer, open_layers, tar_file
-from support.programs import program_items
-from support.replacing import replace
+from support.apk import apkrepo
+from support.apk.apkrepo import apk_image, serve_apks
+from support.apk.apks import Apk
+from support.builder.execcase import RUNS, Case
+from support.deb import aptrepo
+from support.deb.aptrepo import Deb, installed_files, serve_repository
+from support.deb.debs import file
+from support.image.images import Image, make_image, make_layer, open_layers, tar_file
+from support.image.programs import program_items
+from support.value.replacing import replace
 
 DEB = Deb(name="foo", version="1.0-1", architecture="amd64", files={"usr/bin/foo": file("old deb", 0o755)})
 DEB2 = replace(DEB, version="1.0-2", files={"usr/bin/foo": file("new deb", 0o755)})

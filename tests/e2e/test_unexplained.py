@@ -20,15 +20,15 @@ from copacetic.oci.filesystem import FileType
 from copacetic.oci.layout import LayoutSource
 from copacetic.oci.tree import TreeBuilder
 from copacetic.request import Strategy
-from support.apkrepo import apk_image, serve_apks
-from support.apks import Apk
-from support.aptrepo import Deb, installed_files, serve_repository
-from support.debs import Member, directory, file, hardlink, symlink
-from support.execcase import Case
-from support.images import Image, TarItem, make_image, make_layer, tar_file
-from support.programs import program_items
-from support.replacing import replace
-from support.sabotage import CAPABLE, Edit, add, alter, drop, take
+from support.apk.apkrepo import apk_image, serve_apks
+from support.apk.apks import Apk
+from support.builder.execcase import Case
+from support.deb.aptrepo import Deb, installed_files, serve_repository
+from support.deb.debs import Member, directory, file, hardlink, symlink
+from support.hostile.sabotage import CAPABLE, Edit, add, alter, drop, take
+from support.image.images import Image, TarItem, make_image, make_layer, tar_file
+from support.image.programs import program_items
+from support.value.replacing import replace
 
 OLD: dict[str, Member] = {"usr/bin/foo": file("old", 0o755), "usr/share/gone": file("gone")}
 NEW: dict[str, Member] = {

@@ -17,8 +17,8 @@ import pytest
 from copacetic.cli import main
 from copacetic.cli.completion import completion
 from copacetic.cli.root import COMMANDS, EXIT_CODES
-from support.aptrepo import Deb, Repository, debian_image, file, serve_repository, write_image
-from support.debian import need
+from support.deb.aptrepo import Deb, Repository, debian_image, file, serve_repository, write_image
+from support.deb.debian import need
 
 FOO = Deb(name="foo", version="1.0-1", architecture="amd64", files={"usr/bin/foo": file("old", 0o755)})
 BAR = Deb(name="bar", version="1.0-1", architecture="amd64", files={"usr/share/bar": file("same")})

@@ -7,10 +7,10 @@ from collections.abc import Iterator
 
 import pytest
 
-from support.boundedchild import CPU_LIMIT, MEMORY_LIMIT, BoundedChild
-from support.hostilepackages import LARGE, SMALL, names
+from support.hostile.boundedchild import CPU_LIMIT, MEMORY_LIMIT, BoundedChild
+from support.hostile.hostilepackages import LARGE, SMALL, names
 
-MODULE = "support.hostilepackages"
+MODULE = "support.hostile.hostilepackages"
 
 
 @pytest.fixture(scope="module")

@@ -17,9 +17,9 @@ from random import Random
 import pytest
 
 from copacetic.errors import CopaError
-from support.mutations import Mutate
-from support.parsers import PARSERS
-from support.seeds import seed_of
+from support.hostile.mutations import Mutate
+from support.hostile.parsers import PARSERS
+from support.hostile.seeds import seed_of
 
 FEW = 300
 MANY = int(os.environ.get("COPA_FUZZ", "300000"))

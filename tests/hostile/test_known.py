@@ -14,9 +14,9 @@ import pytest
 from copacetic.errors import CopaError, InventoryError, PackageError, PlanFileError, ReportError, RepositoryError
 from copacetic.pipeline.plan.document import write_plans
 from copacetic.updates import PlannedUpdate
-from support.parsers import PARSERS, STATUS
-from support.plandocuments import section_of
-from support.values import candidate, installed, plan
+from support.hostile.parsers import PARSERS, STATUS
+from support.value.plandocuments import section_of
+from support.value.values import candidate, installed, plan
 
 
 def plan_with(**changes: object) -> bytes:

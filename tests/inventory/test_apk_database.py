@@ -24,13 +24,13 @@ from copacetic.inventory.apk.scripts import read_scripts
 from copacetic.oci.directory import DirectoryFilesystem
 from copacetic.oci.filesystem import ImageFilesystem
 from copacetic.updates import InstalledPackage
-from support.apkoracle import ROOTS, alpine_root, run_in, upgrade
-from support.apks import Apk, read_index
-from support.databases import detect_database
+from support.apk.apkoracle import ROOTS, alpine_root, run_in, upgrade
+from support.apk.apks import Apk, read_index
 from support.floors import accepting, refusal
-from support.images import fixture, open_layers
-from support.replacing import replace
-from support.trees import Content, stack, symlink, tree
+from support.image.images import fixture, open_layers
+from support.image.trees import Content, stack, symlink, tree
+from support.value.databases import detect_database
+from support.value.replacing import replace
 
 A = "C:Q1AAAAAAAAAAAAAAAAAAAAAAAAAAA=\nP:a\nV:1-r0\nA:x86_64\nS:1\nI:1\nT:\nU:\nL:\n"
 B = "C:Q1BBBBBBBBBBBBBBBBBBBBBBBBBBA=\nP:b\nV:1-r0\nA:noarch\nS:1\nI:1\nT:\nU:\nL:\no:origin\n"

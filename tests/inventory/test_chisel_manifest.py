@@ -15,8 +15,8 @@ from copacetic.deb.deb822 import parse_stanza
 from copacetic.errors import InventoryError
 from copacetic.inventory.dpkg import DebRecord, DpkgDatabase
 from copacetic.oci.filesystem import Entry, FileType
-from support.chisel import MANIFEST, STATUS, unwall, wall
-from support.trees import tree
+from support.deb.chisel import MANIFEST, STATUS, unwall, wall
+from support.image.trees import tree
 
 SUM, OTHER_SUM = "a" * 64, "b" * 64
 PACKAGE = {"kind": "package", "name": "libdemo1", "version": "1:1.0-1", "sha256": SUM, "arch": "amd64"}

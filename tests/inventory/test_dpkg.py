@@ -15,10 +15,10 @@ from copacetic.errors import InventoryError
 from copacetic.inventory.dpkg import Conffile, DebRecord, DpkgDatabase, PathFilters
 from copacetic.oci.directory import DirectoryFilesystem
 from copacetic.updates import InstalledPackage
-from support.databases import detect_database
-from support.debian import build_root, need
-from support.oracle import extract
-from support.trees import symlink, tree
+from support.deb.debian import build_root, need
+from support.deb.oracle import extract
+from support.image.trees import symlink, tree
+from support.value.databases import detect_database
 
 STATUS = """\
 Package: a

@@ -15,7 +15,7 @@ from copacetic import llb
 from copacetic.llb.graph import Copy, DiffOp, MakeDirectory, MakeFile, ProxyEnv
 from copacetic.llb.marshal import encode
 from copacetic.oci import Digest, Platform
-from support.gotools import go_programs
+from support.builder.gotools import go_programs
 
 pytestmark = [pytest.mark.system, pytest.mark.xdist_group("buildkit")]
 
@@ -25,7 +25,7 @@ IMAGE = "docker.io/library/debian:12"
 
 
 def _graphs() -> dict[str, llb.State]:
-    """The graphs of tests/support/buildkit/graphs/main.go, by the same names."""
+    """The graphs of tests/support/builder/buildkit/graphs/main.go, by the same names."""
     base = llb.image(IMAGE)
     upgraded = base.run(["apt-get", "-y", "upgrade"], name="upgrade").root
     everything = base.run(

@@ -19,7 +19,8 @@ from copacetic.errors import CopaError, ImageError, IntegrityError, NotFoundErro
 from copacetic.oci.archive import OciArchiveDestination, OciArchiveSource
 from copacetic.oci.layout import LayoutDestination
 from support.floors import accepting, refusal
-from support.images import (
+from support.hostile.mutations import Mutate, change_bytes, change_tar
+from support.image.images import (
     Image,
     MemoryDestination,
     MemorySource,
@@ -35,7 +36,6 @@ from support.images import (
     umoci,
     write_layout,
 )
-from support.mutations import Mutate, change_bytes, change_tar
 
 
 def image(text: str = "one", platform: str = "linux/amd64") -> Image:

@@ -26,8 +26,7 @@ from copacetic.oci.registryclient import RegistryClient
 from copacetic.oci.registryconfig import RegistryConfig
 from copacetic.oci.registrysettings import RegistrySettings
 from copacetic.oci.transports import TRANSPORTS
-from support.faulty import Answer, FaultyServer, Seen
-from support.images import (
+from support.image.images import (
     REF_NAME,
     Image,
     MemorySource,
@@ -40,8 +39,9 @@ from support.images import (
     skopeo,
     write_layout,
 )
-from support.registry import docker_registry
-from support.scripted import Connect, Store, clients, reference, registry
+from support.server.faulty import Answer, FaultyServer, Seen
+from support.server.registry import docker_registry
+from support.server.scripted import Connect, Store, clients, reference, registry
 
 IMAGE = make_image([make_layer({"etc/os-release": "ID=debian\n"})])
 SUBJECT = IMAGE.descriptor

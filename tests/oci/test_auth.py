@@ -17,9 +17,9 @@ from copacetic.oci.auth import Access, Authorizer
 from copacetic.oci.challenge import Challenge, merge_scopes, parse_challenges, select_challenge
 from copacetic.oci.credentials import Credentials, Keychain
 from copacetic.oci.registryconfig import Endpoint
-from support.certificate import make_certificate
-from support.faulty import Answer, FaultyServer, Seen, faulty_server, json_answer
-from support.replacing import replace
+from support.server.certificate import make_certificate
+from support.server.faulty import Answer, FaultyServer, Seen, faulty_server, json_answer
+from support.value.replacing import replace
 
 HOST = "registry.example"
 ANN = Credentials(username="ann", password="s3cret:w0rd", origin="config.json")

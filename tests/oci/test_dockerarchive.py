@@ -30,7 +30,7 @@ from copacetic.oci.dockerarchive import DockerArchiveDestination, DockerArchiveS
 from copacetic.oci.layout import LayoutDestination
 from copacetic.oci.manifest import DOCKER_LAYER, DOCKER_MANIFEST, MANIFEST_LIMIT, OCI_LAYER, OCI_MANIFEST
 from support.floors import accepting, refusal
-from support.images import (
+from support.image.images import (
     Image,
     Layer,
     MemoryDestination,

@@ -35,10 +35,19 @@ from copacetic.oci.engine import EngineDestination, EngineSource
 from copacetic.oci.manifest import layer_media_type
 from copacetic.oci.selection import PlatformSource, read_config
 from copacetic.oci.transport import Source
-from support.dockerd import dockerd
-from support.faulty import Answer, FaultyServer, Seen, faulty_server, json_answer
-from support.images import Image, Layer, MemoryDestination, MemorySource, copy_image, describe, make_image, make_layer
-from support.replacing import replace
+from support.builder.dockerd import dockerd
+from support.image.images import (
+    Image,
+    Layer,
+    MemoryDestination,
+    MemorySource,
+    copy_image,
+    describe,
+    make_image,
+    make_layer,
+)
+from support.server.faulty import Answer, FaultyServer, Seen, faulty_server, json_answer
+from support.value.replacing import replace
 
 BASE = make_image([make_layer({"etc/": "", "etc/name": "old"}), make_layer({"big": bytes(range(256)) * 4_000})])
 NEW = make_layer({"etc/": "", "etc/name": "new"})

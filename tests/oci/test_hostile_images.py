@@ -7,8 +7,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from support import hostileimages
-from support.boundedchild import CPU_LIMIT, BoundedChild
+from support.hostile import hostileimages
+from support.hostile.boundedchild import CPU_LIMIT, BoundedChild
 
 
 @pytest.fixture(scope="module")
@@ -20,7 +20,7 @@ def child() -> Iterator[BoundedChild]:
 @pytest.mark.costly
 @pytest.mark.parametrize("name", sorted({*hostileimages.names()} - hostileimages.SLOW))
 def test_a_hostile_image_is_done_or_refused_in_time(child: BoundedChild, name: str) -> None:
-    outcome = child.run("support.hostileimages", name, hostileimages.SMALL)
+    outcome = child.run("support.hostile.hostileimages", name, hostileimages.SMALL)
 
     assert outcome.how in {"done", "refused"}, outcome
     assert outcome.seconds < CPU_LIMIT, outcome
@@ -30,7 +30,7 @@ def test_a_hostile_image_is_done_or_refused_in_time(child: BoundedChild, name: s
 @pytest.mark.parametrize("size", [hostileimages.MEDIUM, hostileimages.LARGE])
 @pytest.mark.parametrize("name", hostileimages.names())
 def test_a_hostile_image_of_megabytes_is_done_or_refused_in_time(child: BoundedChild, name: str, size: int) -> None:
-    outcome = child.run("support.hostileimages", name, size)
+    outcome = child.run("support.hostile.hostileimages", name, size)
 
     assert outcome.how in {"done", "refused"}, outcome
     assert outcome.seconds < CPU_LIMIT, outcome

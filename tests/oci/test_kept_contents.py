@@ -22,8 +22,8 @@ from copacetic.oci.layerindex import scan_layer
 from copacetic.oci.layerstore import INDEX_VERSION, PACK_VERSION, KnownLayer, LayerStore
 from copacetic.oci.layout import LayoutSource
 from copacetic.progress import Silent
-from support.images import Layer, make_image, make_layer, write_layout
-from support.rawtar import END, header, member
+from support.image.images import Layer, make_image, make_layer, write_layout
+from support.image.rawtar import END, header, member
 
 ETC, ONE, OTHER = (KeepRules([KeepRule(f"{folder}/", 1000)]) for folder in ("etc", "one", "other"))
 

@@ -30,11 +30,11 @@ from copacetic.oci.layout import LayoutSource
 from copacetic.oci.recording import RecordingFilesystem, state_of
 from copacetic.oci.tarstream import HostileTarError, TarError, TarReader
 from copacetic.progress import Silent
-from support.debian import need
+from support.deb.debian import need
 from support.floors import accepting, refusal, tally
-from support.images import fixture, make_image, make_layer, make_tar, tar_file, umoci, write_layout
-from support.mutations import seal
-from support.trees import TarContents, directory, indexed, stack, symlink, tree
+from support.hostile.mutations import seal
+from support.image.images import fixture, make_image, make_layer, make_tar, tar_file, umoci, write_layout
+from support.image.trees import TarContents, directory, indexed, stack, symlink, tree
 
 # -- tar -------------------------------------------------------------------------------------------------------------
 
@@ -249,7 +249,7 @@ def test_the_stacked_view_is_the_tree_that_umoci_unpacks(
     full = [dict(sorted({**_parents(layer), **layer}.items())) for layer in layers]
     removed = dict.fromkeys(deletions, b"")
     full.append({**_parents(removed), **removed})
-    from support.trees import layer_tar
+    from support.image.trees import layer_tar
 
     tars = [layer_tar(layer) for layer in full]
     try:
@@ -272,7 +272,7 @@ def test_the_stacked_view_is_the_tree_that_umoci_unpacks(
 def test_a_view_with_one_layer_more_is_the_view_of_all_and_leaves_the_lower_one_alone(
     layers: list[dict[str, Any]], deletions: list[str], linked: str
 ) -> None:
-    from support.trees import layer_tar
+    from support.image.trees import layer_tar
 
     lower = [layer_tar({**_parents(layer), **layer}) for layer in layers if _consistent([layer])]
     top = layer_tar({**_parents(dict.fromkeys(deletions)), **dict.fromkeys(deletions, b"")})

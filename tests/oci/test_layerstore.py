@@ -16,9 +16,9 @@ from copacetic.oci.layered import LayeredFilesystem
 from copacetic.oci.layerstore import INDEX_VERSION, LayerStore
 from copacetic.oci.layout import LayoutSource
 from copacetic.progress import Silent
-from support.images import Layer, describe, make_image, make_layer, write_layout
-from support.rawtar import END, header, pax
-from support.replacing import replace
+from support.image.images import Layer, describe, make_image, make_layer, write_layout
+from support.image.rawtar import END, header, pax
+from support.value.replacing import replace
 
 
 @pytest.fixture

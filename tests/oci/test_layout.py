@@ -27,7 +27,7 @@ from copacetic.oci import Descriptor
 from copacetic.oci.layout import LayoutDestination, LayoutSource
 from copacetic.oci.manifest import DOCKER_MANIFEST, MANIFEST_LIMIT, OCI_INDEX, OCI_MANIFEST
 from copacetic.oci.transport import ByteStream, Source
-from support.images import (
+from support.image.images import (
     Image,
     MemorySource,
     assert_valid_image,
@@ -337,7 +337,7 @@ class TestWriting:
         script = (
             "import sys, time; from pathlib import Path\n"
             "from copacetic.oci.layout import LayoutDestination\n"
-            "from support.images import *\n"
+            "from support.image.images import *\n"
             "made = make_image([make_layer({'a': 'b'})])\n"
             "with LayoutDestination(Path(sys.argv[1]), '1') as d:\n"
             "    for blob in made.layers: d.copy_blob(blob.descriptor, MemorySource(made))\n"

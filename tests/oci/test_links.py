@@ -27,7 +27,7 @@ from copacetic.oci.links import resolve
 from copacetic.oci.tree import TreeBuilder
 from copacetic.worker.inside.refusal import RefusalError
 from copacetic.worker.inside.stack import Stack
-from support.trees import directory, symlink, tree
+from support.image.trees import directory, symlink, tree
 
 Tree = Mapping[str, Entry]
 Resolve = Callable[..., str]

@@ -26,8 +26,8 @@ from copacetic.oci.manifest import (
     layer_media_type,
 )
 from support.floors import accepting, refusal
-from support.images import Image, encode, fixture, make_attestation, make_image, make_index, make_layer
-from support.replacing import replace
+from support.image.images import Image, encode, fixture, make_attestation, make_image, make_index, make_layer
+from support.value.replacing import replace
 
 CONFIG = Descriptor(media_type="application/vnd.oci.image.config.v1+json", digest=Digest.of(b"c"), size=1)
 LAYER = Descriptor(media_type=f"{OCI_LAYER}+gzip", digest=Digest.of(b"l"), size=1)

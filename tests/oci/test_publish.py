@@ -14,7 +14,7 @@ from copacetic.oci.archive import OciArchiveDestination
 from copacetic.oci.dockerarchive import DockerArchiveDestination
 from copacetic.oci.layout import LayoutDestination, LayoutSource
 from copacetic.oci.transport import Destination
-from support.images import (
+from support.image.images import (
     Image,
     Layer,
     MemorySource,

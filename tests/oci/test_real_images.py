@@ -15,7 +15,7 @@ from copacetic.oci import Reference
 from copacetic.oci.archive import OciArchiveSource
 from copacetic.oci.dockerarchive import DockerArchiveDestination, DockerArchiveSource
 from copacetic.oci.layout import LayoutDestination, LayoutSource
-from support.images import MemoryDestination, assert_valid_image, copy_image, fixture, skopeo
+from support.image.images import MemoryDestination, assert_valid_image, copy_image, fixture, skopeo
 
 LAYOUTS = [
     ("images/apko/out", ""),

@@ -24,10 +24,9 @@ from copacetic.oci.manifest import DOCKER_INDEX, DOCKER_MANIFEST, OCI_INDEX, OCI
 from copacetic.oci.reference import Reference
 from copacetic.oci.registry import RegistryDestination, RegistrySource
 from copacetic.oci.registryclient import RegistryClient
-from support.faulty import Answer, FaultyServer, json_answer
-from support.images import MemoryDestination, copy_image, encode, make_image
-from support.replacing import replace
-from support.scripted import (
+from support.image.images import MemoryDestination, copy_image, encode, make_image
+from support.server.faulty import Answer, FaultyServer, json_answer
+from support.server.scripted import (
     IMAGE,
     LARGE,
     LARGE_LAYER,
@@ -39,6 +38,7 @@ from support.scripted import (
     reference,
     registry,
 )
+from support.value.replacing import replace
 
 
 @pytest.fixture

@@ -16,10 +16,10 @@ from copacetic.errors import (
 from copacetic.oci.credentials import Credentials, Keychain
 from copacetic.oci.registry import RegistryDestination, RegistrySource
 from copacetic.oci.registryclient import RegistryClient
-from support.certificate import make_certificate
-from support.faulty import Answer, FaultyServer, Seen, faulty_server, json_answer
-from support.images import MemoryDestination, copy_image
-from support.scripted import (
+from support.image.images import MemoryDestination, copy_image
+from support.server.certificate import make_certificate
+from support.server.faulty import Answer, FaultyServer, Seen, faulty_server, json_answer
+from support.server.scripted import (
     IMAGE,
     LARGE,
     LARGE_LAYER,

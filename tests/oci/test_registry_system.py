@@ -20,9 +20,7 @@ from copacetic.oci.registry import RegistryDestination, RegistrySource
 from copacetic.oci.registryclient import RegistryClient
 from copacetic.oci.registryconfig import RegistryConfig
 from copacetic.oci.registrysettings import RegistrySettings
-from support.certificate import make_certificate
-from support.faulty import cutting_proxy
-from support.images import (
+from support.image.images import (
     Image,
     MemoryDestination,
     MemorySource,
@@ -35,7 +33,9 @@ from support.images import (
     skopeo,
     write_layout,
 )
-from support.registry import HTPASSWD, PASSWORD, USER, docker_registry
+from support.server.certificate import make_certificate
+from support.server.faulty import cutting_proxy
+from support.server.registry import HTPASSWD, PASSWORD, USER, docker_registry
 
 pytestmark = pytest.mark.system
 

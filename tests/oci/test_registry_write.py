@@ -23,9 +23,9 @@ from copacetic.oci.reference import Reference
 from copacetic.oci.registry import RegistryDestination, RegistrySource
 from copacetic.oci.registryclient import RegistryClient
 from copacetic.oci.transport import ByteStream
-from support.faulty import Answer, FaultyServer, Seen, json_answer
-from support.images import MemorySource
-from support.scripted import (
+from support.image.images import MemorySource
+from support.server.faulty import Answer, FaultyServer, Seen, json_answer
+from support.server.scripted import (
     IMAGE,
     LARGE,
     LARGE_LAYER,

@@ -9,7 +9,7 @@ from copacetic.errors import UsageError
 from copacetic.oci import Platform
 from copacetic.oci.dockerarchive import DockerArchiveDestination, DockerArchiveSource
 from copacetic.oci.selection import PlatformSource
-from support.images import MemorySource, copy_image, make_attestation, make_image, make_index, make_layer
+from support.image.images import MemorySource, copy_image, make_attestation, make_image, make_index, make_layer
 
 AMD = make_image([make_layer({"a": "amd"})])
 ARM = make_image([make_layer({"a": "arm"})], platform="linux/arm64/v8")

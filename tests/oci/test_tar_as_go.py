@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from copacetic.oci.tarstream import TarError, TarReader
-from support.gotar import read_with_go
-from support.rawtar import BLOCK, END, GNU, USTAR, V7, header, long_name, member, pax
+from support.image.gotar import read_with_go
+from support.image.rawtar import BLOCK, END, GNU, USTAR, V7, header, long_name, member, pax
 
 _NAMES = ["a", "b/c", "d/", "./e", "/f", ".//g//h", "n" * 100, "", ".", "\udcff", "é"]
 _NUMBERS: list[int | bytes] = [

@@ -8,7 +8,7 @@ import io
 import pytest
 
 from copacetic.oci.tarstream import HostileTarError, TarEntry, TarError, TarLimits, TarReader
-from support.rawtar import END, GNU, V7, header, long_name, member, pax
+from support.image.rawtar import END, GNU, V7, header, long_name, member, pax
 
 
 def entries(data: bytes, limits: TarLimits | None = None) -> list[TarEntry]:

@@ -13,7 +13,7 @@ from copacetic.oci.change import Change, Spooled
 from copacetic.oci.filesystem import Entry, FileType
 from copacetic.oci.recording import RecordingFilesystem
 from copacetic.oci.tree import TreeBuilder
-from support.trees import Content, directory, symlink, tree
+from support.image.trees import Content, directory, symlink, tree
 
 DIRECTORY = Entry(type=FileType.DIRECTORY, mode=0o755)
 FILE = Entry(type=FileType.FILE, mode=0o644)

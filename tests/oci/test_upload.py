@@ -22,10 +22,9 @@ from copacetic.oci.credentials import Credentials, Keychain
 from copacetic.oci.descriptor import Descriptor
 from copacetic.oci.registry import RegistryDestination
 from copacetic.oci.registryclient import RegistryClient
-from support.faulty import Answer, FaultyServer, Seen, faulty_server, json_answer
-from support.images import MemorySource, describe
-from support.replacing import replace
-from support.scripted import (
+from support.image.images import MemorySource, describe
+from support.server.faulty import Answer, FaultyServer, Seen, faulty_server, json_answer
+from support.server.scripted import (
     IMAGE,
     LARGE,
     SMALL_LAYER,
@@ -36,6 +35,7 @@ from support.scripted import (
     registry,
     sent_methods,
 )
+from support.value.replacing import replace
 
 
 @pytest.fixture

@@ -21,13 +21,13 @@ from copacetic.pipeline.apply.capture import capture_changes, newest_mtime
 from copacetic.pipeline.apply.owned import Shipped
 from copacetic.pkgmgr import Leftover, Recipe
 from copacetic.pkgmgr.apt.leftovers import LEFTOVERS
-from support import debs
-from support.apkrepo import installed_text
-from support.apks import Apk
-from support.databases import detect_database
-from support.debs import file
-from support.images import TarItem, make_tar, tar_file
-from support.trees import directory, symlink, tree
+from support.apk.apkrepo import installed_text
+from support.apk.apks import Apk
+from support.deb import debs
+from support.deb.debs import file
+from support.image.images import TarItem, make_tar, tar_file
+from support.image.trees import directory, symlink, tree
+from support.value.databases import detect_database
 
 EPOCH = 1_700_000_000
 LATER = EPOCH + 5_000

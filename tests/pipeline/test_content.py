@@ -17,13 +17,13 @@ from copacetic.oci.layerwriter import plain_parts
 from copacetic.pipeline.prove.content import check_content
 from copacetic.pipeline.prove.evidence import Evidence, Part
 from copacetic.updates import Section
-from support.aptrepo import installed_files
-from support.composed import compose, plan_debs
-from support.databases import detect_database
-from support.debs import Deb, file
-from support.images import make_tar
-from support.replacing import replace
-from support.trees import scan_tar, stack
+from support.deb.aptrepo import installed_files
+from support.deb.composed import compose, plan_debs
+from support.deb.debs import Deb, file
+from support.image.images import make_tar
+from support.image.trees import scan_tar, stack
+from support.value.databases import detect_database
+from support.value.replacing import replace
 
 PATH = "usr/share/doc/demo"
 OLD = Deb(version="1", files={"usr/bin/tool": file("1", 0o755), PATH: file("doc")})

@@ -20,13 +20,13 @@ from copacetic.pipeline.prove.evidence import Evidence, Part
 from copacetic.pipeline.prove.extent import check_extent
 from copacetic.unpack.shipped import Explanation
 from copacetic.updates import Section
-from support.aptrepo import installed_files
-from support.composed import compose, open_unpacker, plan_debs
-from support.databases import detect_database
-from support.debs import Deb, Member, file, hardlink, symlink
-from support.images import TarItem, make_tar, tar_file
-from support.replacing import replace
-from support.trees import scan_tar, stack
+from support.deb.aptrepo import installed_files
+from support.deb.composed import compose, open_unpacker, plan_debs
+from support.deb.debs import Deb, Member, file, hardlink, symlink
+from support.image.images import TarItem, make_tar, tar_file
+from support.image.trees import scan_tar, stack
+from support.value.databases import detect_database
+from support.value.replacing import replace
 
 FILES: dict[str, Member] = {"usr/bin/ping": file("ping", 0o755), "usr/share/ping/readme": file("read me")}
 OLD = Deb(name="ping", version="1", architecture="amd64", files=FILES)

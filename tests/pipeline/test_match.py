@@ -10,11 +10,11 @@ import pytest
 from copacetic.inventory import PackageDatabase
 from copacetic.pipeline.plan.match import match_findings, want_everything
 from copacetic.updates import Finding, FindingStatus, InstalledPackage
-from support.apkrepo import apk_image
-from support.apks import Apk
-from support.databases import detect_database
-from support.trees import Content, tree
-from support.values import finding, installed, key
+from support.apk.apkrepo import apk_image
+from support.apk.apks import Apk
+from support.image.trees import Content, tree
+from support.value.databases import detect_database
+from support.value.values import finding, installed, key
 
 
 def database_of(files: dict[str, Content]) -> PackageDatabase:

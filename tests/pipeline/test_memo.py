@@ -13,7 +13,7 @@ from copacetic.oci.directory import DirectoryFilesystem
 from copacetic.oci.filesystem import ImageFilesystem
 from copacetic.oci.recording import RecordingFilesystem, state_of
 from copacetic.pipeline.open.memo import MAX_VARIANTS, Memo
-from support.trees import tree
+from support.image.trees import tree
 
 
 @pytest.fixture

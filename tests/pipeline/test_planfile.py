@@ -23,9 +23,9 @@ from copacetic.updates import (
     Skipped,
     SkipReason,
 )
-from support.plandocuments import section_of
-from support.replacing import replace
-from support.values import ORIGIN, candidate, finding, installed, key, plan
+from support.value.plandocuments import section_of
+from support.value.replacing import replace
+from support.value.values import ORIGIN, candidate, finding, installed, key, plan
 
 SHARED = [finding(name, "2.0-1", vulnerability_id="CVE-2026-7") for name in ("libfoo", "foo")]
 DEBS = plan(

@@ -6,7 +6,7 @@ from __future__ import annotations
 from copacetic.pipeline.plan.policy import Policy, apply_policy, select
 from copacetic.progress import Silent
 from copacetic.updates import Report
-from support.values import finding
+from support.value.values import finding
 
 SYSTEM = (finding("openssl"), finding("musl", package_type="apk"), finding("bash", package_type="os"))
 LIBRARY = finding("jinja2", package_type="pypi")

@@ -14,10 +14,10 @@ from copacetic.inventory import PackageDatabase
 from copacetic.pipeline.prove.evidence import Part
 from copacetic.pipeline.prove.inventory import check_inventory
 from copacetic.updates import InstalledPackage, Plan, PlannedUpdate
-from support.databases import detect_database
-from support.replacing import replace
-from support.trees import tree
-from support.values import candidate, installed, plan
+from support.image.trees import tree
+from support.value.databases import detect_database
+from support.value.replacing import replace
+from support.value.values import candidate, installed, plan
 
 
 def _check(plan: Plan, before: PackageDatabase, after: PackageDatabase) -> None:

@@ -23,18 +23,19 @@ from copacetic.pipeline.prove import Proof, prove
 from copacetic.progress import Silent
 from copacetic.unpack.shipped import Explanation
 from copacetic.updates import FetchedPackage, Finding, FindingStatus, Section, Skipped, SkipReason
-from support import apkcomposed, composed
-from support.apkrepo import apk_image
-from support.apks import Apk
-from support.aptrepo import installed_files
-from support.composed import Composed
-from support.databases import detect_database
-from support.debs import Deb, Member, directory, file, hardlink, symlink
-from support.images import TarItem, make_tar, tar_file
-from support.replacing import replace
-from support.sabotage import Edit, add, alter, drop, rewrite, take, write
-from support.trees import stack
-from support.values import finding, plan
+from support.apk import apkcomposed
+from support.apk.apkrepo import apk_image
+from support.apk.apks import Apk
+from support.deb import composed
+from support.deb.aptrepo import installed_files
+from support.deb.composed import Composed
+from support.deb.debs import Deb, Member, directory, file, hardlink, symlink
+from support.hostile.sabotage import Edit, add, alter, drop, rewrite, take, write
+from support.image.images import TarItem, make_tar, tar_file
+from support.image.trees import stack
+from support.value.databases import detect_database
+from support.value.replacing import replace
+from support.value.values import finding, plan
 
 OLD: Mapping[str, Member] = {"usr/bin/foo": file("old", 0o755), "usr/share/gone": file("gone")}
 NEW: Mapping[str, Member] = {

@@ -19,15 +19,15 @@ from copacetic.llb.graph import Bind, ExecOp, FileOp, MakeFile, Network, ProxyEn
 from copacetic.oci import Digest, Platform
 from copacetic.pkgmgr import Content, PackageManager, Recipe, Upgrade, open_package_manager
 from copacetic.updates import FetchedPackage, PlannedUpdate, ScriptClass, ScriptVerdict
-from support import adbs
-from support.apkrepo import apk_image
-from support.apks import Apk
-from support.databases import detect_database
-from support.debs import file
-from support.images import make_tar, tar_file
-from support.replacing import replace
-from support.trees import stack
-from support.values import candidate, key
+from support.apk import adbs
+from support.apk.apkrepo import apk_image
+from support.apk.apks import Apk
+from support.deb.debs import file
+from support.image.images import make_tar, tar_file
+from support.image.trees import stack
+from support.value.databases import detect_database
+from support.value.replacing import replace
+from support.value.values import candidate, key
 
 PLATFORM = Platform.parse("linux/amd64")
 BASE = llb.image(f"base.example/alpine@{Digest.of(b'base')}")

@@ -27,14 +27,14 @@ from copacetic.oci.layered import LayeredFilesystem
 from copacetic.pipeline.apply.send import stage
 from copacetic.pkgmgr import PackageManager, Recipe, Upgrade, open_package_manager
 from copacetic.updates import Candidate, FetchedPackage, PlannedUpdate
-from support.databases import detect_database
-from support.debian import need
-from support.debs import Deb, file
-from support.images import TarItem, make_tar, tar_file
-from support.programs import PROGRAMS, program_items
-from support.replacing import replace
-from support.trees import stack
-from support.values import candidate, key
+from support.deb.debian import need
+from support.deb.debs import Deb, file
+from support.image.images import TarItem, make_tar, tar_file
+from support.image.programs import PROGRAMS, program_items
+from support.image.trees import stack
+from support.value.databases import detect_database
+from support.value.replacing import replace
+from support.value.values import candidate, key
 
 PLATFORM = Platform.parse("linux/amd64")
 BASE = llb.image(f"docker.io/library/debian@{Digest.of(b'base')}")

@@ -7,7 +7,7 @@ import json
 from typing import Any
 
 from copacetic.report import parse_report
-from support.reports import SAMPLES, load, only, rows
+from support.value.reports import SAMPLES, load, only, rows
 
 
 def test_an_advisory_without_a_name_of_its_own_is_called_by_the_vulnerability_that_it_links_to() -> None:

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from support.reports import load, only, rows
+from support.value.reports import load, only, rows
 
 
 def test_what_cyclonedx_doesn_t_say_is_unknown_unless_the_tool_says_every_fix() -> None:

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from copacetic.report import HEAD, SCANNERS, load_reports
-from support.reports import SAMPLES, load, only, rows
+from support.value.reports import SAMPLES, load, only, rows
 
 ROWS: dict[str, tuple[str, ...]] = {
     "anchore.json": (

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from support.reports import load, rows
+from support.value.reports import load, rows
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ from copacetic.report import grammar
 from copacetic.report.grammar import FindingBuilder, find_type, os_type, specify
 from copacetic.report.purl import read_purl
 from copacetic.updates import Finding, Report
-from support.values import finding
+from support.value.values import finding
 
 
 def build(*, complete: bool = True, **row: Any) -> Report:

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from copacetic.errors import ReportError
-from support.reports import load
+from support.value.reports import load
 
 
 def test_a_document_about_many_images_is_a_report_for_each() -> None:

@@ -7,7 +7,7 @@ import json
 from typing import Any
 
 from copacetic.report import parse_report
-from support.reports import SAMPLES, load, only
+from support.value.reports import SAMPLES, load, only
 
 
 def test_a_list_of_reports_of_the_operator_is_a_report_for_each() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from support.reports import load, rows
+from support.value.reports import load, rows
 
 
 def test_osv_s_fixes_are_those_of_the_package_s_own_release_and_of_all_its_branches() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from support.reports import load, rows
+from support.value.reports import load, rows
 
 
 def test_a_prisma_s_list_of_packages_tells_what_is_a_library() -> None:

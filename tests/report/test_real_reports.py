@@ -15,7 +15,7 @@ import pytest
 from copacetic.errors import ReportError
 from copacetic.pipeline.plan.policy import Policy, select
 from copacetic.report import load_reports
-from support.images import FIXTURES, fixture
+from support.image.images import FIXTURES, fixture
 
 DIFFERENT: dict[str, tuple[int, int, int]] = {
     # Rows that say the same are one finding, a vulnerability of several packages is several.

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from copacetic.errors import UnsupportedReportError
-from support.reports import load, rows
+from support.value.reports import load, rows
 
 
 def test_sarif_of_somebody_unknown_is_refused_with_those_that_are_known() -> None:

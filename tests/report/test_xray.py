@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from support.reports import load, only
+from support.value.reports import load, only
 
 
 @pytest.mark.parametrize(

@@ -15,12 +15,12 @@ from copacetic.errors import CopaError, PackageUnavailableError, RepositoryError
 from copacetic.repository import open_repository
 from copacetic.repository.apk import ApkRepository as ApkRepositories
 from copacetic.updates import Resolution, SkipReason, Wanted
-from support.apkcontext import context, found, opened
-from support.apkrepo import KEY_NAME, OS_RELEASE, ApkRepository, apk_image, make_key, public_pem, serve_apks, sign
-from support.apks import Apk, member
-from support.debs import Member, file
-from support.replacing import replace
-from support.trees import Content
+from support.apk.apkcontext import context, found, opened
+from support.apk.apkrepo import KEY_NAME, OS_RELEASE, ApkRepository, apk_image, make_key, public_pem, serve_apks, sign
+from support.apk.apks import Apk, member
+from support.deb.debs import Member, file
+from support.image.trees import Content
+from support.value.replacing import replace
 
 OLD = Apk(name="a", version="1-r0", files={"usr/bin/a": file("old")})
 ROW = "C:Q1AAAAAAAAAAAAAAAAAAAAAAAAAAA=\nP:a\nV:2-r0\nA:x86_64\nS:1\n"

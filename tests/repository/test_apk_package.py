@@ -18,11 +18,11 @@ from copacetic.compression import DecompressionError, DecompressionLimitError
 from copacetic.errors import PackageError
 from copacetic.repository.apk.container import BytesReader, iter_members
 from copacetic.repository.apk.package import ApkEntry, open_package
-from support.apkrepo import make_key, sign
-from support.apks import Apk, Item, member, q1, read_index
-from support.debs import Member, directory, file, hardlink, symlink
-from support.images import fixture
-from support.replacing import replace
+from support.apk.apkrepo import make_key, sign
+from support.apk.apks import Apk, Item, member, q1, read_index
+from support.deb.debs import Member, directory, file, hardlink, symlink
+from support.image.images import fixture
+from support.value.replacing import replace
 
 DEMO = Apk(
     name="demo",

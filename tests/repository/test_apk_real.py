@@ -21,13 +21,13 @@ from copacetic.progress import Silent
 from copacetic.report import load_reports
 from copacetic.repository import RepositoryContext, RepositorySettings, open_repository
 from copacetic.updates import FindingStatus, Resolution
-from support.apkoracle import ROOTS, alpine_root, run_in
-from support.databases import detect_database
-from support.images import fixture
-from support.replacing import replace
-from support.served import Served, serve
-from support.trees import stack
-from support.values import wanted_fix
+from support.apk.apkoracle import ROOTS, alpine_root, run_in
+from support.image.images import fixture
+from support.image.trees import stack
+from support.server.served import Served, serve
+from support.value.databases import detect_database
+from support.value.replacing import replace
+from support.value.values import wanted_fix
 
 REPOSITORIES = {"3.10.2": "repo-3.10.9", "3.18.2": "repo-3.18.9", "3.20.3": "repo-3.20.6", "3.22.0": "repo-3.22.1"}
 

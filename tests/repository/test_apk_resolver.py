@@ -19,9 +19,9 @@ from copacetic.repository.apk.resolver import ApkResolver, Resolved
 from copacetic.repository.apk.solve import Pins, Solution, UnsolvableError, solve, unmet
 from copacetic.repository.apk.vendor import Vendors, vendor_of
 from copacetic.updates import InstalledPackage, Origin, PackageKey, SkipReason, Wanted
-from support.apkoracle import alpine_root
-from support.apkrandom import Case, Change, Drawer, Judged, Row, judge, row
-from support.values import wanted_fix
+from support.apk.apkoracle import alpine_root
+from support.apk.apkrandom import Case, Change, Drawer, Judged, Row, judge, row
+from support.value.values import wanted_fix
 
 APK2 = ApkTools((2, 14, 4))
 

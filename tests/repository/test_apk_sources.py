@@ -8,7 +8,7 @@ import pytest
 from copacetic.distro import Distro
 from copacetic.errors import RepositoryError
 from copacetic.repository.apk.sources import ApkSource, branch_of, builtin_variables, parse_sources, read_sources
-from support.trees import tree
+from support.image.trees import tree
 
 
 def distro(**values: str) -> Distro:

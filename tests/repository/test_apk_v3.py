@@ -17,12 +17,12 @@ from copacetic.errors import IntegrityError, PackageError, RepositoryError, Sign
 from copacetic.repository.apk.adb import Adb, AdbError
 from copacetic.repository.apk.package import is_adb, open_package
 from copacetic.repository.apk.v3 import open_index, read_index
-from support import adbs
-from support.apkcontext import found, opened
-from support.apkrepo import KEY_NAME, ApkRepository, apk_image, make_key, public_pem, serve_apks
-from support.apks import Apk
-from support.debs import Member, file, hardlink, symlink
-from support.replacing import replace
+from support.apk import adbs
+from support.apk.apkcontext import found, opened
+from support.apk.apkrepo import KEY_NAME, ApkRepository, apk_image, make_key, public_pem, serve_apks
+from support.apk.apks import Apk
+from support.deb.debs import Member, file, hardlink, symlink
+from support.value.replacing import replace
 
 THIRD = frozenset({"apk-v3"})
 WAYS = ("none", "ADBd", "ADBc none", "ADBc deflate", "ADBc zstd")

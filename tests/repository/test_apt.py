@@ -15,10 +15,10 @@ from hypothesis import strategies as st
 from copacetic.errors import RepositoryError
 from copacetic.repository.apt.sources import parse_sources, substitute
 from copacetic.updates import PackageKey, SkipReason
-from support.aptimage import Image, changes, deb
-from support.aptrepo import Deb, Repository, serve_repository
-from support.debian import need
-from support.replacing import replace
+from support.deb.aptimage import Image, changes, deb
+from support.deb.aptrepo import Deb, Repository, serve_repository
+from support.deb.debian import need
+from support.value.replacing import replace
 
 
 @pytest.fixture

@@ -13,8 +13,8 @@ import pytest
 from pysequoia import SignatureMode, sign
 
 from copacetic.errors import RepositoryError, SignatureError
-from support.aptimage import Image, changes, deb
-from support.aptrepo import Repository, serve_repository
+from support.deb.aptimage import Image, changes, deb
+from support.deb.aptrepo import Repository, serve_repository
 
 pytestmark = pytest.mark.costly
 

@@ -11,10 +11,10 @@ from pathlib import Path
 import pytest
 
 from copacetic.errors import IntegrityError
-from support.aptimage import Image, changes, deb
-from support.aptrepo import Repository, serve_repository
-from support.debian import need
-from support.replacing import replace
+from support.deb.aptimage import Image, changes, deb
+from support.deb.aptrepo import Repository, serve_repository
+from support.deb.debian import need
+from support.value.replacing import replace
 
 ARCHITECTURES = ("amd64", "i386")
 

@@ -13,9 +13,9 @@ import pytest
 
 from copacetic.errors import RepositoryError
 from copacetic.version import compare_versions
-from support.aptimage import Image, changes, deb
-from support.aptrepo import Deb, Repository, installed_files, serve_repository
-from support.debian import need
+from support.deb.aptimage import Image, changes, deb
+from support.deb.aptrepo import Deb, Repository, installed_files, serve_repository
+from support.deb.debian import need
 
 pytestmark = [pytest.mark.system]
 

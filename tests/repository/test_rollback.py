@@ -15,12 +15,12 @@ from pysequoia import Tsk
 from copacetic.cache import Cache
 from copacetic.errors import RolledBackRepositoryError
 from copacetic.repository.seen import SeenDates
-from support.apkcontext import found
-from support.apkrepo import KEY_NAME, ApkRepository, apk_image, make_key, public_pem, serve_apks
-from support.apks import Apk
-from support.aptimage import Image, changes, deb
-from support.aptrepo import Repository, serve_repository
-from support.debs import MTIME
+from support.apk.apkcontext import found
+from support.apk.apkrepo import KEY_NAME, ApkRepository, apk_image, make_key, public_pem, serve_apks
+from support.apk.apks import Apk
+from support.deb.aptimage import Image, changes, deb
+from support.deb.aptrepo import Repository, serve_repository
+from support.deb.debs import MTIME
 
 NOW = datetime.now(UTC)
 

@@ -14,9 +14,9 @@ from copacetic.errors import CopaError
 from copacetic.http import HttpClient, HttpSettings
 from copacetic.progress import Silent
 from copacetic.repository import RepositoryContext, RepositorySettings, open_repository
-from support.aptrepo import OS_RELEASE, Deb, Repository, serve_repository
-from support.trees import tree
-from support.values import HERE
+from support.deb.aptrepo import OS_RELEASE, Deb, Repository, serve_repository
+from support.image.trees import tree
+from support.value.values import HERE
 
 
 def state(folder: Path, repository: Repository) -> str:

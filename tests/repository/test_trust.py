@@ -16,9 +16,9 @@ from copacetic.repository import open_repository
 from copacetic.repository.apt.keys import KEYRING_LIMIT
 from copacetic.repository.apt.sources import parse_sources
 from copacetic.updates import Origin, Resolution, Wanted
-from support.aptimage import Image, changes, deb
-from support.aptrepo import OS_RELEASE, Repository, serve_repository
-from support.replacing import replace
+from support.deb.aptimage import Image, changes, deb
+from support.deb.aptrepo import OS_RELEASE, Repository, serve_repository
+from support.value.replacing import replace
 
 PAST = {"Valid-Until": "Mon, 01 Jan 2024 00:00:00 UTC"}
 ANY_KEY = "0123456789ABCDEF0123456789ABCDEF01234567"

@@ -14,9 +14,9 @@ from copacetic.errors import RepositoryError, UnreachableError
 from copacetic.repository import open_repository
 from copacetic.repository.vendor import is_own_name, tags_of
 from copacetic.updates import Resolution, SkipReason
-from support.aptimage import Image, changes
-from support.aptrepo import Deb, Repository, serve_repository
-from support.replacing import replace
+from support.deb.aptimage import Image, changes
+from support.deb.aptrepo import Deb, Repository, serve_repository
+from support.value.replacing import replace
 
 VENDOR = {"Origin": "Vendor", "Label": "Vendor"}
 DEBIAN = {"Origin": "Debian", "Label": "Debian"}

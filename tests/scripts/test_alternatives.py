@@ -15,9 +15,9 @@ from copacetic.oci.directory import DirectoryFilesystem
 from copacetic.oci.tree import TreeBuilder
 from copacetic.scripts.handlers.alternatives import plan_alternative
 from copacetic.scripts.settled import is_settled
-from support.composed import apply_changes, copy_root
-from support.debian import need
-from support.oracle import differences
+from support.deb.composed import apply_changes, copy_root
+from support.deb.debian import need
+from support.deb.oracle import differences
 
 PROGRAMS = ["/usr/bin/vi.one", "/usr/bin/vi.two", "/usr/bin/vi.three"]
 MANUALS = ["/usr/share/man/vi.one.1.gz", "/usr/share/man/vi.two.1.gz"]

@@ -15,13 +15,13 @@ from copacetic.oci.tree import TreeBuilder
 from copacetic.scripts.effects import Bundling
 from copacetic.scripts.handlers.certificates import learn_bundling, update_certificates
 from copacetic.updates import ScriptClass
-from support.apkcomposed import compose, open_unpacker, plan_apks
-from support.apkrepo import apk_image
-from support.apks import Apk
-from support.debian import need
-from support.debs import Member, file
-from support.trees import Content, directory, symlink, tree
-from support.values import key
+from support.apk.apkcomposed import compose, open_unpacker, plan_apks
+from support.apk.apkrepo import apk_image
+from support.apk.apks import Apk
+from support.deb.debian import need
+from support.deb.debs import Member, file
+from support.image.trees import Content, directory, symlink, tree
+from support.value.values import key
 
 SHIPPED = "usr/share/ca-certificates/mozilla"
 TRIGGER = "#!/bin/sh\n/usr/sbin/update-ca-certificates > /dev/null 2>&1\nexit 0\n"
@@ -178,7 +178,7 @@ def _executable(fs: ImageFilesystem, path: str, text: str) -> ImageFilesystem:
     import tarfile
 
     from copacetic.oci.layered import LayeredFilesystem
-    from support.trees import indexed
+    from support.image.trees import indexed
 
     assert isinstance(fs, LayeredFilesystem)
     buffer = io.BytesIO()

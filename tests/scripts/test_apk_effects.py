@@ -17,9 +17,9 @@ from copacetic.scripts.judgement import FAILS
 from copacetic.scripts.runner import ScriptCall, ScriptRunner
 from copacetic.unpack.apk.scripts import APK
 from copacetic.updates import ScriptClass, ScriptVerdict
-from support.apkoracle import alpine_root, differences, run_in
-from support.composed import apply_changes, copy_root
-from support.values import key
+from support.apk.apkoracle import alpine_root, differences, run_in
+from support.deb.composed import apply_changes, copy_root
+from support.value.values import key
 
 pytestmark = [pytest.mark.system, pytest.mark.xdist_group("apk")]
 

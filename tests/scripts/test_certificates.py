@@ -14,10 +14,10 @@ from copacetic.oci.directory import DirectoryFilesystem
 from copacetic.oci.tree import TreeBuilder
 from copacetic.scripts.handlers.certificates import update_certificates, update_configuration
 from copacetic.scripts.handlers.x509 import read_certificates
-from support.composed import apply_changes, copy_root
-from support.debian import need
-from support.oracle import differences
-from support.trees import symlink, tree
+from support.deb.composed import apply_changes, copy_root
+from support.deb.debian import need
+from support.deb.oracle import differences
+from support.image.trees import symlink, tree
 
 SUBJECTS = [
     ("/C=DE/O=Example  Trust /CN=Root CA", "utf8only"),

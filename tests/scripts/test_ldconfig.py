@@ -18,11 +18,11 @@ from copacetic.oci.tree import TreeBuilder
 from copacetic.scripts.handlers.ldconfig import update_library_cache
 from copacetic.scripts.handlers.libcache import CacheEntry, LibraryCache
 from copacetic.scripts.handlers.soname import read_shared_object
-from support.composed import apply_changes, copy_root
-from support.debian import need
-from support.elf import AARCH64, shared_object
+from support.deb.composed import apply_changes, copy_root
+from support.deb.debian import need
+from support.deb.oracle import differences
 from support.floors import accepting, refusal
-from support.oracle import differences
+from support.image.elf import AARCH64, shared_object
 
 FILE = Entry(type=FileType.FILE, mode=0o644)
 LIB = "usr/lib/x86_64-linux-gnu"

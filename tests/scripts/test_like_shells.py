@@ -17,9 +17,9 @@ from copacetic.scripts.effects import RemoveFiles
 from copacetic.scripts.surroundings import ImageSurroundings
 from copacetic.unpack.deb.scripts import ScriptSet, UpgradeJudge
 from copacetic.updates import ScriptClass
-from support.scriptbox import build_box, run_all
-from support.scriptgen import make_script
-from support.values import key
+from support.script.scriptbox import build_box, run_all
+from support.script.scriptgen import make_script
+from support.value.values import key
 
 pytestmark = [pytest.mark.system]
 

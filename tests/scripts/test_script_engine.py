@@ -12,7 +12,7 @@ from copacetic.oci.tree import TreeBuilder
 from copacetic.scripts import effects
 from copacetic.scripts.engine import ScriptEngine
 from copacetic.scripts.live import LiveImage
-from support.trees import Content, directory, symlink, tree
+from support.image.trees import Content, directory, symlink, tree
 
 IMAGE: Mapping[str, Content] = {
     "etc/passwd": "root:x:0:0::/root:/bin/sh\nold:x:100:100::/:/bin/sh\n",

@@ -8,7 +8,7 @@ import pytest
 from copacetic.updates import ScriptClass
 from scripts import test_scripts
 from scripts.test_scripts import IMAGE, classify, script
-from support.trees import Content
+from support.image.trees import Content
 
 folder = test_scripts.folder
 

@@ -10,10 +10,10 @@ import pytest
 
 from copacetic.errors import NeedsExecutionError
 from copacetic.updates import ScriptClass, ScriptVerdict
-from support.composed import Composed, compose, open_unpacker, plan_debs
-from support.debs import Deb, Member, file, symlink
-from support.trees import Content, tree
-from support.values import key
+from support.deb.composed import Composed, compose, open_unpacker, plan_debs
+from support.deb.debs import Deb, Member, file, symlink
+from support.image.trees import Content, tree
+from support.value.values import key
 from unpack.dpkg_image import installed
 
 HARMLESS, REPRODUCED, NEEDS = ScriptClass.HARMLESS, ScriptClass.REPRODUCED, ScriptClass.NEEDS_EXECUTION

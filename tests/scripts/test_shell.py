@@ -15,7 +15,7 @@ from copacetic.scripts.shell.interpret import Reached, follow_script
 from copacetic.scripts.shell.machine import ODDITY
 from copacetic.scripts.shell.parser import is_bash, parse_shell
 from copacetic.scripts.shell.syntax import ShellSyntaxError
-from support.debian import need
+from support.deb.debian import need
 from support.floors import accepting, refusal
 
 

@@ -7,7 +7,7 @@ import pytest
 
 from copacetic.oci.tree import TreeBuilder
 from copacetic.scripts.handlers.adduser import add_as_debian, is_for_debian
-from support.trees import tree
+from support.image.trees import tree
 
 BULLSEYE, BOOKWORM, TRIXIE = "3.118+deb11u1", "3.134", "3.152"
 DAY = 20_781

@@ -8,8 +8,8 @@ import tarfile
 from collections.abc import Mapping
 
 from copacetic.oci.filesystem import Entry, FileType
-from support.debs import Deb
-from support.trees import Content, directory
+from support.deb.debs import Deb
+from support.image.trees import Content, directory
 
 
 def installed(*debs: Deb, regular: bool = True, more: Mapping[str, Content] | None = None) -> dict[str, Content]:

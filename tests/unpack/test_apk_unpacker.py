@@ -16,16 +16,16 @@ from copacetic.scripts.handlers.busybox import read_applets
 from copacetic.unpack.apk.protected import ProtectedPaths
 from copacetic.unpack.apk.triggers import Interest, find_fired
 from copacetic.updates import ScriptClass, ScriptVerdict
-from support.apkcomposed import compose, open_unpacker, plan_apks
-from support.apkrepo import apk_image
-from support.apks import Apk
-from support.composed import Composed
-from support.debs import Member, directory, file, hardlink, symlink
-from support.replacing import replace
-from support.trees import Content, tree
-from support.trees import directory as folder
-from support.trees import symlink as link
-from support.values import key
+from support.apk.apkcomposed import compose, open_unpacker, plan_apks
+from support.apk.apkrepo import apk_image
+from support.apk.apks import Apk
+from support.deb.composed import Composed
+from support.deb.debs import Member, directory, file, hardlink, symlink
+from support.image.trees import Content, tree
+from support.image.trees import directory as folder
+from support.image.trees import symlink as link
+from support.value.replacing import replace
+from support.value.values import key
 
 PROGRAMS = ("sh", "cp", "mkdir", "rm")
 SHELL: Mapping[str, Content] = {"bin": folder(), **{f"bin/{name}": "a program" for name in PROGRAMS}}
@@ -502,7 +502,7 @@ def _with_mode(path: str, item: Member) -> bytes:
 
 def _stacked(fs: ImageFilesystem, layer: bytes) -> ImageFilesystem:
     from copacetic.oci.layered import LayeredFilesystem
-    from support.trees import indexed
+    from support.image.trees import indexed
 
     assert isinstance(fs, LayeredFilesystem)
     return fs.stacked_with(indexed(layer))

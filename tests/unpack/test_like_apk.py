@@ -12,11 +12,11 @@ from pathlib import Path
 import pytest
 
 from copacetic.errors import PackageError
-from support.apkcases import GROUP, PASSWD, Case, edit, make_case
-from support.apkcomposed import compose_onto
-from support.apkoracle import Run, alpine_root, differences, run_in
-from support.apks import write_repository
-from support.composed import copy_root
+from support.apk.apkcases import GROUP, PASSWD, Case, edit, make_case
+from support.apk.apkcomposed import compose_onto
+from support.apk.apkoracle import Run, alpine_root, differences, run_in
+from support.apk.apks import write_repository
+from support.deb.composed import copy_root
 
 pytestmark = [pytest.mark.system, pytest.mark.xdist_group("apk")]
 

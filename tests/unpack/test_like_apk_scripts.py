@@ -13,13 +13,13 @@ from pathlib import Path
 import pytest
 
 from copacetic.errors import NeedsExecutionError
-from support.apkcomposed import compose_onto
-from support.apkoracle import Run, alpine_root, differences, upgrade
-from support.apkreversion import reversion_all
-from support.apks import Apk, write_repository
-from support.composed import copy_root
-from support.debs import file
-from support.replacing import replace
+from support.apk.apkcomposed import compose_onto
+from support.apk.apkoracle import Run, alpine_root, differences, upgrade
+from support.apk.apkreversion import reversion_all
+from support.apk.apks import Apk, write_repository
+from support.deb.composed import copy_root
+from support.deb.debs import file
+from support.value.replacing import replace
 
 pytestmark = [pytest.mark.system, pytest.mark.xdist_group("apk")]
 

@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from support.apkcomposed import compose_onto
-from support.apkoracle import alpine_root, differences, upgrade
-from support.apkreversion import repack_all
-from support.apks import read_index, write_repository
-from support.composed import copy_root
-from support.images import fixture
+from support.apk.apkcomposed import compose_onto
+from support.apk.apkoracle import alpine_root, differences, upgrade
+from support.apk.apkreversion import repack_all
+from support.apk.apks import read_index, write_repository
+from support.deb.composed import copy_root
+from support.image.images import fixture
 
 pytestmark = pytest.mark.system
 

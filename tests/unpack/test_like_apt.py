@@ -20,12 +20,12 @@ import pytest
 from copacetic.cli import main
 from copacetic.oci.directory import DirectoryFilesystem
 from copacetic.updates import ScriptClass
-from support.composed import compose_onto, copy_root, open_unpacker, plan_debs
-from support.debian import build_root, layout_of, need
-from support.debs import Deb, file
-from support.images import umoci
-from support.oracle import apt, differences, extract, install_debs, run_in
-from support.plandocuments import section_of
+from support.deb.composed import compose_onto, copy_root, open_unpacker, plan_debs
+from support.deb.debian import build_root, layout_of, need
+from support.deb.debs import Deb, file
+from support.deb.oracle import apt, differences, extract, install_debs, run_in
+from support.image.images import umoci
+from support.value.plandocuments import section_of
 
 pytestmark = [pytest.mark.system, pytest.mark.whole, pytest.mark.xdist_group("like-apt")]
 

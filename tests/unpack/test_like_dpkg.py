@@ -13,10 +13,10 @@ from pathlib import Path
 import pytest
 
 from copacetic.errors import PackageError
-from support.composed import compose_onto, copy_root
-from support.debian import need
-from support.debs import Deb, directory, file, hardlink, symlink
-from support.oracle import differences
+from support.deb.composed import compose_onto, copy_root
+from support.deb.debian import need
+from support.deb.debs import Deb, directory, file, hardlink, symlink
+from support.deb.oracle import differences
 
 pytestmark = [pytest.mark.system]
 

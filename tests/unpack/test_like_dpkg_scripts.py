@@ -10,11 +10,11 @@ from pathlib import Path
 import pytest
 
 from copacetic.errors import NeedsExecutionError
-from support.composed import compose_onto, copy_root
-from support.debian import need
-from support.debs import Deb, file
-from support.oracle import differences
-from support.scriptbox import build_box
+from support.deb.composed import compose_onto, copy_root
+from support.deb.debian import need
+from support.deb.debs import Deb, file
+from support.deb.oracle import differences
+from support.script.scriptbox import build_box
 from unpack.test_like_dpkg import dpkg, empty_root
 
 pytestmark = [pytest.mark.system]

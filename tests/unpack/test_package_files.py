@@ -17,8 +17,8 @@ from copacetic.errors import CopaError, PackageError
 from copacetic.inventory.dpkg.archive import DebArchive
 from copacetic.oci.filesystem import FileType
 from copacetic.unpack.deb.payload import DebEntry, read_checksums, spool_payload
-from support.debian import need
-from support.debs import Deb, Member, ar, archive, directory, file, hardlink, symlink, tar
+from support.deb.debian import need
+from support.deb.debs import Deb, Member, ar, archive, directory, file, hardlink, symlink, tar
 
 FILES = {
     "usr/bin/tool": file("#!/bin/sh\n", 0o4755),

@@ -12,13 +12,14 @@ from copacetic.oci.change import Changes
 from copacetic.oci.filesystem import ImageFilesystem
 from copacetic.oci.tree import TreeBuilder
 from copacetic.unpack import Unpacker
-from support import apkcomposed, composed
-from support.apkrepo import apk_image
-from support.apks import Apk
-from support.composed import EPOCH
-from support.debs import Deb, file
-from support.replacing import replace
-from support.trees import tree
+from support.apk import apkcomposed
+from support.apk.apkrepo import apk_image
+from support.apk.apks import Apk
+from support.deb import composed
+from support.deb.composed import EPOCH
+from support.deb.debs import Deb, file
+from support.image.trees import tree
+from support.value.replacing import replace
 from unpack.dpkg_image import installed
 
 OLD_DEB = Deb(version="1.0", files={"usr/bin/tool": file("1", 0o755), "etc/shared/deb": file("1")})

@@ -13,7 +13,7 @@ from copacetic.inventory.dpkg import DpkgDatabase
 from copacetic.oci.filesystem import ImageFilesystem
 from copacetic.pkgmgr.apt import AptPackageManager
 from copacetic.updates import ScriptClass
-from support.chisel import (
+from support.deb.chisel import (
     MANIFEST,
     STATUS,
     control,
@@ -26,11 +26,11 @@ from support.chisel import (
     unwall,
     wall,
 )
-from support.composed import compose, open_unpacker, plan_debs, read_content
-from support.debs import Deb, Member, directory, file, symlink
-from support.replacing import replace
-from support.trees import Content, tree
-from support.values import key
+from support.deb.composed import compose, open_unpacker, plan_debs, read_content
+from support.deb.debs import Deb, Member, directory, file, symlink
+from support.image.trees import Content, tree
+from support.value.replacing import replace
+from support.value.values import key
 
 LIB = "usr/lib/libdemo.so.1"
 FILES: Mapping[str, Member] = {

@@ -18,13 +18,13 @@ from copacetic.unpack import open_unpacker
 from copacetic.unpack.deb import DebUnpacker
 from copacetic.unpack.deb.conffile import NEW, ConffileFate, parse_conffile_list, select_fate
 from copacetic.updates import Candidate, ScriptClass
-from support.composed import EPOCH, compose, plan_debs, read_content
-from support.composed import open_unpacker as open_deb_unpacker
-from support.databases import detect_database
-from support.debs import Deb, Member, file, symlink
-from support.replacing import replace
-from support.trees import tree
-from support.values import key
+from support.deb.composed import EPOCH, compose, plan_debs, read_content
+from support.deb.composed import open_unpacker as open_deb_unpacker
+from support.deb.debs import Deb, Member, file, symlink
+from support.image.trees import tree
+from support.value.databases import detect_database
+from support.value.replacing import replace
+from support.value.values import key
 from unpack.dpkg_image import installed
 
 FILES: Mapping[str, Member] = {"usr/bin/tool": file("1", 0o755), "usr/share/doc/demo": file("doc")}

@@ -12,7 +12,7 @@ import pytest
 
 from copacetic.errors import InvalidVersionError
 from copacetic.version import compare_versions, parse_version
-from support.apkoracle import alpine_root, run_in
+from support.apk.apkoracle import alpine_root, run_in
 
 SCHEMES = ("apk", "apk2")
 

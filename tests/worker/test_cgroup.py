@@ -13,9 +13,9 @@ import pytest
 from contract.solving import read, shell
 from copacetic.worker.inside import cgroup
 from copacetic.worker.inside.cgroup import ControlGroup
-from support.builder import BASE
-from support.busybox import busybox_image
-from support.worker import open_worker
+from support.builder.builder import BASE
+from support.builder.worker import open_worker
+from support.image.busybox import busybox_image
 
 
 @pytest.fixture

@@ -17,11 +17,11 @@ from copacetic import llb
 from copacetic.errors import SolverError
 from copacetic.llb.graph import MakeFile
 from copacetic.llb.solver import Inputs, Solver
-from support.builder import BASE
-from support.busybox import busybox_image
-from support.images import Image, make_image, make_layer, tar_file
-from support.running import running_with
-from support.worker import compile_c, open_worker
+from support.builder.builder import BASE
+from support.builder.running import running_with
+from support.builder.worker import compile_c, open_worker
+from support.image.busybox import busybox_image
+from support.image.images import Image, make_image, make_layer, tar_file
 
 pytestmark = pytest.mark.system
 MODES = ["root", "all", "chroot"] if os.geteuid() == 0 else [""]
@@ -161,7 +161,7 @@ class _of:  # noqa: N801 - reads as a phrase
     """An image of the caller's, for the worker."""
 
     def __init__(self, _solver: Solver, image: Image) -> None:
-        from support.images import MemorySource
+        from support.image.images import MemorySource
 
         self._state = llb.oci_layout("client/image", image.descriptor.digest, store="it")
         self._inputs = Inputs(images={"it": MemorySource(image)})

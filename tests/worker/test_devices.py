@@ -17,9 +17,9 @@ from copacetic.llb.graph import MakeFile, Mount
 from copacetic.llb.solver import Inputs, Solver
 from copacetic.worker.inside.nodes import NODES
 from copacetic.worker.inside.seccomp import OwnerRule, Sockets, build_filter
-from support.builder import BASE
-from support.busybox import busybox_image
-from support.worker import compile_c, open_worker
+from support.builder.builder import BASE
+from support.builder.worker import compile_c, open_worker
+from support.image.busybox import busybox_image
 
 pytestmark = pytest.mark.system
 MODES = ["root", "all", "chroot"] if os.geteuid() == 0 else [""]

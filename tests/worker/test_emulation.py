@@ -17,8 +17,8 @@ from copacetic.errors import SolverError
 from copacetic.llb.solver import Inputs
 from copacetic.oci import Platform
 from copacetic.worker import platforms
-from support.images import MemorySource, fixture, make_image, make_layer
-from support.worker import open_worker
+from support.builder.worker import open_worker
+from support.image.images import MemorySource, fixture, make_image, make_layer
 
 pytestmark = pytest.mark.system
 ARM = Platform.parse("linux/arm64")

@@ -29,11 +29,11 @@ from copacetic.worker import WorkerSettings, WorkerSolver
 from copacetic.worker.execution import Limits
 from copacetic.worker.inside import server
 from copacetic.worker.inside.channel import Channel
-from support.builder import BASE
-from support.busybox import busybox_image
-from support.images import MemorySource, small_disk
-from support.processes import children_of
-from support.worker import mounts_in, open_worker, runs_in
+from support.builder.builder import BASE
+from support.builder.processes import children_of
+from support.builder.worker import mounts_in, open_worker, runs_in
+from support.image.busybox import busybox_image
+from support.image.images import MemorySource, small_disk
 
 pytestmark = pytest.mark.system
 MODES = ["root", "all", "chroot"] if os.geteuid() == 0 else [""]
@@ -217,8 +217,8 @@ from copacetic import llb
 from copacetic.cache import Cache
 from copacetic.llb.solver import Inputs
 from copacetic.worker import WorkerSettings, WorkerSolver
-from support.busybox import busybox_image
-from support.images import MemorySource
+from support.image.busybox import busybox_image
+from support.image.images import MemorySource
 image = busybox_image()
 modes = tuple(filter(None, sys.argv[3].split()))
 worker = WorkerSolver(WorkerSettings(cache=Cache(Path(sys.argv[2])), modes=modes, open_image=lambda name: MemorySource(image, name)))

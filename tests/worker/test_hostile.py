@@ -21,10 +21,10 @@ from copacetic.llb.graph import Copy, MakeDirectory, MakeFile
 from copacetic.llb.solver import Inputs
 from copacetic.worker import WorkerSolver
 from copacetic.worker.inside.remove import remove_tree
-from support.builder import BASE
-from support.busybox import busybox_image
-from support.images import Image, MemorySource, TarItem, make_image, make_layer, make_tar, tar_file
-from support.worker import compile_c, open_worker
+from support.builder.builder import BASE
+from support.builder.worker import compile_c, open_worker
+from support.image.busybox import busybox_image
+from support.image.images import Image, MemorySource, TarItem, make_image, make_layer, make_tar, tar_file
 
 pytestmark = pytest.mark.system
 MODES = ["root", "all", "chroot"] if os.geteuid() == 0 else [""]

@@ -15,10 +15,10 @@ from copacetic.cache import Cache
 from copacetic.cli import main
 from copacetic.worker import WorkerSettings, WorkerSolver
 from copacetic.worker.housekeeping import prune_worker, worker_usage
-from support.builder import BASE
-from support.busybox import busybox_image
-from support.images import MemorySource
-from support.worker import open_worker
+from support.builder.builder import BASE
+from support.builder.worker import open_worker
+from support.image.busybox import busybox_image
+from support.image.images import MemorySource
 
 pytestmark = pytest.mark.system
 

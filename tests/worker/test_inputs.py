@@ -17,10 +17,10 @@ from copacetic.errors import SolverError
 from copacetic.llb.solver import Inputs
 from copacetic.oci import Digest
 from copacetic.worker import WorkerSettings, WorkerSolver
-from support.builder import BASE
-from support.busybox import busybox_image
-from support.images import MemorySource
-from support.worker import open_worker
+from support.builder.builder import BASE
+from support.builder.worker import open_worker
+from support.image.busybox import busybox_image
+from support.image.images import MemorySource
 
 pytestmark = pytest.mark.system
 MODES = ["root", "all", "chroot"] if os.geteuid() == 0 else [""]
@@ -57,7 +57,7 @@ def test_an_image_that_leads_to_another_digest_is_refused(solver: WorkerSolver) 
 
 
 def test_a_name_whose_image_has_changed_is_solved_again(tmp_path: Path) -> None:
-    from support.images import make_image, make_layer
+    from support.image.images import make_image, make_layer
 
     current = {"it": make_image([make_layer({"f": "one"})])}
     worker = WorkerSolver(

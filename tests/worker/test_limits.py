@@ -19,11 +19,11 @@ from copacetic.progress import Silent
 from copacetic.session import Settings, open_solver
 from copacetic.worker.execution import Limits
 from copacetic.worker.inside import guard
-from support.builder import BASE
-from support.busybox import busybox_image
-from support.images import MemorySource
-from support.running import running_with
-from support.worker import compile_c, open_worker
+from support.builder.builder import BASE
+from support.builder.running import running_with
+from support.builder.worker import compile_c, open_worker
+from support.image.busybox import busybox_image
+from support.image.images import MemorySource
 
 pytestmark = pytest.mark.system
 MODES = ["root", "all", "chroot"] if os.geteuid() == 0 else [""]

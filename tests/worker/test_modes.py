@@ -9,7 +9,7 @@ import pytest
 
 from copacetic.worker import modes
 from copacetic.worker.modes import Mode, ModeRefusedError, candidates, explain_refusals
-from support.confined import ROOT, run_as_user, run_in_pod
+from support.builder.confined import ROOT, run_as_user, run_in_pod
 
 _ASK = """
 import sys

@@ -16,17 +16,17 @@ from pathlib import Path
 
 import pytest
 
-from support.confined import ROOT, run_as_user, run_in_pod
-from support.debian import build_root
-from support.debs import Deb, directory, file, hardlink, symlink
-from support.replacing import replace
+from support.builder.confined import ROOT, run_as_user, run_in_pod
+from support.deb.debian import build_root
+from support.deb.debs import Deb, directory, file, hardlink, symlink
+from support.value.replacing import replace
 
 pytestmark = [pytest.mark.system, pytest.mark.xdist_group("same layer")]
 _PROGRAM = f"""
 import sys
 sys.path[:0] = [{str(ROOT / "tests")!r}, {str(ROOT)!r}]
 from pathlib import Path
-from support.samelayer import main
+from support.image.samelayer import main
 main(*map(Path, sys.argv[1:]))
 """
 COMMAND = ("-c", _PROGRAM)

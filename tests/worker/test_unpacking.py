@@ -21,13 +21,13 @@ from copacetic.oci.filesystem import Entry, FileType, ImageFilesystem
 from copacetic.oci.layered import IndexedLayer, LayeredFilesystem
 from copacetic.oci.layerindex import scan_layer
 from copacetic.worker import WorkerSolver
-from support.builder import BASE
-from support.busybox import busybox_image
-from support.debian import build_root
+from support.builder.builder import BASE
+from support.builder.worker import debian_image, open_worker
+from support.deb.debian import build_root
 from support.floors import accepting, tally
-from support.images import Image, Layer, MemorySource, fixture, make_image, make_layer, make_tar, tar_file
-from support.trees import TarContents
-from support.worker import debian_image, open_worker
+from support.image.busybox import busybox_image
+from support.image.images import Image, Layer, MemorySource, fixture, make_image, make_layer, make_tar, tar_file
+from support.image.trees import TarContents
 
 pytestmark = pytest.mark.system
 

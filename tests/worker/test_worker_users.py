@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import pytest
 
-from support.confined import run_as_user, run_in_pod
+from support.builder.confined import run_as_user, run_in_pod
 
 BOUNDS = (
     "-m", "pytest", "-q", "-n", "0", "-p", "no:cacheprovider", "tests/worker/test_devices.py",

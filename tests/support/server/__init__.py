@@ -1,0 +1,2 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Registries, repositories and token servers on loopback."""

@@ -1,0 +1,2 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Values of the product in one line, and its documents."""
