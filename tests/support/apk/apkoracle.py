@@ -20,7 +20,7 @@ from copacetic.oci.manifest import OCI_LAYER
 from support.apk.apkrepo import ApkRepository, installed_text, public_pem
 from support.apk.apks import Apk
 from support.deb.debian import need
-from support.deb.oracle import Node, extract, read_tree
+from support.deb.oracle import ISOLATED, Node, extract, read_tree
 from support.image.images import Layer, describe, fixture, make_image, make_layer, tar_file, write_layout
 from support.value.replacing import replace
 
@@ -44,7 +44,7 @@ mount -t tmpfs -o mode=755 none "{root}/dev"
 for node in null zero full random urandom; do
   touch "{root}/dev/$node"; mount --bind "/dev/$node" "{root}/dev/$node"
 done
-mount --bind /proc "{root}/proc"
+mount -t proc proc "{root}/proc"
 {binds}
 exec chroot "{root}" /bin/busybox env -i PATH=/usr/sbin:/usr/bin:/sbin:/bin HOME=/root LC_ALL=C /bin/sh -c "$0"
 """
@@ -127,7 +127,7 @@ def run_in(root: Path, command: str, *, binds: Mapping[str, Path] | None = None)
     lines = "\n".join(f'mount --bind "{source}" "{root}/{path}"' for path, source in (binds or {}).items())
     script = textwrap.dedent(_PRELUDE).format(root=root, binds=lines)
     done = subprocess.run(
-        ["unshare", "--mount", "--propagation", "private", "sh", "-c", script, command],
+        [*ISOLATED, "sh", "-c", script, command],
         check=False, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=300,
     )  # fmt: skip
     return Run(done.returncode, done.stdout.decode(errors="replace"))

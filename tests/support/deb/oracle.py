@@ -37,6 +37,10 @@ class Node:
     xattrs: Mapping[str, bytes]
 
 
+ISOLATED = ("unshare", "--mount", "--propagation", "private", "--pid", "--fork", "--kill-child")
+"""Before a command: mounts of its own, and processes of its own, so that nothing it sees of `/proc` ends meanwhile."""
+
+
 def extract(tar: Path, root: Path) -> Path:
     """Unpack a root tar as root, with owners and attributes."""
     root.mkdir(parents=True, exist_ok=True)
@@ -53,7 +57,7 @@ def run_in(root: Path, command: str, *, check: bool = True) -> subprocess.Comple
     script = textwrap.dedent(
         f"""\
         set -e
-        mount --bind /proc "{root}/proc"
+        mount -t proc proc "{root}/proc"
         mount -t tmpfs none "{root}/dev"
         for node in null zero full random urandom tty; do
           touch "{root}/dev/$node"; mount --bind "/dev/$node" "{root}/dev/$node"
@@ -69,7 +73,7 @@ def run_in(root: Path, command: str, *, check: bool = True) -> subprocess.Comple
     kept = (root / "usr/sbin/policy-rc.d").exists()
     try:
         return subprocess.run(
-            ["unshare", "--mount", "--propagation", "private", "sh", "-c", script, command],
+            [*ISOLATED, "sh", "-c", script, command],
             check=check, capture_output=True, text=True, timeout=600,
         )  # fmt: skip
     except subprocess.CalledProcessError as error:
