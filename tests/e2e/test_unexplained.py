@@ -118,6 +118,7 @@ REFUSED: dict[str, tuple[Edit, str]] = {
         add("usr/lib/other", FileType.SYMLINK, mode=0o777, target="/tmp"),
         "which the plan leaves alone, would be",
     ),
+    "a file of the old version that stays": (drop("usr/share/gone"), "usr/share/gone of foo 1"),
     "the accounts taken away": (take("etc/passwd"), "etc/passwd"),
     "everything in a folder taken away": (add("etc/.wh..wh..opq"), "'etc/.wh..wh..opq' can't be in a layer"),
     "a name that takes a file away": (add("usr/bin/.wh.passwd"), "'usr/bin/.wh.passwd' can't be in a layer"),

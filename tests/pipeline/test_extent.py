@@ -52,6 +52,8 @@ class Case:
     """Whether we have the package."""
     more: Sequence[TarItem] = field(default_factory=list)
     """More of the layer, over what the package gives."""
+    without: str = ""
+    """What the layer lacks."""
 
     def prove(self) -> tuple[str, ...]:
         base = make_tar([*_files(_installed(self.old)), *self.image])
@@ -63,7 +65,8 @@ class Case:
         composed = compose(before, [replace(self.new, scripts={}).write(quiet)], self.folder / "scratch")
         planned = plan_debs(before, [deb])
         packages = open_unpacker(before).shipped(planned)
-        layer = _overlaid(b"".join(plain_parts(composed.changes.entries)), self.more)
+        changes = [change for change in composed.changes.entries if change.path != self.without]
+        layer = _overlaid(b"".join(plain_parts(changes)), self.more)
         after = stack(base, layer)
         explanation = Explanation(
             packages={"deb": packages} if self.at_hand else None,
@@ -351,6 +354,49 @@ def test_a_folder_that_an_opaque_mark_empties_is_refused(case: Case) -> None:
 
 
 # -- packages that only the builder had ----------------------------------------------------------------------
+
+
+LIBRARY = "usr/share/ping/libping.so.1"
+WITH_LIBRARY = replace(OLD, files={**FILES, LIBRARY: file("library")})
+WITH_LINK = replace(OLD, files={**FILES, LIBRARY: symlink("libping.so")})
+
+
+@pytest.mark.parametrize(("ran", "at_hand"), [(False, True), (True, True), (True, False)])
+def test_nothing_of_an_old_version_stays_but_what_others_account_for(case: Case, ran: bool, at_hand: bool) -> None:
+    case.old, case.ran, case.at_hand, case.without = (WITH_LIBRARY, OTHER), ran, at_hand, LIBRARY
+
+    assert case.refused() == f"{LIBRARY} of ping 1 would stay, which no package of the result has"
+
+
+def test_what_another_package_has_stays_when_the_old_version_goes(case: Case) -> None:
+    case.old, case.without = (WITH_LIBRARY, replace(OTHER, files={**OTHER.files, LIBRARY: file("library")})), LIBRARY
+
+    assert case.prove() == ()
+
+
+def test_configuration_of_the_old_version_stays(case: Case) -> None:
+    conf = {"etc/ping.conf": file("conf")}
+    case.old, case.without = (replace(OLD, files={**FILES, **conf}, conffiles=("/etc/ping.conf",)),), "etc/ping.conf"
+
+    assert case.prove() == ()
+
+
+def test_a_script_that_names_a_file_may_keep_it(case: Case) -> None:
+    keeps = {"preinst": f"#!/bin/sh\nln /{LIBRARY} /run/kept\n", "postinst": f"#!/bin/sh\nmv /run/kept /{LIBRARY}\n"}
+    case.old, case.new = (WITH_LIBRARY, OTHER), replace(NEW, scripts=keeps)
+    case.ran, case.without = True, LIBRARY
+
+    assert case.prove() == ()
+
+
+def test_the_linker_makes_the_same_link_again_where_programs_are_run_and_nowhere_else(case: Case) -> None:
+    case.old, case.without = (WITH_LINK, OTHER), LIBRARY
+    case.image = [link(LIBRARY, "libping.so")]
+
+    assert case.refused() == f"{LIBRARY} of ping 1 would stay, which no package of the result has"
+    case.folder, case.ran = case.folder / "again", True
+    case.folder.mkdir()
+    assert case.prove() == ()
 
 
 def test_a_builder_s_packages_keep_the_rights_that_the_image_s_files_have(case: Case) -> None:

@@ -37,7 +37,11 @@ from support.value.databases import detect_database
 from support.value.replacing import replace
 from support.value.values import finding, plan
 
-OLD: Mapping[str, Member] = {"usr/bin/foo": file("old", 0o755), "usr/share/gone": file("gone")}
+OLD: Mapping[str, Member] = {
+    "usr/bin/foo": file("old", 0o755),
+    "usr/share/gone": file("gone"),
+    "usr/share/gonelink": symlink("f"),
+}
 NEW: Mapping[str, Member] = {
     "usr/bin/foo": file("new", 0o755),
     "usr/bin/foo2": hardlink("usr/bin/foo"),
@@ -108,7 +112,13 @@ class Gate:
 
     def prove(self, family: Family, *edits: Edit, findings: Sequence[Finding] = (), kept: Sequence[str] = ()) -> Proof:
         """`kept` are packages that the plan says to leave as they are."""
-        base = make_tar([_item(path, data) for path, data in {**family.image, **ACCOUNTS}.items()])
+        files = {**family.image, **ACCOUNTS}.items()
+        base = make_tar(
+            [
+                *(_item(path, data) for path, data in files),
+                tar_file("usr/share/gonelink", type=tarfile.SYMTYPE, linkname="f"),
+            ]
+        )
         before = stack(base)
         database = detect_database(before)
         assert database is not None
@@ -190,6 +200,8 @@ SABOTAGE: dict[str, tuple[Edit, str]] = {
     "an additional setuid file": (add("usr/bin/evil", mode=0o4755), "usr/bin/evil is in the new layer, and no package"),
     "a file is for all to write, and setuid": (alter("usr/bin/foo", mode=0o4777), "usr/bin/foo has the mode 4777"),
     "a file has another owner": (alter("usr/bin/foo", uid=1234), "usr/bin/foo belongs to 1234:0 instead of 0:0"),
+    "a file of the old version stays": (drop("usr/share/gone"), "usr/share/gone of foo 1"),
+    "a link of the old version stays": (drop("usr/share/gonelink"), "usr/share/gonelink of foo 1"),
     "the accounts are gone": (take("etc/passwd"), "etc/passwd"),
     "another package's file is gone": (take("usr/bin/other"), "usr/bin/other of other, which the plan leaves alone"),
 }

@@ -47,6 +47,7 @@ def check_extent(evidence: Evidence) -> tuple[str, ...]:
         proof.check_shipped()
         proof.check_rows()
         proof.check_removed()
+        proof.check_left_behind()
     except VerificationError as error:
         if explanation.effects is None:
             error.hint = RAN_HINT
@@ -141,14 +142,25 @@ class _Proof:
         return found
 
     @cached_property
-    def going(self) -> frozenset[str]:
-        """Where the versions that go have their files."""
-        return frozenset(
-            self.before.resolve(part.before.place(path, package.name), follow=False)
+    def going(self) -> dict[str, tuple[Part, InstalledPackage, str]]:
+        """Where the versions that go have their files, with whose they are and what its list calls them."""
+        return {
+            self.before.resolve(part.before.place(path, package.name), follow=False): (part, package, path)
             for part in self.parts
             for package in part.before.packages()
             if package.key in part.replaced
             for path in part.before.files(package)
+        }
+
+    @cached_property
+    def listed_by_others(self) -> frozenset[str]:
+        """Where the packages that the plan leaves alone have their files in the result."""
+        return frozenset(
+            self._place(part, path, package.name)
+            for part in self.parts
+            for package in part.after.packages()
+            if package.key not in part.planned
+            for path in part.after.files(package)
         )
 
     def _is_described(self, path: str, *, after: bool) -> bool | None:
@@ -281,6 +293,30 @@ class _Proof:
             if effects is not None:
                 raise VerificationError(f"the layer takes {path} away, which no package or script of the plan explains")
             self.taken.append(path)
+
+    def check_left_behind(self) -> None:
+        """Nothing of an old version stays but what the new one has, too, configuration, and what others account for."""
+        for path, (part, package, listed) in self.going.items():
+            if path in self.claims:
+                continue
+            was, place = self._was(path), self.after.resolve(path, follow=False)
+            entry = self.after.lookup(place, follow=False) if was is not None else None
+            if was is None or entry is None or was.type is FileType.DIRECTORY or not is_same(was, entry):
+                continue  # what is another than before is a row of the layer
+            if place in self.claims or part.before.is_configuration(listed, package) or self._is_kept(place, entry):
+                continue
+            if place not in self.listed_by_others:
+                raise VerificationError(
+                    f"{listed} of {package.name} {package.version} would stay, which no package of the result has"
+                )
+
+    def _is_kept(self, path: str, entry: Entry) -> bool:
+        """Tell whether scripts may have made, or made again, what an old version had."""
+        effects = self.explanation.effects
+        if effects is not None:
+            return path in effects and effects[path].entry is not None
+        packages = chain.from_iterable((self.explanation.packages or {}).values())
+        return entry.type is FileType.SYMLINK or any(speaks_of(package.scripts, path) for package in packages)
 
     # -- other packages --------------------------------------------------------------------------------------
 
