@@ -24,7 +24,7 @@ from support.deb.debian import build_root, layout_of, need, sources
 from support.deb.distroless import KEYRING, distroless_layout
 from support.deb.oracle import apt, differences, extract, install_debs, run_in
 from support.image.images import assert_valid_image
-from support.image.trees import layer_paths
+from support.image.trees import differences_of_layers, layer_paths
 from support.value.plandocuments import section_of
 
 pytestmark = [pytest.mark.system, pytest.mark.whole]
@@ -191,4 +191,5 @@ def test_a_distroless_image_gets_from_anothers_dpkg_what_unpacking_gives_it(
             assert section_of(platform["plan"])["updates"]
             layers[strategy] = platform["layer"]["digest"]
 
+    assert differences_of_layers(tmp_path / "layout", "exec", "unpack") == []
     assert layers["exec"] == layers["unpack"]

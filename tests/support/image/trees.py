@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import tarfile
 from collections.abc import Iterable, Iterator, Mapping
@@ -102,3 +103,28 @@ def layer_paths(layout: Path, tag: str) -> set[str]:
     layer = assert_valid_image(layout, tag)["layers"][-1]
     index = scan_tar(decompress(read_blob(layout, layer), limit=1 << 32))
     return {unpack_text(row.path) for row in index.rows if row.type != "5"} | {path for path, _, _ in index.whiteouts}
+
+
+def differences_of_layers(layout: Path, one: str, other: str) -> list[str]:
+    """Say in what the top layers of two tags differ, down to the bytes that compression gave; nothing where they don't."""
+    blobs = [read_blob(layout, assert_valid_image(layout, tag)["layers"][-1]) for tag in (one, other)]
+    if blobs[0] == blobs[1]:
+        return []
+    plain = [decompress(blob, limit=1 << 32) for blob in blobs]
+    rows = [_rows(data) for data in plain]
+    found = [
+        f"{path}: {rows[0].get(path, 'missing')} in {one}, {rows[1].get(path, 'missing')} in {other}"
+        for path in sorted(rows[0].keys() | rows[1].keys())
+        if rows[0].get(path) != rows[1].get(path)
+    ]
+    return found or ["the plain tars" if plain[0] != plain[1] else "the compressed bytes alone"]
+
+
+def _rows(data: bytes) -> dict[str, str]:
+    with tarfile.open(fileobj=io.BytesIO(data)) as tar:
+        return {member.name: f"{member.get_info()} {_hash_of(tar, member)}" for member in tar}
+
+
+def _hash_of(tar: tarfile.TarFile, member: tarfile.TarInfo) -> str:
+    content = tar.extractfile(member) if member.isreg() else None
+    return hashlib.sha256(content.read()).hexdigest() if content is not None else ""
