@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -41,7 +40,7 @@ from support.image.images import (
 )
 from support.server.faulty import Answer, FaultyServer, Seen
 from support.server.registry import docker_registry
-from support.server.scripted import Connect, Store, clients, reference, registry
+from support.server.scripted import Connect, Store, reference
 
 IMAGE = make_image([make_layer({"etc/os-release": "ID=debian\n"})])
 SUBJECT = IMAGE.descriptor
@@ -122,18 +121,6 @@ def test_what_is_no_list_stays_as_it_is(raw: bytes) -> None:
 
 
 # ---- a registry that answers as told
-
-
-@pytest.fixture
-def server() -> Iterator[FaultyServer]:
-    with registry() as running:
-        yield running
-
-
-@pytest.fixture
-def connect() -> Iterator[Connect]:
-    with clients() as make:
-        yield make
 
 
 class Manifests:

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import gzip
 import re
-from collections.abc import Iterator
 
 import pytest
 
@@ -32,30 +31,11 @@ from support.server.scripted import (
     LARGE_LAYER,
     SMALL_LAYER,
     Connect,
-    clients,
     offer,
     read_blob,
     reference,
-    registry,
 )
 from support.value.replacing import replace
-
-
-@pytest.fixture
-def server() -> Iterator[FaultyServer]:
-    with registry() as running:
-        yield running
-
-
-@pytest.fixture
-def connect() -> Iterator[Connect]:
-    with clients() as make:
-        yield make
-
-
-@pytest.fixture
-def client(connect: Connect) -> RegistryClient:
-    return connect()
 
 
 def test_an_image_is_read_by_tag_and_then_by_digest(client: RegistryClient, server: FaultyServer) -> None:

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -24,30 +24,11 @@ from support.server.scripted import (
     LARGE,
     LARGE_LAYER,
     Connect,
-    clients,
     offer,
     read_blob,
     reference,
     registry,
 )
-
-
-@pytest.fixture
-def server() -> Iterator[FaultyServer]:
-    with registry() as running:
-        yield running
-
-
-@pytest.fixture
-def connect() -> Iterator[Connect]:
-    with clients() as make:
-        yield make
-
-
-@pytest.fixture
-def client(connect: Connect) -> RegistryClient:
-    return connect()
-
 
 # ---- logging in
 

@@ -31,42 +31,11 @@ from support.server.scripted import (
     LARGE_LAYER,
     Connect,
     Store,
-    clients,
     offer,
     reference,
     registry,
     sent_methods,
 )
-
-
-@pytest.fixture
-def server() -> Iterator[FaultyServer]:
-    with registry() as running:
-        yield running
-
-
-@pytest.fixture
-def connect() -> Iterator[Connect]:
-    with clients() as make:
-        yield make
-
-
-@pytest.fixture
-def client(connect: Connect) -> RegistryClient:
-    return connect()
-
-
-@pytest.fixture
-def store(server: FaultyServer) -> Store:
-    return Store(server)
-
-
-@pytest.fixture
-def chunk(monkeypatch: pytest.MonkeyPatch) -> int:
-    monkeypatch.setattr("copacetic.oci.upload.CHUNK", 1 << 20)
-    monkeypatch.setattr("copacetic.oci.upload.SMALL_CHUNK", 1 << 19)
-    return 1 << 20
-
 
 # ---- mounting
 

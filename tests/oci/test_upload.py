@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -30,34 +30,10 @@ from support.server.scripted import (
     SMALL_LAYER,
     Connect,
     Store,
-    clients,
     reference,
-    registry,
     sent_methods,
 )
 from support.value.replacing import replace
-
-
-@pytest.fixture
-def server() -> Iterator[FaultyServer]:
-    with registry() as running:
-        yield running
-
-
-@pytest.fixture
-def connect() -> Iterator[Connect]:
-    with clients() as make:
-        yield make
-
-
-@pytest.fixture
-def client(connect: Connect) -> RegistryClient:
-    return connect()
-
-
-@pytest.fixture
-def store(server: FaultyServer) -> Store:
-    return Store(server)
 
 
 def upload(client: RegistryClient, server: FaultyServer, data: bytes, tmp_path: Path) -> Descriptor:
@@ -67,13 +43,6 @@ def upload(client: RegistryClient, server: FaultyServer, data: bytes, tmp_path: 
     with RegistryDestination(reference(server, "team/new:2"), client) as destination:
         destination.write_blob(descriptor, path)
     return descriptor
-
-
-@pytest.fixture
-def chunk(monkeypatch: pytest.MonkeyPatch) -> int:
-    monkeypatch.setattr("copacetic.oci.upload.CHUNK", 1 << 20)
-    monkeypatch.setattr("copacetic.oci.upload.SMALL_CHUNK", 1 << 19)
-    return 1 << 20
 
 
 def test_a_small_blob_goes_in_one_piece(
