@@ -50,7 +50,8 @@ class ReadBack:
         Read a layer again from the disk as a stranger would.
 
         `algorithms` are those of the image's package databases; the SHA-256 is known of every file in any case. Raises
-        `CorruptLayerError` for a layer that isn't what its descriptor says.
+        `IntegrityError` for a layer that isn't what its descriptor says, and `CorruptLayerError` for one with another
+        diff_id.
         """
         hashers: dict[str, _Hashers] = {}
 
