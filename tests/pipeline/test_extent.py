@@ -142,6 +142,12 @@ def test_an_honest_layer_needs_no_word(case: Case) -> None:
     assert case.prove() == ()
 
 
+def test_a_package_that_comes_in_new_needs_no_word_either(case: Case) -> None:
+    case.old = (OTHER,)
+
+    assert case.prove() == ()
+
+
 def test_names_of_one_file_have_what_the_last_one_says(case: Case) -> None:
     names = {"usr/bin/ping4": hardlink("usr/bin/ping"), "usr/bin/ping6": replace(hardlink("usr/bin/ping"), mode=0o700)}
     case.new = replace(NEW, files={**NEW.files, **names})

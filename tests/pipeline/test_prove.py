@@ -14,7 +14,7 @@ import pytest
 
 from copacetic.budget import Slots
 from copacetic.errors import VerificationError
-from copacetic.inventory import PackageDatabase
+from copacetic.inventory import PackageDatabase, detect_databases
 from copacetic.oci.manifest import OCI_LAYER
 from copacetic.pipeline.job import Job
 from copacetic.pipeline.layer import ComposedLayer, LayerRequest, finish_layer
@@ -22,7 +22,7 @@ from copacetic.pipeline.plan.match import match_inventories
 from copacetic.pipeline.prove import Proof, prove
 from copacetic.progress import Silent
 from copacetic.unpack.shipped import Explanation
-from copacetic.updates import FetchedPackage, Finding, FindingStatus, Section, Skipped, SkipReason
+from copacetic.updates import FetchedPackage, Finding, FindingStatus, Plan, Section, Skipped, SkipReason
 from support.apk import apkcomposed
 from support.apk.apkrepo import apk_image
 from support.apk.apks import Apk
@@ -30,10 +30,9 @@ from support.deb import composed
 from support.deb.aptrepo import installed_files
 from support.deb.composed import Composed
 from support.deb.debs import Deb, Member, directory, file, hardlink, symlink
-from support.hostile.sabotage import Edit, add, alter, drop, rewrite, take, write
+from support.hostile.sabotage import Edit, add, alter, drop, put, rewrite, take, write
 from support.image.images import TarItem, make_tar, tar_file
 from support.image.trees import stack
-from support.value.databases import detect_database
 from support.value.replacing import replace
 from support.value.values import finding, plan
 
@@ -111,6 +110,11 @@ class Gate:
     folder: Path
 
     def prove(self, family: Family, *edits: Edit, findings: Sequence[Finding] = (), kept: Sequence[str] = ()) -> Proof:
+        return prove(*self.stage(family, *edits, findings=findings, kept=kept))
+
+    def stage(
+        self, family: Family, *edits: Edit, findings: Sequence[Finding] = (), kept: Sequence[str] = ()
+    ) -> tuple[Job, Plan, ComposedLayer]:
         """`kept` are packages that the plan says to leave as they are."""
         files = {**family.image, **ACCOUNTS}.items()
         base = make_tar(
@@ -120,8 +124,8 @@ class Gate:
             ]
         )
         before = stack(base)
-        database = detect_database(before)
-        assert database is not None
+        inventories = {one.package_type: one for one in detect_databases(before, "deb")}
+        database = inventories[family.package_type]
         made, packages = family.compose(self.folder, base)
         changes = made.changes
         for edit in edits:
@@ -134,8 +138,8 @@ class Gate:
         )
         matched, _ = match_inventories(findings, [database])
         layer = finish_layer(changes, self._request(family, packages), self.folder, Slots("test", 2))
-        return prove(
-            _job(before, database),
+        return (
+            _job(before, tuple(inventories.values())),
             replace(plan(), sections=(section,), matched=matched),
             ComposedLayer(
                 layer=layer,
@@ -158,9 +162,9 @@ class Gate:
         )
 
 
-def _job(fs: object, database: PackageDatabase) -> Job:
+def _job(fs: object, inventories: Sequence[PackageDatabase]) -> Job:
     """With what the gate asks of a job."""
-    opened = SimpleNamespace(fs=fs, inventories=(database,), own=database)
+    opened = SimpleNamespace(fs=fs, inventories=inventories, own=inventories[0])
     return cast(Job, SimpleNamespace(opened=opened, session=SimpleNamespace(progress=Silent())))
 
 
@@ -269,8 +273,73 @@ def test_a_finding_that_a_later_version_fixes_is_not_closed(gate: Gate, family: 
     assert message == f"CVE-2026-0001 is not fixed in the result: {package} needs {family.next}"
 
 
+def test_a_finding_that_nothing_fixes_is_no_matter(gate: Gate, family: Family) -> None:
+    unfixed = finding("foo", package_type=family.package_type)
+
+    proof = gate.prove(family, findings=[unfixed, about(family, "nosuch", "1")])
+
+    assert proof.matched is not None
+    assert [one.status for one in proof.matched] == [FindingStatus.NO_FIX, FindingStatus.NOT_INSTALLED]
+
+
 def test_a_finding_of_a_package_that_stays_may_stay(gate: Gate, family: Family) -> None:
     proof = gate.prove(family, findings=[about(family, "other", family.next)], kept=["other"])
 
     assert proof.matched is not None
     assert [one.status for one in proof.matched] == [FindingStatus.FIXABLE]
+
+
+def test_of_a_layer_that_was_proven_before_the_inventory_is_looked_at_again_and_its_notes_stay(
+    gate: Gate, family: Family
+) -> None:
+    job, plan, composed = gate.stage(family, findings=[about(family, "foo", family.next.replace("3", "2"))])
+    known = replace(composed, proven=prove(job, plan, composed).layer, notes=("a script did something",))
+
+    proof = prove(job, plan, known)
+
+    assert proof.notes == ("a script did something",)
+    assert proof.layer is known.proven
+    assert proof.matched is not None
+    assert [one.status for one in proof.matched] == [FindingStatus.ALREADY_FIXED]
+    assert [package.version[0] for package in proof.inventories[0].packages()] == ["2", "1"]
+    with pytest.raises(VerificationError, match="found nothing in the result|expected 1"):
+        prove(job, replace(plan, sections=()), known)
+
+
+# -- an image with several databases -------------------------------------------------------------------------
+
+BASE = installed_files([Deb(name="base", version="1", architecture="amd64", files={"usr/bin/base": file("base")})])
+
+
+def beside(family: Family) -> Family:
+    """Another family's packages in a Debian image."""
+    return replace(family, image={**family.image, **BASE})
+
+
+def test_the_distribution_s_own_database_is_looked_at_though_nothing_is_planned_for_it(gate: Gate) -> None:
+    proof = gate.prove(beside(apk_family()))
+
+    assert [one.package_type for one in proof.inventories] == ["deb", "apk"]
+
+
+NEWER = put("var/lib/dpkg/status", str(BASE["var/lib/dpkg/status"]).replace("Version: 1", "Version: 2"))
+
+
+@pytest.mark.parametrize(
+    ("edit", "message"),
+    [
+        (take("var/lib/dpkg/status"), "the result has no package database of the image's own kind"),
+        (NEWER, "base:amd64: expected 1, found 2 in the result"),
+    ],
+)
+def test_what_is_planned_for_one_database_changes_no_other(gate: Gate, edit: Edit, message: str) -> None:
+    assert gate.refused(beside(apk_family()), edit) == message
+
+
+def test_a_database_that_nothing_is_planned_for_and_that_is_not_the_distribution_s_is_left_aside(gate: Gate) -> None:
+    apks = {path: data for path, data in apk_family().image.items() if path.startswith("lib/apk/")}
+    debs = deb_family()
+
+    proof = gate.prove(replace(debs, image={**apks, **debs.image}))
+
+    assert [one.package_type for one in proof.inventories] == ["deb"]

@@ -23,6 +23,13 @@ def add(path: str, type_: FileType = FileType.FILE, mode: int = 0o644, **more: o
     return lambda entries: _sorted(*_others(entries, path), Change(path=path, entry=entry, content=content))
 
 
+def put(path: str, text: str) -> Edit:
+    """Bring a plain file to a path, whatever was there."""
+    content = text.encode()
+    entry = Entry(type=FileType.FILE, mode=0o644, size=len(content))
+    return lambda entries: _sorted(*_others(entries, path), Change(path=path, entry=entry, content=content))
+
+
 def take(path: str) -> Edit:
     """Take away what the image has at a path."""
     return lambda entries: _sorted(*_others(entries, path), Change(path=path, entry=None))
