@@ -29,6 +29,7 @@ import zstandard
 
 from copacetic.cache import Cache
 from copacetic.compression import decompress
+from copacetic.errors import NotFoundError
 from copacetic.oci.descriptor import Descriptor, Digest, Platform
 from copacetic.oci.layered import LayeredFilesystem
 from copacetic.oci.location import Location
@@ -263,11 +264,13 @@ class MemorySource:
         return self.image.descriptor, self.image.raw
 
     def manifest(self, descriptor: Descriptor) -> bytes:
+        if descriptor.digest not in self.image.blobs:
+            raise NotFoundError(f"{self.name} has no {descriptor.digest}")
         return self.image.blobs[descriptor.digest]
 
     @contextlib.contextmanager
     def open_blob(self, descriptor: Descriptor) -> Iterator[ByteStream]:
-        yield io.BytesIO(self.image.blobs[descriptor.digest])
+        yield io.BytesIO(self.manifest(descriptor))
 
 
 class MemoryDestination:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from types import SimpleNamespace
-from typing import cast
+from typing import Any, cast
 
 from msgspec import Struct
 
@@ -43,11 +43,15 @@ OS_RELEASE = 'ID=debian\nVERSION_ID="12"\nPRETTY_NAME="Debian GNU/Linux 12 (book
 
 
 def open_in_memory(
-    files: Mapping[str, bytes | str], *, location: str = NAME, index: Callable[[Image], Image] | None = None
+    files: Mapping[str, bytes | str],
+    *,
+    location: str = NAME,
+    index: Callable[[Image], Image] | None = None,
+    **more: Any,
 ) -> OpenedImage:
-    """Open an image of one layer; `index` puts it into one."""
+    """Open an image of one layer; `index` puts it into one, and `more` goes to its making."""
     layer = make_layer({"etc/os-release": OS_RELEASE, **files})
-    image = make_image([layer])
+    image = make_image([layer], **more)
     source = MemorySource(index(image) if index is not None else image, NAME)
     found = load_image(ImageAccess(location=Location.parse(location), source=source), ())
     return recognise(found, found.variants[0], stack(layer.plain))
