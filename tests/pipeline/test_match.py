@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import pytest
 
 from copacetic.inventory import PackageDatabase
-from copacetic.pipeline.plan.match import match_findings, want_everything
+from copacetic.pipeline.plan.match import match_findings, match_inventories, want_everything
 from copacetic.updates import Finding, FindingStatus, InstalledPackage
 from support.apk.apkrepo import apk_image
 from support.apk.apks import Apk
@@ -93,6 +93,12 @@ def test_a_source_package_s_name_stands_for_all_its_binaries() -> None:
 
 def test_a_name_that_no_binary_has_is_taken_for_a_source_s() -> None:
     (matched,), _ = match_findings([finding("util-linux", "2.41-6")], DEBS)
+
+    assert matched.packages == (key("bsdutils:amd64"),)
+
+
+def test_a_source_s_name_that_no_source_has_is_taken_for_a_binary_s() -> None:
+    (matched,), _ = match_findings([finding("bsdutils", "1:2.41-6", names_source=True)], DEBS)
 
     assert matched.packages == (key("bsdutils:amd64"),)
 
@@ -195,3 +201,28 @@ def test_findings_about_sources_and_about_binaries_are_each_held_against_their_o
 
     assert [one.status for one in matched] == [FindingStatus.ALREADY_FIXED, FindingStatus.FIXABLE]
     assert wanted.findings == (rows[1],)
+
+
+def test_each_finding_is_held_against_the_database_of_its_type_and_what_is_wanted_comes_by_database() -> None:
+    rows = [
+        finding("musl", "2-r0", package_type="apk"),
+        finding("openssl", "3.0.17-1~deb12u2"),
+        finding("odd", "2-r0", package_type="apk"),
+        finding("jinja2", "3", package_type="pypi"),
+    ]
+
+    matched, wanted = match_inventories(rows, [DEBS, apks(APKS, "2.14.4-r0")])
+
+    assert [(one.finding, one.status) for one in matched] == [
+        (rows[0], FindingStatus.NOT_INSTALLED),
+        (rows[1], FindingStatus.FIXABLE),
+        (rows[2], FindingStatus.FIXABLE),
+        (rows[3], FindingStatus.UNKNOWN),
+    ]
+    assert [[want.package.name for want in wants] for wants in wanted] == [["openssl"], ["odd"]]
+
+
+def test_a_database_that_no_finding_is_about_has_nothing_to_change() -> None:
+    _, wanted = match_inventories([finding("odd", "2-r0", package_type="apk")], [DEBS, apks(APKS, "2.14.4-r0")])
+
+    assert [len(wants) for wants in wanted] == [0, 1]
