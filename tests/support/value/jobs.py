@@ -33,7 +33,8 @@ from copacetic.updates import (
     SkipReason,
     Wanted,
 )
-from support.image.images import Image, MemorySource, make_image, make_layer
+from support.image.images import Image, MemorySource, make_image, make_layer, tar_file
+from support.image.programs import program_items
 from support.image.trees import stack
 from support.value.replacing import replace
 from support.value.values import ORIGIN
@@ -46,11 +47,16 @@ def open_in_memory(
     files: Mapping[str, bytes | str],
     *,
     location: str = NAME,
+    programs: bool = False,
     index: Callable[[Image], Image] | None = None,
     **more: Any,
 ) -> OpenedImage:
-    """Open an image of one layer; `index` puts it into one, and `more` goes to its making."""
-    layer = make_layer({"etc/os-release": OS_RELEASE, **files})
+    """
+    Open an image of one layer, with the `programs` that a run needs; `index` puts it into one, and `more` goes to its
+    making.
+    """
+    items = [tar_file(path, data) for path, data in {"etc/os-release": OS_RELEASE, **files}.items()]
+    layer = make_layer([*items, *(program_items() if programs else ())])
     image = make_image([layer], **more)
     source = MemorySource(index(image) if index is not None else image, NAME)
     found = load_image(ImageAccess(location=Location.parse(location), source=source), ())
@@ -58,13 +64,18 @@ def open_in_memory(
 
 
 def job(
-    opened: OpenedImage, *findings: Finding, everything: bool = False, scratch: Path | None = None, **asked: object
+    opened: OpenedImage,
+    *findings: Finding,
+    everything: bool = False,
+    scratch: Path | None = None,
+    session: Session | None = None,
+    **asked: object,
 ) -> Job:
     """Ask for findings' fixes, or for `everything`; `asked` are fields of the request."""
     request = PatchRequest(image=NAME, **asked)  # type: ignore[arg-type]
-    session = cast(Session, SimpleNamespace(progress=Silent()))
+    means = session or cast(Session, SimpleNamespace(progress=Silent()))
     wanted = None if everything else findings
-    return Job(opened=opened, request=request, findings=wanted, scratch=scratch, session=session)
+    return Job(opened=opened, request=request, findings=wanted, scratch=scratch, session=means)
 
 
 class Offers:
