@@ -202,6 +202,7 @@ def test_a_script_that_speaks_of_one_name_of_a_file_speaks_of_all() -> None:
     [
         (replace(NEW, mode=0o4755), "is setuid now, and no package ships it so"),
         (replace(NEW, mode=0o2755), "is setgid now, and no package ships it so"),
+        (replace(NEW, mode=0o2000), "is setgid now, and no package ships it so"),
         (replace(NEW, xattrs=CAPABLE), "has capabilities now, and no package ships it so"),
         (replace(NEW, mode=0o6755, xattrs=CAPABLE), "is setuid now, and no package ships it so"),
     ],
