@@ -62,6 +62,24 @@ def record(control: str, replaces: InstalledPackage | None = None, **files: str)
     )
 
 
+@pytest.mark.parametrize("word", ["newconffile", "nonexistent", "-", "d41d8cd98f00b204e9800998ecf8427e"])
+def test_dpkg_has_words_for_a_checksum_that_there_is_none_of(word: str) -> None:
+    """Of what was listed and never shipped, shipped as a link, or to be removed and no file."""
+    opened = database({"var/lib/dpkg/status": STATUS.replace("d41d8cd98f00b204e9800998ecf8427e", word, 1)})
+
+    conffile = opened.conffiles(named(opened, "a"))["etc/a"]
+
+    assert (conffile.md5, conffile.format()) == (word, f"/etc/a {word}")
+
+
+@pytest.mark.parametrize("word", ["none", "--", "D41D8CD98F00B204E9800998ECF8427E", "nonexistent2"])
+def test_any_other_word_is_none(word: str) -> None:
+    opened = database({"var/lib/dpkg/status": STATUS.replace("d41d8cd98f00b204e9800998ecf8427e", word, 1)})
+
+    with pytest.raises(InventoryError, match="not a configuration file"):
+        opened.conffiles(named(opened, "a"))
+
+
 def test_only_what_is_installed_counts_and_sources_and_holds_are_known() -> None:
     db = database({"var/lib/dpkg/status": STATUS})
 

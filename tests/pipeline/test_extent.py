@@ -204,6 +204,20 @@ def test_changed_configuration_stays_with_its_mode_and_the_new_one_is_beside_it(
     assert case.prove() == ()
 
 
+@pytest.mark.parametrize("content", ["1", "mine"])
+@pytest.mark.parametrize("was", ["1", None])
+def test_configuration_that_the_package_wants_gone_goes_and_what_was_changed_is_beside_it(
+    case: Case, content: str, was: str | None
+) -> None:
+    """Also where it never was the package's: dpkg asks nobody whose it is, as long as no other package has it."""
+    if was is not None:
+        case.old = (replace(OLD, files={**FILES, "etc/ping.conf": file(was)}, conffiles=("/etc/ping.conf",)), OTHER)
+    case.new = replace(NEW, conffiles=("remove-on-upgrade /etc/ping.conf",))
+    case.image = [tar_file("etc/ping.conf", content, mode=0o600, uid=7)]
+
+    assert case.prove() == ()
+
+
 def test_labels_that_a_machine_puts_on_files_are_no_difference(case: Case) -> None:
     case.image = [folder("usr", pax_headers=LABELLED), folder("usr/bin", pax_headers=LABELLED),
                   tar_file("usr/sbin/other", "other", mode=0o755, pax_headers=LABELLED)]  # fmt: skip

@@ -163,6 +163,10 @@ CASES: dict[str, Case] = {
     "a link changes its target": Case(
         [old(files={**KEEP, "usr/l": symlink("keep")})], [new(files={**KEEP, "usr/l": symlink("share")})]
     ),
+    "a link leads to the same file another way": Case(
+        [old(files={**KEEP, "usr/l": symlink("share/keep")})],
+        [new(files={**KEEP, "usr/l": symlink("../usr/share/keep")})],
+    ),
     "a link becomes a file": Case(
         [old(files={**KEEP, "usr/l": symlink("share/keep")})], [new(files={**KEEP, "usr/l": file("2")})]
     ),
@@ -306,6 +310,39 @@ CASES: dict[str, Case] = {
         [new(files=KEEP, conffiles=["remove-on-upgrade /etc/demo.conf"])],
         write("etc/demo.conf", "m"),
     ),
+    "conf: to be removed, and gone": Case(
+        [old(**conf("1"))], [new(files=KEEP, conffiles=["remove-on-upgrade /etc/demo.conf"])], delete("etc/demo.conf")
+    ),
+    "conf: to be removed, and a folder now": Case(
+        [old(**conf("1"))],
+        [new(files=KEEP, conffiles=["remove-on-upgrade /etc/demo.conf"])],
+        all_of(delete("etc/demo.conf"), write("etc/demo.conf/mine", "m")),
+    ),
+    "conf: to be removed, and never one of the package's": Case(
+        [old(files=KEEP)],
+        [new(files=KEEP, conffiles=["remove-on-upgrade /etc/demo.conf"])],
+        write("etc/demo.conf", "m"),
+    ),
+    "conf: listed and not shipped": Case([old(**conf("1"))], [new(files=KEEP, **CONF)]),
+    "conf: listed and never shipped": Case([old(files=KEEP)], [new(files=KEEP, **CONF)]),
+    "conf: a link that goes": Case(
+        [old(files={**KEEP, "etc/demo.conf": symlink("a")}, **CONF)],
+        [new(files=KEEP)],
+    ),
+    "conf: to be removed, again": Case(
+        [old(**conf("1")), new(files=KEEP, conffiles=["remove-on-upgrade /etc/demo.conf"])],
+        [Deb(version="3.0", files=KEEP, conffiles=["remove-on-upgrade /etc/demo.conf"])],
+        write("etc/demo.conf", "m"),
+    ),
+    "conf: never shipped, still not": Case(
+        [old(files=KEEP, **CONF)],
+        [new(files=KEEP, **CONF)],
+    ),
+    "conf: never shipped, and now": Case([old(files=KEEP, **CONF)], [new(**conf("1"))]),
+    "conf: to be removed, of another package's": Case(
+        [old(name="a", **conf("1")), old(name="b", files={"usr/b": file()})],
+        [new(name="b", files={"usr/b": file()}, conffiles=["remove-on-upgrade /etc/demo.conf"])],
+    ),
     # paths that are somebody else's, too
     "a file is taken over": Case(
         [old(name="a", files={**KEEP, "usr/x": file("1")})],
@@ -410,6 +447,7 @@ def test_filtered_paths_are_left_out_as_by_dpkg(case_root: Path, tmp_path: Path)
     [
         [new(name="b", files={"usr/x": file("2")})],
         [new(name="b", files={"usr/x": file("2")}, fields={"Replaces": "a (<< 1.0)"})],
+        [new(name="b", files={"usr/x/y": file("2")})],
     ],
 )
 def test_a_file_of_another_package_is_refused_as_by_dpkg(after: Sequence[Deb], case_root: Path, tmp_path: Path) -> None:
@@ -426,4 +464,14 @@ def test_a_package_that_would_disappear_is_refused(case_root: Path, tmp_path: Pa
     deb = new(name="b", files={"usr/x": file("2")}, fields={"Replaces": "a"}).write(tmp_path)
 
     with pytest.raises(PackageError, match=r"a 1\.0 would disappear"):
+        compose_onto(case_root, [deb], tmp_path / "scratch")
+
+
+def test_a_file_of_another_package_is_its_own_though_somebody_has_removed_it(case_root: Path, tmp_path: Path) -> None:
+    assert dpkg(case_root, old(name="a", files={**KEEP, "usr/x": file("1")}).write(tmp_path)).returncode == 0
+    (case_root / "usr/x").unlink()
+    deb = new(name="b", files={"usr/x": file("2")}).write(tmp_path)
+
+    assert dpkg(copy_root(case_root, tmp_path / "real"), deb).returncode != 0
+    with pytest.raises(PackageError, match=r"usr/x is also in a 1\.0"):
         compose_onto(case_root, [deb], tmp_path / "scratch")

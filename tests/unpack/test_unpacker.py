@@ -13,6 +13,7 @@ from copacetic.budget import Slots
 from copacetic.errors import InventoryError, PackageError, UnsupportedImageError
 from copacetic.inventory.dpkg import DpkgDatabase
 from copacetic.oci.change import Change, Spooled
+from copacetic.oci.filesystem import Entry, FileType
 from copacetic.oci.recording import RecordingFilesystem
 from copacetic.unpack import open_unpacker
 from copacetic.unpack.deb import DebUnpacker
@@ -20,8 +21,8 @@ from copacetic.unpack.deb.conffile import NEW, ConffileFate, parse_conffile_list
 from copacetic.updates import Candidate, ScriptClass
 from support.deb.composed import EPOCH, compose, plan_debs, read_content
 from support.deb.composed import open_unpacker as open_deb_unpacker
-from support.deb.debs import Deb, Member, file, symlink
-from support.image.trees import tree
+from support.deb.debs import Deb, Member, directory, file, symlink
+from support.image.trees import Content, tree
 from support.value.databases import detect_database
 from support.value.replacing import replace
 from support.value.values import key
@@ -133,17 +134,93 @@ def test_the_database_comes_last_and_is_roots(tmp_path: Path) -> None:
     assert postinst.mode == 0o755
 
 
-def test_what_a_user_wants_to_know_is_noted(tmp_path: Path) -> None:
-    conf = {"conffiles": ["/etc/demo.conf"]}
-    before = Deb(version="1.0", files={**FILES, "etc/demo.conf": file("1")}, **conf)  # type: ignore[arg-type]
-    fs = tree(installed(before), {"etc/demo.conf": "mine"})
-    deb = Deb(version="2.0", files={**FILES, "etc/demo.conf": file("2")}, **conf).write(tmp_path)  # type: ignore[arg-type]
+CONF = ["/etc/demo.conf"]
+LINK = Entry(type=FileType.SYMLINK, mode=0o777, target="elsewhere")
 
-    composition = compose(fs, [deb], tmp_path / "scratch")
 
-    assert composition.notes == (
-        "etc/demo.conf was changed in the image and stays so; the package's new version is etc/demo.conf.dpkg-dist",
-    )
+@pytest.mark.parametrize(
+    ("present", "after", "note"),
+    [
+        (
+            "mine",
+            Deb(files={**FILES, "etc/demo.conf": file("2")}, conffiles=CONF),
+            "etc/demo.conf was changed in the image and stays so; the package's new version is etc/demo.conf.dpkg-dist",
+        ),
+        (
+            None,
+            Deb(files={**FILES, "etc/demo.conf": file("2")}, conffiles=CONF),
+            (
+                "etc/demo.conf was removed from the image and stays so; the package's new version is "
+                "etc/demo.conf.dpkg-dist"
+            ),
+        ),
+        (
+            LINK,
+            Deb(files={**FILES, "etc/demo.conf": file("2")}, conffiles=CONF),
+            "etc/demo.conf is a link in the image and stays one; the new version is etc/demo.conf.dpkg-new",
+        ),
+        (
+            "mine",
+            Deb(files=FILES, conffiles=["remove-on-upgrade /etc/demo.conf"]),
+            "etc/demo.conf is no longer used and was changed: it is etc/demo.conf.dpkg-old now",
+        ),
+        ("1", Deb(files={**FILES, "etc/demo.conf": file("2")}, conffiles=CONF), ""),
+        ("1", Deb(files=FILES, conffiles=["remove-on-upgrade /etc/demo.conf"]), ""),
+    ],
+)
+def test_what_a_user_wants_to_know_of_configuration_is_noted(
+    tmp_path: Path, present: Content | None, after: Deb, note: str
+) -> None:
+    image = installed(Deb(version="1.0", files={**FILES, "etc/demo.conf": file("1")}, conffiles=CONF))
+    del image["etc/demo.conf"]
+    fs = tree(image, {"etc/demo.conf": present} if present is not None else {})
+
+    composition = compose(fs, [replace(after, version="2.0").write(tmp_path)], tmp_path / "scratch")
+
+    assert composition.notes == ((note,) if note else ())
+
+
+def test_backups_of_configuration_go_and_come_in_a_name_that_says_so(tmp_path: Path) -> None:
+    conf = {"etc/a": file("1"), "etc/b": file("1")}
+    image = installed(Deb(version="1.0", files={**FILES, **conf}, conffiles=["/etc/a", "/etc/b"]))
+    fs = tree(image, {"etc/a": "mine", "etc/a.dpkg-old": "older", "etc/b": "mine"})
+    new = Deb(
+        version="2.0", files={**FILES, "etc/a": file("2")}, conffiles=["/etc/a", "remove-on-upgrade /etc/b"]
+    ).write(tmp_path)
+
+    effects = compose(fs, [new], tmp_path / "scratch").changes.effects
+
+    gone = "a configuration file that a package wants gone"
+    assert {path: (effect.name, effect.entry is None) for path, effect in effects.items()} == {
+        "etc/a.dpkg-old": ("a configuration file's backup", True),
+        "etc/b": (gone, True),
+        "etc/b.dpkg-old": (gone, False),
+    }
+
+
+@pytest.mark.parametrize(("size", "is_refused"), [(9, False), (10, False), (11, True)])
+def test_a_configuration_file_has_a_size_of_its_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, size: int, is_refused: bool
+) -> None:
+    monkeypatch.setattr("copacetic.unpack.deb.install.MAX_CONFFILE", 10)
+    deb = Deb(version="2.0", files={**FILES, "etc/demo.conf": file(size * "x")}, conffiles=CONF).write(tmp_path)
+    fs = tree(installed(OLD))
+
+    if is_refused:
+        with pytest.raises(PackageError, match=r"demo 2\.0: etc/demo\.conf has 11 bytes, too many"):
+            compose(fs, [deb], tmp_path / "scratch")
+    else:
+        assert "etc/demo.conf" in changes_of(compose(fs, [deb], tmp_path / "scratch").changes.entries)
+
+
+def test_only_files_have_a_size(tmp_path: Path) -> None:
+    files = {**FILES, "usr/bin/tool": file("two", 0o755), "usr/more/deep": directory(), "usr/l": symlink("bin")}
+    deb = Deb(version="2.0", files=files).write(tmp_path)
+
+    changes = compose(tree(installed(OLD)), [deb], tmp_path / "scratch").changes
+
+    sizes = {change.path: change.entry.size for change in changes.entries if change.entry is not None}
+    assert (sizes["usr/bin/tool"], sizes["usr/more"], sizes["usr/more/deep"], sizes["usr/l"]) == (3, 0, 0, 0)
 
 
 def test_composing_is_a_function_of_what_it_reads(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from copacetic.errors import InventoryError
 from copacetic.glob import matches_glob
 from copacetic.lines import split_lines
 
-_MD5 = re.compile(r"[0-9a-f]{32}|newconffile")
+_MD5 = re.compile(r"[0-9a-f]{32}|newconffile|nonexistent|-")
 _OPTION = re.compile(r"(path-(?:include|exclude))\s*[=\s](.*)")
 _MAX_RULES = 1_000
 _MAX_GLOB = 4_096
@@ -23,7 +23,7 @@ class Conffile(Struct, frozen=True):
 
     path: str
     md5: str
-    """Of the shipped content, or `newconffile`."""
+    """Of the shipped content, or dpkg's word for why there is none (`newconffile`, `nonexistent`, `-`)."""
     obsolete: bool = False
     remove_on_upgrade: bool = False
 

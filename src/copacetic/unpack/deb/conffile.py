@@ -16,6 +16,8 @@ __all__ = ["ConffileFate", "parse_conffile_list", "select_fate"]
 
 NEW = "newconffile"
 """dpkg's mark, instead of a checksum, for a file that the package has not shipped before."""
+UNREADABLE = "-"
+"""Its mark for what is to be removed, and no file in the image."""
 
 
 class ConffileFate(Enum):

@@ -13,8 +13,6 @@ import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from msgspec.structs import replace
-
 from copacetic.errors import ConflictError, ImageError, PackageError, about_package
 from copacetic.inventory.dpkg import Conffile, DpkgDatabase
 from copacetic.oci.filesystem import Entry, FileType
@@ -22,7 +20,7 @@ from copacetic.oci.layerwriter import read_content
 from copacetic.oci.tree import TreeBuilder
 from copacetic.scripts.accounts import Accounts
 from copacetic.scripts.handlers.bytecode import remove_stale
-from copacetic.unpack.deb.conffile import NEW, ConffileFate, select_fate
+from copacetic.unpack.deb.conffile import NEW, UNREADABLE, ConffileFate, select_fate
 from copacetic.unpack.deb.owners import Claim, Ownership, PathOwner
 from copacetic.unpack.deb.package import DebPackage
 from copacetic.unpack.deb.payload import DebEntry
@@ -271,44 +269,37 @@ class _Run:
         return NEW
 
     def _md5_in_image(self, path: str) -> str:
-        try:
-            return md5_of(self._tree.read(path, limit=MAX_CONFFILE))
-        except FileNotFoundError:
-            return ""
+        return md5_of(self._tree.read(path, limit=MAX_CONFFILE))
 
     def record_conffiles(self) -> None:
         """Note what the database has to say about configuration files: the new ones first, then obsolete ones."""
         obsolete = [Conffile(path, self._old_conffiles[path].md5, obsolete=True) for path in self._obsolete]
         for path, to_remove in self._package.conffiles.items():
-            old = self._old_conffiles.get(path)
-            if to_remove:
-                if old is not None:
-                    self.result.conffiles.append(replace(old, obsolete=False, remove_on_upgrade=True))
-            elif path in self._shipped:
-                self.result.conffiles.append(Conffile(path, self._shipped[path]))
-            elif old is not None:
-                self.result.conffiles.append(replace(old, obsolete=False))
+            md5 = self._shipped.get(path) or self._shipped_before(path)
+            self.result.conffiles.append(Conffile(path, md5, remove_on_upgrade=to_remove))
         self.result.conffiles += obsolete
         self.result.files += self._obsolete
 
     def remove_unwanted_conffiles(self) -> None:
         """Take away what the package lists only to have it removed; a changed file gets another name."""
         for path, to_remove in self._package.conffiles.items():
-            old = self._old_conffiles.get(path)
-            if to_remove and old is not None:
-                self._remove_on_upgrade(path, old)
+            if to_remove:
+                self._remove_on_upgrade(path)
 
-    def _remove_on_upgrade(self, path: str, old: Conffile) -> None:
+    def _remove_on_upgrade(self, path: str) -> None:
         target = self._tree.resolve(self._divert(path))
         entry = self._tree.lookup(target)
-        if entry is None or entry.type is not FileType.FILE:
+        if entry is None or self._ownership.others(path, self._package):
+            return
+        if entry.type is not FileType.FILE:
+            self._shipped[path] = UNREADABLE
             return
         content = self._tree.read(target, limit=MAX_CONFFILE)
-        if md5_of(content) != old.md5:
-            with self._tree.in_name_of("a configuration file's backup"):
+        with self._tree.in_name_of("a configuration file that a package wants gone"):
+            if md5_of(content) != self._shipped_before(path):
                 self._tree.put(f"{target}.dpkg-old", entry, content)
-            self.result.notes.append(f"{target} is no longer used and was changed: it is {target}.dpkg-old now")
-        self._tree.remove(target)
+                self.result.notes.append(f"{target} is no longer used and was changed: it is {target}.dpkg-old now")
+            self._tree.remove(target)
 
     # -- the old version -------------------------------------------------------------------------------------
 
