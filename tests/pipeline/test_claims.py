@@ -168,6 +168,7 @@ def test_attributes_that_were_not_packed_need_a_script_that_was_run_and_speaks_o
     assert differs(claim(NEW, scripts=SPEAKS), entry, OLD) != ""
     assert differs(claim(NEW, scripts="chmod u+s /bin/other"), entry, OLD, ran=True) != ""
     assert differs(claim(NEW), entry, LINK, ran=True) != ""
+    assert differs(claim(NEW), entry, replace(FOLDER, **change), ran=True) != ""
 
 
 def test_of_a_new_directory_a_script_need_not_speak_but_there_has_to_be_one() -> None:
@@ -182,6 +183,7 @@ def test_a_script_that_gives_rights_is_remembered_and_one_that_takes_them_is_not
 
     comparison.differs(claim(NEW, scripts=SPEAKS), PATH, SETUID, OLD)
     comparison.differs(claim(NEW, scripts=SPEAKS), "usr/sbin/ping", replace(NEW, mode=0o700), OLD)
+    comparison.differs(claim(SETUID, scripts=SPEAKS), "bin/ping", SETUID, OLD)
 
     assert comparison.granted == {PATH: "ping"}
 

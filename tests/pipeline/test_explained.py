@@ -172,6 +172,12 @@ def test_a_file_that_the_database_gives_to_another_package_is_held_against_that_
     assert "opt/b has another content" in Layer(image, ships=[says("opt/b", "x")], listed=listed).refused()
 
 
+def test_a_link_that_the_layer_lacks_is_in_the_image_itself() -> None:
+    image = [tar_file("opt/b"), link("opt/a", "b")]
+
+    assert Layer(image, ships=[says_link("opt/a", "b")]).check() == ()
+
+
 def test_configuration_that_somebody_has_taken_away_stays_away() -> None:
     assert Layer(ships=[says("etc/a", "a", is_configuration=True)]).check() == ()
 
@@ -245,6 +251,12 @@ ABOVE = [folder("opt"), folder("opt/new"), folder("opt/new/deep"), tar_file("opt
 def test_folders_come_with_what_is_in_them_wherever_there_was_none() -> None:
     assert Layer(brings=ABOVE, ships=[NEW]).check() == ()
     assert Layer([tar_file("opt/new/b")], ABOVE, [NEW]).check() == (), "the image has entries for none of them"
+
+
+def test_a_folder_above_one_that_stays_comes_as_well() -> None:
+    brings = [folder("opt"), folder("opt/d"), tar_file("opt/d/a", "a")]
+
+    assert Layer([folder("opt/d")], brings, [says("opt/d/a", "a")]).check() == ()
 
 
 @pytest.mark.parametrize(
@@ -466,6 +478,13 @@ def test_files_of_the_version_that_goes_go() -> None:
     assert Layer(image, [gone("opt/b")], before={"demo": ["opt/a"]}).refused().startswith("the layer takes opt/b away")
 
 
+def test_a_link_of_the_version_that_goes_goes_and_not_what_it_leads_to() -> None:
+    image, old = [tar_file("opt/b"), link("opt/a", "b")], {"demo": ["opt/a"]}
+
+    assert Layer(image, [gone("opt/a")], before=old).check() == ()
+    assert "opt/b away" in Layer(image, [gone("opt/b")], before=old).refused()
+
+
 @pytest.mark.parametrize(
     ("brings", "ships"),
     [
@@ -515,6 +534,25 @@ def test_a_file_is_another_package_s_by_whichever_way_it_is_listed(item: TarItem
     layer = Layer(LINKED, [item], effects=None, listed=MINE)
 
     assert layer.refused() == f"bin/other of other, which the plan leaves alone, would be {what}"
+
+
+def test_a_file_in_the_root_is_no_less_a_package_s() -> None:
+    layer = Layer([tar_file("init", "1")], [tar_file("init", "2")], effects=None, listed={"other": ["init"]})
+
+    assert layer.refused() == "init of other, which the plan leaves alone, would be changed"
+
+
+def test_a_link_of_another_package_stays_a_link() -> None:
+    image = [tar_file("opt/b", "b"), link("opt/a", "b")]
+    layer = Layer(image, [tar_file("opt/a", "b")], effects=None, listed={"other": ["opt/a"]})
+
+    assert layer.refused() == "opt/a of other, which the plan leaves alone, would be changed"
+
+
+def test_what_another_package_lists_and_the_image_lacks_is_nobody_s() -> None:
+    layer = Layer(brings=[tar_file("opt/a")], effects=None, listed={"other": ["opt/a"]})
+
+    assert layer.check() == ("scripts left what no package has: opt/a",)
 
 
 def test_a_link_that_leads_elsewhere_puts_no_other_file_in_a_package_s_place() -> None:
