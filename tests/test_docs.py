@@ -56,6 +56,21 @@ def test_every_room_is_in_the_architecture() -> None:
         assert f"| `{room}/`" in text or re.search(rf"^\| .*`{room}/`.* \|", text, re.MULTILINE), room
 
 
+def test_the_map_of_the_tests_has_every_folder_and_nothing_that_is_not_there() -> None:
+    here = ROOT / "tests"
+    places = [name for row in re.findall(r"^\| (`.*?) \|", (here / "README.md").read_text(), re.MULTILINE)
+              for name in re.findall(r"`([\w*./]+)`", row)]  # fmt: skip
+    assert [name for name in places if not list(here.glob(name))] == []
+    mapped = {found.name for name in places for found in here.glob(name)}
+    there = {path.name for path in here.iterdir() if path.name.startswith("test_") or any(path.glob("[!_]*.py"))}
+    assert there <= mapped
+    text = (here / "README.md").read_text()
+    for name in re.findall(r"`(test_[\w*]+)`", text):
+        assert list(here.rglob(f"{name}.py")), name
+    for folder in (path.name for path in (here / "support").iterdir() if any(path.glob("[!_]*.py"))):
+        assert f"`{folder}/`" in text, folder
+
+
 def test_every_kind_of_cache_entry_is_described() -> None:
     text = (ROOT / "docs/on-disk.md").read_text()
     made = {

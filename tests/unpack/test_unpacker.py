@@ -348,6 +348,21 @@ def test_a_distroless_configuration_file_is_replaced_unless_it_was_changed(tmp_p
     assert not any(path.startswith("etc/demo.conf") for path in changed)
 
 
+def test_nothing_is_put_beside_a_configuration_file_where_nobody_would_look_for_it(tmp_path: Path) -> None:
+    image = installed(DISTROLESS, regular=False, more={"etc/new.conf": "mine", "etc/link.conf": LINK})
+    files = {"etc/new.conf": file("1"), "etc/link.conf": file("1"), "usr/lib/new": file("1")}
+    new = Deb(name="new", files=files, conffiles=["/etc/new.conf", "/etc/link.conf"]).write(tmp_path)
+
+    composition = compose(tree(image), [new], tmp_path / "scratch")
+
+    changed = {path for path in changes_of(composition.changes.entries) if not path.startswith("var/lib/dpkg")}
+    assert changed == {"usr/lib/new"}
+    assert sorted(composition.notes) == [
+        "kept etc/link.conf, which is a link in the image",
+        "kept etc/new.conf, which was changed in the image",
+    ]
+
+
 def test_scripts_of_distroless_packages_are_harmless(tmp_path: Path) -> None:
     fs = tree(installed(DISTROLESS, regular=False))
     planned = plan_debs(fs, [replace(DISTROLESS, version="2.0").write(tmp_path)])
