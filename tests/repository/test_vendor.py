@@ -238,3 +238,35 @@ def test_a_suite_of_the_distribution_that_can_t_be_used_is_an_error(tmp_path: Pa
         served["bookworm-security"].files.clear()
         with pytest.raises((RepositoryError, UnreachableError), match="bookworm-security has no Release file"):
             image(tmp_path, served, deb("foo", "1"), deb("bar", "1")).resolve(("bar", "2"))
+
+
+PLAIN = {"stable": (DEBIAN, [deb("foo", "2")]), "other": (VENDOR, [deb("agent", "2")])}
+
+
+@pytest.mark.parametrize("own", ["sources.list", "sources.list.d/debian.sources"])
+def test_where_no_suite_tells_the_distribution_s_are_in_the_files_that_it_ships(tmp_path: Path, own: str) -> None:
+    with repositories(PLAIN) as served:
+        first = served["stable"]
+        text = (
+            first.definition
+            if own == "sources.list"
+            else f"Types: deb\nURIs: {first.address}\nSuites: stable\nComponents: main\n"
+        )
+        more = {
+            "etc/apt/sources.list": "",
+            f"etc/apt/{own}": text,
+            "etc/apt/sources.list.d/other.list": served["other"].definition,
+            **{f"etc/apt/trusted.gpg.d/{n}.gpg": one.certificate for n, one in enumerate(served.values())},
+        }
+        here = Image(tmp_path, first, deb("foo", "1"), deb("agent", "1"), more=more)
+        served["other"].files.clear()
+
+        found = here.resolve(("foo", "2"))
+
+        assert changes(found) == {"foo": "2"}
+        (note,) = found.notes
+        assert note.startswith(f"{served['other'].address} other is left out: ")
+        first.files.clear()
+        with pytest.raises(RepositoryError, match="stable has no Release file") as caught:
+            Image(tmp_path / "again", first, deb("foo", "1"), deb("agent", "1"), more=more).resolve(("agent", "2"))
+        assert "--ignore-errors goes on without it" in str(caught.value.hint)

@@ -90,8 +90,7 @@ class AptRepository:
             if not lacking and not self._outranked(loaded, [source for other in tiers[number:] for source in other]):
                 break
         if self._failures and not context.tolerant and (exhaustive or any(s.reason in _WIDENING for s in skipped)):
-            error = next(iter(self._failures.values()))
-            raise unless_tolerated(error)
+            raise unless_tolerated(next(iter(self._failures.values())))
         found = Resolution(
             updates=updates,
             skipped=skipped,
@@ -201,7 +200,7 @@ class AptRepository:
             return work()
         except (RepositoryError, UnreachableError, IntegrityError) as error:
             if not self._context.tolerant and is_own(source, self._sources, self._context.distro):
-                raise
+                raise unless_tolerated(error) from error
             self._failures[source.shown_uri, source.suite] = error
             return None
 

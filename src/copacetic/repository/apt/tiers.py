@@ -2,12 +2,14 @@
 """
 In which order repositories are asked when a report says what is wanted, and which are the distribution's own.
 
-Own is an address that has a suite of updates or of security fixes of the image's release, and what lies at its side:
-before anything is fetched, nothing else tells.
+Own is an address that has a suite of updates or of security fixes of the image's release, and what lies at its side.
+Where none has one, own is what stands in the files that distributions ship: others put theirs into files of their own.
+Before anything is fetched, nothing else tells.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -47,6 +49,7 @@ class Unread:
 def is_own(source: AptSource, all_sources: Sequence[AptSource], distro: Distro) -> bool:
     """Tell whether a repository is the distribution's; all are where none looks like it."""
     own = {one.uri for one in all_sources if _is_of_release(one, distro) and _has_fixes(one)}
+    own = own or {one.uri for one in all_sources if _is_shipped(one, distro)}
     return not own or source.uri in own
 
 
@@ -66,6 +69,14 @@ def order_tiers(sources: Sequence[AptSource], distro: Distro) -> list[list[AptSo
 
 def _has_fixes(source: AptSource) -> bool:
     return source.suite.endswith((*_SECURITY, _UPDATES))
+
+
+def _is_shipped(source: AptSource, distro: Distro) -> bool:
+    families = "|".join(re.escape(name) for name in (distro.id, *distro.id_like))
+    return (
+        re.match(rf"etc/apt/(?:sources\.list|sources\.list\.d/(?:{families})\.(?:list|sources))[: ]", source.defined_in)
+        is not None
+    )
 
 
 def _is_of_release(source: AptSource, distro: Distro) -> bool:
