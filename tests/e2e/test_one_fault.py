@@ -149,6 +149,11 @@ def is_hostile(family: Family) -> Any:
     return family.package("bad", family.two, {MINE: file("new")}, alter=leave_place)
 
 
+def brings_the_database(family: Family) -> Any:
+    record = "var/lib/dpkg/status" if family.kind == "deb" else "lib/apk/db/installed"
+    return family.package("bad", family.two, {MINE: file("new"), record: file("P:none\n")})
+
+
 def is_fine(family: Family) -> Any:
     return family.package("bad", family.two, {MINE: file("new")})
 
@@ -188,6 +193,7 @@ FAULTS = [
     pytest.param(takes_another_s_file_with_a_link, None, None, SkipReason.CONFLICT, TAKEN, id="conflicting link"),
     pytest.param(has_no_place, SRV, None, SkipReason.CONFLICT, "srv/data", id="no place"),
     pytest.param(is_hostile, None, None, SkipReason.BROKEN, "evil", id="hostile"),
+    pytest.param(brings_the_database, None, None, SkipReason.BROKEN, "own record", id="database"),
     pytest.param(is_fine, None, gone, SkipReason.BROKEN, "answers 404", id="gone"),
     pytest.param(is_fine, None, unreadable_row, SkipReason.BROKEN, "no usable", id="unreadable row"),
 ]

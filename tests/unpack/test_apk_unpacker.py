@@ -147,6 +147,13 @@ def test_a_package_that_installs_nothing_is_recorded_without_its_scripts(tmp_pat
         (replace(NEW, files={"usr/bin/.wh.cat": file("")}), {}, "a name that image layers keep for whiteouts"),
         (replace(NEW, files={"usr/bin/.wh.cat/x": file("x")}), {}, "a name that image layers keep for whiteouts"),
         (replace(NEW, files={"usr/bin/.wh..wh..opq": symlink("x")}), {}, "a name that image layers keep for whiteouts"),
+        (
+            replace(NEW, files={"lib/apk/db/installed": file("P:x\n")}),
+            {},
+            "apk/db/installed' is the package manager's own",
+        ),
+        (replace(NEW, files={"usr/lib/apk/db/triggers": symlink("x")}), {}, "the package manager's own record"),
+        (replace(NEW, files={"etc/apk/world": file("x\n")}), {}, "the package manager's own record"),
         (replace(NEW, files={"usr/bin/cat": file("x")}), {}, r"foo 2-r0 would overwrite usr/bin/cat of other 1-r0"),
         (
             replace(NEW, alter=lambda e: e.insert(0, ("../etc/passwd", file("x"), {}))),

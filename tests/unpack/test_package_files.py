@@ -159,6 +159,13 @@ def test_a_control_part_holds_plain_files(members: list[tuple[str, Member]], mes
         ([("./usr/.wh..wh..opq", directory())], "keep for whiteouts"),
         ([("./usr/.wh.bin/x", file("x"))], "keep for whiteouts"),
         ([("./.wh.etc", symlink("x"))], "keep for whiteouts"),
+        (
+            [("./var/lib/dpkg/status", file("Package: z\n"))],
+            "'var/lib/dpkg/status' is the package manager's own record",
+        ),
+        ([("./var/lib/dpkg/info/other.postinst", file("#!/bin/sh\n", 0o755))], "the package manager's own record"),
+        ([("./var/lib/dpkg/status.d/other", symlink("/etc/x"))], "the package manager's own record"),
+        ([("./var/lib/chisel/manifest.wall", file("x"))], "the package manager's own record"),
     ],
 )
 def test_a_hostile_payload_is_refused(members: list[tuple[str, Member]], message: str, tmp_path: Path) -> None:

@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import re
+
 from msgspec import Struct
 
 from copacetic.errors import PackageError
@@ -39,15 +41,21 @@ class OpenedPackage(Struct, frozen=True, kw_only=True):
 class PathList:
     """The paths of a payload, in its order."""
 
-    def __init__(self, label: str) -> None:
+    def __init__(self, label: str, records: re.Pattern[str]) -> None:
+        """`records` matches the files that the package manager keeps itself, whatever a package says of them."""
         self._label = label
+        self._records = records
         self._types: dict[str, FileType] = {}
         """Those of directories also where only something below them came."""
 
     def add(self, path: str, type_: FileType, hardlink: str = "") -> None:
-        """Raise `PackageError` for a path that is there already, behind a link of the package, or a whiteout."""
+        """Raise `PackageError` for a path that is there already, behind a link of the package, or nobody's to ship."""
         if is_reserved(path):
             raise PackageError(f"{self._label}: {path!r} is a name that image layers keep for whiteouts")
+        if type_ is not FileType.DIRECTORY and self._records.fullmatch(path):
+            raise PackageError(
+                f"{self._label}: {path!r} is the package manager's own record, which no package may ship"
+            )
         if path in self._types and not self._types[path] is type_ is FileType.DIRECTORY:
             raise PackageError(f"{self._label}: {path!r} is there twice")
         if hardlink and self._types.get(hardlink) is not FileType.FILE:

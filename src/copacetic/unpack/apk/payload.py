@@ -9,6 +9,7 @@ directory is not in the package, a hard link to somebody else's file, one path t
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Protocol
@@ -31,6 +32,7 @@ MAX_KEPT = 4 * 1024**2
 _KEPT = ("etc/", "bin/busybox", "usr/bin/busybox")
 _KEEP = ".keep_"
 """Files with more after this only keep a directory in a source tree; apk installs none of them."""
+_RECORDS = re.compile(r"etc/apk/world|(?:usr/)?lib/apk/db/.+")
 _TYPES: Mapping[str, FileType] = {
     "0": FileType.FILE,
     "1": FileType.FILE,
@@ -127,7 +129,7 @@ def _read(package: ApkPackage, spool: Path, out: _Writable | None) -> tuple[ApkF
 def _read_entries(package: ApkPackage, spool: Path, out: _Writable | None) -> tuple[ApkFileEntry, ...]:
     left = limit = payload_limit(package.size, package.installed_size)
     found: dict[str, ApkFileEntry] = {}
-    paths = PathList(package.label)
+    paths = PathList(package.label, _RECORDS)
     offset = 0
     for raw, content in package.file.entries(checked=out is not None):
         name = raw.path.rpartition("/")[2]

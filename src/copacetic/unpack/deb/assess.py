@@ -14,7 +14,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from msgspec import Struct
 from msgspec.structs import replace
 
-from copacetic.errors import InvalidVersionError, about_package
+from copacetic.errors import ConflictError, InvalidVersionError, about_package
 from copacetic.inventory.dpkg import DpkgDatabase
 from copacetic.oci.tree import TreeBuilder
 from copacetic.scripts.changes import ChangeSet, PackageChange
@@ -191,7 +191,10 @@ def _refuse_conflicts(database: DpkgDatabase, packages: Sequence[DebPackage]) ->
         with about_package(package.key):
             for path in paths:
                 if not database.path_filters.excludes(path, directory_or_link=False):
-                    ownership.claim(path, package)
+                    try:
+                        ownership.claim(path, package)
+                    except ConflictError as error:
+                        raise error.reworded(f"{package.label}: {error}") from error
 
 
 def _changed_conffiles(tree: TreeBuilder, database: DpkgDatabase, package: DebPackage) -> frozenset[str]:

@@ -110,9 +110,7 @@ class Ownership:
             elif _replaces(other, me):
                 return Claim.REPLACED, []
             else:
-                raise ConflictError(
-                    f"{package.label}: {path} is also in {other.name} {other.version}, which it doesn't replace"
-                )
+                raise ConflictError(f"{path} is also in {other.name} {other.version}, which it doesn't replace")
         return (Claim.TAKEN_OVER, losers) if losers else (Claim.FREE, [])
 
 

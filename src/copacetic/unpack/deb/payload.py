@@ -9,6 +9,7 @@ file's content is a window of it. Every path is relative and crosses nothing tha
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Collection, Mapping
 from contextlib import nullcontext
 from pathlib import Path
@@ -28,6 +29,10 @@ from copacetic.unpack.package import PathList
 __all__ = ["DebEntry", "read_checksums", "spool_payload"]
 
 MAX_FILE = 8 * 1024**3
+_RECORDS = re.compile(
+    r"var/lib/(?:dpkg/(?:status|arch|diversions|statoverride|(?:alternatives|info|status\.d|triggers|updates)/.+)"
+    r"|chisel/manifest\.wall)"
+)
 _TYPES: Mapping[str, FileType] = {"0": FileType.FILE, "2": FileType.SYMLINK, "5": FileType.DIRECTORY}
 
 
@@ -56,7 +61,7 @@ def spool_payload(archive: DebArchive, spool: Path | None, *, installed_size: in
     """
     limit = payload_limit(archive.data.size, installed_size)
     entries: dict[str, DebEntry] = {}
-    paths = PathList(archive.label)
+    paths = PathList(archive.label, _RECORDS)
     with (
         guard_package(archive.path, archive.label),
         archive.open_part(archive.data, limit=limit) as stream,
