@@ -240,6 +240,22 @@ def test_a_suite_of_the_distribution_that_can_t_be_used_is_an_error(tmp_path: Pa
             image(tmp_path, served, deb("foo", "1"), deb("bar", "1")).resolve(("bar", "2"))
 
 
+def test_a_suite_that_is_sold_besides_is_not_the_distribution_s(tmp_path: Path) -> None:
+    """Images keep its address, and pin what it has, long after they have lost the login for it."""
+    offers = {
+        "bookworm-security": THIRD["bookworm-security"],
+        "other@bookworm-infra-security": (VENDOR, [deb("agent", "2")]),
+    }
+    with repositories(offers) as served:
+        (sold,) = (one for one in served.values() if one.suite.endswith("infra-security"))
+        sold.files.clear()
+        found = image(tmp_path, served, deb("foo", "1"), deb("agent", "1")).resolve(("foo", "2"))
+
+        assert changes(found) == {"foo": "2"}
+        (note,) = found.notes
+        assert note.startswith(f"{sold.address} bookworm-infra-security is left out: ")
+
+
 PLAIN = {"stable": (DEBIAN, [deb("foo", "2")]), "other": (VENDOR, [deb("agent", "2")])}
 
 

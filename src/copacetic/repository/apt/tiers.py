@@ -48,7 +48,7 @@ class Unread:
 
 def is_own(source: AptSource, all_sources: Sequence[AptSource], distro: Distro) -> bool:
     """Tell whether a repository is the distribution's; all are where none looks like it."""
-    own = {one.uri for one in all_sources if _is_of_release(one, distro) and _has_fixes(one)}
+    own = {one.uri for one in all_sources if _has_fixes(one, distro)}
     own = own or {one.uri for one in all_sources if _is_shipped(one, distro)}
     return not own or source.uri in own
 
@@ -67,10 +67,6 @@ def order_tiers(sources: Sequence[AptSource], distro: Distro) -> list[list[AptSo
     return [tier for tier in tiers if tier]
 
 
-def _has_fixes(source: AptSource) -> bool:
-    return source.suite.endswith((*_SECURITY, _UPDATES))
-
-
 def _is_shipped(source: AptSource, distro: Distro) -> bool:
     families = "|".join(re.escape(name) for name in (distro.id, *distro.id_like))
     return (
@@ -79,5 +75,7 @@ def _is_shipped(source: AptSource, distro: Distro) -> bool:
     )
 
 
-def _is_of_release(source: AptSource, distro: Distro) -> bool:
-    return not distro.codename or source.suite.startswith((f"{distro.codename}-", f"{distro.codename}/", "stable"))
+def _has_fixes(source: AptSource, distro: Distro) -> bool:
+    """Tell whether a suite is one that comes with the release: what is sold besides has longer names."""
+    names = (distro.codename, "stable") if distro.codename else (source.suite.partition("-")[0].partition("/")[0],)
+    return source.suite in {f"{name}{end}" for name in names for end in (*_SECURITY, _UPDATES)}
