@@ -166,6 +166,26 @@ def test_a_folder_that_a_package_owns_has_the_packages_time_both_ways(
         assert {path: layers[Strategy.EXEC][path] for path in USED} == {p: e.mtime for p, e in folders.items()}
 
 
+def test_byte_code_is_the_same_both_ways_whatever_the_run_compiled(case: Case, repository: Repository) -> None:
+    """A script compiles each module of its package anew, for the time that its source has then."""
+    lib, code = "usr/lib/python3/foo", "usr/lib/python3/foo/__pycache__/{}.cpython-311.pyc"
+    old = replace(FOO, files={f"{lib}/{name}.py": file(name) for name in ("same", "changes", "goes")})
+    modules = {f"{lib}/{name}.py": file(f"{name} now") for name in ("changes", "comes")}
+    new = replace(old, version=FOO2.version, files={f"{lib}/same.py": file("same", mtime=MTIME + 9), **modules})
+    repository.publish([new])
+    compiled = [tar_file(code.format(name), "compiled") for name in ("same", "changes", "goes")]
+    image = make_image([*runnable(repository, [old]).layers, make_layer(compiled)])
+    again = dict.fromkeys(map(code.format, ("same", "changes", "comes")), "compiled anew")
+    case.builder(
+        installs(new, more={**again, f"{lib}/.wh.goes.py": "", f"{lib}/__pycache__/.wh.goes.cpython-311.pyc": ""})
+    )
+
+    exec_, unpack = (case.patch(image, strategy).platforms[0] for strategy in (Strategy.EXEC, Strategy.UNPACK))
+
+    assert exec_.after == unpack.after is not None
+    assert {path for path in case.layer_paths() if path.startswith(f"{lib}/")} == {*modules}
+
+
 def _layer(case: Case, image: Image, strategy: Strategy) -> dict[str, int]:
     """Patch, and return when everything in the new layer was changed."""
     (platform,) = case.patch(image, strategy).platforms

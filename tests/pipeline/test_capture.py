@@ -211,6 +211,58 @@ def test_what_every_sandbox_leaves_behind_is_no_change(tmp_path: Path, path: str
     assert capture(tmp_path, tar_file(f"{name[0]}/.wh.{name[2]}")) == {}
 
 
+LIBRARY = "usr/lib/python3"
+CODE = f"{LIBRARY}/__pycache__/{{}}.cpython-311.pyc"
+OPTIMISED = f"{LIBRARY}/__pycache__/changes.cpython-311.opt-1.pyc"
+MODULES = tree(
+    {
+        f"{LIBRARY}/same.py": "same", CODE.format("same"): "old", f"{LIBRARY}/same.pyc": "old",
+        f"{LIBRARY}/changes.py": "1", CODE.format("changes"): "old", OPTIMISED: "old",
+        f"{LIBRARY}/goes.py": "1", CODE.format("goes"): "old",
+        f"{LIBRARY}/legacy.pyc": "old",
+    }
+)  # fmt: skip
+RECOMPILED = [
+    tar_file(f"{LIBRARY}/same.py", "same", mtime=LATER),
+    tar_file(f"{LIBRARY}/changes.py", "2", mtime=LATER),
+    tar_file(f"{LIBRARY}/.wh.goes.py"),
+    folder(f"{LIBRARY}/__pycache__"),
+    tar_file(f"{LIBRARY}/more/new.py", "new", mtime=LATER),
+    folder(f"{LIBRARY}/more/__pycache__"),
+    *(
+        tar_file(path, "for a later time", mtime=LATER)
+        for path in (
+            *map(CODE.format, ("same", "changes")),
+            OPTIMISED,
+            f"{LIBRARY}/same.pyc",
+            f"{LIBRARY}/more/__pycache__/new.cpython-311.pyc",
+        )
+    ),
+    tar_file(f"{LIBRARY}/legacy.pyc", "a module without a source", mtime=LATER),
+]
+"""A package's script has compiled all anew, whatever changed."""
+
+
+@pytest.mark.parametrize("drops", [False, True])
+def test_byte_code_that_the_run_compiled_is_not_the_images(tmp_path: Path, drops: bool) -> None:
+    recipe = Recipe(base=llb.scratch(), result=llb.scratch(), drops_bytecode=drops)
+
+    changes = capture(tmp_path, *RECOMPILED, fs=MODULES, recipe=recipe)
+
+    there = {path.removeprefix(f"{LIBRARY}/") for path, c in changes.items() if c.entry and c.content is not None}
+    gone = {path for path, change in changes.items() if change.entry is None}
+    stale = {OPTIMISED, *map(CODE.format, ("changes", "goes"))} if drops else set()
+    assert there == {"changes.py", "more/new.py", "legacy.pyc"}
+    assert gone == {f"{LIBRARY}/goes.py"} | stale
+    assert f"{LIBRARY}/more/__pycache__" not in changes
+
+
+def test_byte_code_that_scripts_take_away_is_gone(tmp_path: Path) -> None:
+    changes = capture(tmp_path, tar_file(f"{LIBRARY}/__pycache__/.wh.same.cpython-311.pyc"), fs=MODULES)
+
+    assert changes[CODE.format("same")].entry is None
+
+
 def test_a_rule_may_spare_directories_and_covers_removals(tmp_path: Path) -> None:
     rule = Leftover(pattern="var/cache/apt/*", reason="caches", files_only=True)
     recipe = Recipe(base=llb.scratch(), result=llb.scratch(), leftovers=(rule,))
@@ -325,6 +377,26 @@ def test_what_a_package_owns_is_not_left_behind_in_a_folder_for_what_is(tmp_path
     items = [folder("run"), folder("run/lock"), tar_file("run/lock/own", "x"), tar_file("run/lock/other", "x")]
 
     assert {"run/lock", "run/lock/own"} == {p for p in capture_upgrade(tmp_path, *items) if p.startswith("run/")}
+
+
+def test_byte_code_that_a_package_owns_comes_with_its_source(tmp_path: Path) -> None:
+    source, code = f"{LIBRARY}/a.py", CODE.format("a")
+    old, new = (Apk(name="base", version=v, files={source: file("a"), code: file(v)}) for v in ("1-r0", "2-r0"))
+    fs = tree({"lib/apk/db/installed": f"{installed_text(old)}\n", source: "a", code: "1-r0"})
+    database = detect_database(fs)
+    assert database is not None
+    layer = exported(
+        tmp_path, tar_file("lib/apk/db/installed", f"{installed_text(new)}\n"), tar_file(source, "a", mtime=EPOCH - 9),
+        tar_file(code, "2-r0", mtime=EPOCH - 9),
+    )  # fmt: skip
+    recipe = Recipe(base=llb.scratch(), result=llb.scratch(), drops_bytecode=True)
+
+    changes = capture_changes([layer], recipe, Shipped(fs, [database]), epoch=EPOCH).finish().entries
+
+    assert {c.path: c.entry.mtime for c in changes if c.entry and c.content is not None} == {
+        **dict.fromkeys((source, code), EPOCH - 9),
+        "lib/apk/db/installed": 0,
+    }
 
 
 def test_a_file_that_a_builder_couldnt_replace_is_named(tmp_path: Path) -> None:

@@ -9,9 +9,10 @@ from pathlib import Path
 import pytest
 
 from copacetic.errors import NeedsExecutionError
+from copacetic.oci.filesystem import FileType
 from copacetic.updates import ScriptClass, ScriptVerdict
 from support.deb.composed import Composed, compose, open_unpacker, plan_debs
-from support.deb.debs import Deb, Member, file, symlink
+from support.deb.debs import MTIME, Deb, Member, file, symlink
 from support.image.trees import Content, tree
 from support.value.values import key
 from unpack.dpkg_image import installed
@@ -383,6 +384,27 @@ def test_byte_code_of_what_changes_goes(tmp_path: Path) -> None:
 
     removed = {change.path.removeprefix(f"{lib}/") for change in composed.changes.entries if change.entry is None}
     assert removed == {"gone.py", "__pycache__/gone.cpython-311.pyc", "__pycache__/changes.cpython-311.pyc"}
+
+
+def test_byte_code_that_a_package_ships_stays_with_the_source_of_its_time(tmp_path: Path) -> None:
+    lib, code = "usr/lib/demo", "usr/lib/demo/__pycache__/{}.cpython-311.pyc"
+    before = {f"{lib}/{name}.py": file(name) for name in ("same", "changes", "gone")}
+    before |= {code.format(name): file("old") for name in ("same", "changes", "gone")}
+    after = {f"{lib}/{name}.py": file(name, mtime=MTIME + 9) for name in ("same", "changes")}
+    after |= {f"{lib}/changes.py": file("other"), f"{lib}/changes.pyo": file("new")}
+    after |= {code.format(name): file("new") for name in ("same", "changes")}
+    fs = tree(installed(Deb(version="1.0", files=before), more={f"{lib}/changes.pyc": "of nobody"}))
+
+    composed = compose(fs, [Deb(version="2.0", files=after).write(tmp_path)], tmp_path / "scratch")
+
+    changes = {change.path: change.entry for change in composed.changes.entries if change.path.startswith(f"{lib}/")}
+    assert {path for path, entry in changes.items() if entry is None} == {
+        f"{lib}/gone.py", code.format("gone"), f"{lib}/changes.pyc"
+    }  # fmt: skip
+    assert {path for path, entry in changes.items() if entry is not None and entry.type is FileType.FILE} == {*after}
+    same = changes[f"{lib}/same.py"]
+    assert same is not None
+    assert same.mtime == MTIME + 9
 
 
 def test_a_folder_goes_with_its_byte_code(tmp_path: Path) -> None:

@@ -20,7 +20,7 @@ from support.apk.apkcomposed import compose, open_unpacker, plan_apks
 from support.apk.apkrepo import apk_image
 from support.apk.apks import Apk
 from support.deb.composed import Composed
-from support.deb.debs import Member, directory, file, hardlink, symlink
+from support.deb.debs import MTIME, Member, directory, file, hardlink, symlink
 from support.image.trees import Content, tree
 from support.image.trees import directory as folder
 from support.image.trees import symlink as link
@@ -84,6 +84,14 @@ def test_what_is_the_same_below_is_left_out_and_its_content_is_told(tmp_path: Pa
 
     assert paths(composition) == set()
     assert {"usr/share/foo", "etc/foo.conf"} <= set(composition.changes.unchanged)
+
+
+def test_byte_code_brings_the_source_that_it_is_true_for(tmp_path: Path) -> None:
+    source, code = "usr/lib/foo.py", "usr/lib/__pycache__/foo.cpython-312.pyc"
+    old = replace(OLD, files={source: file("same"), code: file("for the old time")})
+    new = replace(NEW, files={source: file("same", mtime=MTIME + 9), code: file("for the new time")})
+
+    assert paths(upgrade(image(old), [new], tmp_path)) == {source, code}
 
 
 def test_what_is_gone_is_a_whiteout_unless_the_image_lost_it_already(tmp_path: Path) -> None:

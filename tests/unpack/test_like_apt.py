@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
 from hashlib import sha256
@@ -90,6 +91,18 @@ def test_the_tree_is_the_one_that_running_apt_in_the_worker_leaves(upgraded: Upg
     assert len(updates) > 30
     assert {update["sha256"] for update in updates} == {sha256(deb.read_bytes()).hexdigest() for deb in upgraded.debs}
     assert differences(upgraded.real, tmp_path / "ours/rootfs") == []
+    assert untrue_byte_code(tmp_path / "ours/rootfs") == []
+
+
+def untrue_byte_code(root: Path) -> list[str]:
+    """Return what Python would compile again: byte code begins with the time and the size of what it is made from."""
+    found = []
+    for path in root.glob("usr/**/__pycache__/*.pyc"):
+        source = path.parent.parent / f"{path.name.partition('.')[0]}.py"
+        flags, time, size = struct.unpack("<4xIII", path.read_bytes()[:16])
+        if source.exists() and not flags and (time, size) != (int(source.stat().st_mtime), source.stat().st_size):
+            found.append(str(path.relative_to(root)))
+    return found
 
 
 def test_stale_byte_code_is_gone_and_the_rest_is_untouched(upgraded: Upgraded) -> None:
@@ -100,6 +113,7 @@ def test_stale_byte_code_is_gone_and_the_rest_is_untouched(upgraded: Upgraded) -
     sources = {path: path.partition("__pycache__/") for path in before.keys() - ours.keys()}
 
     assert before
+    assert untrue_byte_code(upgraded.ours) == []
     assert ours.items() <= before.items()
     for folder, _, name in sources.values():
         source = f"{folder}{name.partition('.')[0]}.py"

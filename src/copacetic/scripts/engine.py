@@ -272,6 +272,7 @@ class ScriptEngine:
                     edit.apply(self.tree, mtime=self.epoch)
             case effects.DropBytecode():
                 bytecode.remove_bytecode(self.tree)
+                bytecode.renew_sources(self.tree)
             case effects.ChooseCertificates():
                 certificates.update_configuration(self.tree, self.configuring, mtime=self.epoch)
             case effects.UpdateCertificates(bundling):

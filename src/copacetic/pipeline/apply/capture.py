@@ -5,7 +5,8 @@ What a builder's layers change in an image, without what running anything leaves
 A layer comes as a plain tar from a program that ran an image's code: it is input like any other. What is the same
 below is left out, and the rest becomes the same kind of changes as those that the embedded engine composes; the bytes
 stay where they are, in the builder's tar. A path that a package owns is never left behind, and has the package's time;
-of the rest, times after the epoch are set to it.
+of the rest, times after the epoch are set to it. So what the run has compiled from Python's modules is no part of it:
+that holds for the time that their sources had meanwhile.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from copacetic.oci.tarstream import TarEntry, TarError, TarReader
 from copacetic.oci.tree import TreeBuilder
 from copacetic.pipeline.apply.owned import Owned, Patterns, Shipped, concealed_by
 from copacetic.pkgmgr import Leftover, Recipe, is_leftover
+from copacetic.scripts.handlers.bytecode import STALE, remove_bytecode, renew_sources, source_of
 
 __all__ = ["capture_changes", "newest_mtime"]
 
@@ -69,6 +71,10 @@ def capture_changes(layers: Sequence[ExportedLayer], recipe: Recipe, shipped: Sh
         tree = capture.build(owned)
     shipped.reveal(tree, owned, capture.concealed, capture.beside)
     capture.date(tree, owned, shipped)
+    if recipe.drops_bytecode:
+        with tree.in_name_of(STALE):
+            remove_bytecode(tree)
+    renew_sources(tree)
     return tree
 
 
@@ -161,6 +167,7 @@ class _Capture:
         self._rules = [rule for rule in rules if not rule.unless or not self._is_changed(rule.unless)]
         self.concealed = concealed_by(recipe.mounted)
         self.beside = {m.path: m.entry.sha256 for layer in layers for m in layer.members if m.path in self.concealed}
+        self._paths = {member.path for layer in layers for member in layer.members}
         self.left: set[str] = set()
         """What counts for something that the run left behind."""
         self._suspects = Patterns(rule.pattern for rule in self._rules)
@@ -207,6 +214,8 @@ class _Capture:
         for member in layer.members:
             if self._is_left_behind(member.path, member.entry.type, owned) or _is_same_directory(tree, member):
                 continue
+            if self._was_compiled(member, tree, owned):
+                continue
             first = names.setdefault(member.first or member.path, member.path)
             if first != member.path:
                 tree.link(member.path, first)
@@ -225,6 +234,17 @@ class _Capture:
         if left:
             self.left.add(path)
         return left
+
+    def _was_compiled(self, member: _Member, tree: TreeBuilder, owned: Owned) -> bool:
+        """Tell whether an entry is byte code of a module that is there, and no package's, or a folder for it."""
+        path, compiled = member.path, member.path.endswith("/__pycache__")
+        if member.entry.type is not FileType.DIRECTORY:
+            source = source_of(path)
+            compiled = source is not None and (source in self._paths or tree.lookup(source) is not None)
+        if not compiled or path in owned:
+            return False
+        self.left.add(path)
+        return True
 
     def _time(self, tree: TreeBuilder, member: _Member) -> int:
         """Return the time of an entry; one after the epoch is the run's. A directory that was there keeps its own."""

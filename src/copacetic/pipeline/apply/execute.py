@@ -119,7 +119,7 @@ class ExecuteApplier:
             layer=finish_layer(changes, request, scratch, processors),
             notes=recipe.notes,
             unchanged=changes.unchanged,
-            explanation=Explanation(packages=shipped, effects=None if recipe.runs_scripts else {}),
+            explanation=Explanation(packages=shipped, effects=None if recipe.runs_scripts else changes.effects),
         )
 
     def _manager(self, package_type: str) -> PackageManager:

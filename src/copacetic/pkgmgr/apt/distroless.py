@@ -94,6 +94,7 @@ def install_distroless(
         directories={"packages": debs, "database": _database_files(database)},
         leftovers=_LEFTOVERS,
         records=records,
+        drops_bytecode=True,
         runs_scripts=False,
         names=package_names(packages),
     )

@@ -192,7 +192,14 @@ class RegularImage:
         return tuple(mounts)
 
     def _recipe(self, base: State, result: State) -> Recipe:
-        return Recipe(base=base, result=result, leftovers=LEFTOVERS, mounted=(POLICY, "tmp/*"), generated=GENERATED)
+        return Recipe(
+            base=base,
+            result=result,
+            leftovers=LEFTOVERS,
+            mounted=(POLICY, "tmp/*"),
+            generated=GENERATED,
+            drops_bytecode=True,
+        )
 
 
 def package_files(packages: Sequence[FetchedPackage]) -> dict[str, Content]:

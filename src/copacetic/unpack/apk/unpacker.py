@@ -19,6 +19,7 @@ from copacetic.inventory import PackageDatabase
 from copacetic.inventory.apk import ApkChange, ApkDatabase
 from copacetic.oci.filesystem import Entry, FileType, ImageFilesystem
 from copacetic.oci.tree import TreeBuilder
+from copacetic.scripts.handlers.bytecode import renew_sources
 from copacetic.unpack import Composition, FetchedPackage
 from copacetic.unpack.apk.package import ApkPackage, load_package
 from copacetic.unpack.apk.payload import ApkFileEntry, Payloads, list_payloads, spool_payload
@@ -77,6 +78,7 @@ class ApkUnpacker(PackageUnpacker[ApkPackage, ApkFileEntry]):
         files = self._database.rewrite(changes, altered=upgrade.holders.altered(), now=epoch)
         for path, content in files.items():
             tree.put(path, Entry(type=FileType.FILE, mode=0o644, mtime=epoch), content)
+        renew_sources(tree)
         protected = ProtectedPaths.read(self._fs)
         return Composition(
             packages=tuple(describe_shipped(p, payloads[p.key], protected) for p in upgrade.packages),

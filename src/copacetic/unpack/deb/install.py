@@ -19,7 +19,7 @@ from copacetic.oci.filesystem import Entry, FileType
 from copacetic.oci.layerwriter import read_content
 from copacetic.oci.tree import TreeBuilder
 from copacetic.scripts.accounts import Accounts
-from copacetic.scripts.handlers.bytecode import remove_stale
+from copacetic.scripts.handlers.bytecode import STALE, remove_stale
 from copacetic.unpack.deb.conffile import NEW, UNREADABLE, ConffileFate, select_fate
 from copacetic.unpack.deb.owners import Claim, Ownership, PathOwner
 from copacetic.unpack.deb.package import DebPackage
@@ -321,7 +321,7 @@ class _Run:
                 self._tree.remove(target)
                 if path.endswith(".py"):
                     # The folder may have to go next, and byte code of a module that is gone would keep it.
-                    with self._tree.in_name_of("byte code that isn't true any more"):
+                    with self._tree.in_name_of(STALE):
                         remove_stale(self._tree, target)
 
     def _is_ours_alone(self, path: str, target: str) -> bool:

@@ -13,6 +13,7 @@ from copacetic.inventory.dpkg import DpkgDatabase
 from copacetic.oci.tree import TreeBuilder
 from copacetic.scripts import effects
 from copacetic.scripts.engine import ScriptEngine
+from copacetic.scripts.handlers.bytecode import STALE
 from copacetic.unpack.deb.package import DebPackage
 from copacetic.updates import PackageKey
 
@@ -20,7 +21,7 @@ __all__ = ["make_accounts", "open_engine", "reproduce"]
 
 LIBC = "libc-bin"
 _LAST: Mapping[effects.Effect, str] = {
-    effects.DropBytecode(): "byte code that isn't true any more",
+    effects.DropBytecode(): STALE,
     effects.ChooseCertificates(): "certificates",
     effects.UpdateCertificates(): "certificates",
     effects.UpdateLibraryCache(): "ldconfig",
