@@ -326,6 +326,19 @@ def test_an_upgrade_s_script_never_ran_in_a_first_installation(tmp_path: Path) -
     assert found.verdict is ScriptClass.NEEDS_EXECUTION
 
 
+@pytest.mark.parametrize(("below", "expected"), [("0-r0", ScriptClass.HARMLESS), ("1-r0", ScriptClass.NEEDS_EXECUTION)])
+def test_an_upgrade_s_script_has_run_where_a_lower_layer_has_an_older_version(
+    below: str, expected: ScriptClass, tmp_path: Path
+) -> None:
+    old = replace(OLD, scripts={"post-upgrade": '#!/bin/sh\n[ -z "$2" ] || /bin/tool --now\n'})
+    more = {**SHELL, "bin/tool": "?", "lib/apk/db/scripts.tar": _scripts(old)}
+    fs = tree(apk_image(None, [replace(old, version=below)]), {**apk_image(None, [old]), **more})
+
+    (found,) = judge(fs, [with_script("/bin/tool --now")], tmp_path)
+
+    assert found.verdict is expected, found
+
+
 def test_a_script_that_ran_before_may_do_what_is_not_known(tmp_path: Path) -> None:
     old = replace(OLD, scripts={"post-install": "#!/bin/sh\n/bin/tool --now\n"})
     fs = image(old, more={**SHELL, "bin/tool": "?", "lib/apk/db/scripts.tar": _scripts(old)})

@@ -3,19 +3,20 @@
 What has run in an image before: the commands that the installed version's script reached when it was installed.
 
 Equal text is no run. A first installation ran few of a package's scripts, with arguments of its own, and what stands
-behind other ones in the same script has never been done. That other packages' files may have been others then isn't
-known, and left out of account.
+behind other ones in the same script has never been done, unless lower layers have an older version: then the installed
+one came as an upgrade, with that as an argument. That other packages' files may have been others then isn't known, and
+left out of account.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 from msgspec import Struct
 
 from copacetic.scripts.shell.machine import Reached
 
-__all__ = ["NOTHING_RAN", "Ran"]
+__all__ = ["NOTHING_RAN", "Past", "Ran"]
 
 _Key = tuple[tuple[str | None, ...], tuple[str | None, ...], str | None]
 
@@ -37,6 +38,24 @@ class Ran(Struct, frozen=True):
 
 
 NOTHING_RAN = Ran()
+
+
+class Past:
+    """Several runs, one after the other, looked into only as far as commands aren't found."""
+
+    def __init__(self, runs: Iterator[Ran]) -> None:
+        self._runs = runs
+        self._known: list[Ran] = []
+
+    def has(self, command: Reached) -> bool:
+        """Tell whether a command has run in any of them."""
+        if any(ran.has(command) for ran in self._known):
+            return True
+        for ran in self._runs:
+            self._known.append(ran)
+            if ran.has(command):
+                return True
+        return False
 
 
 def _key(command: Reached, versions: Sequence[str]) -> _Key:

@@ -10,7 +10,8 @@ by the same script. What is neither makes the package need execution, by name an
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 
 from msgspec import Struct
@@ -34,7 +35,7 @@ from copacetic.scripts.judgement import (
     describe,
 )
 from copacetic.scripts.live import LiveImage
-from copacetic.scripts.repetition import NOTHING_RAN, Ran
+from copacetic.scripts.repetition import Past, Ran
 from copacetic.scripts.shell.interpret import Reached, follow_script
 from copacetic.scripts.shell.parser import is_bash, parse_shell
 from copacetic.scripts.shell.syntax import ShellSyntaxError
@@ -70,8 +71,8 @@ class ScriptCall(Struct, frozen=True):
     """pre-upgrade, post-upgrade, trigger, …"""
     text: str
     arguments: tuple[str, ...]
-    before: tuple[str, tuple[str, ...]] | None = None
-    """The script that ran when the version was installed that is in the image, and its arguments."""
+    before: Iterable[tuple[str, tuple[str, ...]]] = ()
+    """The scripts that ran when the version was installed that is in the image, and their arguments; asked for once."""
 
 
 @dataclass(slots=True)
@@ -136,7 +137,10 @@ class ScriptRun:
     done: list[tuple[str, effects.Effect]] = field(default_factory=list)
     """The commands that made a difference, by their names."""
     _judge: CommandJudge | None = None
-    _ran: Ran | None = None
+    _past: Past = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._past = Past(self._runs())
 
     def meet(self, command: Reached) -> bool | None:
         """Do a command, or judge it; returns whether it succeeds."""
@@ -197,26 +201,21 @@ class ScriptRun:
         judgement = self._judge.judge(command, repeated=False)
         # What would be done to a file for certain is known not to have been done.
         certain = plain and (name in FILE_CHANGERS or name in ATTRIBUTES)
-        if not isinstance(judgement, Harmless) and not certain and self._first_run().has(command):
+        if not isinstance(judgement, Harmless) and not certain and self._past.has(command):
             judgement = self._judge.judge(command, repeated=True)
         if isinstance(judgement, Reproduced):  # by a handler of another format, or of what couldn't be done
             return NeedsExecution(f"{name} would have to be run")
         return judgement
 
-    def _first_run(self) -> Ran:
-        """Return what ran when the installed version was installed, as nothing was before."""
-        if self._ran is None and self.call.before is not None:
-            text, arguments = self.call.before
+    def _runs(self) -> Iterator[Ran]:
+        """Yield what ran when the installed version was installed."""
+        for text, arguments in self.call.before:
             bash = is_bash(text)
             around = LiveImage(self.runner.tree, self.runner.scheme)
-            try:
+            with suppress(ShellSyntaxError):
                 nodes = parse_shell(self.runner.dialect.mark(text), bash=bash)
                 followed = follow_script(nodes, arguments=arguments, variables={}, surroundings=around, bash=bash)
-            except ShellSyntaxError:
-                self._ran = NOTHING_RAN
-            else:
-                self._ran = Ran.of(followed.commands, (*self.call.arguments, *arguments))
-        return self._ran or NOTHING_RAN
+                yield Ran.of(followed.commands, (*self.call.arguments, *arguments))
 
     def sum_up(self, *, fails: bool) -> Judgement:
         """Return what the script came to: the command that decides, or what was done."""

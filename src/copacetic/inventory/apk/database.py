@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from functools import cached_property, reduce
 from operator import and_
@@ -31,6 +31,7 @@ from copacetic.inventory.apk.scripts import (
     parse_triggers,
     read_scripts,
 )
+from copacetic.inventory.earlier import Versions, earlier_versions
 from copacetic.oci.filesystem import FileType, ImageFilesystem, hidden_versions
 from copacetic.updates import Finding, InstalledPackage
 
@@ -234,6 +235,18 @@ class ApkDatabase:
         )
 
     @cached_property
+    def earlier(self) -> Versions:
+        """What the databases of lower layers tell; see `earlier_versions`."""
+        before = [self._versions(parse_records(data, self.path)) for data in self._lower(self.path)]
+        return earlier_versions(self._versions(self.records), before)
+
+    def _versions(self, records: Iterable[ApkRecord]) -> Versions:
+        return {package.key: package.version for package in map(self._package, records)}
+
+    def _lower(self, path: str) -> tuple[bytes, ...]:
+        return hidden_versions(self._fs, path, limit=INSTALLED_LIMIT)
+
+    @cached_property
     def _assumed(self) -> Mapping[InstalledPackage, ApkRecord]:
         return {self._package(record): record for record, _ in self._hidden.values()}
 
@@ -253,7 +266,7 @@ class ApkDatabase:
         """Yield the bytes of each database that is not in effect, what to call it, and why it isn't."""
         places = [f"{folder}/installed" for folder in FOLDERS]
         for path in dict.fromkeys((self.path, *places)):
-            for data in hidden_versions(self._fs, path, limit=INSTALLED_LIMIT):
+            for data in self._lower(path):
                 yield data, f"{path} of a lower layer", "hides the database of a lower layer"
         for path in sorted({self._fs.resolve(place) for place in places} - {self.path}):
             with suppress(FileNotFoundError):

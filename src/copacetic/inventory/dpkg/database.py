@@ -42,7 +42,7 @@ from copacetic.inventory.dpkg.rewrite import (
     rewrite_triggers,
     sliced_stanza,
 )
-from copacetic.inventory.dpkg.rows import StanzaRow, read_rows, read_status
+from copacetic.inventory.dpkg.rows import StanzaRow, read_earlier, read_rows, read_status
 from copacetic.lines import split_lines
 from copacetic.oci.filesystem import ImageFilesystem
 from copacetic.updates import Finding, InstalledPackage, PackageKey
@@ -260,6 +260,11 @@ class DpkgDatabase:
     def scripts(self, package: InstalledPackage) -> Mapping[str, bytes]:
         """Return the installed maintainer scripts by name."""
         return {name: data for name in _SCRIPTS if (data := self.info(package, name)) is not None}
+
+    @cached_property
+    def earlier(self) -> Mapping[PackageKey, str]:
+        """See `read_earlier`."""
+        return read_earlier(self._fs, STATUS, self._rows, limit=STATUS_LIMIT)
 
     @cached_property
     def native_architecture(self) -> str:

@@ -9,16 +9,28 @@ write a Status into control files whose continuation lines lost their blank.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 
 from msgspec import Struct
 
 from copacetic.deb.deb822 import MAX_LINES, Deb822Error, Stanza, parse_stanzas, stanza_of
 from copacetic.errors import InventoryError
+from copacetic.inventory.earlier import Versions, earlier_versions
+from copacetic.oci.filesystem import ImageFilesystem, hidden_versions
 from copacetic.updates import InstalledPackage, PackageKey
 
-__all__ = ["ARCHITECTURE", "MAX_PACKAGES", "NAME", "VERSION", "StanzaRow", "mend_stanzas", "read_rows", "read_status"]
+__all__ = [
+    "ARCHITECTURE",
+    "MAX_PACKAGES",
+    "NAME",
+    "VERSION",
+    "StanzaRow",
+    "mend_stanzas",
+    "read_earlier",
+    "read_rows",
+    "read_status",
+]
 
 MAX_PACKAGES = 30_000
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9+._-]{0,127}")
@@ -58,6 +70,21 @@ def read_status(data: bytes, file: str, *, may_mend: Callable[[], bool]) -> list
             with suppress(InventoryError):
                 return read_rows(data, file, needs_status=True, mended=True)
         raise
+
+
+def read_earlier(fs: ImageFilesystem, path: str, rows: Iterable[StanzaRow], *, limit: int) -> Versions:
+    """Return what the `status` files of lower layers tell; see `earlier_versions`. A broken one has none."""
+    before: list[Versions] = []
+    for data in hidden_versions(fs, path, limit=limit):
+        try:
+            before.append(_versions(read_rows(data, path, needs_status=True)))
+        except InventoryError:
+            before.append({})
+    return earlier_versions(_versions(rows), before)
+
+
+def _versions(rows: Iterable[StanzaRow]) -> Versions:
+    return {row.package.key: row.package.version for row in rows if row.installed}
 
 
 def read_rows(

@@ -7,7 +7,7 @@ The same is gone through twice: as a rehearsal, to judge the scripts where they 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from msgspec.structs import replace
@@ -26,7 +26,7 @@ from copacetic.unpack.apk.payload import Payloads
 from copacetic.unpack.apk.protected import ProtectedPaths
 from copacetic.unpack.apk.scripts import APK
 from copacetic.unpack.apk.triggers import Interest, find_fired
-from copacetic.updates import PackageKey, ScriptVerdict
+from copacetic.updates import InstalledPackage, PackageKey, ScriptVerdict
 
 __all__ = ["ApkUpgrade", "commit_hooks"]
 
@@ -83,16 +83,25 @@ class ApkUpgrade:
         if data is None or self.only_files:
             return
         installed = package.installed
-        before = self.database.scripts(installed).get(_FIRST.get(name, "")) if installed is not None else None
         arguments = (package.version,) if installed is None else (package.version, installed.version)
         call = ScriptCall(
             package=package.key,
             name=name,
-            text=data.decode("utf-8", "surrogateescape"),
+            text=_decode(data),
             arguments=arguments,
-            before=(before.decode("utf-8", "surrogateescape"), arguments[1:]) if before is not None else None,
+            before=self._runs_before(name, installed) if installed is not None else (),
         )
         self.verdicts[package.key].append(self._run(call))
+
+    def _runs_before(self, name: str, installed: InstalledPackage) -> Iterator[tuple[str, tuple[str, ...]]]:
+        """Yield what ran when a version was installed: as nothing was before, and over the one of lower layers."""
+        scripts = self.database.scripts(installed)
+        first, again = scripts.get(_FIRST.get(name, "")), scripts.get(name)
+        if first is not None:
+            yield _decode(first), (installed.version,)
+        earlier = self.database.earlier.get(installed.key, "") if again is not None else ""
+        if again is not None and earlier:
+            yield _decode(again), (installed.version, earlier)
 
     def _run(self, call: ScriptCall) -> ScriptVerdict:
         busybox = self.holders.find("busybox")
@@ -127,7 +136,7 @@ class ApkUpgrade:
         else:
             package = next(p for p in self.database.packages() if p.key == key)
             data = self.database.scripts(package).get("trigger")
-        return None if data is None else data.decode("utf-8", "surrogateescape")
+        return None if data is None else _decode(data)
 
     def _touches(self, package: ApkPackage, heard: Sequence[str]) -> bool:
         listed = set(self.installed[package.key].directories)
@@ -151,6 +160,10 @@ class ApkUpgrade:
             if package.name == LIBC and package.installed is not None:
                 return package.installed.version, package.version
         return None
+
+
+def _decode(script: bytes) -> str:
+    return script.decode("utf-8", "surrogateescape")
 
 
 def commit_hooks(fs: ImageFilesystem, database: ApkDatabase) -> list[str]:

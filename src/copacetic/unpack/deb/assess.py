@@ -48,7 +48,7 @@ def assess_packages(tree: TreeBuilder, database: DpkgDatabase, packages: Sequenc
     changes = ChangeSet.of([_change(tree, database, package) for package in packages])
     _refuse_conflicts(database, packages)
     surroundings = ImageSurroundings(tree, changes, _compare)
-    judge = UpgradeJudge(surroundings, changes)
+    judge = UpgradeJudge(surroundings, changes, lambda key: database.earlier.get(key, ""))
     sets = {package.key: _script_set(database, package) for package in packages}
     surroundings.unstable = judge.unstable_paths(list(sets.values()))
     judged: dict[PackageKey, list[JudgedScript]] = {}

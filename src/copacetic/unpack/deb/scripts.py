@@ -11,7 +11,7 @@ only matter where they depend on the packages' files. Every script gets a verdic
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from msgspec import Struct, structs
@@ -30,7 +30,7 @@ from copacetic.scripts.judgement import (
     describe,
     worst,
 )
-from copacetic.scripts.repetition import NOTHING_RAN, Ran
+from copacetic.scripts.repetition import NOTHING_RAN, Past, Ran
 from copacetic.scripts.shell.interpret import Followed, Reached, Surroundings, follow_script
 from copacetic.scripts.shell.parser import is_bash, parse_shell
 from copacetic.scripts.shell.syntax import ShellSyntaxError
@@ -44,7 +44,7 @@ __all__ = ["JudgedScript", "ScriptSet", "UpgradeJudge"]
 MAX_SCRIPT = 1024 * 1024
 _SHELL = re.compile(r"#! ?/(?:usr/)?bin/(?:env )?(?:ba|da|)sh\b")
 _FIRST = {"preinst": ("install",), "config": ("configure", ""), "postinst": ("configure", "")}
-"""The scripts that a first installation runs, and with what arguments."""
+"""The scripts of a new version that a first installation runs, and with what arguments."""
 ANSWERED = "only asks debconf's questions (debconf-devel(7)), and this image has its answers"
 NEVER_RUN = "not run by this upgrade"
 
@@ -75,6 +75,8 @@ class UpgradeJudge:
 
     surroundings: ImageSurroundings
     changes: ChangeSet
+    earlier: Callable[[PackageKey], str] = lambda _key: ""
+    """Returns from which version a package came to the installed one; empty where that isn't known."""
     _removed: set[str] = field(default_factory=set)
     """What earlier scripts of the package remove."""
     _relinked: frozenset[str] = frozenset()
@@ -172,16 +174,14 @@ class UpgradeJudge:
             precedes=lambda left, right: self.surroundings.compare_versions(left, "le-nl", right),
         )
         judgements: list[Judgement] = []
-        ran = None if not anew else NOTHING_RAN
+        past = Past(iter(()) if anew else self._runs(scripts, name))
         repeated = False
         self.surroundings.begin(f"{scripts.key} {name}")
         for command in followed.commands:
             judgement = judge.judge(command, repeated=False)
-            if not isinstance(judgement, Harmless):
-                ran = ran or self._first_run(scripts, name)
-                if ran.has(command) and not self._is_undone(command):
-                    judgement = judge.judge(command, repeated=True)
-                    repeated = True
+            if not isinstance(judgement, Harmless) and past.has(command) and not self._is_undone(command):
+                judgement = judge.judge(command, repeated=True)
+                repeated = True
             self.surroundings.note(command)
             if isinstance(judgement, NeedsExecution):
                 return at_line(text, command.line, judgement), ()
@@ -261,19 +261,29 @@ class UpgradeJudge:
             return False
         return Ran.of(reached[0], versions) == Ran.of(reached[1], versions)
 
-    def _first_run(self, scripts: ScriptSet, name: str) -> Ran:
-        """Return what the installed version's script did when that version was installed, as nothing was before."""
+    def _runs(self, scripts: ScriptSet, name: str) -> Iterator[Ran]:
+        """
+        Yield what the installed version's script did when that version was installed: as nothing was before, and over
+        the version that lower layers have.
+        """
         text, first = scripts.old.get(name), _FIRST.get(name)
         if text is None or first is None:
-            return NOTHING_RAN
+            return
         if name == "postinst" and "db_get" in text and self._answers_otherwise(scripts):
-            return NOTHING_RAN
+            return
+        yield self._run_with(scripts, name, text, first)
+        earlier = self.earlier(scripts.key)
+        if earlier:
+            later = ("upgrade", earlier, scripts.old_version) if name == "preinst" else ("configure", earlier)
+            yield self._run_with(scripts, name, text, later, earlier)
+
+    def _run_with(self, scripts: ScriptSet, name: str, text: str, arguments: tuple[str, ...], earlier: str = "") -> Ran:
         with self.surroundings.apart():
             try:
-                commands = self._reach(scripts, name, text, first).commands
+                commands = self._reach(scripts, name, text, arguments).commands
             except ShellSyntaxError:
                 return NOTHING_RAN
-        return Ran.of(commands, (scripts.new_version, scripts.old_version))
+        return Ran.of(commands, (scripts.new_version, scripts.old_version, earlier))
 
 
 def _verdict(scripts: ScriptSet, name: str, judgement: Judgement, triggers: tuple[str, ...] = ()) -> JudgedScript:
