@@ -241,6 +241,7 @@ RECOMPILED = [
     tar_file(f"{LIBRARY}/legacy.pyc", "a module without a source", mtime=LATER),
 ]
 """A package's script has compiled all anew, whatever changed."""
+NOT_REMADE = ("goes.py", "legacy.pyc", "same.pyc")
 
 
 @pytest.mark.parametrize("drops", [False, True])
@@ -255,6 +256,18 @@ def test_byte_code_that_the_run_compiled_is_not_the_images(tmp_path: Path, drops
     assert there == {"changes.py", "more/new.py", "legacy.pyc"}
     assert gone == {f"{LIBRARY}/goes.py"} | stale
     assert f"{LIBRARY}/more/__pycache__" not in changes
+
+
+@pytest.mark.parametrize("hider", [".wh..wh..opq", "__pycache__/.wh..wh..opq", ".wh.__pycache__"])
+def test_byte_code_in_a_folder_that_was_made_anew_is_the_images(tmp_path: Path, hider: str) -> None:
+    same = [tar_file(f"{LIBRARY}/changes.py", "1", mtime=LATER), tar_file(f"{LIBRARY}/same.py", "same", mtime=LATER)]
+    anew = [item for item in RECOMPILED if "__pycache__" in item[0].name and "more" not in item[0].name]
+
+    changes = capture(tmp_path, folder(LIBRARY), tar_file(f"{LIBRARY}/{hider}"), *same, *anew, fs=MODULES)
+
+    gone = {CODE.format("goes")} | ({f"{LIBRARY}/{n}" for n in NOT_REMADE} if hider.startswith(".wh..") else set())
+    assert {path for path, change in changes.items() if change.entry is None} == gone
+    assert not any(change.content for change in changes.values())
 
 
 def test_byte_code_that_scripts_take_away_is_gone(tmp_path: Path) -> None:

@@ -227,6 +227,16 @@ class TreeBuilder:
         self.empty(path)
         self.remove(path)
 
+    def restore(self, path: str) -> None:
+        """Have what was removed at a path, its last component not followed, stay as the image has it."""
+        canonical = self.resolve(path, follow=False)
+        parent, _, name = canonical.rpartition("/")
+        if self._nodes.get(canonical, canonical) is None and self._is_directory(parent):
+            del self._nodes[canonical]
+            self._names[parent].discard(name)
+            self._effects.pop(canonical, None)
+            self._directories.clear()
+
     def empty(self, path: str) -> None:
         """Remove everything in a directory; without one at the path, its last component not followed, do nothing."""
         canonical = self.resolve(path, follow=False)

@@ -215,6 +215,7 @@ class _Capture:
             if self._is_left_behind(member.path, member.entry.type, owned) or _is_same_directory(tree, member):
                 continue
             if self._was_compiled(member, tree, owned):
+                tree.restore(member.path)  # a folder that was made anew hides what was in it
                 continue
             first = names.setdefault(member.first or member.path, member.path)
             if first != member.path:
