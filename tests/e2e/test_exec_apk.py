@@ -106,6 +106,21 @@ def test_a_script_that_only_running_can_do_is_run_without_a_network(case: Patchi
     }
 
 
+def test_byte_code_that_a_script_compiles_anew_is_left_to_python(case: Patching, repository: ApkRepository) -> None:
+    source, code = "usr/share/foo/same.py", "usr/share/foo/__pycache__/same.cpython-312.pyc"
+    script = f"rm -rf /usr/share/foo/__pycache__; mkdir /usr/share/foo/__pycache__; echo again >/{code}\n"
+    new = replace(NEW, files={**NEW.files, source: file("same")})
+    repository.publish([replace(new, scripts={"post-upgrade": f"{RUNS['post-upgrade']}{script}"})])
+    old = replace(FOO, files={**FOO.files, source: file("same")})
+    image = alpine_image_on("3.20.3", case.folder / "image", repository, [old], more={code: b"compiled"})
+
+    run = case.patch(image)
+
+    assert run.code == 0, run.err
+    assert "usr/share/foo.size" in case.changed()
+    assert not [path for path in layer_paths(case.folder / "out", "patched") if path.startswith("usr/share/foo/")]
+
+
 def test_a_script_that_fails_is_named_and_nothing_is_published(case: Patching, repository: ApkRepository) -> None:
     """Where apk has upgraded the package all the same."""
     repository.publish([replace(NEW, scripts={"post-upgrade": f"{RUNS['post-upgrade']}echo odd >&2; exit 7\n"})])

@@ -16,6 +16,7 @@ from support.builder.running import Patching, copa, open_builder
 from support.deb.aptrepo import Deb, Repository, file, serve_repository
 from support.deb.debian import build_root, need
 from support.image.realimage import image_on
+from support.image.trees import layer_paths
 from support.value.plandocuments import section_of
 from support.value.replacing import replace
 
@@ -93,6 +94,27 @@ def test_a_script_has_no_network_starts_no_service_and_asks_nobody(case: Patchin
     assert "usr/share/started" not in changed
     assert "usr/share/input" not in changed
     assert "DEBIAN_FRONTEND=noninteractive" in changed["usr/share/environment"]
+
+
+def test_byte_code_that_a_script_compiles_anew_is_left_to_python(case: Patching, repository: Repository) -> None:
+    """The folder for it is made anew, too, as Python's packages do. Of what changes it is gone, the rest stays."""
+    lib, code = "usr/share/foo", "usr/share/foo/__pycache__/{}.cpython-311.pyc"
+    compiles = [f"echo again >/{code.format(name)}" for name in ("same", "changes")]
+    deb = upgrade(
+        files={f"{lib}/same.py": file("same"), f"{lib}/changes.py": file("2")},
+        scripts=script(f"rm -rf /{lib}/__pycache__", f"mkdir /{lib}/__pycache__", *compiles),
+    )
+    repository.publish([deb])
+    old = replace(FOO, files={**FOO.files, f"{lib}/same.py": file("same"), f"{lib}/changes.py": file("1")})
+    compiled = {code.format(name): "compiled" for name in ("same", "changes")}
+    image = image_on(build_root("bookworm"), case.folder / "layout", repository, [old], more=compiled)
+
+    run = case.patch(image, "--strategy", "exec")
+
+    assert run.code == 0, run.err
+    paths = layer_paths(case.folder / "out", "patched")
+    assert {path for path in paths if path.startswith(f"{lib}/")} == {f"{lib}/changes.py", code.format("changes")}
+    assert code.format("changes") not in case.changed(), "it is there, and not a whiteout"
 
 
 def test_configuration_files_that_were_changed_stay_and_holds_hold(case: Patching, repository: Repository) -> None:
