@@ -39,10 +39,12 @@ from copacetic.session import Session
 from copacetic.updates import SkipReason
 from support.builder.execcase import BAR, BAR2, FOO, FOO2, SCRIPTED, Case, installs, runnable
 from support.builder.fakesolver import Answer
-from support.deb.aptrepo import Deb, Repository, debian_image, file, serve_repository, write_image
+from support.deb.aptrepo import OS_RELEASE, Deb, Repository, debian_image, file, serve_repository, write_image
 from support.deb.debs import MTIME, directory
 from support.image.images import Image, assert_valid_image, make_image, make_layer, make_tar, tar_file
+from support.image.trees import layer_tar
 from support.value.replacing import replace
+from unpack.dpkg_image import installed
 
 
 @pytest.fixture
@@ -184,6 +186,31 @@ def test_byte_code_is_the_same_both_ways_whatever_the_run_compiled(case: Case, r
 
     assert exec_.after == unpack.after is not None
     assert {path for path in case.layer_paths() if path.startswith(f"{lib}/")} == {*modules}
+
+
+def test_byte_code_in_a_distroless_image_goes_as_well_when_anothers_dpkg_acts_on_it(
+    case: Case, repository: Repository
+) -> None:
+    source, code = "usr/lib/foo.py", "usr/lib/__pycache__/foo.cpython-311.pyc"
+    new = replace(FOO2, files={source: file("new")})
+    repository.publish([new])
+    tooling = write_image(case.folder / "tooling", debian_image(repository, [FOO]))
+    case.settings = replace(case.settings, tooling_image=tooling)
+    more = {
+        "etc/os-release": OS_RELEASE,
+        "etc/apt/sources.list": f"{repository.definition}\n",
+        "etc/apt/trusted.gpg.d/tests.gpg": repository.certificate,
+        code: "compiled",
+    }
+    base = make_layer(
+        layer_tar(installed(replace(new, version=FOO.version, files={source: file("old")}), regular=False, more=more))
+    )
+    case.builder(lambda _definition, _inputs: [make_tar([tar_file(source, "new", mtime=MTIME)])])
+
+    exec_, unpack = (case.patch(make_image([base]), s).platforms[0] for s in (Strategy.EXEC, Strategy.UNPACK))
+
+    assert exec_.after == unpack.after is not None
+    assert code not in case.layer_paths()
 
 
 def _layer(case: Case, image: Image, strategy: Strategy) -> dict[str, int]:

@@ -245,11 +245,11 @@ class TreeBuilder:
             self._clear(canonical)
             self._directories.clear()
 
-    def changed_paths(self) -> tuple[str, ...]:
-        """Return the paths that differ from the image so far, removed ones among them, sorted."""
+    def changed_paths(self, ending: str | tuple[str, ...] = "") -> tuple[str, ...]:
+        """Return the paths that differ from the image so far, removed ones among them, sorted; those that end so."""
         return tuple(
             path
-            for path in sorted(self._nodes)
+            for path in sorted(path for path in self._nodes if path.endswith(ending))
             if ((inode := self._nodes[path]) is None and self.below(path) is not None)
             or (inode is not None and not self._is_unchanged(inode))
         )
