@@ -11,7 +11,7 @@ package ships is the package's, and its source gets the time that goes with it.
 from __future__ import annotations
 
 import re
-from collections.abc import Set
+from collections.abc import Collection
 
 from copacetic.oci.filesystem import FileType
 from copacetic.oci.tree import TreeBuilder
@@ -52,7 +52,7 @@ def remove_stale(tree: TreeBuilder, path: str) -> None:
     _remove(tree, source.rpartition("/")[0], {source})
 
 
-def _remove(tree: TreeBuilder, folder: str, sources: Set[str]) -> None:
+def _remove(tree: TreeBuilder, folder: str, sources: Collection[str]) -> None:
     """What a package has put there stays; the folder for byte code goes when nothing else is left in it."""
     stale = [f"{source}{letter}" for source in sorted(sources) for letter in "co"]
     cache = f"{folder}/__pycache__".lstrip("/")
