@@ -42,7 +42,7 @@ from support.builder.fakesolver import Answer
 from support.deb.aptrepo import OS_RELEASE, Deb, Repository, debian_image, file, serve_repository, write_image
 from support.deb.debs import MTIME, directory
 from support.image.images import Image, assert_valid_image, make_image, make_layer, make_tar, tar_file
-from support.image.trees import layer_tar
+from support.image.trees import Content, layer_tar
 from support.value.replacing import replace
 from unpack.dpkg_image import installed
 
@@ -196,7 +196,7 @@ def test_byte_code_in_a_distroless_image_goes_as_well_when_anothers_dpkg_acts_on
     repository.publish([new])
     tooling = write_image(case.folder / "tooling", debian_image(repository, [FOO]))
     case.settings = replace(case.settings, tooling_image=tooling)
-    more = {
+    more: dict[str, Content] = {
         "etc/os-release": OS_RELEASE,
         "etc/apt/sources.list": f"{repository.definition}\n",
         "etc/apt/trusted.gpg.d/tests.gpg": repository.certificate,
