@@ -6,8 +6,8 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
 import pytest
@@ -17,9 +17,11 @@ from support.apk.apkrepo import apk_image, serve_apks
 from support.apk.apks import Apk
 from support.deb.aptrepo import debian_image, serve_repository, write_image
 from support.deb.debs import Deb, file
-from support.image.images import make_image, make_layer
+from support.image.images import Image, make_image, make_layer
+from support.value.replacing import replace
 
 SCRIPT = "#!/bin/sh\nset -e\nldconfig\nexit 0\n"
+FILES, NEW_FILES = {"usr/bin/tool": file("old", 0o755)}, {"usr/bin/tool": file("new", 0o755)}
 _STARTS = re.compile(r"subprocess\.|os\.(?:exec|fork|posix_spawn|spawn|system|startfile)|pty\.spawn")
 _watched: list[list[str]] = []
 
@@ -49,25 +51,28 @@ def test_what_is_started_is_noticed() -> None:
     assert "subprocess.Popen" in seen
 
 
+@contextmanager
+def _debian() -> Iterator[Image]:
+    tool = Deb(name="tool", version="1.0-1", architecture="amd64", files=FILES, scripts={"postinst": SCRIPT})
+    with serve_repository([replace(tool, version="2.0-1", files=NEW_FILES)]) as repository:
+        yield debian_image(repository, [tool])
+
+
+@contextmanager
+def _alpine() -> Iterator[Image]:
+    scripts = {"post-upgrade": "#!/bin/sh\nexit 0\n"}
+    tool = Apk(name="tool", version="1-r0", files=FILES, scripts=scripts)
+    with serve_apks([replace(tool, version="2-r0", files=NEW_FILES)]) as repository:
+        yield make_image([make_layer(apk_image(repository, [tool]))])
+
+
 @pytest.mark.parametrize("more", [(), ("--strategy", "unpack")], ids=["by itself", "unpack"])
-@pytest.mark.parametrize("kind", ["deb", "apk"])
+@pytest.mark.parametrize("family", [_debian, _alpine])
 def test_an_image_is_patched_without_a_program_that_is_started(
-    kind: str, more: tuple[str, ...], tmp_path: Path
+    family: Callable[[], AbstractContextManager[Image]], more: tuple[str, ...], tmp_path: Path
 ) -> None:
-    if kind == "deb":
-        debs = [
-            Deb(name="tool", version=version, architecture="amd64", files={"usr/bin/tool": file(version, 0o755)}, scripts={"postinst": SCRIPT})
-            for version in ("1.0-1", "2.0-1")
-        ]  # fmt: skip
-        serving, of = serve_repository(debs[1:]), lambda served: debian_image(served, debs[:1])
-    else:
-        apks = [
-            Apk(name="tool", version=version, files={"usr/bin/tool": file(version, 0o755)}, scripts={"post-upgrade": "#!/bin/sh\nexit 0\n"})
-            for version in ("1-r0", "2-r0")
-        ]  # fmt: skip
-        serving, of = serve_apks(apks[1:]), lambda served: make_image([make_layer(apk_image(served, apks[:1]))])
-    with serving as served:
-        image = write_image(tmp_path / "layout", of(served))
+    with family() as old:
+        image = write_image(tmp_path / "layout", old)
         command = ["patch", "-i", image, "--to", f"oci:{tmp_path}/out:1", "--cache-dir", str(tmp_path / "cache"), *more]
 
         with started() as seen:

@@ -268,7 +268,7 @@ def test_where_no_suite_tells_the_distribution_s_are_in_the_files_that_it_ships(
             if own == "sources.list"
             else f"Types: deb\nURIs: {first.address}\nSuites: stable\nComponents: main\n"
         )
-        more = {
+        more: dict[str, bytes | str] = {
             "etc/apt/sources.list": "",
             f"etc/apt/{own}": text,
             "etc/apt/sources.list.d/other.list": served["other"].definition,

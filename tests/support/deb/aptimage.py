@@ -33,7 +33,7 @@ class Image:
         tmp_path: Path,
         repository: Repository,
         *debs: Deb,
-        more: Mapping[str, str] | None = None,
+        more: Mapping[str, bytes | str] | None = None,
         **settings: object,
     ) -> None:
         files: dict[str, bytes | str] = {
