@@ -343,7 +343,7 @@ def test_signed_by_trusts_that_key_and_no_other(tmp_path: Path, repository: Repo
     for key, fits in ((repository.certificate, True), (other.certificate, False)):
         line = repository.definition.replace("deb ", "deb [signed-by=/usr/share/keyrings/k.gpg] ")
         files: dict[str, str] = {"etc/apt/sources.list": line}
-        image = Image(tmp_path, repository, deb("a", "1"), more={**files, "usr/share/keyrings/k.gpg": key})  # type: ignore[dict-item]
+        image = Image(tmp_path, repository, deb("a", "1"), more={**files, "usr/share/keyrings/k.gpg": key})
         if fits:
             assert changes(image.resolve()) == {"a": "2"}
         else:
