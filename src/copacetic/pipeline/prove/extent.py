@@ -153,13 +153,12 @@ class _Proof:
         }
 
     @cached_property
-    def listed_by_others(self) -> frozenset[str]:
-        """Where the packages that the plan leaves alone have their files in the result."""
+    def listed_in_result(self) -> frozenset[str]:
+        """Where packages have their files in the result, what they list and don't ship (rpm's ghosts) among them."""
         return frozenset(
             self._place(part, path, package.name)
             for part in self.parts
             for package in part.after.packages()
-            if package.key not in part.planned
             for path in part.after.files(package)
         )
 
@@ -305,7 +304,7 @@ class _Proof:
                 continue  # what is another than before is a row of the layer
             if place in self.claims or part.before.is_configuration(listed, package) or self._is_kept(place, entry):
                 continue
-            if place not in self.listed_by_others:
+            if place not in self.listed_in_result:
                 raise VerificationError(
                     f"{listed} of {package.name} {package.version} would stay, which no package of the result has"
                 )
