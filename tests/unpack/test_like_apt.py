@@ -100,7 +100,9 @@ def untrue_byte_code(root: Path) -> list[str]:
     for path in root.glob("usr/**/__pycache__/*.pyc"):
         source = path.parent.parent / f"{path.name.partition('.')[0]}.py"
         flags, time, size = struct.unpack("<4xIII", path.read_bytes()[:16])
-        if source.exists() and not flags and (time, size) != (int(source.stat().st_mtime), source.stat().st_size):
+        if not source.is_file() or source.is_symlink():  # which would lead to this machine's own
+            continue
+        if not flags and (time, size) != (int(source.stat().st_mtime), source.stat().st_size):
             found.append(str(path.relative_to(root)))
     return found
 
