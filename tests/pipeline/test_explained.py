@@ -93,12 +93,14 @@ class Layer:
         parts = [Part(Section(package_type="deb", updates=(update,)), database(before), database(after))]
         if self.aside is not None:
             parts.append(Part(Section(package_type="apk"), database(self.aside), database(self.aside)))
+        result = stack(base, layer)
         return check_extent(
             Evidence(
                 parts=tuple(parts),
                 before=stack(base),
-                after=stack(base, layer),
+                after=result,
                 index=scan_tar(layer),
+                digest=result.digest,
                 explanation=Explanation(
                     packages={"deb": (demo, *self.more)} if self.at_hand else None, effects=self.effects
                 ),

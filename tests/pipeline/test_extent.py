@@ -79,6 +79,7 @@ class Case:
                 before=before,
                 after=after,
                 index=scan_tar(layer),
+                digest=after.digest,
                 explanation=explanation,
             )
         )

@@ -3,22 +3,26 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import pytest
 
-from copacetic.errors import NeedsExecutionError, PackageError
+from copacetic.errors import ConflictError, NeedsExecutionError, PackageError
 from copacetic.oci.change import Spooled
-from copacetic.oci.filesystem import FileType, ImageFilesystem
+from copacetic.oci.filesystem import Entry, FileType, ImageFilesystem
 from copacetic.oci.layerwriter import read_content
+from copacetic.repository.apk.package import ApkEntry
 from copacetic.scripts.handlers.busybox import read_applets
+from copacetic.unpack.apk.install import further_name
 from copacetic.unpack.apk.protected import ProtectedPaths
 from copacetic.unpack.apk.triggers import Interest, find_fired
 from copacetic.updates import ScriptClass, ScriptVerdict
 from support.apk.apkcomposed import compose, open_unpacker, plan_apks
 from support.apk.apkrepo import apk_image
-from support.apk.apks import Apk
+from support.apk.apks import Apk, q1
 from support.deb.composed import Composed
 from support.deb.debs import MTIME, Member, directory, file, hardlink, symlink
 from support.image.trees import Content, tree
@@ -210,6 +214,225 @@ def test_owners_are_names_of_the_image_or_else_numbers(tmp_path: Path) -> None:
     entry = next(c.entry for c in composition.changes.entries if c.path == "usr/bin/foo")
     assert entry is not None
     assert (entry.uid, entry.gid) == (33, 8)
+
+
+def record_of(composition: Composed, name: str) -> list[str]:
+    """Return the lines of a package in the new database."""
+    installed = content(composition, "lib/apk/db/installed") or ""
+    return next(part for part in installed.split("\n\n") if f"P:{name}\n" in part).splitlines()
+
+
+def entry_of(composition: Composed, path: str) -> Entry:
+    found = {change.path: change.entry for change in composition.changes.entries}[path]
+    assert found is not None
+    return found
+
+
+def database_of(apk: Apk, old: str, new: str) -> Mapping[str, Content]:
+    """Return an image's database in which a piece of a package's record is another."""
+    text = str(apk_image(None, [apk])["lib/apk/db/installed"])
+    assert old in text
+    return {"lib/apk/db/installed": text.replace(old, new)}
+
+
+def test_a_folder_that_no_package_has_any_more_goes_and_what_they_all_have_gets_the_new_mode(tmp_path: Path) -> None:
+    old = replace(OLD, files={**OLD.files, "usr/share/gone/x": file("x"), "usr/share/stays/x": file("x")})
+    new = replace(NEW, files={**NEW.files, "usr/share/stays": directory(0o700), "usr/share/stays/x": file("x")})
+
+    composition = upgrade(image(old), [new], tmp_path)
+
+    gone = {change.path for change in composition.changes.entries if change.entry is None}
+    assert gone == {"usr/share/gone"}
+    assert entry_of(composition, "usr/share/stays").mode == 0o700
+
+
+def test_a_folder_gets_what_the_packages_say_that_still_have_it(tmp_path: Path) -> None:
+    """Of several that have one user all have to grant a permission; one of them says nothing of it any more."""
+    other = Apk(name="other", version="1-r0", files={"usr/share/d": directory(), "usr/share/d/o": file("o")})
+    old = replace(OLD, files={**OLD.files, "usr/share/d": directory(0o700), "usr/share/d/f": file("f")})
+
+    composition = upgrade(image(old, other, more={"usr/share/d": folder(0o700)}), [NEW], tmp_path)
+
+    assert entry_of(composition, "usr/share/d").mode == 0o755
+
+
+def test_a_link_goes_and_not_what_it_leads_to(tmp_path: Path) -> None:
+    old = replace(OLD, files={**OLD.files, "usr/bin/l": symlink("foo")})
+
+    composition = upgrade(image(old, more={"usr/bin/l": link("foo")}), [NEW], tmp_path)
+
+    assert (content(composition, "usr/bin/l"), content(composition, "usr/bin/foo")) == (None, "new")
+
+
+def test_extended_attributes_are_recorded_by_their_sum_in_the_order_of_their_names(tmp_path: Path) -> None:
+    xattrs = {"user.b": "2", "user.a": "1"}
+    parts = (b"user.a", b"1", b"user.b", b"2")
+    digest = hashlib.sha1(b"".join(len(part).to_bytes(4, "big") + part for part in parts)).digest()
+
+    lines = record_of(upgrade(image(OLD), [replace(NEW, xattrs={"usr/bin/foo": xattrs})], tmp_path), "foo")
+
+    assert f"a:0:0:755:Q1{base64.b64encode(digest).decode()}" in lines
+
+
+def test_a_file_in_the_root_is_recorded_in_a_folder_of_root_s(tmp_path: Path) -> None:
+    lines = record_of(upgrade(image(OLD), [replace(NEW, files={"top": file("x")})], tmp_path), "foo")
+
+    start = lines.index("F:")
+    assert lines[start + 1].startswith("R:top"), "0:0:755 is what is meant where nothing is said"
+
+
+@pytest.mark.parametrize(
+    ("present", "message"),
+    [
+        ("a file", "usr/share/foo/x: usr/share/foo is not a directory in the image"),
+        (link("foo"), "foo 2-r0: too many levels of symbolic links: foo"),
+    ],
+)
+def test_what_the_image_has_at_a_folder_s_place_is_a_conflict(tmp_path: Path, present: Content, message: str) -> None:
+    new = replace(NEW, files={"usr/share/foo/x": file("x")})
+
+    with pytest.raises(ConflictError) as caught:
+        upgrade(image(OLD, more={"usr/share/foo": present}), [new], tmp_path)
+    assert str(caught.value).startswith(message)
+    assert caught.value.package == key("foo:x86_64")
+
+
+def test_files_are_moved_folder_by_folder(tmp_path: Path) -> None:
+    """As the notes tell: whatever order the payload has."""
+    files = {
+        "etc": directory(),
+        "etc/b": directory(),
+        "etc/a": directory(),
+        "etc/a/x": file("2"),
+        "etc/b/y": file("2"),
+        "etc/z": file("2"),
+    }
+    mine: Mapping[str, Content] = {
+        "etc/a": folder(),
+        "etc/b": folder(),
+        **dict.fromkeys(("etc/a/x", "etc/b/y", "etc/z"), "mine"),
+    }
+
+    composition = upgrade(image(OLD, more=mine), [replace(NEW, files=files, raw_order=True)], tmp_path)
+
+    assert [note.split()[0] for note in composition.notes] == ["etc/z", "etc/b/y", "etc/a/x"]
+
+
+def test_another_name_of_a_file_that_stays_another_package_s_is_refused(tmp_path: Path) -> None:
+    cat = file("cat", 0o755)
+    other = Apk(name="other", version="1-r0", files={"usr/bin/cat": cat}, replaces=["foo"], replaces_priority=5)
+    new = replace(NEW, files={"usr/bin/cat": cat, "usr/bin/dog": hardlink("usr/bin/cat")})
+
+    with pytest.raises(PackageError, match="usr/bin/dog is a hard link to usr/bin/cat, which isn't installed"):
+        upgrade(image(OLD, other), [new], tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("before", "name", "after"),
+    [
+        (0o755, 0o755, 0o755),
+        (0o4711, 0o755, 0o711),
+        (0o2711, 0o755, 0o711),
+        (0o1711, 0o755, 0o1711),
+        (0o711, 0o4755, 0o4755),
+        (0o4711, 0o2755, 0o2755),
+        (0o711, 0o1755, 0o1755),
+    ],
+)
+def test_the_last_name_s_owner_takes_the_special_bits_unless_it_says_which(before: int, name: int, after: int) -> None:
+    raw = ApkEntry(
+        path="b", type="1", mode=name, uid=0, gid=0, user="", group="", size=0, mtime=0, xattrs={"user.b": b"2"}
+    )
+
+    assert further_name(before, {"user.a": b"1"}, raw) == (after, {"user.a": b"1", "user.b": b"2"})
+
+
+def test_links_are_links_and_files_keep_their_attributes(tmp_path: Path) -> None:
+    files = {"usr/bin/foo": file("new", 0o755), "usr/bin/l": symlink("foo"), "usr/bin/n": hardlink("usr/bin/foo")}
+    new = replace(NEW, files=files, xattrs={"usr/bin/foo": {"user.note": "x"}})
+
+    composition = upgrade(image(OLD), [new], tmp_path)
+
+    plain, link_ = entry_of(composition, "usr/bin/foo"), entry_of(composition, "usr/bin/l")
+    assert (plain.mode, dict(plain.xattrs), plain.target, plain.size) == (0o755, {"user.note": b"x"}, "", 3)
+    assert (link_.mode, dict(link_.xattrs), link_.target, link_.size) == (0o777, {}, "foo", 0)
+
+
+# -- protected directories -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("present", "is_taken", "is_noted"),
+    [
+        ("1", True, False),
+        ("mine", False, True),
+        ("2", False, False),
+        (link("mine"), False, True),
+        (link("2"), False, False),
+        (Entry(type=FileType.FIFO, mode=0o644), False, True),
+    ],
+)
+def test_what_is_as_the_old_package_had_it_is_replaced_and_what_is_as_the_new_one_has_it_stays(
+    tmp_path: Path, present: Content, is_taken: bool, is_noted: bool
+) -> None:
+    """A checksum doesn't say whether it is a file's or a link's: apk, too, takes a link to "2" for the content 2."""
+    composition = upgrade(image(OLD, more={"etc/foo.conf": present}), [NEW], tmp_path)
+
+    changed = {path for path in paths(composition) if path.startswith("etc")}
+    assert changed == ({"etc/foo.conf"} if is_taken else {"etc/foo.conf.apk-new"} if is_noted else set())
+    if not is_taken:
+        said = "was changed in the image and stays so" if is_noted else "which has the new content already"
+        assert said in composition.notes[0]
+    assert len(composition.notes) == (not is_taken)
+
+
+def test_a_file_of_nobody_s_is_as_good_as_a_changed_one(tmp_path: Path) -> None:
+    new = replace(NEW, files={**NEW.files, "etc/more.conf": file("2")})
+
+    composition = upgrade(image(OLD, more={"etc/more.conf": "mine"}), [new], tmp_path)
+
+    assert content(composition, "etc/more.conf.apk-new") == "2"
+
+
+def test_without_a_checksum_nothing_is_known_to_be_unchanged(tmp_path: Path) -> None:
+    fs = image(OLD, more=database_of(OLD, f"R:foo.conf\nZ:{q1(b'1')}\n", "R:foo.conf\n"))
+
+    assert content(upgrade(fs, [NEW], tmp_path), "etc/foo.conf.apk-new") == "2"
+
+
+@pytest.mark.parametrize(("present", "is_taken"), [("1", True), ("mine", False), (link("1"), True)])
+def test_a_newer_package_s_checksum_is_another_digest_and_cut(tmp_path: Path, present: Content, is_taken: bool) -> None:
+    cut = "Q1" + base64.b64encode(hashlib.sha256(b"1").digest()[:20]).decode()
+    marked = database_of(OLD, f"R:foo.conf\nZ:{q1(b'1')}\n", f"R:foo.conf\nZ:{cut}\n")
+    text = str(marked["lib/apk/db/installed"]).replace("P:foo\n", "P:foo\nf:S\n")
+    fs = image(OLD, more={"lib/apk/db/installed": text, "etc/foo.conf": present})
+
+    assert ("etc/foo.conf" in paths(upgrade(fs, [NEW], tmp_path))) is is_taken
+
+
+def test_a_link_whose_target_is_no_text_has_a_checksum_all_the_same(tmp_path: Path) -> None:
+    odd = "n\udcffm"
+    old = replace(OLD, files={"etc/l": symlink("a")})
+    fs = image(
+        old,
+        more={**database_of(old, q1(b"a"), q1(b"n\xffm")), "etc/l": link(odd)},
+    )
+
+    composition = upgrade(fs, [replace(old, version="2-r0", files={"etc/l": symlink("b")})], tmp_path)
+
+    assert entry_of(composition, "etc/l").target == "b"
+
+
+@pytest.mark.parametrize(("present", "stays"), [("1", False), ("mine", True)])
+def test_what_the_new_version_lacks_goes_unless_it_was_changed(tmp_path: Path, present: str, stays: bool) -> None:
+    new = replace(NEW, files={"usr/bin/foo": file("new", 0o755)})
+
+    composition = upgrade(image(OLD, more={"etc/foo.conf": present}), [new], tmp_path)
+
+    assert ("etc/foo.conf" in paths(composition)) is not stays
+    assert composition.notes == (
+        ("etc/foo.conf was changed in the image and stays, though no package has it any more",) if stays else ()
+    )
 
 
 # -- scripts -------------------------------------------------------------------------------------------------
@@ -426,6 +649,34 @@ def test_a_trigger_is_run_for_the_directories_that_were_touched(tmp_path: Path) 
 
     gone = {change.path for change in composition.changes.entries if change.entry is None}
     assert gone == {"etc/seen/usr/bin", "etc/seen/etc"}
+
+
+def test_a_package_that_comes_in_new_touches_the_directories_that_it_has_files_in(tmp_path: Path) -> None:
+    below = {
+        **SHELL,
+        "lib/apk/db/triggers": f"{HEARER.row()['C']} /usr/bin /usr/share\n",
+        "lib/apk/db/scripts.tar": _scripts(HEARER),
+        "etc/seen/usr/bin": "1",
+        "etc/seen/usr/share": "1",
+    }
+
+    composition = upgrade(image(HEARER, more=below), [NEW], tmp_path)
+
+    assert {change.path for change in composition.changes.entries if change.entry is None} == {"etc/seen/usr/bin"}
+
+
+def test_directories_that_only_the_old_version_had_are_touched_too(tmp_path: Path) -> None:
+    old = replace(OLD, files={**OLD.files, "usr/share/old/x": file("x")})
+    below = {
+        **SHELL,
+        "lib/apk/db/triggers": f"{HEARER.row()['C']} /usr/share/old\n",
+        "lib/apk/db/scripts.tar": _scripts(HEARER),
+        "etc/seen/usr/share/old": "1",
+    }
+
+    composition = upgrade(image(old, HEARER, more=below), [NEW], tmp_path)
+
+    assert content(composition, "etc/seen/usr/share/old") is None
 
 
 def test_a_trigger_that_needs_execution_is_held_against_who_sets_it_off(tmp_path: Path) -> None:

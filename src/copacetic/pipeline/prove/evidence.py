@@ -50,10 +50,6 @@ class Part:
         return tuple(package for package in self.after.packages() if package.key in self.planned)
 
 
-def _nothing_to_read(paths: Iterable[str], _algorithm: str) -> Mapping[str, str]:
-    return dict.fromkeys(paths, "")
-
-
 class Evidence(Struct, frozen=True, kw_only=True):
     """A new layer, as it was read back, between the image and the result."""
 
@@ -65,7 +61,7 @@ class Evidence(Struct, frozen=True, kw_only=True):
     """The new layer's."""
     checksums: Checksums = {}
     """The new layer's files'."""
-    digest: Callable[[Iterable[str], str], Mapping[str, str]] = _nothing_to_read
+    digest: Callable[[Iterable[str], str], Mapping[str, str]]
     """Read files of the result, by canonical path, and hash them with an algorithm."""
     unchanged: Mapping[str, bytes | Spooled] = {}
     """What packages ship that the image has already."""

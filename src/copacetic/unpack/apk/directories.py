@@ -42,17 +42,12 @@ class Directories:
         for holder in holders:
             self._listed.update(_closure(holder.directories))
             for path, owner in holder.directories.items():
-                self.merge(path, owner, holder)
+                self._merge(path, owner, holder)
 
     @property
     def known(self) -> frozenset[str]:
         """Every directory that a package lists or listed during the commit, and those above."""
         return frozenset(self._listed)
-
-    def merge(self, path: str, owner: Owner, holder: Holder) -> None:
-        """Note that a package lists a directory."""
-        known = self._expected.get(path)
-        self._expected[path] = (owner, holder) if known is None else self._prefer(known, (owner, holder))
 
     def prepare(self, path: str, *, mode: int | None, mtime: int = 0) -> None:
         """Look at a directory before anything happens in it; make it when a package brings it with a mode."""
@@ -103,6 +98,11 @@ class Directories:
             if (entry.uid, entry.gid, entry.mode) != _attributes(owner):
                 changed = dataclasses.replace(entry, uid=owner.uid, gid=owner.gid, mode=owner.mode, implicit=False)
                 self._tree.put(self._tree.resolve(path), changed)
+
+    def _merge(self, path: str, owner: Owner, holder: Holder) -> None:
+        """Note that a package lists a directory."""
+        known = self._expected.get(path)
+        self._expected[path] = (owner, holder) if known is None else self._prefer(known, (owner, holder))
 
     def _prefer(self, known: tuple[Owner, Holder], other: tuple[Owner, Holder]) -> tuple[Owner, Holder]:
         if self._tools.is_apk3:

@@ -115,7 +115,6 @@ class _Run:
             if entry.type is FileType.DIRECTORY:
                 self.directories.prepare(entry.path, mode=raw.mode, mtime=raw.mtime)
                 self.new.directories[entry.path] = owner
-                self.directories.merge(entry.path, owner, self.new)
                 continue
             self.new.directories.setdefault(entry.directory, Owner(0, 0, 0o755))
             if self.holders.allows(self.new, entry.path):
