@@ -55,7 +55,9 @@ def make_script(rng: random.Random, folder: str) -> str:
             lambda: f"ln -s{rng.choice(['', 'f', 'fn'])} {rng.choice(['a', 'x/y', '/etc'])} {path()}",
             lambda: f"mv {path()} {path()}",
             lambda: f"chmod {rng.choice(['644', '0755', '4711', '2644', '600'])} {path()} {path()}",
-            lambda: f"chown {rng.choice(['daemon', 'root:daemon', ':mail', 'nosuch', 'bin:0', 'root'])} {path()}",
+            lambda: (
+                f"chown {rng.choice(['daemon', 'root:daemon', ':mail', 'nosuch', 'bin:0', 'games:', 'bin.mail'])} {path()}"
+            ),
             lambda: f"chown -h daemon {path()}",
             lambda: f"chgrp {rng.choice(['mail', 'nosuch'])} {path()}",
             lambda: f"touch {path()}",

@@ -19,7 +19,7 @@ from copacetic.oci.filesystem import ImageFilesystem
 from copacetic.oci.tree import TreeBuilder
 from copacetic.strict import read_digits
 
-__all__ = ["AccountFiles", "Accounts", "read_rows"]
+__all__ = ["AccountFiles", "Accounts", "login_group", "read_rows"]
 
 FIRST, LAST = 100, 999
 """The numbers of system users and groups."""
@@ -52,13 +52,18 @@ def _number(name: str, known: Mapping[str, int], what: str) -> int:
     return known[name]
 
 
-def _read_numbers(tree: TreeBuilder | ImageFilesystem, path: str) -> Mapping[str, int]:
-    """Read the first and third column; the first line with a name counts, broken lines don't."""
+def _read_numbers(tree: TreeBuilder | ImageFilesystem, path: str, *, column: int = 2) -> Mapping[str, int]:
+    """Read the first and another column; the first line with a name counts, broken lines don't."""
     found: dict[str, int] = {}
     for row in read_rows(tree, path):
-        if len(row) > 2 and row[0] and row[2].isdecimal() and len(row[2]) < 11:
-            found.setdefault(row[0], int(row[2]))
+        if len(row) > column and row[0] and row[column].isdecimal() and len(row[column]) < 11:
+            found.setdefault(row[0], int(row[column]))
     return found
+
+
+def login_group(tree: TreeBuilder | ImageFilesystem, user: str) -> int:
+    """Return the number of a user's own group; -1 for nobody's."""
+    return _read_numbers(tree, "etc/passwd", column=3).get(user, -1)
 
 
 def read_rows(tree: TreeBuilder | ImageFilesystem, path: str) -> list[list[str]]:

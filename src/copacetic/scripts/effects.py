@@ -81,12 +81,13 @@ class Touch(Struct, frozen=True):
 
 
 class ChangeOwner(Struct, frozen=True):
-    """`chown` and `chgrp` by names; an empty one stays as it is."""
+    """`chown` and `chgrp` by names; an empty one stays as it is. `login`: the group is the user's own."""
 
     paths: Paths
     user: str
     group: str
     follow: bool = True
+    login: bool = False
 
 
 class ChangeMode(Struct, frozen=True):
@@ -191,14 +192,16 @@ def read_file_effect(live: LiveImage, words: Sequence[str]) -> FileEffect | None
         case "chmod" if _MODE.fullmatch(first):
             return ChangeMode(paths, int(first, 8))
         case "chown" | "chgrp" if owner := _OWNER.fullmatch(first if name == "chown" else f":{first}"):
-            user, group = owner[1], owner[2] or ""
-            known = len(operands) > 1 and not user.isdigit() and not group.isdigit()
-            return ChangeOwner(paths, user, group, follow=not has("-h")) if known else None
+            user, group = owner[1], owner[3] or ""
+            known = first and f"{user}{group}" and not user.isdigit() and not group.isdigit()
+            login = bool(owner[2]) and not group
+            return ChangeOwner(paths, user, group, follow=not has("-h"), login=login) if known else None
     return None
 
 
 _MODE = re.compile(r"[0-7]{3,4}")
-_OWNER = re.compile(r"([A-Za-z0-9._-]*)(?:[:.]([A-Za-z0-9._-]*))?")
+_OWNER = re.compile(r"([A-Za-z0-9_-]*)(:([A-Za-z0-9_-]*))?")
+"""What a dot means depends on the program, its version, and the names that there are."""
 FILE_COMMANDS: Mapping[str, str] = {
     "chgrp": "-h -f",
     "chmod": "-f",

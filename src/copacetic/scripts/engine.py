@@ -10,7 +10,7 @@ from typing import assert_never
 from copacetic.oci.filesystem import Entry, FileType
 from copacetic.oci.tree import TreeBuilder
 from copacetic.scripts import effects
-from copacetic.scripts.accounts import Accounts
+from copacetic.scripts.accounts import Accounts, login_group
 
 __all__ = ["ScriptEngine"]
 
@@ -196,12 +196,13 @@ class ScriptEngine:
     def _change_owner(self, effect: effects.ChangeOwner) -> effects.Done | None:
         """Names that the image doesn't have make the command fail before it does anything."""
         user, group = effect.user, effect.group
-        uid, gid = Accounts(self.tree).owner(user, -1, group, -1)
-        if (user and uid < 0) or (group and gid < 0):
+        has_group = bool(group) or effect.login
+        uid, gid = Accounts(self.tree).owner(user, -1, group, login_group(self.tree, user) if effect.login else -1)
+        if (user and uid < 0) or (has_group and gid < 0):
             return effects.Done(succeeds=False)
 
         def change(entry: Entry) -> Entry:
-            owned = replace(entry, uid=uid if user else entry.uid, gid=gid if group else entry.gid)
+            owned = replace(entry, uid=uid if user else entry.uid, gid=gid if has_group else entry.gid)
             return owned if entry.type is not FileType.FILE else _without_privileges(owned)
 
         return self._alter(effect.paths, change, follow=effect.follow)
