@@ -518,6 +518,64 @@ def test_a_mark_for_what_never_was_explains_itself_no_more_than_any_other() -> N
     assert Layer(brings=[gone("opt/a")]).refused().startswith("the layer takes opt/a away")
 
 
+# -- what stays of the old version ---------------------------------------------------------------------------
+
+STAYS: dict[str, Any] = {"image": [tar_file("opt/a", "a")], "before": {"demo": ["opt/a"]}}
+STAYED = "opt/a of demo 1 would stay, which no package of the result has"
+
+
+@pytest.mark.parametrize("effects", [{}, None])
+def test_a_file_of_the_old_version_goes_with_it(effects: Mapping[str, NamedEffect] | None) -> None:
+    assert Layer(**STAYS, effects=effects).refused() == STAYED
+    assert Layer(**STAYS, effects=effects, at_hand=False).refused() == STAYED
+    assert Layer(**{**STAYS, "image": []}, effects=effects).check() == ()
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        {"ships": [says("opt/a", "a")]},
+        {"listed": {"demo": ["opt/a"]}, "at_hand": False, "effects": None},
+        {"listed": {"other": ["opt/a"]}},
+        {"configuration": ["opt/a"]},
+        {"effects": {"opt/a": done("a")}},
+        {"effects": None, "scripts": "cp /usr/share/a /opt/a"},
+        {"image": [folder("opt/a")]},
+        {"image": [link("opt/a", "b")], "effects": None},
+    ],
+    ids=["shipped", "listed by a builder", "another's", "configuration", "made", "spoken of", "folder", "link"],
+)
+def test_unless_somebody_still_has_it_or_may_have_made_it(more: Mapping[str, Any]) -> None:
+    assert Layer(**{**STAYS, **more}).check() == ()
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        {"ships": [says("opt/b", "b")], "brings": [folder("opt"), tar_file("opt/b", "b")]},
+        {"listed": {"other": ["opt/b"]}},
+        {"configuration": ["opt/b"]},
+        {"effects": {"opt/a": TAKEN}},
+        {"effects": {"opt/b": done("a")}},
+        {"effects": {}, "scripts": "cp /usr/share/a /opt/a"},
+        {"effects": None, "scripts": "cp /usr/share/b /opt/b"},
+        {"image": [link("opt/a", "b")]},
+    ],
+    ids=["shipped", "another's", "configuration", "taken", "made", "not run", "not spoken of", "link"],
+)
+def test_what_accounts_for_something_else_accounts_for_nothing_here(more: Mapping[str, Any]) -> None:
+    assert Layer(**{**STAYS, **more}).refused() == STAYED
+
+
+def test_what_stays_through_a_link_that_moved_is_where_it_leads_now() -> None:
+    image = [tar_file("lib/a", "a")]
+    moved = [tar_file("usr/lib/a", "a"), link("lib", "usr/lib")]
+
+    asked: dict[str, Any] = {"before": {"demo": ["lib/a"]}, "effects": None}
+    assert Layer(image, moved, **asked).refused() == "lib/a of demo 1 would stay, which no package of the result has"
+    assert Layer(image, moved, [says("usr/lib/a", "a")], **asked).check() == ("scripts left what no package has: lib",)
+
+
 # -- other packages ------------------------------------------------------------------------------------------
 
 MINE = {"other": ["bin/other"]}
