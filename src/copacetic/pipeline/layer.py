@@ -23,7 +23,7 @@ __all__ = ["COMPOSITION_VERSION", "ComposedLayer", "LayerRequest", "NewLayer", "
 Packages: TypeAlias = Mapping[str, tuple[FetchedPackage, ...]]
 """By type of package, in the order of a plan's sections, each in the order of its updates."""
 
-COMPOSITION_VERSION = 8
+COMPOSITION_VERSION = 9
 """Part of the key of kept layers: raise it whenever composing gives other bytes for the same input."""
 
 
