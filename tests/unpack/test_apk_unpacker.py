@@ -22,7 +22,7 @@ from copacetic.unpack.apk.triggers import Interest, find_fired
 from copacetic.updates import ScriptClass, ScriptVerdict
 from support.apk.apkcomposed import compose, open_unpacker, plan_apks
 from support.apk.apkrepo import apk_image
-from support.apk.apks import Apk, q1
+from support.apk.apks import Apk, Item, q1
 from support.deb.composed import Composed
 from support.deb.debs import MTIME, Member, directory, file, hardlink, symlink
 from support.image.trees import Content, tree
@@ -257,11 +257,12 @@ def test_a_folder_gets_what_the_packages_say_that_still_have_it(tmp_path: Path) 
 
 
 def test_a_link_goes_and_not_what_it_leads_to(tmp_path: Path) -> None:
-    old = replace(OLD, files={**OLD.files, "usr/bin/l": symlink("foo")})
+    links = {"usr/bin/l": "foo", "usr/bin/n": "nowhere"}
+    old = replace(OLD, files={**OLD.files, **{path: symlink(target) for path, target in links.items()}})
 
-    composition = upgrade(image(old, more={"usr/bin/l": link("foo")}), [NEW], tmp_path)
+    composition = upgrade(image(old, more={path: link(target) for path, target in links.items()}), [NEW], tmp_path)
 
-    assert (content(composition, "usr/bin/l"), content(composition, "usr/bin/foo")) == (None, "new")
+    assert [content(composition, path) for path in (*links, "usr/bin/foo")] == [None, None, "new"]
 
 
 def test_extended_attributes_are_recorded_by_their_sum_in_the_order_of_their_names(tmp_path: Path) -> None:
@@ -398,6 +399,15 @@ def test_without_a_checksum_nothing_is_known_to_be_unchanged(tmp_path: Path) -> 
     fs = image(OLD, more=database_of(OLD, f"R:foo.conf\nZ:{q1(b'1')}\n", "R:foo.conf\n"))
 
     assert content(upgrade(fs, [NEW], tmp_path), "etc/foo.conf.apk-new") == "2"
+
+
+def test_without_a_checksum_in_the_package_nothing_is_known_to_be_the_same(tmp_path: Path) -> None:
+    def without(entries: list[Item]) -> None:
+        entries[:] = [(path, item, {}) for path, item, _ in entries]
+
+    composition = upgrade(image(OLD, more={"etc/foo.conf": "2"}), [replace(NEW, alter=without)], tmp_path)
+
+    assert content(composition, "etc/foo.conf.apk-new") == "2"
 
 
 @pytest.mark.parametrize(("present", "is_taken"), [("1", True), ("mine", False), (link("1"), True)])

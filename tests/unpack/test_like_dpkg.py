@@ -157,6 +157,27 @@ CASES: dict[str, Case] = {
         [old(files={"usr/d": symlink("e"), "usr/e/g": file("1")})],
         [new(files={"usr/d": symlink("/usr/e"), "usr/e/g": file("1")})],
     ),
+    "a link to a folder becomes the folder's name from here": Case(
+        [old(files={"usr/d": symlink("e"), "usr/e/g": file("1")})],
+        [new(files={"usr/d": symlink("./e"), "usr/e/g": file("1")})],
+    ),
+    "a link to a folder by way of another one stays": Case(
+        [old(files={"usr/d": symlink("m"), "usr/m": symlink("../opt/e"), "opt/e/g": file("1")})],
+        [new(files={"usr/d": symlink("./m"), "usr/m": symlink("../opt/e"), "opt/e/g": file("1")})],
+    ),
+    "a link leads to another folder": Case(
+        [old(files={"usr/d": symlink("e"), "usr/e/g": file("1"), "usr/f/g": file("1")})],
+        [new(files={"usr/d": symlink("f"), "usr/e/g": file("1"), "usr/f/g": file("1")})],
+    ),
+    "a link goes and not what it leads to": Case(
+        [old(files={**KEEP, "usr/l": symlink("share/keep")})], [new(files=KEEP)]
+    ),
+    "a dangling link goes": Case([old(files={**KEEP, "usr/l": symlink("nowhere")})], [new(files=KEEP)]),
+    "the same link has moved through a link": Case(
+        [old(files={"lib/l": symlink("tool"), **KEEP})],
+        [new(files={"usr/lib/l": symlink("tool"), **KEEP})],
+        link("lib", "usr/lib"),
+    ),
     "a dangling link becomes a folder": Case(
         [old(files={**KEEP, "usr/d": symlink("nowhere")})], [new(files={**KEEP, "usr/d/f": file("1")})]
     ),
@@ -471,6 +492,15 @@ def test_a_file_of_another_package_is_its_own_though_somebody_has_removed_it(cas
     assert dpkg(case_root, old(name="a", files={**KEEP, "usr/x": file("1")}).write(tmp_path)).returncode == 0
     (case_root / "usr/x").unlink()
     deb = new(name="b", files={"usr/x": file("2")}).write(tmp_path)
+
+    assert dpkg(copy_root(case_root, tmp_path / "real"), deb).returncode != 0
+    with pytest.raises(PackageError, match=r"usr/x is also in a 1\.0"):
+        compose_onto(case_root, [deb], tmp_path / "scratch")
+
+
+def test_a_link_of_another_package_is_no_folder_of_this_one_s(case_root: Path, tmp_path: Path) -> None:
+    assert dpkg(case_root, old(name="a", files={**KEEP, "usr/x": symlink("nowhere")}).write(tmp_path)).returncode == 0
+    deb = new(name="b", files={"usr/x/y": file("2")}).write(tmp_path)
 
     assert dpkg(copy_root(case_root, tmp_path / "real"), deb).returncode != 0
     with pytest.raises(PackageError, match=r"usr/x is also in a 1\.0"):

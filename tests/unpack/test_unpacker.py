@@ -21,7 +21,7 @@ from copacetic.unpack.deb.conffile import NEW, ConffileFate, parse_conffile_list
 from copacetic.updates import Candidate, ScriptClass
 from support.deb.composed import EPOCH, compose, plan_debs, read_content
 from support.deb.composed import open_unpacker as open_deb_unpacker
-from support.deb.debs import Deb, Member, directory, file, symlink
+from support.deb.debs import Deb, Member, directory, file, hardlink, symlink
 from support.image.trees import Content, tree
 from support.value.databases import detect_database
 from support.value.replacing import replace
@@ -211,6 +211,23 @@ def test_a_configuration_file_has_a_size_of_its_own(
             compose(fs, [deb], tmp_path / "scratch")
     else:
         assert "etc/demo.conf" in changes_of(compose(fs, [deb], tmp_path / "scratch").changes.entries)
+
+
+def test_a_link_that_counts_as_configuration_is_put_as_any_other(tmp_path: Path) -> None:
+    deb = Deb(version="2.0", files={**FILES, "etc/demo.conf": symlink("elsewhere")}, conffiles=CONF).write(tmp_path)
+
+    changes = compose(tree(installed(OLD)), [deb], tmp_path / "scratch").changes
+
+    assert next(c.entry.target for c in changes.entries if c.path == "etc/demo.conf" and c.entry) == "elsewhere"
+
+
+def test_another_name_of_a_file_that_is_left_out_is_the_file(tmp_path: Path) -> None:
+    fs = tree(installed(OLD, more={"etc/dpkg/dpkg.cfg.d/slim": "path-exclude=/usr/share/doc/*\n"}))
+    files = {**FILES, "usr/bin/zz": hardlink("./usr/share/doc/demo")}
+
+    changes = compose(fs, [Deb(version="2.0", files=files).write(tmp_path)], tmp_path / "scratch").changes
+
+    assert changes_of(changes.entries)["usr/bin/zz"] == b"doc"
 
 
 def test_only_files_have_a_size(tmp_path: Path) -> None:
