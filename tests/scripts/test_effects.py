@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import tarfile
 from collections.abc import Mapping
 
 import pytest
@@ -13,7 +14,8 @@ from copacetic.scripts import effects
 from copacetic.scripts.effects import Done
 from copacetic.scripts.engine import ScriptEngine
 from copacetic.scripts.live import LiveImage
-from support.image.trees import Content, directory, symlink, tree
+from support.image.images import make_tar, tar_file
+from support.image.trees import Content, directory, stack, symlink, tree
 
 EPOCH = 1_700_000_000
 IMAGE: Mapping[str, Content] = {
@@ -32,6 +34,7 @@ IMAGE: Mapping[str, Content] = {
     "srv/shared": directory(0o2775, gid=7),
     "srv/su": Entry(type=FileType.FILE, mode=0o6755),
     "srv/locked": Entry(type=FileType.FILE, mode=0o6745),
+    "only": directory(),
     "srv/f": Entry(type=FileType.FIFO, mode=0o644),
 }
 
@@ -159,8 +162,10 @@ IDLE = Done()
         ("mkdir -p /srv/d /srv/l", IDLE, {}),
         ("mkdir -p /srv/a", FAILS, {}),
         ("mkdir -p /srv/a/n", FAILS, {}),
+        ("mkdir -p /srv/a/n/m", FAILS, {}),
         ("mkdir -p /srv/dangling", FAILS, {}),
         ("mkdir -p /srv/dangling/n", FAILS, {}),
+        ("mkdir -p /srv/dangling/n/m", FAILS, {}),
         ("mkdir /srv/l/n", WELL, {"srv/d/n": "directory 755 0:0"}),
         (
             "mkdir -p /srv/shared/n/m",
@@ -170,6 +175,7 @@ IDLE = Done()
         ("touch /srv/shared/n", WELL, {"srv/shared/n": "file 644 0:7"}),
         ("ln -s x /srv/shared/n", WELL, {"srv/shared/n": "symlink 777 0:7 -> x"}),
         ("ln -s d /srv/n", WELL, {"srv/n": "symlink 777 0:0 -> d"}),
+        ("ln -s x /", WELL, {"x": "symlink 777 0:0 -> x"}),
         ("ln -s /x/y/ /srv/d", WELL, {"srv/d/y": "symlink 777 0:0 -> /x/y/"}),
         ("ln -s y /srv/l", WELL, {"srv/d/y": "symlink 777 0:0 -> y"}),
         ("ln -sfn y /srv/l", WELL, {"srv/l": "symlink 777 0:0 -> y"}),
@@ -194,6 +200,7 @@ IDLE = Done()
         ("cp /srv/a /srv", FAILS, {}),
         ("cp /srv/d/x /srv/l", FAILS, {}),
         ("cp /srv/a /srv/d", None, {}),
+        ("cp /srv/dangling /srv/d", None, {}),
         ("cp /srv/no /srv/a /srv/d", None, {}),
         ("touch /srv/n", WELL, {"srv/n": "file 644 0:0"}),
         ("touch /srv/a /srv/d", IDLE, {}),
@@ -271,6 +278,59 @@ def test_new_files_get_what_the_image_s_had_where_both_are_files() -> None:
     assert came == WELL
     kept = {path: entry.mode for path in ("su", "l", "new") if (entry := changed.lookup(f"srv/{path}", follow=False))}
     assert kept == {"su": 0o6755, "l": 0o600, "new": 0o600}
+
+
+def test_a_file_that_is_gone_keeps_nothing() -> None:
+    changed = image()
+    changed.remove("srv/su")
+
+    assert ScriptEngine(changed, EPOCH).perform(effects.KeepAttributes(("srv/su",))) == WELL
+    assert changed.lookup("srv/su") is None
+
+
+def test_the_folders_above_go_as_far_as_the_root() -> None:
+    changed = image()
+
+    assert ScriptEngine(changed, EPOCH).perform(effects.RemoveFolders(("only",), parents=True)) == WELL
+    assert changed.changed_paths() == ("only",)
+
+
+CHANGES = (
+    effects.ChangeMode(("srv/a",), 0o600),
+    effects.ChangeOwner(("srv/a",), "old", ""),
+    effects.Move("srv/a", "n"),
+)
+
+
+@pytest.mark.parametrize("effect", CHANGES, ids=lambda effect: type(effect).__name__)
+def test_a_file_that_is_too_big_to_be_written_again_is_left_to_the_command(
+    effect: effects.FileEffect, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("copacetic.scripts.engine.MAX_MOVED", 0)
+    changed = image()
+
+    assert ScriptEngine(changed, EPOCH).perform(effect) is None
+    assert changed.changed_paths() == ()
+
+
+@pytest.mark.parametrize("effect", CHANGES, ids=lambda effect: type(effect).__name__)
+def test_so_is_one_that_has_other_names(effect: effects.FileEffect) -> None:
+    passwd = tar_file("etc/passwd", IMAGE["etc/passwd"])  # type: ignore[arg-type]
+    names = [tar_file("srv/a", "a"), tar_file("srv/other", type=tarfile.LNKTYPE, linkname="srv/a")]
+    changed = TreeBuilder(stack(make_tar([passwd, *names])))
+
+    assert ScriptEngine(changed, EPOCH).perform(effect) is None
+    assert changed.changed_paths() == ()
+
+
+def test_a_file_that_a_package_brings_is_changed_in_place() -> None:
+    changed = image()
+    changed.put("srv/new", Entry(type=FileType.FILE, mode=0o644, size=1), b"n")
+
+    assert ScriptEngine(changed, EPOCH).perform(effects.ChangeMode(("srv/new",), 0o600)) == WELL
+    entry = changed.lookup("srv/new")
+    assert entry is not None
+    assert (entry.mode, changed.read("srv/new", limit=10)) == (0o600, b"n")
 
 
 def test_nobody_makes_an_account_where_the_image_has_no_program_that_could() -> None:

@@ -170,8 +170,9 @@ class ScriptEngine:
         return effects.Done(changed=True)
 
     def _content(self, path: str, entry: Entry) -> bytes | None:
-        """Return a file's bytes; None for anything else, and for one whose bytes aren't at hand."""
-        return self.tree.find(path, limit=MAX_MOVED) if entry.type is FileType.FILE else None
+        """Return a file's bytes; None for anything else, and for one whose bytes aren't at hand, or are too many."""
+        is_known = entry.type is FileType.FILE and entry.size <= MAX_MOVED
+        return self.tree.find(path, limit=MAX_MOVED) if is_known else None
 
     def _copy(self, effect: effects.CopyFiles) -> effects.Done | None:
         there = [path for path in effect.sources if self.tree.lookup(path, follow=False) is not None]
