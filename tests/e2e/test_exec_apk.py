@@ -9,14 +9,18 @@ from collections.abc import Iterator, Sequence
 
 import pytest
 
+from copacetic.errors import PackageError, about_package
 from copacetic.oci.layout import LayoutSource
+from copacetic.unpack.apk.unpacker import ApkUnpacker
+from copacetic.unpack.shipped import ShippedPackage
+from copacetic.updates import FetchedPackage
 from support.apk.apkoracle import alpine_image, alpine_image_on, alpine_root, differences, upgrade
 from support.apk.apkrepo import ApkRepository, public_pem
 from support.apk.apkreversion import newer
 from support.apk.apks import Apk
 from support.builder.running import Patching, open_builder
 from support.deb.debian import need
-from support.deb.debs import file
+from support.deb.debs import directory, file, symlink
 from support.image.images import fixture, skopeo, umoci
 from support.image.trees import layer_paths
 from support.server.served import Served, serve
@@ -119,6 +123,51 @@ def test_byte_code_that_a_script_compiles_anew_is_left_to_python(case: Patching,
     assert run.code == 0, run.err
     assert "usr/share/foo.size" in case.changed()
     assert not [path for path in layer_paths(case.folder / "out", "patched") if path.startswith("usr/share/foo/")]
+
+
+in_the_worker = pytest.mark.parametrize("address", ["worker"], indirect=True)
+
+
+@in_the_worker
+def test_a_script_makes_room_for_what_has_no_place_before_it_ran(case: Patching, repository: ApkRepository) -> None:
+    """As alpine-baselayout does for its links in /var, which were folders; its folders in /dev no run shows."""
+    old = replace(FOO, files={**FOO.files, "srv/state/x": file("1"), "dev/foo": directory()})
+    new = {**NEW.files, "srv/state": symlink("../var/state"), "dev/foo": directory(), "dev/bar": directory()}
+    room = {**RUNS, "pre-upgrade": "#!/bin/sh\nrm -rf /srv/state\n"}
+    repository.publish([replace(NEW, files=new, scripts=room)])
+    image = alpine_image_on("3.20.3", case.folder / "image", repository, [old])
+
+    run = case.patch(image, "--strategy", "exec")
+
+    assert run.code == 0, run.error
+    assert "srv/state" in layer_paths(case.folder / "out", "patched")
+    assert (case.unpacked() / "dev/bar").is_dir()
+
+
+@in_the_worker
+def test_a_fault_that_shows_only_after_a_run_is_left_out_of_another_run(
+    case: Patching, repository: ApkRepository, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bad = Apk(name="bad", version="1-r0", files={"usr/share/bad": file("1")})
+    repository.publish([NEW, replace(bad, version="2-r0")])
+    image = alpine_image_on("3.20.3", case.folder / "image", repository, [FOO, bad])
+    shipped = ApkUnpacker.shipped
+
+    def find_a_fault(unpacker: ApkUnpacker, packages: Sequence[FetchedPackage]) -> tuple[ShippedPackage, ...]:
+        for package in packages:
+            if package.update.candidate.name == "bad":
+                with about_package(package.update.key):
+                    raise PackageError("bad 2-r0: no good")
+        return shipped(unpacker, packages)
+
+    monkeypatch.setattr(ApkUnpacker, "shipped", find_a_fault)
+    run = case.patch(image, "--strategy", "exec", "--ignore-errors")
+
+    assert run.code == 0, run.error
+    assert [update["name"] for update in section_of(case.plan)["updates"]] == ["foo"]
+    (skipped,) = section_of(case.plan)["skipped"]
+    assert (skipped["name"], skipped["reason"], skipped["detail"]) == ("bad", "broken", "bad 2-r0: no good")
+    assert case.changed()["usr/share/foo.size"] == "3 /usr/bin/foo\n"
 
 
 def test_a_script_that_fails_is_named_and_nothing_is_published(case: Patching, repository: ApkRepository) -> None:

@@ -8,8 +8,10 @@ is never moved: its layers go from the source to the destination as they are.
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import reduce
+from pathlib import Path
 
 from msgspec import Struct
 
@@ -93,7 +95,8 @@ class ExecuteApplier:
         if not job.session.may_run:
             raise UnsupportedImageError("the plan is to run the image's own programs, and nothing here may do that")
         self._unpacking.close()
-        processors, scratch = job.session.budget.processors, job.scratch
+        processors = job.session.budget.processors
+        scratch = Path(tempfile.mkdtemp(prefix="run-", dir=job.scratch))  # there may be another run, of fewer packages
         unpackers = {
             package_type: open_unpacker(opened.fs, opened.inventory(package_type), processors)
             for package_type in request.packages
@@ -110,7 +113,7 @@ class ExecuteApplier:
 
         def place(tree: TreeBuilder) -> None:
             for package_type, packages in request.packages.items():
-                folder = folder_for(package_type, scratch / "shipped")
+                folder = folder_for(package_type, scratch)
                 unpackers[package_type].place(tree, packages, scratch=folder)
 
         owned = Shipped(opened.fs, [opened.inventory(package_type) for package_type in unpackers], place)
@@ -145,10 +148,10 @@ def run_steps(steps: Sequence[RecipeStep], job: Job) -> tuple[Recipe, tuple[Expo
     capabilities = solver.capabilities()
     _check_capabilities(capabilities, job.opened.variant.platform)
     ways = dict.fromkeys((_pull_name(job), ""))
-    for number, pull_name in enumerate(ways):
+    for pull_name in ways:
         recipe, images = _build(steps, job, pull_name)
         try:
-            return recipe, _solve(recipe, images, job, number)
+            return recipe, _solve(recipe, images, job)
         except ExecutionError as error:
             text = recipe.with_names(str(error))
             if text == str(error):
@@ -163,11 +166,10 @@ def run_steps(steps: Sequence[RecipeStep], job: Job) -> tuple[Recipe, tuple[Expo
     raise AssertionError  # pragma: no cover - the last way returns or raises
 
 
-def _solve(recipe: Recipe, images: Mapping[str, Source], job: Job, number: int) -> tuple[ExportedLayer, ...]:
+def _solve(recipe: Recipe, images: Mapping[str, Source], job: Job) -> tuple[ExportedLayer, ...]:
     assert job.scratch is not None
     session, solver = job.session, job.session.open_solver()
-    folder = job.scratch / f"solve-{number}"
-    folder.mkdir()
+    folder = Path(tempfile.mkdtemp(prefix="solve-", dir=job.scratch))
     inputs = Inputs(
         directories={name: stage(folder / name, files) for name, files in recipe.directories.items()},
         images=images,

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass, field, replace
 
 from copacetic.apk.stanza import ApkStanza, checksum_of
@@ -54,6 +55,8 @@ class ApkInstaller:
     protected: ProtectedPaths
     notes: list[str] = field(default_factory=list)
     """What a user wants to know: files that were kept, and where the new ones are."""
+    scripted: bool = False
+    """Scripts that aren't followed make room for what has no place in the image; else it is left out here."""
     _placed: set[str] = field(default_factory=set)
     """Canonical paths of all files that the packages brought."""
 
@@ -113,7 +116,8 @@ class _Run:
             uid, gid = accounts.owner(raw.user, raw.uid, raw.group, raw.gid)
             owner = Owner(uid, gid, raw.mode, _sum_attributes(raw.xattrs))
             if entry.type is FileType.DIRECTORY:
-                self.directories.prepare(entry.path, mode=raw.mode, mtime=raw.mtime)
+                with self._room():
+                    self.directories.prepare(entry.path, mode=raw.mode, mtime=raw.mtime)
                 self.new.directories[entry.path] = owner
                 continue
             self.new.directories.setdefault(entry.directory, Owner(0, 0, 0o755))
@@ -164,10 +168,14 @@ class _Run:
         for path in self.new.files:
             directory = path.rpartition("/")[0]
             self.directories.touched.add(directory)
-            target = self._choose_place(path, inodes[path])
-            if target:
-                self._place(target, inodes[path])
+            with self._room():
+                target = self._choose_place(path, inodes[path])
+                if target:
+                    self._place(target, inodes[path])
             self.holders.take(self.new, path)
+
+    def _room(self) -> AbstractContextManager[None]:
+        return suppress(ConflictError) if self.installer.scripted else nullcontext()
 
     def _choose_place(self, path: str, inode: _Inode) -> str:
         """Return where a file goes; "" when what is there has the same content and stays."""

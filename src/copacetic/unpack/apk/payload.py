@@ -32,7 +32,7 @@ MAX_KEPT = 4 * 1024**2
 _KEPT = ("etc/", "bin/busybox", "usr/bin/busybox")
 _KEEP = ".keep_"
 """Files with more after this only keep a directory in a source tree; apk installs none of them."""
-_RECORDS = re.compile(r"etc/apk/world|(?:usr/)?lib/apk/db/.+")
+_RECORDS = re.compile(r"etc/apk/world|(?:usr/)?lib/apk/db/(?:installed|lock|scripts\.tar(?:\.gz)?|triggers)")
 _TYPES: Mapping[str, FileType] = {
     "0": FileType.FILE,
     "1": FileType.FILE,

@@ -46,7 +46,7 @@ class ApkUpgrade:
     epoch: int
     rehearsal: bool = False
     only_files: bool = False
-    """No script is followed."""
+    """No script is followed, and what has no place in the image is left out: a script may make room."""
     holders: Holders = field(init=False)
     installed: dict[PackageKey, Holder] = field(default_factory=dict)
     """The new lists, by the packages' keys."""
@@ -63,7 +63,8 @@ class ApkUpgrade:
 
     def run(self, payloads: Payloads) -> None:
         """Do all of it. Raises `PackageError` where apk itself would fail."""
-        installer = ApkInstaller(self.tree, self.holders, ProtectedPaths.read(self.fs), self.notes)
+        protected = ProtectedPaths.read(self.fs)
+        installer = ApkInstaller(self.tree, self.holders, protected, self.notes, scripted=self.only_files)
         self._refuse_hooks()
         done: list[ApkPackage] = []
         for commit in split_commits(self.packages):

@@ -55,6 +55,8 @@ class DebInstaller:
     accounts: Accounts
     placed: set[str] = field(default_factory=set)
     """Canonical paths of everything that was put, or found to be there: what moves isn't taken away."""
+    scripted: bool = False
+    """Scripts that aren't followed make room for what has no place in the image; else it is left out here."""
 
     def install(self, package: DebPackage, payload: Sequence[DebEntry]) -> Installation:
         """Put the payload in place and take away what only the old version had."""
@@ -76,6 +78,7 @@ class _Run:
         self._ownership = installer.ownership
         self._accounts = installer.accounts
         self._placed = installer.placed
+        self._scripted = installer.scripted
         self._package = package
         self._payload = payload
         self._by_path = {entry.path: entry for entry in payload}
@@ -99,6 +102,10 @@ class _Run:
         for entry in ordered:
             try:
                 kept = self._place(entry)
+            except ConflictError as error:
+                if not self._scripted:
+                    raise error.reworded(f"{self._package.label}: {error}") from error
+                kept = True
             except PackageError as error:
                 raise error.reworded(f"{self._package.label}: {error}") from error
             except ImageError as error:

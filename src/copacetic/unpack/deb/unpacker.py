@@ -109,17 +109,22 @@ class DebUnpacker(PackageUnpacker[DebPackage, DebEntry]):
         loaded = self._load(packages)
         self.spool(packages, scratch)
         try:
-            self._install(tree, loaded, self._wait(loaded))
+            self._install(tree, loaded, self._wait(loaded), scripted=True)
         finally:
             self.close()
 
     # -- inside ----------------------------------------------------------------------------------------------
 
     def _install(
-        self, tree: TreeBuilder, packages: Sequence[DebPackage], payloads: Mapping[PackageKey, Sequence[DebEntry]]
+        self,
+        tree: TreeBuilder,
+        packages: Sequence[DebPackage],
+        payloads: Mapping[PackageKey, Sequence[DebEntry]],
+        *,
+        scripted: bool = False,
     ) -> Mapping[PackageKey, Installation]:
         ownership = Ownership(self._database, packages, {key: [e.path for e in p] for key, p in payloads.items()})
-        installer = DebInstaller(tree, self._database, ownership, Accounts(tree))
+        installer = DebInstaller(tree, self._database, ownership, Accounts(tree), scripted=scripted)
         return {package.key: installer.install(package, payloads[package.key]) for package in packages}
 
     def _load(self, packages: Sequence[FetchedPackage]) -> list[DebPackage]:
