@@ -11,11 +11,15 @@ from collections.abc import Generator, Iterator, Mapping
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 from copacetic import documents
 from support.builder.builder import Builder, builder, registry_with_base
 from support.builder.dockerd import Dockerd, dockerd
 from support.value.values import LOOPBACK
+
+settings.register_profile("copa", deadline=None)  # a busy machine takes its time
+settings.load_profile("copa")
 
 pytest_plugins = ["support.required"]
 

@@ -174,7 +174,7 @@ def _platform_lines(platform: PlatformOutcome) -> Iterator[str]:
         size = format_size(platform.layer.size)
         yield f"  new layer: {size}, {platform.layer_files} paths; verified: inventory, fixes, dependencies, checksums"
     yield from (f"  {line}" for line in (_doubts(plan) if plan is not None else ()))
-    for note in platform.notes:
+    for note in dict.fromkeys((*(plan.notes if plan is not None else ()), *platform.notes)):
         yield f"  note: {printable(note)}"
 
 

@@ -312,3 +312,25 @@ def test_the_command_line_says_it_in_one_line(
     assert main(["patch", *arguments, "--to", target]) == 0
     assert "left: bad" in capsys.readouterr().err
     assert LayoutSource(case.folder / "out", "1").root()
+
+
+def test_a_repository_that_is_left_out_is_named_by_the_summary_and_none_that_is_left_is_an_error(
+    family: Family, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    good = family.package("good", family.two, {"usr/bin/good": file("new")})
+    with family.serve([good]) as repository:
+        gone = f"{repository.address}/gone"
+        if family.kind == "deb":
+            lists = {"etc/apt/sources.list.d/other.list": f"deb {gone} other main\n"}
+        else:
+            lists = {"etc/apk/repositories": f"{repository.address}/alpine/v3.19/main\n{gone}\n"}
+        image = family.image(tmp_path / "in", repository, lists)
+        command = ["patch", "-i", image, "--to", f"oci:{tmp_path}/out:1", "--ignore-errors"]
+
+        assert main([*command, "--cache-dir", str(tmp_path / "cache")]) == 0
+        assert f"note: {gone}" in (said := capsys.readouterr().err)
+        assert " is left out: " in said
+
+        repository.files.clear()
+        assert main([*command, "--cache-dir", str(tmp_path / "cache-2")]) == 1
+        assert "nothing to update" not in capsys.readouterr().err

@@ -231,6 +231,12 @@ def test_one_repository_of_somebody_else_that_can_t_be_used_stops_only_what_need
         found = tolerant.resolve([Wanted(package=package) for package in here.installed], exhaustive=True)
         assert changes(found) == {"foo": "2", "bar": "2"}
         assert found.notes == by_report.notes
+        for one in served.values():
+            one.files.clear()
+        with pytest.raises(RepositoryError, match="has no Release file"):
+            open_repository(replace(here.context, tolerant=True)).resolve(
+                [Wanted(package=package) for package in here.installed], exhaustive=True
+            )
 
 
 def test_a_suite_of_the_distribution_that_can_t_be_used_is_an_error(tmp_path: Path) -> None:

@@ -225,6 +225,10 @@ def test_lines_are_told() -> None:
     "text",
     [
         "if true; then act",
+        "if true; then fi; act",
+        "if true; then act; else fi",
+        "while act; do done",
+        "f() { }; act",
         "case x in a) act;; ",
         "act 'open",
         'act "open',

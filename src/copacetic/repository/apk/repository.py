@@ -175,7 +175,10 @@ class ApkRepository:
                     return None
 
             found = context.budget.transfers.map(one, self._sources)
-            self._indexes = [index for index in found if index is not None]
+            indexes = [index for index in found if index is not None]
+            if self._failures and not indexes:
+                raise next(iter(self._failures.values()))  # nothing to go on with
+            self._indexes = indexes
         return self._indexes
 
     def _left_out(self) -> list[str]:

@@ -89,6 +89,8 @@ class AptRepository:
             lacking = any(s.reason in _WIDENING for s in skipped)
             if not lacking and not self._outranked(loaded, [source for other in tiers[number:] for source in other]):
                 break
+        if self._failures and not loaded and context.tolerant:
+            raise next(iter(self._failures.values()))  # nothing to go on with
         if self._failures and not context.tolerant and (exhaustive or any(s.reason in _WIDENING for s in skipped)):
             raise unless_tolerated(next(iter(self._failures.values())))
         found = Resolution(

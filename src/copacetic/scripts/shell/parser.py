@@ -90,6 +90,8 @@ class _Parser(WordParser):
                     items[-1] = Group((items[-1],), subshell=True, background=True)
             elif start[:1] not in ("", "\n", ")") and start != ";;" and self._reserved() not in ends:
                 raise self.error(f"unexpected {start!r}")
+        if not items and ends and "esac" not in ends and self.position < len(self.text):
+            raise self.error("nothing where a command belongs")
         self.depth -= 1
         return tuple(items)
 
