@@ -15,6 +15,9 @@ __all__ = ["LinkTarget", "resolve", "resolve_from"]
 
 MAX_LINKS = 40
 """As Linux has it."""
+_MAX_PATH = 4_096
+_MAX_NAMES = 1_024
+"""Four times as many as any path of a layer has: each is looked up and remembered."""
 _MAX_LENGTH = 16_384
 """Characters of a path and of all links on its way: links can make a path of megabytes from a short name."""
 LinkTarget = Callable[[str], str | None]
@@ -27,13 +30,16 @@ def resolve(path: str, target_of: LinkTarget, *, follow: bool = True) -> str:
     followed unless a slash or a dot comes behind it.
 
     Nothing leads out of the root, whose `..` is the root. What doesn't exist is appended as it is, and `..` takes it
-    away again: here a kernel would find nothing. Raises `ImageError` for more than 40 links, or for very long ones.
+    away again: here a kernel would find nothing. Raises `ImageError` for more than 40 links, very long ones, and a path
+    that is longer than any may be.
     """
     return resolve_from("", 0, path, target_of, follow=follow)[0]
 
 
 def resolve_from(at: str, links: int, path: str, target_of: LinkTarget, *, follow: bool = True) -> tuple[str, int]:
     """As `resolve`, from the canonical directory `at`, to which `links` have led; returns with how many in the end."""
+    if len(path) > _MAX_PATH or path.count("/") > _MAX_NAMES:
+        raise ImageError(f"the path is too long: {path[:200]}")
     pending = path.split("/")
     pending.reverse()
     length = len(at) + len(path)

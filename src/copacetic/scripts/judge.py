@@ -39,6 +39,8 @@ from copacetic.scripts.surroundings import PROGRAM_FOLDERS, TreeSurroundings
 
 __all__ = ["CommandJudge", "Rule", "is_plain", "known_words"]
 
+MAX_WRAPPERS = 16
+"""Programs that run another one, one in the other."""
 Rule = Callable[[Sequence[Value], bool, bool], Judgement]
 """Judges a command's words; the flags are `repeated` and `certain`."""
 
@@ -62,7 +64,7 @@ class CommandJudge:
                 return found
         return judgement
 
-    def _words(self, words: Sequence[Value], *, repeated: bool, certain: bool) -> Judgement:
+    def _words(self, words: Sequence[Value], *, repeated: bool, certain: bool, around: int = 0) -> Judgement:
         if words and words[0] == ODDITY:
             return HARMLESS if repeated else NeedsExecution(words[1] or "")
         if words[:1] in (("which",), ("type",)) or not words:
@@ -74,7 +76,10 @@ class CommandJudge:
         if inner is None:
             return HARMLESS if repeated else NeedsExecution(f"{program} with options that are not known")
         if inner is not words:
-            return self._words(inner, repeated=repeated, certain=certain and "xargs" not in program)
+            if around == MAX_WRAPPERS:
+                return NeedsExecution(f"{program} is one of too many programs around another")
+            known = certain and "xargs" not in program
+            return self._words(inner, repeated=repeated, certain=known, around=around + 1)
         if not repeated and self._is_own(program):
             return self.judge_unknown(program, program, words, repeated=repeated)
         return self._named(_name(program), words, repeated=repeated, certain=certain)

@@ -23,6 +23,8 @@ __all__ = ["LiveImage"]
 
 MAX_SOURCE = 256 * 1024
 MAX_MATCHES = 4096
+MAX_LOOKED = 500_000
+"""Names of folders that are held against patterns, for one script."""
 _ASKING = frozenset(("apk", "basename", "command", "dirname", "echo", "readlink", "which"))
 _BUILT_IN = frozenset(("command", "echo", "which"))
 _ELSEWHERE = ("dev", "proc", "sys")
@@ -39,6 +41,7 @@ class LiveImage(TreeSurroundings):
     """Does what a command does, and tells whether it succeeds."""
     at_root: bool = True
     """Whether the script is still in the root directory, in which apk starts it."""
+    _looked: int = 0
 
     def spell(self, path: str) -> str | None:
         """Return a path as the tree has it, not resolved; None for one that isn't known or isn't of the image."""
@@ -75,10 +78,7 @@ class LiveImage(TreeSurroundings):
         plain = self.spell(path)
         if plain is None:
             return None
-        try:
-            entry = self.tree.lookup(plain, follow=operator not in ("-L", "-h"))
-        except ImageError:
-            return False
+        entry = self.find_entry(plain, follow=operator not in ("-L", "-h"))
         if operator == "-x" and entry is not None:
             return bool(entry.mode & 0o111)  # busybox asks this of directories, too
         return test_entry(operator, entry)
@@ -93,25 +93,29 @@ class LiveImage(TreeSurroundings):
 
     def find_paths(self, pattern: str) -> tuple[str, ...] | None:
         """Expand a pattern as the shell does, sorted by bytes."""
-        if not pattern.startswith("/") and not self.at_root:
+        if (not pattern.startswith("/") and not self.at_root) or self._looked > MAX_LOOKED:
             return None
         found = [""]
         for part in pattern.strip("/").split("/"):
             if part in _ELSEWHERE and found == [""]:
                 return None
-            found = [path for above in found for path in self._matches(above, part)]
-            if len(found) > MAX_MATCHES:
-                return None
+            folders, found = found, []
+            for above in folders:
+                found += self._matches(above, part)
+                if len(found) > MAX_MATCHES or self._looked > MAX_LOOKED:
+                    return None
         lead = "/" if pattern.startswith("/") else ""
         return sort_paths(f"{lead}{path[1:]}" for path in found)
 
     def _matches(self, above: str, part: str) -> list[str]:
         if not has_pattern(part):
             path = f"{above}/{part}"
-            return [path] if self.tree.lookup(path[1:], follow=False) is not None else []
+            return [path] if self.find_entry(path[1:], follow=False) is not None else []
         hidden = part.startswith(".")
-        names = [name for name in self.tree.iterdir(above[1:]) if hidden or not name.startswith(".")]
-        return [f"{above}/{name}" for name in names if matches_glob(name, part)]
+        names = self.names_in(above[1:])
+        self._looked += len(names)
+        shown = (name for name in names if hidden or not name.startswith("."))
+        return [f"{above}/{name}" for name in shown if matches_glob(name, part)]
 
     def read_output(self, words: Sequence[Value]) -> str | None:
         """Return what a command prints that only asks."""

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from itertools import takewhile
 
 from msgspec import Struct
 
@@ -40,11 +41,11 @@ def parse_options(words: Sequence[Value], grammar: str, *, permuted: bool = True
     known = frozenset(grammar.split())
     options: list[tuple[str, Value]] = []
     operands: list[Value] = []
-    rest = list(words)
+    rest = list(reversed(words))
     while rest:
-        word = rest.pop(0)
+        word = rest.pop()
         if word == "--":
-            operands += rest
+            operands += reversed(rest)
             break
         if word is None and permuted:
             return None  # it may be an option
@@ -52,7 +53,7 @@ def parse_options(words: Sequence[Value], grammar: str, *, permuted: bool = True
             operands.append(word)
             if permuted:
                 continue
-            operands += rest
+            operands += reversed(rest)
             break
         found = _long(word, rest, known) if word.startswith("--") else _short(word, rest, known)
         if found is None:
@@ -67,7 +68,7 @@ def _long(word: str, rest: list[Value], known: frozenset[str]) -> list[tuple[str
         return [(name, value)] if known & {f"{name}=", f"{name}=?"} else None
     if name in known or f"{name}=?" in known:
         return [(name, "")]
-    return [(name, rest.pop(0))] if f"{name}=" in known and rest else None
+    return [(name, rest.pop())] if f"{name}=" in known and rest else None
 
 
 def _short(word: str, rest: list[Value], known: frozenset[str]) -> list[tuple[str, Value]] | None:
@@ -81,7 +82,7 @@ def _short(word: str, rest: list[Value], known: frozenset[str]) -> list[tuple[st
         elif f"{name}=?" in known:
             return [*options, (name, word[index:])]
         elif f"{name}=" in known and (word[index:] or rest):
-            return [*options, (name, word[index:] or rest.pop(0))]
+            return [*options, (name, word[index:] or rest.pop())]
         else:
             return None
     return options
@@ -124,11 +125,11 @@ def take_wrapper_off(words: Sequence[Value]) -> Sequence[Value] | None:
     if name == "command" and parsed.has("-v", "-V"):
         return ()
     rest = parsed.operands[1:] if name == "timeout" or parsed.operands[:1] == ("-",) else parsed.operands
-    while name == "env" and rest and rest[0] is not None and _ASSIGNMENT.match(rest[0]):
-        variable, _, value = rest[0].partition("=")
-        if is_steering(variable, value):
+    if name == "env":
+        assigned = [word or "" for word in takewhile(lambda word: word and _ASSIGNMENT.match(word), rest)]
+        if any(is_steering(*word.split("=", 1)) for word in assigned):
             return None
-        rest = rest[1:]
+        rest = rest[len(assigned) :]
     return (*rest, None) if name == "xargs" and rest else rest
 
 

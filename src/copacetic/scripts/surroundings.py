@@ -60,7 +60,21 @@ class TreeSurroundings(Surroundings):
 
     def local_programs(self) -> frozenset[str]:
         """Return the names of programs in /usr/local, where no distribution puts one."""
-        return frozenset((*self.tree.iterdir("usr/local/sbin"), *self.tree.iterdir("usr/local/bin")))
+        return frozenset((*self.names_in("usr/local/sbin"), *self.names_in("usr/local/bin")))
+
+    def names_in(self, path: str) -> tuple[str, ...]:
+        """Return what is in a folder; nothing is where links only lead to each other."""
+        try:
+            return self.tree.iterdir(path)
+        except ImageError:
+            return ()
+
+    def find_entry(self, path: str, *, follow: bool = True) -> Entry | None:
+        """Return what is at a path; nothing is where links only lead to each other."""
+        try:
+            return self.tree.lookup(path, follow=follow)
+        except ImageError:
+            return None
 
     def is_settled(self, words: Sequence[str]) -> bool | None:
         """Tell whether running a command would change nothing; None when that can't be told."""
@@ -132,7 +146,7 @@ class ImageSurroundings(TreeSurroundings):
                 return operator in ("-e", "-f") or (None if operator not in ("-d", "-L", "-h") else False)
             if known in self.changes.added or known in self.changes.conffiles:
                 return None
-        return test_entry(operator, self.tree.lookup(path, follow=not plain))
+        return test_entry(operator, self.find_entry(path, follow=not plain))
 
     def has_package(self, name: str) -> bool | None:
         """Tell whether dpkg's database has a package; one that comes or changes isn't known."""
@@ -188,7 +202,7 @@ class ImageSurroundings(TreeSurroundings):
         others = (path for path, scripts in self.unstable.items() if not scripts <= {self._script})
         if any(path.startswith(inside) for paths in (*moving, others) for path in paths):
             return None
-        there = _MADE.get(inside[:-1], frozenset()).union(self.tree.iterdir(inside[:-1]))
+        there = _MADE.get(inside[:-1], frozenset()).union(self.names_in(inside[:-1]))
         names = [n for n in there if name.startswith(".") or not n.startswith(".")]
         return sort_paths(f"{folder}/{n}" for n in names if matches_glob(n, name))
 

@@ -12,9 +12,9 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 
 from copacetic.scripts.shell.conditions import evaluate_test, is_evaluating
-from copacetic.scripts.shell.expansion import Value, expand_fields, expand_value, has_pattern
+from copacetic.scripts.shell.expansion import ITEM, Value, expand_fields, expand_value, has_pattern
+from copacetic.scripts.shell.loops import SEARCH
 from copacetic.scripts.shell.machine import Machine, Status
-from copacetic.scripts.shell.parser import parse_shell
 from copacetic.scripts.shell.syntax import Group, Literal, Simple, Word
 
 __all__ = ["BUILTINS", "CONFMODULE", "DEBCONF", "MAX_CALLS", "PROGRAM_SEARCHES", "SPECIAL", "Builtin"]
@@ -33,7 +33,12 @@ def _test(machine: Machine, node: Simple, words: Sequence[Value]) -> Status:
     if is_evaluating(inner, arithmetic=words[0] == "[[", bash=bash):
         machine.state.variables.journal.oddities.append("a condition in which there may be commands")
     surroundings, state = machine.surroundings, machine.state
-    answer = evaluate_test(inner, lambda operator, path: surroundings.test_file(operator, state.locate(path)))
+
+    def test_file(operator: str, path: str) -> bool | None:
+        state.spend(SEARCH if has_pattern(path) else ITEM * path.count("/"))
+        return surroundings.test_file(operator, state.locate(path))
+
+    answer = evaluate_test(inner, test_file)
     if words[0] == "[[" and not bash:
         answer = None
     if answer is None:
@@ -119,6 +124,7 @@ def _set(machine: Machine, _node: Simple, words: Sequence[Value]) -> Status:
 def _shift(machine: Machine, _node: Simple, words: Sequence[Value]) -> Status:
     arguments = machine.state.arguments
     count = words[1] if len(words) > 1 else "1"
+    machine.state.spend(ITEM * len(arguments or ()))
     known = arguments is not None and count is not None and count.isdecimal() and len(count) < 10
     machine.state.arguments = arguments[int(count or 0) :] if known and arguments is not None else None
     return None
@@ -173,7 +179,7 @@ def _source(machine: Machine, node: Simple, words: Sequence[Value]) -> Status:
     text = machine.surroundings.find_source(path) if path is not None and path != CONFMODULE else None
     if text is not None and machine.depth() < MAX_CALLS:
         arguments = machine.state.arguments if len(words) == 2 else None
-        body = Group(parse_shell(text, on_line=node.line, bash=machine.state.variables.journal.bash))
+        body = Group(machine.read_more(text, node.line))
         return machine.call(body, [None] if arguments is None else arguments)
     machine.note(node.line, tuple(words), ())
     if path == CONFMODULE:
@@ -258,9 +264,8 @@ def _eval(machine: Machine, node: Simple, words: Sequence[Value]) -> Status:
     known = [word for word in words[1:] if word is not None]
     if len(known) < len(words) - 1 or machine.depth() >= MAX_CALLS:
         return _source(machine, node, words)
-    bash = machine.state.variables.journal.bash
     status: Status = True
-    for inner in parse_shell(" ".join(known), on_line=node.line, bash=bash):
+    for inner in machine.read_more(" ".join(known), node.line):
         status = machine.run((inner,))
     return status
 

@@ -12,9 +12,10 @@ import re
 from collections.abc import Callable, Iterable, Mapping
 
 from copacetic.glob import matches_glob, quote_glob
-from copacetic.scripts.shell.syntax import Literal, Opaque, Part, Substitution, Variable, Word
+from copacetic.scripts.shell.syntax import Effort, Literal, Opaque, Part, Substitution, Variable, Word
 
 __all__ = [
+    "ITEM",
     "PROGRAM_PATH",
     "Journal",
     "Scope",
@@ -30,6 +31,12 @@ __all__ = [
 ]
 
 Value = str | None
+EFFORT = 4_000_000
+"""In characters that are written once more; seven times what the longest scripts of distributions take."""
+ITEM = 4
+"""What a field, a variable or a definition costs wherever it is copied or looked at."""
+PATTERN = 8
+"""What a character of a pattern costs."""
 BLANKS = " \t\n"
 PROGRAM_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _ENVIRONMENT = frozenset(
@@ -57,17 +64,31 @@ _BRACES = re.compile(r"\{[^{}]*(?:,|\.\.)")
 
 
 class Journal:
-    """What happened to variables on all ways through a script, in the order in which it was found."""
+    """What happened to variables on all ways through a script, and what following it may still cost."""
 
-    __slots__ = ("assigned", "bash", "oddities", "readonly")
+    __slots__ = ("_assigned", "bash", "effort", "moment", "oddities", "readonly")
 
     def __init__(self, *, bash: bool = False) -> None:
         self.bash = bash
-        self.assigned: list[str] = []
+        self.effort = Effort(EFFORT)
+        self.moment = 0
+        """Grows whenever something is assigned to."""
+        self._assigned: dict[str, int] = {}
+        """When each variable was assigned to last."""
         self.readonly: set[str] = set()
         """What may not be set any more: a shell goes on with the old value, or not at all."""
         self.oddities: list[str] = []
         """What from then on may run or change something that isn't followed."""
+
+    def assign(self, names: Iterable[str]) -> None:
+        """Remember that these may have another value from now on."""
+        self.moment += 1
+        self._assigned.update(dict.fromkeys(names, self.moment))
+
+    def assigned_since(self, moment: int) -> list[str]:
+        """Return what may have been assigned to after a moment."""
+        self.effort.spend(ITEM * len(self._assigned))
+        return [name for name, last in self._assigned.items() if last > moment]
 
 
 _CHOICES: Mapping[str, str] = {op: op[-1] for op in (":-", ":=", ":?", ":+", "-", "=", "?", "+")}
@@ -84,6 +105,7 @@ class Variables:
         self.journal = journal or Journal()
 
     def copy(self) -> Variables:
+        self.journal.effort.spend(ITEM * len(self._values))
         return Variables(self._values, self.journal, others=self._others)
 
     def find(self, name: str) -> tuple[bool, Value]:
@@ -105,7 +127,8 @@ class Variables:
     def assign(self, name: str, value: Value) -> None:
         """Set a variable; one that steers the shell or its programs is an oddity."""
         self._values[name] = None if name in self.journal.readonly else value
-        self.journal.assigned.append(name)
+        self.journal.effort.spend(ITEM + len(name))
+        self.journal.assign((name,))
         if not name.isidentifier() or not name.isascii():
             self.journal.oddities.append("a name that has to be expanded is assigned to")
         elif is_steering(name, value):
@@ -113,7 +136,7 @@ class Variables:
 
     def unset(self, name: str) -> None:
         """Take a variable away."""
-        self.journal.assigned.append(name)
+        self.journal.assign((name,))
         if not name.isidentifier():
             self.journal.oddities.append("a name that has to be expanded is unset")
         if name in self.journal.readonly:
@@ -124,17 +147,20 @@ class Variables:
     def forget(self, names: Iterable[str]) -> None:
         """Take these for unknown."""
         names = list(names)
-        self.journal.assigned += names
+        self.journal.effort.spend(ITEM * len(names))
+        self.journal.assign(names)
         self._values.update(dict.fromkeys(names))
 
     def forget_all(self) -> None:
         """Take everything for unknown: something else may have set it."""
-        self.journal.assigned += self._values
+        self.journal.effort.spend(ITEM * len(self._values))
+        self.journal.assign(self._values)
         self._values.clear()
         self._others = True
 
     def merge(self, other: Variables) -> None:
         """Keep what both agree on; the rest becomes unknown."""
+        self.journal.effort.spend(ITEM * (len(self._values) + len(other._values)))
         for name in self._values.keys() | other._values.keys():
             if self.find(name) != other.find(name):
                 self._values[name] = None
@@ -157,10 +183,12 @@ class Scope:
             return True, None
         if arguments is None or not (name in "@*#" or name.isdigit()):
             return self.variables.find(name)
+        if name in "@*#":
+            self.variables.journal.effort.spend(ITEM * len(arguments))
         if name == "#":
             return True, None if None in arguments else str(len(arguments))
         if name.isdigit():
-            position = int(name)
+            position = int(name) if len(name) < 10 else len(arguments) + 1
             return (True, arguments[position - 1]) if position <= len(arguments) else (False, "")
         known = [value for value in arguments if value is not None]
         if not self.variables.splits_blanks():
@@ -174,17 +202,21 @@ Run = Callable[[Substitution], Value]
 
 def expand_value(word: Word, scope: Scope, run: Run) -> Value:
     """Expand a word that is not split: an assigned value, a `case` subject, a redirection's target."""
+    scope.variables.journal.effort.spend(ITEM)
     values = [_value(part, scope, run) for part in word.parts]
     return None if any(value is None for value in values) else "".join(value or "" for value in values)
 
 
 def expand_fields(word: Word, scope: Scope, run: Run) -> list[Value]:
     """Expand a command's word. What is unknown and unquoted is taken for one unknown field."""
+    effort = scope.variables.journal.effort
     fields: list[Value] = []
     current: Value = ""
     started = False
     for part in word.parts:
+        effort.spend(ITEM + len(current or ""))
         if isinstance(part, Variable) and part.name == "@" and part.quoted and not part.operator:
+            effort.spend(ITEM * len(scope.arguments or ()))
             arguments = list(scope.arguments) if scope.arguments is not None else [None]
             if arguments:
                 head = arguments[0]
@@ -203,6 +235,7 @@ def expand_fields(word: Word, scope: Scope, run: Run) -> list[Value]:
             started = True
             continue
         pieces = _SPLIT.split(value.strip(BLANKS)) if value.strip(BLANKS) else []
+        effort.spend(ITEM * len(pieces))
         if value[:1] in BLANKS and value and started:
             fields.append(current)
             current, started = "", False
@@ -226,6 +259,7 @@ def expand_pattern(word: Word, scope: Scope, run: Run) -> Value:
         if value is None or (not part.quoted and "[^" in value):  # dash takes the ^ for a character, others negate
             return None
         result += quote_glob(value) if part.quoted else value
+        scope.variables.journal.effort.spend(PATTERN * len(result))
     return result
 
 
@@ -244,19 +278,23 @@ def _ignore(_part: Substitution) -> Value:
     return None
 
 
-def matches_pattern(value: str, pattern: str) -> bool:
+def matches_pattern(value: str, pattern: str, effort: Effort) -> bool:
     """Match as `case` does."""
+    effort.spend(len(value) * len(pattern) // 16)
     return matches_glob(value, pattern)
 
 
 def _value(part: Part, scope: Scope, run: Run) -> Value:
     if isinstance(part, Literal):
-        return part.text
-    if isinstance(part, Opaque):
-        return _opaque(part, scope, run)
-    if isinstance(part, Substitution):
-        return run(part)
-    return _parameter(part, scope, run)
+        value: Value = part.text
+    elif isinstance(part, Opaque):
+        value = _opaque(part, scope, run)
+    elif isinstance(part, Substitution):
+        value = run(part)
+    else:
+        value = _parameter(part, scope, run)
+    scope.variables.journal.effort.spend(1 + len(value or ""))
+    return value
 
 
 def _opaque(part: Opaque, scope: Scope, run: Run) -> Value:
@@ -265,6 +303,7 @@ def _opaque(part: Opaque, scope: Scope, run: Run) -> Value:
     values = [_value(inner, scope, run) for inner in part.parts]
     if part.unsafe or (part.numbers and any(value is not None and "[" in value for value in values)):
         journal.oddities.append("an expansion of which the value may be expanded again")
+    journal.effort.spend(ITEM * (len(part.numbers) + len(part.assigned)))
     for name in part.numbers:
         value = scope.find(name)[1]
         if journal.bash if value is None else _PLAIN_NUMBER.fullmatch(value) is None:
@@ -294,7 +333,10 @@ def _parameter(part: Variable, scope: Scope, run: Run) -> Value:
         return value
     if operator == "#length":
         return str(len(value)) if value.isascii() else None
-    return None if argument is None else _trim(value, operator, argument)
+    if argument is None:
+        return None
+    scope.variables.journal.effort.spend(len(value) * len(value) * (len(argument) + 1) // 16)
+    return _trim(value, operator, argument)
 
 
 def _choose(part: Variable, *, known: bool, value: Value, argument: Value, scope: Scope) -> Value:

@@ -19,13 +19,11 @@ from copacetic.scripts.shell.expansion import (
     Value,
     Variables,
     expand_fields,
-    expand_pattern,
     expand_value,
     has_pattern,
     is_steering,
-    matches_pattern,
 )
-from copacetic.scripts.shell.loops import Loops
+from copacetic.scripts.shell.loops import SEARCH, Loops
 from copacetic.scripts.shell.machine import ODDITY, Followed, Reached, ShellState, Status, Surroundings
 from copacetic.scripts.shell.parser import parse_shell
 from copacetic.scripts.shell.pipes import finds_nothing
@@ -43,14 +41,20 @@ from copacetic.scripts.shell.syntax import (
     Simple,
     Substitution,
     While,
-    Word,
     sole_command,
 )
 
 __all__ = ["CONFMODULE", "PROGRAM_SEARCHES", "Followed", "Reached", "Surroundings", "follow_script"]
 
 _NOWHERE = frozenset(("/dev/null", "/dev/stderr", "/dev/stdout", "/dev/tty"))
-MAX_STEPS = 50_000
+STEP = 40
+"""What each command costs that is followed."""
+REACHED = 400
+"""What a command costs that may be run, as it is judged afterwards."""
+NAME = 16
+"""What each name in a path costs: it is looked for."""
+PARSING = 16
+"""What a character costs of commands that are put together."""
 
 
 def follow_script(
@@ -67,10 +71,13 @@ def follow_script(
     Raises `ShellSyntaxError` when it is too complex to tell.
     """
     interpreter = _Interpreter(arguments, variables, surroundings, bash=bash)
-    status = interpreter.run(nodes)
-    certain = interpreter.state.certain
-    interpreter.note_oddities(0)
-    interpreter.follow_traps()
+    try:
+        status = interpreter.run(nodes)
+        certain = interpreter.state.certain
+        interpreter.note_oddities(0)
+        interpreter.follow_traps()
+    except RecursionError as error:
+        raise ShellSyntaxError("nested too deeply to follow") from error
     return Followed(tuple(interpreter.reached), status if certain else None)
 
 
@@ -88,7 +95,6 @@ class _Interpreter(Loops):
         """How many loops there were around each call."""
         self._defined: list[Function] = []
         self._traps: list[tuple[int, str, ShellState, int]] = []
-        self._steps = 0
 
     # -- control ---------------------------------------------------------------------------------------------
 
@@ -101,11 +107,15 @@ class _Interpreter(Loops):
         return status
 
     def _node(self, node: Node) -> Status:
-        self._steps += 1
-        if self._steps > MAX_STEPS:
-            raise ShellSyntaxError("too many steps to follow")
+        self.journal.effort.spend(STEP)
         if self.journal.oddities:
             self.note_oddities(node.line if isinstance(node, Simple) else 0)
+        self.enter()
+        status = self._follow(node)
+        self._depth -= 1
+        return status
+
+    def _follow(self, node: Node) -> Status:
         match node:
             case Simple():
                 return self._simple(node)
@@ -203,29 +213,6 @@ class _Interpreter(Loops):
             self.choose(lambda: self.run(body), lambda: self._if(branches[1:], orelse))
             return None
         return self.run(body) if status else self._if(branches[1:], orelse)
-
-    def _case(self, node: Case) -> Status:
-        subject = expand_value(node.word, self.scope, self.substitute)
-        return self._arms(subject, node.arms)
-
-    def _arms(self, subject: Value, arms: Sequence[tuple[tuple[Word, ...], tuple[Node, ...]]]) -> Status:
-        if not arms:
-            return True
-        patterns, body = arms[0]
-        answer: Status = False
-        for word in patterns:
-            pattern = expand_pattern(word, self.scope, self.substitute)
-            if pattern is not None and has_pattern(pattern.replace("*", "")) and not (subject or "").isascii():
-                pattern = None  # shells match bytes or characters
-            if pattern == "*" or (subject is not None and pattern is not None and matches_pattern(subject, pattern)):
-                answer = True
-                break
-            if subject is None or pattern is None:
-                answer = None
-        if answer is None:
-            self.choose(lambda: self.run(body), lambda: self._arms(subject, arms[1:]))
-            return None
-        return self.run(body) if answer else self._arms(subject, arms[1:])
 
     def _group(self, node: Group) -> Status:
         writes = self._redirections(node.redirects)
@@ -325,7 +312,7 @@ class _Interpreter(Loops):
         return bool(self._jumped)
 
     def on_exit(self, line: int, action: str) -> None:
-        self._traps.append((line, action, self.state.copy(), len(self.journal.assigned)))
+        self._traps.append((line, action, self.state.copy(), self.journal.moment))
 
     def follow_traps(self) -> None:
         """Follow the commands of traps, which find variables and functions as any way through the script left them."""
@@ -334,11 +321,15 @@ class _Interpreter(Loops):
             self.state = state
             self.state.stopped, self.state.certain, self.state.arguments = "", False, None
             self.state.directory = None
-            self.state.variables.forget(self.journal.assigned[since:])
+            self.state.variables.forget(self.journal.assigned_since(since))
             for function in defined:
                 self.state.define(function.name, function.body)
-            self.isolate(parse_shell(action, on_line=line, bash=self.journal.bash))
+            self.isolate(self.read_more(action, line))
             self.note_oddities(line)
+
+    def read_more(self, text: str, line: int) -> tuple[Node, ...]:
+        self.journal.effort.spend(PARSING * len(text))
+        return parse_shell(text, on_line=line, bash=self.journal.bash)
 
     def note_oddities(self, line: int) -> None:
         oddities, self.journal.oddities = dict.fromkeys(self.journal.oddities), []
@@ -347,6 +338,9 @@ class _Interpreter(Loops):
     def note(self, line: int, words: tuple[Value, ...], writes: tuple[Value, ...]) -> Status:
         if self.journal.oddities:
             self.note_oddities(line)
+        paths = [word for word in (*words, *writes) if word is not None and "/" in word]
+        looks = SEARCH * sum(map(has_pattern, paths)) + NAME * sum(word.count("/") for word in paths)
+        self.journal.effort.spend(REACHED + looks)
         command = Reached(line, words, writes, self.state.certain, self.state.directory)
         self.reached.append(command)
         return self.surroundings.reach(command)

@@ -1,19 +1,34 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Loops, as an interpreter follows them that doesn't know how often they are gone through."""
+"""Cases and loops, as an interpreter follows them that doesn't know which and how often."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Callable, Sequence
+from functools import partial
 
-from copacetic.scripts.shell.expansion import Scope, Value, expand_fields, has_pattern, is_pattern
+from copacetic.scripts.shell.expansion import (
+    ITEM,
+    Scope,
+    Value,
+    expand_fields,
+    expand_pattern,
+    expand_value,
+    has_pattern,
+    is_pattern,
+    matches_pattern,
+)
 from copacetic.scripts.shell.machine import ShellState, Status, Surroundings, merge_states
-from copacetic.scripts.shell.syntax import AssignedNames, For, Node, Substitution, While
+from copacetic.scripts.shell.syntax import AssignedNames, Case, For, Node, ShellSyntaxError, Substitution, While, Word
 
 __all__ = ["Loops"]
 
 MAX_ROUNDS = 64
+MAX_DEPTH = 80
+"""How deep commands, calls and paths that part may be nested; each is a few of Python's own calls."""
+SEARCH = 10_000
+"""What looking for the paths of a pattern costs."""
 _JUMPS = frozenset(("break", "continue"))
 
 
@@ -30,6 +45,7 @@ class Loops(ABC):
         self._ended = Counter[str]()
         """How often a path was seen to end the script (`exit`) or a function (`return`)."""
         self._assigned = AssignedNames()
+        self._depth = 0
 
     @abstractmethod
     def run(self, nodes: Sequence[Node]) -> Status: ...
@@ -43,6 +59,7 @@ class Loops(ABC):
 
     def choose(self, *alternatives: Callable[[], object]) -> None:
         """Follow all alternatives from here, and go on with what they have in common."""
+        self.enter()
         start, ended = self.state, self._ended.copy()
         ends: list[ShellState] = []
         for alternative in alternatives:
@@ -51,6 +68,13 @@ class Loops(ABC):
             alternative()
             ends.append(self.state)
         self._merge(ends, certain=start.certain and self._ended == ended)
+        self._depth -= 1
+
+    def enter(self) -> None:
+        """Begin with something that may hold another of its kind; whoever ends it takes the depth back."""
+        self._depth += 1
+        if self._depth > MAX_DEPTH:
+            raise ShellSyntaxError("nested too deeply to follow")
 
     def _merge(self, ends: Sequence[ShellState], *, certain: bool) -> None:
         for state in ends:
@@ -62,6 +86,47 @@ class Loops(ABC):
             else:
                 self._ended[state.stopped] += bool(state.stopped)
         self.state = merge_states(ends, certain=certain)
+
+    def _case(self, node: Case) -> Status:
+        subject = expand_value(node.word, self.scope, self.substitute)
+        certain = self.state.certain
+        ways: list[Callable[[], object]] = []
+        for patterns, body in node.arms:
+            answer = self._matches(subject, patterns)
+            if answer and not ways:
+                return self.run(body)
+            if answer is not False:
+                ways.append(partial(self._run_from, self.state.copy(), body))
+                self.state.certain = False
+            if answer:
+                break
+        else:
+            ways.append(lambda: None)
+        if len(ways) == 1:
+            return True
+        self.state.certain = certain
+        self.choose(*ways)
+        return None
+
+    def _run_from(self, state: ShellState, body: Sequence[Node]) -> None:
+        self.state = state
+        self.state.certain = False
+        self.run(body)
+
+    def _matches(self, subject: Value, patterns: Sequence[Word]) -> Status:
+        """Tell whether one of the patterns of an arm matches."""
+        answer: Status = False
+        for word in patterns:
+            pattern = expand_pattern(word, self.scope, self.substitute)
+            if pattern is not None and has_pattern(pattern.replace("*", "")) and not (subject or "").isascii():
+                pattern = None  # shells match bytes or characters
+            if pattern == "*":
+                return True
+            if subject is None or pattern is None:
+                answer = None
+            elif matches_pattern(subject, pattern, self.state.variables.journal.effort):
+                return True
+        return answer
 
     def _for(self, node: For) -> Status:
         values, plain = self._loop_values(node)
@@ -92,6 +157,7 @@ class Loops(ABC):
 
     def _find_paths(self, pattern: str) -> Sequence[str] | None:
         """Expand a pattern where the script is; what is found is written as the pattern is."""
+        self.state.spend(SEARCH)
         located = self.state.locate(pattern)
         found = self.surroundings.find_paths(located)
         return None if found is None else [path[len(located) - len(pattern) :] for path in found]
@@ -146,6 +212,7 @@ class Loops(ABC):
         if names & functions.keys():
             for body in (body for bodies in functions.values() for body in bodies if body is not None):
                 more, inner = self._assigned.find((body,))
+                self.state.spend(ITEM * (1 + len(names) + len(more) + len(defined) + len(inner)))
                 names, defined = names | more, (*defined, *inner)
         for function in defined:
             self.state.define(function.name, function.body)

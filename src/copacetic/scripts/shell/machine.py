@@ -13,7 +13,7 @@ from typing import Protocol
 
 from msgspec import Struct
 
-from copacetic.scripts.shell.expansion import Scope, Value, Variables
+from copacetic.scripts.shell.expansion import ITEM, Scope, Value, Variables
 from copacetic.scripts.shell.syntax import Node, Simple, Substitution
 
 __all__ = ["ODDITY", "Followed", "Machine", "Reached", "ShellState", "Status", "Surroundings", "merge_states"]
@@ -94,7 +94,12 @@ class ShellState:
     directory: Value = "/"
     """The working directory; package managers start scripts in the root of the system."""
 
+    def spend(self, amount: int) -> None:
+        """Pay for what is about to be made."""
+        self.variables.journal.effort.spend(amount)
+
     def copy(self) -> ShellState:
+        self.spend(ITEM * (1 + len(self.functions)))
         functions = dict(self.functions)
         return ShellState(self.variables.copy(), self.arguments, self.stopped, self.certain, functions, self.directory)
 
@@ -105,6 +110,7 @@ class ShellState:
     def define(self, name: str, *bodies: Node | None) -> None:
         """Add definitions that a name may have."""
         known = self.functions.get(name, (None,))
+        self.spend(ITEM + len(known) * len(bodies))
         self.functions[name] = (*known, *(body for body in bodies if not any(body is other for other in known)))
 
 
@@ -119,11 +125,14 @@ def merge_states(ends: Sequence[ShellState], *, certain: bool) -> ShellState:
     merged = alive[0].copy()
     for state in alive[1:]:
         merged.variables.merge(state.variables)
+        merged.spend(ITEM * (len(merged.functions) + len(state.functions)))
         for name in merged.functions.keys() | state.functions.keys():
-            if merged.functions.get(name) != state.functions.get(name):
+            if merged.functions.get(name) is not state.functions.get(name):
                 merged.define(name, *state.functions.get(name, (None,)))
-        if state.arguments != merged.arguments:
-            merged.arguments = None
+        if state.arguments is not merged.arguments:
+            merged.spend(ITEM * min(len(state.arguments or ()), len(merged.arguments or ())))
+            if state.arguments != merged.arguments:
+                merged.arguments = None
         if state.directory != merged.directory:
             merged.directory = None
     merged.certain = certain and len(alive) == len(ends)
@@ -159,6 +168,10 @@ class Machine(Protocol):
     def substitute(self, part: Substitution) -> Value: ...
 
     def choose(self, *alternatives: Callable[[], object]) -> None: ...
+
+    def read_more(self, text: str, line: int) -> tuple[Node, ...]:
+        """Parse commands that the script has from elsewhere, or has put together."""
+        ...
 
     def isolate(self, nodes: Sequence[Node]) -> Status: ...
 

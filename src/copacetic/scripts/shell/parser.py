@@ -15,6 +15,7 @@ from functools import lru_cache
 from copacetic.scripts.shell.syntax import (
     AndOr,
     Case,
+    Effort,
     For,
     Function,
     Group,
@@ -32,7 +33,8 @@ from copacetic.scripts.shell.syntax import (
 )
 from copacetic.scripts.shell.words import WordParser
 
-MAX_DEPTH = 60
+MAX_PARTS = 50_000
+"""Of commands, words and what they consist of."""
 _BASH = re.compile(r"#![^\n]*\bbash\b")
 
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
@@ -57,7 +59,7 @@ def parse_shell(text: str, *, on_line: int = 0, bash: bool = False) -> tuple[Nod
     """
     if "\0" in text:
         raise ShellSyntaxError("a null character, which shells take in different ways")
-    parser = _Parser(text, on_line or 1, bash=bash)
+    parser = _Parser(text, on_line or 1, 0, Effort(MAX_PARTS), bash=bash)
     if on_line:
         parser.stay_on_line()
     body = parser.parse_list(frozenset())
@@ -73,9 +75,6 @@ class _Parser(WordParser):
 
     def parse_list(self, ends: frozenset[str]) -> tuple[Node, ...]:
         """Parse commands up to one of the reserved words, `)`, `;;` or the end; leaves it unread."""
-        self.depth += 1
-        if self.depth > MAX_DEPTH:
-            raise self.error("nested too deeply")
         items: list[Node] = []
         while True:
             self._skip_newlines()
@@ -92,7 +91,6 @@ class _Parser(WordParser):
                 raise self.error(f"unexpected {start!r}")
         if not items and ends and "esac" not in ends and self.position < len(self.text):
             raise self.error("nothing where a command belongs")
-        self.depth -= 1
         return tuple(items)
 
     def _at_end(self, ends: frozenset[str]) -> bool:
@@ -121,6 +119,12 @@ class _Parser(WordParser):
     # -- commands ----------------------------------------------------------------------------------------------
 
     def _command(self) -> Node:
+        self.enter()
+        node = self._entered()
+        self.depth -= 1
+        return node
+
+    def _entered(self) -> Node:
         self._blanks()
         line = self.line()
         if self._reserved() in _CLOSING:
@@ -283,6 +287,7 @@ class _Parser(WordParser):
         words = [Word((Literal("[["),))]
         while True:
             self._skip_newlines()
+            self.effort.spend(1)
             operator = self._operator("&&", "||", "(", ")", "<", ">")
             if operator is not None and not self.bash:
                 raise self.error(f"{operator} between [[ and ]]")
@@ -310,6 +315,7 @@ class _Parser(WordParser):
 
     def _here_document(self, delimiter: Word, *, strip: bool) -> Word:
         """Read the lines after this one up to the delimiter, and blank them out so that nobody reads them again."""
+        self.effort.spend(len(self.text) // 2_000)  # it is copied for each
         end = "".join(part.text for part in delimiter.parts if isinstance(part, Literal))
         newline = self.text.find("\n", self.position)
         rest = self.text[self.position : newline if newline >= 0 else len(self.text)]
@@ -329,8 +335,9 @@ class _Parser(WordParser):
         else:
             raise self.error("a here-document without an end")
         line = self.line() + 1
+        self.effort.spend(len(lines) // 16)
         self.text = self.text[:start] + re.sub(r"[^\n]", " ", self.text[start:position]) + self.text[position:]
         content = "".join(lines)
         if any(not isinstance(part, Literal) or part.quoted for part in delimiter.parts):
             return Word((Literal(content, quoted=True),))
-        return Word(tuple(_Parser(content, line, self.depth, bash=self.bash).quoted(terminated=False)))
+        return Word(tuple(_Parser(content, line, self.depth, self.effort, bash=self.bash).quoted(terminated=False)))

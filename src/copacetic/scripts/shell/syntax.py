@@ -16,6 +16,24 @@ class ShellSyntaxError(ValueError):
     """The text is not in the part of the language that is understood."""
 
 
+class Effort:
+    """
+    What reading or following one script may still cost. All that is made, copied or gone through for it is paid for:
+    loops, calls, traps and values that double make much of a script that is small.
+    """
+
+    __slots__ = ("_left",)
+
+    def __init__(self, amount: int) -> None:
+        self._left = amount
+
+    def spend(self, amount: int) -> None:
+        """Pay for something, best before it is made; raises `ShellSyntaxError` when it is too much."""
+        self._left -= amount
+        if self._left < 0:
+            raise ShellSyntaxError("it takes too much to follow")
+
+
 class Literal(Struct, frozen=True):
     """Characters as they are."""
 
@@ -145,10 +163,10 @@ _DECLARES = frozenset(("export", "readonly", "local", "declare", "typeset", "rea
 
 
 class AssignedNames:
-    """What commands may set and define; the answers are kept by the first node, which the tree keeps alive."""
+    """What commands may set and define; the answers are kept by the first node, which stays alive with them."""
 
     def __init__(self) -> None:
-        self._known: dict[tuple[int, int], tuple[frozenset[str], tuple[Function, ...]]] = {}
+        self._known: dict[tuple[int, int], tuple[tuple[Node, ...], frozenset[str], tuple[Function, ...]]] = {}
 
     def find(self, nodes: tuple[Node, ...]) -> tuple[frozenset[str], tuple[Function, ...]]:
         """
@@ -158,8 +176,8 @@ class AssignedNames:
         key = (id(nodes[0]) if nodes else 0, len(nodes))
         found = self._known.get(key)
         if found is None:
-            found = self._known[key] = _find_assigned(nodes)
-        return found
+            found = self._known[key] = (nodes, *_find_assigned(nodes))
+        return found[1:]
 
 
 def _find_assigned(nodes: tuple[Node, ...]) -> tuple[frozenset[str], tuple[Function, ...]]:

@@ -12,6 +12,7 @@ from abc import ABC, abstractmethod
 from bisect import bisect_right
 
 from copacetic.scripts.shell.syntax import (
+    Effort,
     Literal,
     Node,
     Opaque,
@@ -22,6 +23,7 @@ from copacetic.scripts.shell.syntax import (
     Word,
 )
 
+MAX_DEPTH = 60
 _RESERVED = re.compile(
     r"(if|then|elif|else|fi|for|while|until|do|done|case|esac|in|function|[{}!]|\[\[)(?=[ \t\n;&|()<>]|\\\n|\Z)"
 )
@@ -41,9 +43,10 @@ _OPERATORS = (":-", ":=", ":?", ":+", "-", "=", "?", "+", "##", "#", "%%", "%")
 class WordParser(ABC):
     """Reads words from the text; commands inside substitutions are the subclass's part."""
 
-    def __init__(self, text: str, line: int = 1, depth: int = 0, *, bash: bool = False) -> None:
+    def __init__(self, text: str, line: int, depth: int, effort: Effort, *, bash: bool) -> None:
         self.text = text
         self.bash = bash
+        self.effort = effort
         self.position = 0
         self.depth = depth
         self._line = line
@@ -55,6 +58,13 @@ class WordParser(ABC):
 
     def error(self, what: str) -> ShellSyntaxError:
         return ShellSyntaxError(f"line {self.line()}: {what}")
+
+    def enter(self) -> None:
+        """Begin with something that may hold another of its kind; whoever ends it takes the depth back."""
+        self.effort.spend(1)
+        self.depth += 1
+        if self.depth > MAX_DEPTH:
+            raise self.error("nested too deeply")
 
     def stay_on_line(self) -> None:
         """Count everything as being on the first line."""
@@ -72,6 +82,7 @@ class WordParser(ABC):
         text = self.text
         while self.position < len(text):
             char = text[self.position]
+            self.effort.spend(1)
             match = _PLAIN.match(text, self.position)
             if match is not None:
                 parts.append(Literal(match[0]))
@@ -104,6 +115,7 @@ class WordParser(ABC):
         """Parse the inside of double quotes, up to and with the closing one, or a whole here-document."""
         parts: list[Part] = []
         while self.position < len(self.text):
+            self.effort.spend(1)
             char = self.text[self.position]
             match = _PLAIN_QUOTED.match(self.text, self.position)
             if match is not None:
@@ -126,6 +138,12 @@ class WordParser(ABC):
         return parts
 
     def _expansion(self, *, quoted: bool) -> Part:
+        self.enter()
+        part = self._expanded(quoted=quoted)
+        self.depth -= 1
+        return part
+
+    def _expanded(self, *, quoted: bool) -> Part:
         text, start = self.text, self.position
         if text[start] == "`":
             return self._backquoted(quoted=quoted)
@@ -170,7 +188,7 @@ class WordParser(ABC):
         match = re.compile(r"`((?:[^`\\]|\\.)*)`", re.DOTALL).match(self.text, self.position)
         if match is None:
             raise self.error("unterminated backquote")
-        inner = type(self)(re.sub(r"\\([`\\$])", r"\1", match[1]), self.line(), self.depth, bash=self.bash)
+        inner = type(self)(re.sub(r"\\([`\\$])", r"\1", match[1]), self.line(), self.depth, self.effort, bash=self.bash)
         self.position = match.end()
         body = inner.parse_list(frozenset())
         if inner.position < len(inner.text):
@@ -196,6 +214,7 @@ class WordParser(ABC):
             depth += (char == opening) - (char == end[0])
             plain.append(char)
             self.position += 1
+        self.effort.spend((self.position - start) // 16)  # all of it is read once more
         self.position = start
         return None
 
@@ -222,6 +241,7 @@ class WordParser(ABC):
         self.position += skip
         parts: list[Part] = []
         while self.position < len(self.text):
+            self.effort.spend(1)
             char = self.text[self.position]
             match = _PLAIN_BRACED.match(self.text, self.position)
             if char == "}":
