@@ -17,6 +17,7 @@ from random import Random
 import pytest
 
 from copacetic.errors import CopaError
+from support.hostile.boundedchild import bounded_memory
 from support.hostile.mutations import Mutate
 from support.hostile.parsers import PARSERS
 from support.hostile.seeds import seed_of
@@ -81,5 +82,6 @@ def test_every_input_is_accepted_or_one_of_our_errors(name: str) -> None:
 @pytest.mark.parametrize("name", PARSERS)
 def test_every_one_of_very_many_inputs_is_accepted_or_one_of_our_errors(name: str) -> None:
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    fuzz(name, MANY, FEW)
+    with bounded_memory():
+        fuzz(name, MANY, FEW)
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss < max(before, MOST)

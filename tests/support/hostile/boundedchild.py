@@ -19,6 +19,8 @@ import subprocess
 import sys
 import tempfile
 import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
@@ -96,10 +98,25 @@ def _forked(work: Any, *, bounded: bool) -> dict[str, Any]:
     return outcome | {"seconds": seconds, "memory": usage.ru_maxrss * 1024}
 
 
+@contextmanager
+def bounded_memory() -> Iterator[None]:
+    """Bound this process meanwhile: what grows without end fails, before the machine ends something else for it."""
+    before = resource.getrlimit(resource.RLIMIT_AS)
+    resource.setrlimit(resource.RLIMIT_AS, (_address_space() + MEMORY_LIMIT, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_AS, before)
+
+
+def _address_space() -> int:
+    """What there is already is Python's own, its libraries' and the threads'."""
+    return int(Path("/proc/self/statm").read_text().split()[0]) * os.sysconf("SC_PAGE_SIZE")
+
+
 def _bound() -> None:
-    """The address space that there is already is Python's own, its libraries' and the threads'."""
-    size = int(Path("/proc/self/statm").read_text().split()[0]) * os.sysconf("SC_PAGE_SIZE")
-    resource.setrlimit(resource.RLIMIT_AS, (size + MEMORY_LIMIT, size + MEMORY_LIMIT))
+    size = _address_space() + MEMORY_LIMIT
+    resource.setrlimit(resource.RLIMIT_AS, (size, size))
     resource.setrlimit(resource.RLIMIT_CPU, (4 * CPU_LIMIT, 4 * CPU_LIMIT))
 
 

@@ -65,6 +65,7 @@ def _run(root: str, job: list[str], null: int) -> None:
             for number in (0, 1, 2):
                 os.dup2(null, number)
             resource.setrlimit(resource.RLIMIT_CPU, (2, 2))
+            resource.setrlimit(resource.RLIMIT_AS, (1 << 29, 1 << 29))
             resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 20, 1 << 20))
             path = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
             os.execve(shell[0], [*shell, "/run/script", "configure", ""], {"PATH": path, "HOME": "/root"})
