@@ -181,10 +181,14 @@ def test_a_file_replaces_a_directory_and_the_other_way_round() -> None:
     assert fs.read("c/d", limit=9) == b"4"
 
 
-def test_reading_says_no_clearly() -> None:
-    fs = tree({"big": "x" * 100, "dir": directory()})
+@pytest.mark.parametrize("kind", ["layers", "directory"])
+def test_reading_says_no_clearly(kind: str, tmp_path: Path) -> None:
+    (tmp_path / "dir").mkdir()
+    (tmp_path / "big").write_text("x" * 100)
+    layers = tree({"big": "x" * 100, "dir": directory()})
+    fs: ImageFilesystem = layers if kind == "layers" else DirectoryFilesystem(tmp_path)
 
-    with pytest.raises(ImageError, match="limit is 10"):
+    with pytest.raises(ImageError, match=r"limit is 10|more than 10 bytes"):
         fs.read("big", limit=10)
     for path in ("dir", "absent", "big/x"):
         with pytest.raises(FileNotFoundError):

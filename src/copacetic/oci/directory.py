@@ -71,10 +71,13 @@ class DirectoryFilesystem:
             raise FileNotFoundError(path) from error
         except OSError as error:
             raise ImageError(f"can't read {path}: {error.strerror}") from error
-        with os.fdopen(handle, "rb") as file:
+        try:
             if not stat.S_ISREG(os.fstat(handle).st_mode):
                 raise FileNotFoundError(path)
-            data = file.read(limit + 1)
+            with open(handle, "rb", closefd=False) as file:
+                data = file.read(limit + 1)
+        finally:
+            os.close(handle)
         if len(data) > limit:
             raise ImageError(f"{path} has more than {limit} bytes")
         return data

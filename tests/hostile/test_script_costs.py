@@ -1,0 +1,29 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Scripts that make much of little: nobody follows them to the end, and the package needs execution, soon."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from support.hostile.boundedchild import CPU_LIMIT, MEMORY_LIMIT, BoundedChild
+from support.hostile.hostilescripts import HARMLESS, names
+
+
+@pytest.fixture(scope="module")
+def child() -> Iterator[BoundedChild]:
+    with BoundedChild() as running:
+        yield running
+
+
+@pytest.mark.costly
+@pytest.mark.parametrize("family", ["deb", "apk"])
+@pytest.mark.parametrize("name", names())
+def test_a_script_is_judged_soon_whatever_it_makes_of_little(child: BoundedChild, name: str, family: str) -> None:
+    outcome = child.run("support.hostile.hostilescripts", name, family)
+
+    assert outcome.how == "done", outcome.message
+    assert outcome.message.startswith("harmless" if name in HARMLESS else "needs-execution"), outcome.message
+    assert outcome.seconds < CPU_LIMIT
+    assert outcome.memory < MEMORY_LIMIT
