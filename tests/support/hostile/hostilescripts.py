@@ -26,7 +26,6 @@ IMAGE: Mapping[str, Content] = {
     **{f"etc/many/{number}": "" for number in range(3_000)},
     "bin": symlink("usr/bin"),
     "loop": symlink("loop"),
-    "etc/source": "a=1\n" * 1_000,
 }
 FEW = " ".join(str(number) for number in range(64))
 ASSIGNED = "".join(f"a{number}=1\n" for number in range(20_000))
@@ -36,39 +35,21 @@ def _around(opening: str, inner: str, closing: str, count: int) -> str:
     return opening * count + inner + closing * count
 
 
-_CASES = {
+_LANGUAGE = {
     # what is small becomes large
     "values that double": "x=aaaaaaaa\n" + "x=$x$x\n" * 40,
     "a value that doubles in a loop": f"x=a; for i in {FEW}; do x=$x$x; done\n",
     "a text that doubles": f"x='{'a ' * 2_000}'\n" + 'x="$x $x"\n' * 20 + "cat $x\n",
     "arguments that double": "set -- a b c\n" + 'set -- "$@" "$@"\n' * 40 + 'true "$@"\n',
-    "commands that double": "x='cat a;'\n" + 'x="$x$x"\n' * 20 + 'eval "$x"\n',
     # what is done once is done again and again
     "a trap that sets two": "f() {\ntrap f EXIT\ntrap f EXIT\nx=1\n}\nf\n",
-    "a trap that sets itself": "f() {\ntrap f EXIT\nx=1\n}\nf\n",
     "traps over variables": ASSIGNED + "trap 'cat a' EXIT\n" * 20_000,
-    "loops in loops": _around(f"for i in {FEW}; do ", "cat $i", "; done", 6) + "\n",
-    "functions that call two": "f1() { cat a; }\n"
-    + "".join(f"f{n + 1}() {{ f{n}; f{n}; }}\n" for n in range(1, 16))
-    + "f15\n",
-    "functions of many arguments": "set -- "
-    + "a " * 300_000
-    + "\nf() { cat $@; }; g() { f $@; f $@; f $@; }; h() { g $@; g $@; g $@; }\nh $@\n",
+    "many arguments that are given on": "set -- " + "a " * 300_000 + "\nf() { cat $@; }\n" + "f $@; f $@; f $@\n" * 9,
     "many arguments that are shifted": "set -- " + "a " * 200_000 + "\n" + "shift\n" * 20_000,
     "variables on paths that part": ASSIGNED + "$x && :\n" * 15_000,
     "definitions on paths that part": "$x && f() { :; }\n" * 15_000 + "f\n",
-    "variables that are forgotten": ASSIGNED + "eval $x\n" * 15_000,
-    "a file that is read again and again": ". /etc/source\n" * 20_000,
-    "commands that are put together": "x='case a in " + "b) ;; " * 2_000 + "esac'\n" + 'eval "$x"\n' * 1_000,
-    "files that are removed, and others": "".join(f"rm -f /tmp/{n}\n" for n in range(15_000))
-    + "chmod 755 /usr/bin/sh\n" * 15_000,
-    # what is looked for
-    "patterns in a loop": f"for i in {FEW}; do for j in {FEW}; do for x in /etc/many/1*; do :; done; done; done\n",
-    "patterns that are removed": "rm -f /etc/many/x*\n" * 4_000,
+    "commands that are put together": f"x='case a in {'b) ;; ' * 2_000}esac'\n" + 'eval "$x"\n' * 1_000,
     "a prefix of a long value": f"x={'a' * 3_000}; y=${{x##*{'a' * 1_500}b}}\n",
-    "patterns against a long value": f"x={'a' * 4_000}\n" + f"case $x in *{'a' * 1_000}b) ;; esac\n" * 500,
-    "different patterns": "".join(f"case $1 in {'[' * 50}{n}*) ;; esac\n" for n in range(10_000)),
-    "paths of very many names": "".join(f"cat /{'a/' * 2_000}{n}\n" for n in range(200)),
     # what takes long to read
     "arithmetic that is none": "x=" + _around("$((", "a", ") )", 25) + "\n",
     "here-documents": "cat <<E\nE\n" * 60_000,
@@ -81,21 +62,28 @@ _CASES = {
     "arithmetic in arithmetic": "x=" + _around("$((", "1", "))", 2_000) + "\n",
     "functions of functions": "f() " * 3_000 + "{ :; }\n",
     "very many conditions": "if $x; then a\n" + "elif $x; then a\n" * 3_000 + "fi\n",
-    "calls in conditions": "f0() { cat a; }\n"
-    + "".join(
-        f"f{n + 1}() {{\n{_around('if $x; then' + chr(10), f'f{n}' + chr(10), 'fi' + chr(10), 50)}}}\n"
-        for n in range(14)
+    "calls in conditions": "".join(
+        f"f{n + 1}() {{\n{_around('if $x; then :; ', f'f{n}; ', 'fi; ', 50)}\n}}\n" for n in range(14)
     )
-    + "f13\n",
+    + "f0() { cat a; }\nf13\n",
     "very many negations": "[ " + "! " * 3_000 + "a ] && sort\n",
+}
+_AROUND = {
+    "files that are removed, and others": "".join(f"rm -f /tmp/{n}\n" for n in range(15_000))
+    + "chmod 755 /bin/sh\n" * 15_000,
+    "patterns in a loop": f"for i in {FEW}; do for j in {FEW}; do for x in /etc/many/1*; do :; done; done; done\n",
+    "patterns that are removed": "rm -f /etc/many/x*\n" * 4_000,
+    "paths of very many names": "".join(f"cat /{'a/' * 2_000}{n}\n" for n in range(200)),
     "programs around programs": "nice " * 5_000 + "sort\n",
     "very many assignments before a program": "env " + "A=b " * 100_000 + "sort\n",
-    # what ends
+    "programs around programs with assignments": "env A=b " * 5_000 + "sort\n",
     "a parameter of very many digits": "sort ${" + "1" * 6_000 + "}\n",
     "one path of very many names": "cat /" + "a/" * 200_000 + "b\n",
     "links that lead to each other": "[ -e /loop ] || [ -e /loop/x ] && sort\nfor i in /loop/*; do cat /loop/$i; done\n",
     "very many arms": "case $(sort) in\n" + "".join(f"a{n}) cat a{n};;\n" for n in range(2_000)) + "esac\n",
 }
+"""In which what is around a script has a part, and so the family."""
+_CASES = _LANGUAGE | _AROUND
 HARMLESS = {
     "a parameter of very many digits",
     "one path of very many names",
@@ -104,11 +92,12 @@ HARMLESS = {
 }
 
 
-def names() -> list[str]:
-    return sorted(_CASES)
+def cases() -> list[tuple[str, str]]:
+    """Return names, each with the family that the script is judged by."""
+    return [*((name, "apk") for name in _CASES), *((name, "deb") for name in _AROUND)]
 
 
-def make(folder: Path, name: str, family: str) -> str:
+def make(folder: Path, name: str, _family: str) -> str:
     """Write it into a folder."""
     text = f"#!/bin/sh\n{_CASES[name]}"
     (folder / "script").write_text(text)
