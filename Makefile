@@ -53,8 +53,8 @@ format: $(VENV)/test ## Rewrite what the formatter and the linter can.
 bench: $(VENV)/test system-bench ## Compare with a peer, in one run: ratios.
 	@$(BIN)/python -m bench $(ARGS)
 
-soak: $(VENV)/test system-test ## Run the long variations of the property tests.
-	$(PYTEST) -m soak $(ARGS)
+soak: $(VENV)/test system-test ## Run the long variations of all tests, in about an hour; CONTRIBUTING.md says how to get more.
+	$(PYTEST) -n 2 --dist loadgroup --no-loadscope-reorder -m soak --durations=25 $(ARGS)
 
 clean: ## Remove what was built here.
 	rm -rf $(VENV) .cache .coverage .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis

@@ -23,7 +23,7 @@ from support.hostile.parsers import PARSERS
 from support.hostile.seeds import seed_of
 
 FEW = 300
-MANY = int(os.environ.get("COPA_FUZZ", "300000"))
+MANY = int(os.environ.get("COPA_FUZZ", "50000"))
 LONGEST = 1.0
 """Seconds of processor time for one input."""
 MOST = 400 * 1024
