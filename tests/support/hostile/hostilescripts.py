@@ -15,7 +15,7 @@ from copacetic.scripts.changes import ChangeSet
 from copacetic.scripts.engine import ScriptEngine
 from copacetic.scripts.runner import ScriptCall, ScriptRunner
 from copacetic.scripts.surroundings import ImageSurroundings
-from copacetic.unpack.apk.upgrade import APK
+from copacetic.unpack.apk.scripts import APK
 from copacetic.unpack.deb.scripts import ScriptSet, UpgradeJudge
 from copacetic.updates import ScriptVerdict
 from support.image.trees import Content, symlink, tree
