@@ -359,6 +359,12 @@ def test_five_are_named_and_more_are_counted(count: int) -> None:
     assert note == f"scripts left what no package has: opt/0, opt/1, opt/2, opt/3, opt/4{more}"
 
 
+def test_a_folder_that_scripts_leave_is_not_worth_a_word() -> None:
+    assert Layer(brings=[folder("opt/left", 0o700), tar_file("opt/left/a")], effects=None).check() == (
+        "scripts left what no package has: opt/left/a",
+    )
+
+
 # -- the new version of a configuration file, beside the present one -----------------------------------------
 
 CONFFILE = says("etc/a", "new", is_configuration=True)
