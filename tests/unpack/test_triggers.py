@@ -20,7 +20,9 @@ from unpack.dpkg_image import installed
 HEARER = Deb(
     name="hearer", architecture="amd64", control={"triggers": "interest-noawait rebuild\ninterest-noawait /usr/lib/x\n"}
 )
-DATABASE = DpkgDatabase.detect(tree(installed(HEARER)))
+DATABASE = DpkgDatabase.detect(
+    tree(installed(Deb(name="a-first"), HEARER, more={"var/lib/dpkg/triggers/foreign": "hearer:arm64/noawait\n"}))
+)
 CHANGED = ChangeSet(changed=frozenset({"usr/lib/x/a", "usr/lib/y/a"}))
 
 
@@ -78,3 +80,14 @@ def test_several_names_and_causes_are_one_activation_in_order() -> None:
     b = package("b", ("activate", "rebuild"))
 
     assert heard(b, a) == [of(["/usr/lib/x", "rebuild"], "a", "b")]
+
+
+def test_a_name_is_no_path_and_who_sets_a_path_off_does_not_listen_there() -> None:
+    assert heard(package("a", files=["usr/lib/y/a"]), package("b", ("interest", "usr/lib/y"))) == []
+    assert heard(package("a", ("activate", "/usr/lib/y"), files=["usr/lib/y/a"])) == []
+
+
+def test_who_is_named_with_an_architecture_is_that_one() -> None:
+    (activation,) = heard(package("a", ("activate", "foreign")))
+
+    assert activation.interested == key("hearer:arm64")
