@@ -347,10 +347,11 @@ def test_a_registry_that_takes_no_upload_is_named(
     server.on("HEAD", "*", Answer(status=404))
     server.on("POST", "/v2/team/new/blobs/uploads/", answer)
     with (
-        pytest.raises(kind, match=message),
+        pytest.raises(kind, match=message) as caught,
         RegistryDestination(reference(server, "team/new:2"), client) as destination,
     ):
         destination.copy_blob(SMALL_LAYER, MemorySource(IMAGE))
+    assert ("want the repository to be made first" in str(caught.value.hint)) is (answer.status == 404)
 
 
 def test_an_upload_elsewhere_gets_no_login(connect: Connect, server: FaultyServer, tmp_path: Path) -> None:

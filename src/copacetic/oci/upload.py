@@ -39,6 +39,7 @@ CHUNK = 64 * 1024 * 1024
 """Larger blobs go in chunks of this size."""
 SMALL_CHUNK = 8 * 1024 * 1024
 """For registries, or proxies before them, to whom that is too large."""
+_NOWHERE = "some registries want the repository to be made first, and some answer so when a login is missing"
 _LARGEST_MINIMUM = 1 << 30
 _MAX_REDIRECTS = 3
 _REDIRECTS = frozenset({307, 308})
@@ -182,7 +183,8 @@ class Uploader:
                 headers={"Content-Length": "0"},
             )
             if response.status != 202:
-                raise explain_answer(response, session.what)
+                error = explain_answer(response, session.what)
+                raise error.reworded(str(error), hint=_NOWHERE) if response.status == 404 else error
             self._follow(session, response)
             least = response.headers.get("OCI-Chunk-Min-Length", "")
             session.least_chunk = min(int(least), _LARGEST_MINIMUM) if re.fullmatch(r"[0-9]{1,12}", least) else 0
