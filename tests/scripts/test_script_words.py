@@ -103,6 +103,16 @@ ACTS = [
     "trap -- other EXIT",
     "$(id) x",
     "{touch,/etc/x}",
+    # what only fails in some shells
+    "trap : DEBUG || other",
+    "trap : EXIT 99 || other",
+    "trap nothing || other",
+    "export 1a || other",
+    "export -g x || other",
+    "readonly x=1; export x=2 || other",
+    "readonly x=1; unset x || other",
+    "unset -z x || other",
+    "set -o errtrace || other",
     "/usr/bin/touc? /etc/x",
 ]  # fmt: skip
 
@@ -129,6 +139,7 @@ ONLY_LOOKS = [
     "PATH=/usr/sbin:$PATH; systemctl daemon-reload",
     "command -v absent >/dev/null && absent",
     "trap 'rm -f /tmp/x' EXIT; hash; type id",
+    "trap 'rm -f /tmp/x' 0 INT 15 || other; trap - EXIT || other; export A=b C || other; unset -f a b || other",
 ]  # fmt: skip
 
 

@@ -72,6 +72,7 @@ def _declare(machine: Machine, node: Simple, words: Sequence[Value]) -> Status:
     heard = machine.depth() > 0 if words[0] == "local" else variables.journal.bash or not local
     names: list[str] = []
     readonly = words[0] == "readonly"
+    plain = True
     for word in node.words[1:]:
         first = word.parts[0]
         if isinstance(first, Literal) and "=" in first.text:
@@ -88,6 +89,7 @@ def _declare(machine: Machine, node: Simple, words: Sequence[Value]) -> Status:
                 variables.forget_all()
                 continue
             name, assigned, value = field.partition("=")
+            plain = plain and not field.startswith("-")
             readonly = readonly or (local and field.startswith("-") and "r" in field)
             if field.startswith("-") and not set(field[1:]) <= set("xrpg"):
                 variables.journal.oddities.append(f"{words[0]} {field} makes a variable of another kind")
@@ -98,9 +100,10 @@ def _declare(machine: Machine, node: Simple, words: Sequence[Value]) -> Status:
                 unclear = words[0] == "local" and variables.find(name)[1] != ""
                 if assigned or unclear:
                     variables.assign(name, value if assigned and heard else None)
+    plain = plain and variables.journal.readonly.isdisjoint(names) and all(map(str.isidentifier, names))
     if readonly:
         variables.journal.readonly.update(names)
-    return True if heard else None
+    return True if heard and plain else None
 
 
 def _plain_value(machine: Machine, word: Word) -> Value:
@@ -118,7 +121,8 @@ def _set(machine: Machine, _node: Simple, words: Sequence[Value]) -> Status:
         machine.state.arguments = tuple(None if word is None or has_pattern(word) else word for word in rest)
     elif any(word is None or not word.startswith(("-", "+")) for word in words[1:2]):
         machine.state.arguments = None
-    return True
+    # Not every shell has every option by its name.
+    return True if first is not None and (len(words) < 3 or not first.endswith("o")) else None
 
 
 def _shift(machine: Machine, _node: Simple, words: Sequence[Value]) -> Status:
@@ -146,7 +150,8 @@ def _unset(machine: Machine, _node: Simple, words: Sequence[Value]) -> Status:
             if words[1] != "-v" and word in functions:
                 machine.state.define(word, None)  # bash takes the function where there is no variable
             variables.unset(word)
-    return True
+    known = all(word is not None and (word in ("-f", "-v") or word.isidentifier()) for word in words[1:])
+    return True if known and variables.journal.readonly.isdisjoint(words[1:]) else None
 
 
 def _read(machine: Machine, _node: Simple, words: Sequence[Value]) -> Status:
@@ -217,7 +222,8 @@ def _trap(machine: Machine, node: Simple, words: Sequence[Value]) -> Status:
         machine.note(node.line, tuple(words), ())
     elif action not in ("-", "") and not action.isdigit():
         machine.on_exit(node.line, action)
-    return True
+    conditions = operands[1:] or operands
+    return True if all(word is not None and _CONDITION.fullmatch(word) for word in conditions) else None
 
 
 def _search(machine: Machine, node: Simple, words: Sequence[Value]) -> Status:
@@ -256,7 +262,7 @@ def _jump(machine: Machine, _node: Simple, words: Sequence[Value]) -> Status:
         machine.state.certain = False
     elif machine.in_loop():
         machine.state.stopped = words[0] or ""
-    return True
+    return True if len(words) == 1 else None
 
 
 def _eval(machine: Machine, node: Simple, words: Sequence[Value]) -> Status:
@@ -305,6 +311,8 @@ def _ignore(machine: Machine, _node: Simple, _words: Sequence[Value]) -> Status:
     return None
 
 
+_CONDITION = re.compile("EXIT|HUP|INT|QUIT|ABRT|KILL|ALRM|TERM|USR[12]|PIPE|CHLD|[12]?[0-9]")
+"""What every shell can set a trap for."""
 _OPTIONS = re.compile("[-+][abefhmnuvxCET]*o?")
 _LONG_OPTIONS = frozenset(
     (
