@@ -67,6 +67,12 @@ REFUSED: list[tuple[str, bytes, type[CopaError], str]] = [
     ("apk repositories", b"http://[x/main", RepositoryError, "not a repository's address"),
     ("apk repositories", b"http://e.example:x/main", RepositoryError, "not a repository's address"),
     ("status", STATUS.replace(b"/etc/foo 0123456789abcdef", b"obsolete\n /etc/foo 0"), InventoryError, "'obsolete'"),
+    (
+        "manifest.wall",
+        b'{"kind":"package","name":"a","version":"1","arch":"all","size":' + b"9" * 5_000 + b"}\n",
+        InventoryError,
+        "line 2: a number",
+    ),
     ("Packages", packages(Size="\u0663"), RepositoryError, "no usable SHA256 and Size"),
     ("Packages", packages(Size="+10"), RepositoryError, "no usable SHA256 and Size"),
     ("Packages", packages(Size="1_0"), RepositoryError, "no usable SHA256 and Size"),

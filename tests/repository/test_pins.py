@@ -114,7 +114,9 @@ def make_preferences(rng: random.Random) -> dict[str, str]:
     return texts
 
 
-@pytest.mark.parametrize("seed", [*range(3), *(pytest.param(n, marks=pytest.mark.soak) for n in range(3, 30))])
+@pytest.mark.parametrize(
+    "seed", [0, 1, 2, 26, *(pytest.param(n, marks=pytest.mark.soak) for n in (*range(3, 26), *range(27, 30)))]
+)
 def test_the_version_taken_is_apt_s_candidate(tmp_path: Path, repository: Repository, seed: int) -> None:
     need("apt-get", "apt-cache")
     rng = random.Random(seed)

@@ -35,6 +35,8 @@ MAX_LINE = 64 * 1024
 _LEVEL = 9
 _HASH = re.compile(r"[0-9a-f]{64}")
 _VERSION = re.compile(r"1\.[0-9]{1,4}")
+_ENDLESS = re.compile(rb"[0-9]{1000}")
+"""More digits than any path has; Python takes no number of so many."""
 _SLICE = re.compile(r"([a-z0-9][a-z0-9+.-]{0,127})_[a-z0-9-]{1,128}")
 
 
@@ -94,6 +96,8 @@ class ChiselManifest:
         """By the package's name."""
         for number, line in enumerate(self._lines, start=2):
             try:
+                if _ENDLESS.search(line):
+                    raise ValueError("a number without end")
                 self._add(msgspec.json.decode(line, type=_Line))
             except (ValueError, RecursionError) as error:
                 raise InventoryError(f"{MANIFEST}: line {number}: {error}") from error

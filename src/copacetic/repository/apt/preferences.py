@@ -214,8 +214,12 @@ class Preferences(Struct, frozen=True):
         )
 
     def is_never(self, place: Described, architecture: str) -> bool:
-        """Tell whether nothing of an index is ever taken, so that it needn't be fetched."""
-        return self._place_priority(place, architecture) == NEVER
+        """
+        Tell whether nothing of an index is ever taken, so that it needn't be fetched: a pin of some packages that fits
+        it speaks for their versions wherever else they are.
+        """
+        speaks = any(pin.package and pin.fits_place(place, architecture) for pin in self.pins)
+        return self._place_priority(place, architecture) == NEVER and not speaks
 
     def disturbs(self, places: Iterable[Described], architecture: str) -> bool:
         """Tell whether a pin orders any of these indexes otherwise than apt does by itself, or single versions."""
