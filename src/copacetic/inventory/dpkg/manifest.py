@@ -96,9 +96,7 @@ class ChiselManifest:
         """By the package's name."""
         for number, line in enumerate(self._lines, start=2):
             try:
-                if _ENDLESS.search(line):
-                    raise ValueError("a number without end")
-                self._add(msgspec.json.decode(line, type=_Line))
+                self._add(_decode(line))
             except (ValueError, RecursionError) as error:
                 raise InventoryError(f"{MANIFEST}: line {number}: {error}") from error
 
@@ -169,8 +167,15 @@ class ChiselManifest:
         return _compress(text)
 
 
+def _decode(line: bytes) -> _Line:
+    if _ENDLESS.search(line):
+        raise ValueError("a number without end")
+    found: _Line = msgspec.json.decode(line, type=_Line)
+    return found
+
+
 def _rewrite(line: bytes, updated: Mapping[str, DebRecord], entries: Mapping[str, Entry]) -> bytes:
-    decoded = msgspec.json.decode(line, type=_Line)
+    decoded = _decode(line)
     if isinstance(decoded, _Package) and decoded.name in updated:
         record = updated[decoded.name]
         return _change(line, {"version": record.control.find("Version"), "sha256": record.sha256})
