@@ -67,6 +67,7 @@ REFUSED: list[tuple[str, bytes, type[CopaError], str]] = [
     ("apk repositories", b"http://[x/main", RepositoryError, "not a repository's address"),
     ("apk repositories", b"http://e.example:x/main", RepositoryError, "not a repository's address"),
     ("status", STATUS.replace(b"/etc/foo 0123456789abcdef", b"obsolete\n /etc/foo 0"), InventoryError, "'obsolete'"),
+    ("installed", b"".join(b"P:p%d\nV:1\n\n" % n for n in range(30_001)), InventoryError, "more than 30000 packages"),
     (
         "manifest.wall",
         b'{"kind":"package","name":"a","version":"1","arch":"all","size":' + b"9" * 5_000 + b"}\n",

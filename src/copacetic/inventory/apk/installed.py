@@ -30,6 +30,7 @@ _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 _LARGEST_ID = 2**32 - 1
 _MAX_FILES = 500_000
 """Of all packages, with their directories: each costs many times the bytes of its line."""
+_MAX_PACKAGES = 30_000
 _PERMISSIONS = 0o7777
 _DIRECTORY_START = "\nF:"
 
@@ -152,6 +153,8 @@ def parse_records(data: bytes, path: str) -> tuple[ApkRecord, ...]:
         record = _record(text, path)
         if record.name in seen:
             raise InventoryError(f"{path}: {record.name} stands there twice")
+        if len(records) == _MAX_PACKAGES:
+            raise InventoryError(f"{path} has more than {_MAX_PACKAGES} packages")
         seen.add(record.name)
         records.append(record)
     return tuple(records)

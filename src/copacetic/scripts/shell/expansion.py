@@ -80,10 +80,10 @@ class Journal:
         self.oddities: list[str] = []
         """What from then on may run or change something that isn't followed."""
 
-    def assign(self, names: Iterable[str]) -> None:
-        """Remember that these may have another value from now on."""
+    def assign(self, name: str) -> None:
+        """Remember that a variable may have another value from now on."""
         self.moment += 1
-        self._assigned.update(dict.fromkeys(names, self.moment))
+        self._assigned[name] = self.moment
 
     def assigned_since(self, moment: int) -> list[str]:
         """Return what may have been assigned to after a moment."""
@@ -105,7 +105,7 @@ class Variables:
         self.journal = journal or Journal()
 
     def copy(self) -> Variables:
-        self.journal.effort.spend(ITEM * len(self._values))
+        self.journal.effort.spend(ITEM * (1 + len(self._values)))
         return Variables(self._values, self.journal, others=self._others)
 
     def find(self, name: str) -> tuple[bool, Value]:
@@ -128,7 +128,7 @@ class Variables:
         """Set a variable; one that steers the shell or its programs is an oddity."""
         self._values[name] = None if name in self.journal.readonly else value
         self.journal.effort.spend(ITEM + len(name))
-        self.journal.assign((name,))
+        self.journal.assign(name)
         if not name.isidentifier() or not name.isascii():
             self.journal.oddities.append("a name that has to be expanded is assigned to")
         elif is_steering(name, value):
@@ -136,7 +136,7 @@ class Variables:
 
     def unset(self, name: str) -> None:
         """Take a variable away."""
-        self.journal.assign((name,))
+        self.journal.assign(name)
         if not name.isidentifier():
             self.journal.oddities.append("a name that has to be expanded is unset")
         if name in self.journal.readonly:
@@ -148,13 +148,15 @@ class Variables:
         """Take these for unknown."""
         names = list(names)
         self.journal.effort.spend(ITEM * len(names))
-        self.journal.assign(names)
+        for name in names:
+            self.journal.assign(name)
         self._values.update(dict.fromkeys(names))
 
     def forget_all(self) -> None:
         """Take everything for unknown: something else may have set it."""
         self.journal.effort.spend(ITEM * len(self._values))
-        self.journal.assign(self._values)
+        for name in self._values:
+            self.journal.assign(name)
         self._values.clear()
         self._others = True
 
@@ -202,21 +204,24 @@ Run = Callable[[Substitution], Value]
 
 def expand_value(word: Word, scope: Scope, run: Run) -> Value:
     """Expand a word that is not split: an assigned value, a `case` subject, a redirection's target."""
-    scope.variables.journal.effort.spend(ITEM)
     values = [_value(part, scope, run) for part in word.parts]
-    return None if any(value is None for value in values) else "".join(value or "" for value in values)
+    value = None if None in values else "".join(value or "" for value in values)
+    scope.variables.journal.effort.spend(ITEM * len(values) + len(value or ""))
+    return value
 
 
 def expand_fields(word: Word, scope: Scope, run: Run) -> list[Value]:
     """Expand a command's word. What is unknown and unquoted is taken for one unknown field."""
     effort = scope.variables.journal.effort
+    if len(word.parts) == 1 and isinstance(sole := word.parts[0], Literal):
+        effort.spend(ITEM + len(sole.text))
+        return [None if not sole.quoted and _BRACES.search(sole.text) else sole.text]
     fields: list[Value] = []
     current: Value = ""
     started = False
     for part in word.parts:
-        effort.spend(ITEM + len(current or ""))
         if isinstance(part, Variable) and part.name == "@" and part.quoted and not part.operator:
-            effort.spend(ITEM * len(scope.arguments or ()))
+            effort.spend(ITEM * (1 + len(scope.arguments or ())) + len(current or ""))
             arguments = list(scope.arguments) if scope.arguments is not None else [None]
             if arguments:
                 head = arguments[0]
@@ -226,6 +231,7 @@ def expand_fields(word: Word, scope: Scope, run: Run) -> list[Value]:
                 started = True
             continue
         value = _value(part, scope, run)
+        effort.spend(ITEM + len(current or "") + len(value or ""))
         if value and not isinstance(part, Literal) and not part.quoted and not scope.variables.splits_blanks():
             value = None  # it is split in a way that isn't followed
         if value and not part.quoted and isinstance(part, Literal) and _BRACES.search(value):
@@ -286,15 +292,12 @@ def matches_pattern(value: str, pattern: str, effort: Effort) -> bool:
 
 def _value(part: Part, scope: Scope, run: Run) -> Value:
     if isinstance(part, Literal):
-        value: Value = part.text
-    elif isinstance(part, Opaque):
-        value = _opaque(part, scope, run)
-    elif isinstance(part, Substitution):
-        value = run(part)
-    else:
-        value = _parameter(part, scope, run)
-    scope.variables.journal.effort.spend(1 + len(value or ""))
-    return value
+        return part.text
+    if isinstance(part, Opaque):
+        return _opaque(part, scope, run)
+    if isinstance(part, Substitution):
+        return run(part)
+    return _parameter(part, scope, run)
 
 
 def _opaque(part: Opaque, scope: Scope, run: Run) -> Value:

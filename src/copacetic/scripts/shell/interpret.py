@@ -23,7 +23,7 @@ from copacetic.scripts.shell.expansion import (
     has_pattern,
     is_steering,
 )
-from copacetic.scripts.shell.loops import SEARCH, Loops
+from copacetic.scripts.shell.loops import MAX_DEPTH, SEARCH, Loops, too_deep
 from copacetic.scripts.shell.machine import ODDITY, Followed, Reached, ShellState, Status, Surroundings
 from copacetic.scripts.shell.parser import parse_shell
 from copacetic.scripts.shell.pipes import finds_nothing
@@ -77,7 +77,7 @@ def follow_script(
         interpreter.note_oddities(0)
         interpreter.follow_traps()
     except RecursionError as error:
-        raise ShellSyntaxError("nested too deeply to follow") from error
+        raise too_deep() from error
     return Followed(tuple(interpreter.reached), status if certain else None)
 
 
@@ -110,7 +110,9 @@ class _Interpreter(Loops):
         self.journal.effort.spend(STEP)
         if self.journal.oddities:
             self.note_oddities(node.line if isinstance(node, Simple) else 0)
-        self.enter()
+        self._depth += 1
+        if self._depth > MAX_DEPTH:
+            raise too_deep()
         status = self._follow(node)
         self._depth -= 1
         return status
@@ -338,9 +340,11 @@ class _Interpreter(Loops):
     def note(self, line: int, words: tuple[Value, ...], writes: tuple[Value, ...]) -> Status:
         if self.journal.oddities:
             self.note_oddities(line)
-        paths = [word for word in (*words, *writes) if word is not None and "/" in word]
-        looks = SEARCH * sum(map(has_pattern, paths)) + NAME * sum(word.count("/") for word in paths)
-        self.journal.effort.spend(REACHED + looks)
+        cost = REACHED
+        for word in (*words, *writes):
+            if word is not None and "/" in word:
+                cost += NAME * word.count("/") + (SEARCH if has_pattern(word) else 0)
+        self.journal.effort.spend(cost)
         command = Reached(line, words, writes, self.state.certain, self.state.directory)
         self.reached.append(command)
         return self.surroundings.reach(command)

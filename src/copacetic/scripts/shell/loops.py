@@ -22,7 +22,7 @@ from copacetic.scripts.shell.expansion import (
 from copacetic.scripts.shell.machine import ShellState, Status, Surroundings, merge_states
 from copacetic.scripts.shell.syntax import AssignedNames, Case, For, Node, ShellSyntaxError, Substitution, While, Word
 
-__all__ = ["Loops"]
+__all__ = ["MAX_DEPTH", "SEARCH", "Loops", "too_deep"]
 
 MAX_ROUNDS = 64
 MAX_DEPTH = 80
@@ -30,6 +30,10 @@ MAX_DEPTH = 80
 SEARCH = 10_000
 """What looking for the paths of a pattern costs."""
 _JUMPS = frozenset(("break", "continue"))
+
+
+def too_deep() -> ShellSyntaxError:
+    return ShellSyntaxError("nested too deeply to follow")
 
 
 class Loops(ABC):
@@ -59,7 +63,9 @@ class Loops(ABC):
 
     def choose(self, *alternatives: Callable[[], object]) -> None:
         """Follow all alternatives from here, and go on with what they have in common."""
-        self.enter()
+        self._depth += 1
+        if self._depth > MAX_DEPTH:
+            raise too_deep()
         start, ended = self.state, self._ended.copy()
         ends: list[ShellState] = []
         for alternative in alternatives:
@@ -69,12 +75,6 @@ class Loops(ABC):
             ends.append(self.state)
         self._merge(ends, certain=start.certain and self._ended == ended)
         self._depth -= 1
-
-    def enter(self) -> None:
-        """Begin with something that may hold another of its kind; whoever ends it takes the depth back."""
-        self._depth += 1
-        if self._depth > MAX_DEPTH:
-            raise ShellSyntaxError("nested too deeply to follow")
 
     def _merge(self, ends: Sequence[ShellState], *, certain: bool) -> None:
         for state in ends:
@@ -89,14 +89,15 @@ class Loops(ABC):
 
     def _case(self, node: Case) -> Status:
         subject = expand_value(node.word, self.scope, self.substitute)
-        certain = self.state.certain
+        certain, journal = self.state.certain, self.state.variables.journal
+        moment = journal.moment
         ways: list[Callable[[], object]] = []
         for patterns, body in node.arms:
             answer = self._matches(subject, patterns)
             if answer and not ways:
                 return self.run(body)
             if answer is not False:
-                ways.append(partial(self._run_from, self.state.copy(), body))
+                ways.append(partial(self.run, body))
                 self.state.certain = False
             if answer:
                 break
@@ -105,13 +106,10 @@ class Loops(ABC):
         if len(ways) == 1:
             return True
         self.state.certain = certain
+        if journal.moment != moment:
+            self.state.variables.forget(journal.assigned_since(moment))  # not every way comes to every pattern
         self.choose(*ways)
         return None
-
-    def _run_from(self, state: ShellState, body: Sequence[Node]) -> None:
-        self.state = state
-        self.state.certain = False
-        self.run(body)
 
     def _matches(self, subject: Value, patterns: Sequence[Word]) -> Status:
         """Tell whether one of the patterns of an arm matches."""

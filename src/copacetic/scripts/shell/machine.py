@@ -99,7 +99,8 @@ class ShellState:
         self.variables.journal.effort.spend(amount)
 
     def copy(self) -> ShellState:
-        self.spend(ITEM * (1 + len(self.functions)))
+        if self.functions:
+            self.spend(ITEM * len(self.functions))
         functions = dict(self.functions)
         return ShellState(self.variables.copy(), self.arguments, self.stopped, self.certain, functions, self.directory)
 
