@@ -32,7 +32,7 @@ __all__ = [
 
 Value = str | None
 EFFORT = 4_000_000
-"""In characters that are written once more; seven times what the longest scripts of distributions take."""
+"""In characters that are written once more; six times what the longest scripts of distributions take."""
 ITEM = 4
 """What a field, a variable or a definition costs wherever it is copied or looked at."""
 PATTERN = 8

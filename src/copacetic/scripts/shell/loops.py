@@ -27,7 +27,7 @@ __all__ = ["MAX_DEPTH", "SEARCH", "Loops", "too_deep"]
 MAX_ROUNDS = 64
 MAX_DEPTH = 80
 """How deep commands, calls and paths that part may be nested; each is a few of Python's own calls."""
-SEARCH = 10_000
+SEARCH = 15_000
 """What looking for the paths of a pattern costs."""
 _JUMPS = frozenset(("break", "continue"))
 
