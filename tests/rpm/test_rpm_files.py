@@ -47,7 +47,7 @@ def test_real_packages_have_the_files_that_rpm_lists(folder: str) -> None:
     said = list(map(without_colors, query_packages(paths, ASKED)))
 
     assert [line for path in paths for line in listing(read_header(path))] == said
-    assert len(said) > 1_000
+    assert len(said) > 300
 
 
 def header(*entries: RpmEntry) -> RpmHeader:
