@@ -94,6 +94,7 @@ FAMILIES: tuple[Family, ...] = (
     ),
     Family(
         package_type="rpm",
+        schemes=(("rpm", "copacetic.version.rpm:RpmVersion"),),
         report_names=(
             *("alma", "almalinux", "amazon", "amazonlinux", "amzn", "azurelinux", "cbl", "centos", "fedora", "mariner"),
             *(

@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Headers, packages, databases and roots of rpm, and the real rpm as the judge."""
+"""Packages, repositories and sets of rpm, and the real programs as judges."""
