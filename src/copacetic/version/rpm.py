@@ -19,9 +19,9 @@ __all__ = ["RpmVersion", "compare_parts"]
 _MAX_LENGTH = 1024
 _PATTERN = re.compile(r"(?:([0-9]{0,10}):)?([\x21-\x39\x3b-\x7e]+?)(?:-([\x21-\x2c\x2e-\x39\x3b-\x7e]+))?")
 _MAX_EPOCH = 2**32 - 1
-_TOKEN = re.compile(r"~|\^|[0-9]+|[A-Za-z]+")
+_PIECE = re.compile(r"~|\^|[0-9]+|[A-Za-z]+")
 
-# The kinds of tokens, in their order: what has another kind of token at the first difference is older or newer by it.
+# The kinds of pieces, in their order: what has another kind of piece at the first difference is older or newer by it.
 _TILDE, _END, _CARET, _LETTERS, _DIGITS = range(5)
 _Key = tuple[tuple[int, int, str], ...]
 
@@ -72,18 +72,18 @@ def compare_parts(one: str, other: str) -> int:
 
 
 def _part_key(text: str) -> _Key:
-    key = [_token_key(token) for token in _TOKEN.findall(text)]
+    key = [_piece_key(piece) for piece in _PIECE.findall(text)]
     key.append((_END, 0, ""))
     return tuple(key)
 
 
-def _token_key(token: str) -> tuple[int, int, str]:
+def _piece_key(piece: str) -> tuple[int, int, str]:
     """A number is compared as rpm does that has no limit: by its length without leading zeros, then by its text."""
-    if token == "~":
+    if piece == "~":
         return (_TILDE, 0, "")
-    if token == "^":
+    if piece == "^":
         return (_CARET, 0, "")
-    if token[0].isdigit():
-        digits = token.lstrip("0")
+    if piece[0].isdigit():
+        digits = piece.lstrip("0")
         return (_DIGITS, len(digits), digits)
-    return (_LETTERS, 0, token)
+    return (_LETTERS, 0, piece)

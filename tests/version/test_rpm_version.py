@@ -34,7 +34,9 @@ def test_versions_have_rpms_order(ascending: str) -> None:
         assert compare_versions("rpm", newer, older) > 0, (older, newer)
 
 
-@pytest.mark.parametrize(("one", "other"), [("1.0-1", "0:1.0-1"), ("1.05-1", "1.5-1"), ("1..0-1", "1.0-1"), (":1", "1")])
+@pytest.mark.parametrize(
+    ("one", "other"), [("1.0-1", "0:1.0-1"), ("1.05-1", "1.5-1"), ("1..0-1", "1.0-1"), (":1", "1")]
+)
 def test_equal_versions_may_be_spelled_differently(one: str, other: str) -> None:
     assert compare_versions("rpm", one, other) == 0
     assert parse_version("rpm", one) == parse_version("rpm", other)
