@@ -44,9 +44,8 @@ class RpmIdentity(Struct, frozen=True):
 
     @property
     def evr(self) -> str:
-        """`[epoch:]version-release`, as versions are written everywhere."""
-        epoch = "" if self.epoch is None else f"{self.epoch}:"
-        return f"{epoch}{self.version}-{self.release}"
+        """`[epoch:]version-release`; an epoch of 0 is left out, as repositories have it where headers don't."""
+        return f"{_prefix(self.epoch)}{self.version}-{self.release}"
 
     def __str__(self) -> str:
         """As `rpm -q` prints it, with the epoch."""
@@ -63,5 +62,8 @@ def source_of(header: RpmHeader) -> tuple[str, str] | None:
         return None
     if not _VERSION.fullmatch(match[2]) or not _VERSION.fullmatch(match[3]):
         return None
-    epoch = header.number(tags.EPOCH)
-    return match[1], f"{'' if epoch is None else f'{epoch}:'}{match[2]}-{match[3]}"
+    return match[1], f"{_prefix(header.number(tags.EPOCH))}{match[2]}-{match[3]}"
+
+
+def _prefix(epoch: int | None) -> str:
+    return f"{epoch}:" if epoch else ""

@@ -49,7 +49,7 @@ _TRIGGER_NUMBERS = {
     "Transfiletriggername": tags.TRANSACTION_FILE_TRIGGER_INDEXES,
 }
 _UNKNOWN_GROUP = b"Unknown"
-_TOKEN = re.compile(r"[()]|[^\s()]+(?:\([^\s()]*\)[^\s()]*)*")
+_WORD = re.compile(r"[()]|[^\s()]+(?:\([^\s()]*\)[^\s()]*)*")
 _MOST_NAMES = 1_000
 """In one dependency; more than that are not found one by one."""
 _OPERATORS = frozenset({"and", "or", "with", "without", "if", "unless", "else"})
@@ -131,23 +131,23 @@ def _rich_names(text: str) -> list[str]:
     groups: list[tuple[int, str]] = []
     """Of each open parenthesis: where the names of its condition begin, and its last operator."""
     inverted = skip = False
-    for token in _TOKEN.findall(text):
+    for word in _WORD.findall(text):
         if skip:
             skip = False
-        elif token == "(":
+        elif word == "(":
             groups.append((len(names), ""))
-        elif token == ")":
+        elif word == ")":
             inverted ^= bool(groups) and groups.pop()[1] in _CONDITIONS
-        elif token in _OPERATORS and groups:
-            start = len(names) if token in _CONDITIONS else groups[-1][0]
-            if token == "else":
+        elif word in _OPERATORS and groups:
+            start = len(names) if word in _CONDITIONS else groups[-1][0]
+            if word == "else":
                 names += [(not negative, name) for negative, name in names[start:]]
-            inverted ^= token in _CONDITIONS or token == "else"
-            groups[-1] = (start, token)
-        elif token in _COMPARISONS:
+            inverted ^= word in _CONDITIONS or word == "else"
+            groups[-1] = (start, word)
+        elif word in _COMPARISONS:
             skip = True
-        elif not token.startswith("rpmlib("):
-            names.append((inverted, token))
+        elif not word.startswith("rpmlib("):
+            names.append((inverted, word))
         if len(names) > _MOST_NAMES:  # each `else` may double them
             return []
     return [f"!{name}" if negative else name for negative, name in sorted(set(names))]

@@ -135,7 +135,7 @@ def _length(size: int) -> bytes:
 
 
 def murmur(key: bytes) -> int:
-    """rpm's own kind of MurmurHash 1."""
+    """A kind of MurmurHash 1 that is rpm's own."""
     size = len(key)
     value = size * _MULTIPLIER & _MASK
     whole = size & ~3

@@ -76,8 +76,8 @@ class SqliteStore:
             )
             rows = ((number, header.blob) for number, header in headers.items())
             connection.executemany(f"insert into '{_PACKAGES}' values(?, ?)", rows)
-            connection.execute(f"delete from {_SEQUENCE}")
-            connection.execute(f"insert into {_SEQUENCE} values(?, ?)", (_PACKAGES, highest))
+            connection.execute("delete from sqlite_sequence")
+            connection.execute("insert into sqlite_sequence values(?, ?)", (_PACKAGES, highest))
             for index in self._indexes:
                 _write_index(connection, index, headers, rules)
             connection.execute("commit")
