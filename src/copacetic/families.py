@@ -94,23 +94,6 @@ FAMILIES: tuple[Family, ...] = (
     ),
     Family(
         package_type="rpm",
-        databases=(
-            Located(
-                "copacetic.inventory.rpm:RpmDatabase",
-                ("var/lib/rpm", "usr/lib/sysimage/rpm", "usr/share/rpm", "var/lib/rpmmanifest"),
-            ),
-        ),
-        keep=(
-            KeepRule("var/lib/rpm/", 512 * _MIB),
-            KeepRule("usr/lib/sysimage/rpm/", 512 * _MIB),
-            KeepRule("usr/share/rpm/", 512 * _MIB),
-            KeepRule("var/lib/rpmmanifest/"),
-            # Which database counts, where there are several.
-            KeepRule("usr/lib/rpm/macros"),
-            KeepRule("usr/lib/rpm/macros.d/"),
-            KeepRule("usr/lib/rpm/redhat/macros"),
-            KeepRule("usr/lib/rpm/suse/macros"),
-        ),
         schemes=(("rpm", "copacetic.version.rpm:RpmVersion"),),
         report_names=(
             *("alma", "almalinux", "amazon", "amazonlinux", "amzn", "azurelinux", "cbl", "centos", "fedora", "mariner"),

@@ -18,7 +18,7 @@ from collections.abc import Mapping
 
 from copacetic.errors import InventoryError
 from copacetic.inventory.rpm.index import IndexRules
-from copacetic.inventory.rpm.ndbindex import IndexFile
+from copacetic.inventory.rpm.ndbindex import NdbIndex
 from copacetic.inventory.rpm.store import DATABASE_LIMIT, Contents, check_count, check_number
 from copacetic.oci.filesystem import ImageFilesystem
 from copacetic.rpm.header import RpmHeader
@@ -39,7 +39,7 @@ class NdbStore:
 
     format = "rpm ndb"
 
-    def __init__(self, path: str, contents: Contents, generation: int, index: IndexFile) -> None:
+    def __init__(self, path: str, contents: Contents, generation: int, index: NdbIndex) -> None:
         self.path = path
         self.contents = contents
         self._generation = generation
@@ -56,7 +56,7 @@ class NdbStore:
         if not data:
             return None
         generation, following, headers = _read(data, path)
-        return cls(path, Contents(headers, following - 1), generation, IndexFile.open(fs, folder, generation))
+        return cls(path, Contents(headers, following - 1), generation, NdbIndex.open(fs, folder, generation))
 
     def notes(self) -> tuple[str, ...]:
         return self._index.notes()

@@ -20,7 +20,7 @@ from copacetic.inventory.rpm.store import DATABASE_LIMIT
 from copacetic.oci.filesystem import ImageFilesystem
 from copacetic.rpm.header import RpmHeader
 
-__all__ = ["NAME", "IndexFile", "murmur"]
+__all__ = ["NAME", "NdbIndex", "murmur"]
 
 NAME = "Index.db"
 _PAGE = 4096
@@ -33,7 +33,7 @@ _MULTIPLIER = 0x5BD1_E995
 _NAMES = {tag: name for name, tag in INDEXES.items()}
 
 
-class IndexFile:
+class NdbIndex:
     """Where it is, or has to be, and which tags it indexes."""
 
     def __init__(self, path: str, tags: Sequence[int], fault: str = "") -> None:
@@ -42,7 +42,7 @@ class IndexFile:
         self._fault = fault
 
     @classmethod
-    def open(cls, fs: ImageFilesystem, folder: str, generation: int) -> IndexFile:
+    def open(cls, fs: ImageFilesystem, folder: str, generation: int) -> NdbIndex:
         """Read which tags are indexed. One that is absent, damaged or outdated is written anew with all of them."""
         path = fs.resolve(f"{folder}/{NAME}")
         everything = tuple(INDEXES.values())
