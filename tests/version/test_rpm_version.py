@@ -35,7 +35,7 @@ def test_versions_have_rpms_order(ascending: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("one", "other"), [("1.0-1", "0:1.0-1"), ("1.05-1", "1.5-1"), ("1..0-1", "1.0-1"), (":1", "1")]
+    ("one", "other"), [("1.0-1", "0:1.0-1"), ("1.05-1", "1.5-1"), ("1..0-1", "1.0-1"), (":1", "1"), ("0:0:2.0", "0.2.0")]
 )
 def test_equal_versions_may_be_spelled_differently(one: str, other: str) -> None:
     assert compare_versions("rpm", one, other) == 0
@@ -48,7 +48,7 @@ def test_a_version_without_a_release_is_equal_to_one_with_any() -> None:
     assert compare_versions("rpm", "1.0", "1:1.0-7") < 0
 
 
-@pytest.mark.parametrize("text", ["", "1.0 ", "a:1", "1:", "1.0\n", "²", "1\x00", "99999999999:1", "1" * 2000])
+@pytest.mark.parametrize("text", ["", "1.0 ", "1.0\n", "²", "1\x00", "4294967296:1", "1" * 2000])
 def test_what_is_no_version_is_refused(text: str) -> None:
     with pytest.raises(InvalidVersionError, match="invalid rpm version"):
         parse_version("rpm", text)

@@ -75,17 +75,10 @@ class RpmDependency(Struct, frozen=True):
     """Of `LESS`, `GREATER` and `EQUAL`; 0 for any version."""
     evr: str = ""
 
-    def matches(self, provided: RpmDependency, *, bare: bool = False) -> bool:
-        """
-        Tell whether something provided under the same name is in the range.
-
-        `bare` says whether it will do, for a range of versions, that it is provided without a version: rpm says so,
-        and dnf doesn't.
-        """
-        if not self.flags:
+    def matches(self, provided: RpmDependency) -> bool:
+        """Tell whether something provided under the same name is in the range; without a version it always is."""
+        if not self.flags or not provided.flags:
             return True
-        if not provided.flags:
-            return bare
         order = _version(provided.evr).compare(_version(self.evr)) if provided.evr != self.evr else 0
         if order < 0:
             return bool(provided.flags & GREATER or self.flags & LESS)

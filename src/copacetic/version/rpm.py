@@ -17,7 +17,7 @@ from copacetic.errors import InvalidVersionError
 __all__ = ["RpmVersion", "compare_parts"]
 
 _MAX_LENGTH = 1024
-_PATTERN = re.compile(r"(?:([0-9]{0,10}):)?([\x21-\x39\x3b-\x7e]+?)(?:-([\x21-\x2c\x2e-\x39\x3b-\x7e]+))?")
+_PATTERN = re.compile(r"(?:([0-9]{0,10}):)?([\x21-\x7e]+?)(?:-([\x21-\x2c\x2e-\x7e]+))?")
 _MAX_EPOCH = 2**32 - 1
 _PIECE = re.compile(r"~|\^|[0-9]+|[A-Za-z]+")
 

@@ -1,0 +1,244 @@
+# SPDX-License-Identifier: Apache-2.0
+"""
+The resulting set, by dnf's preferences.
+
+What is wanted is decided first and in its order, then what that needs, and only then what else is installed is kept:
+so an update of an installed package is preferred to another package that would do. Nothing installed goes unless
+something takes its place, and what can't be had is left out without holding up the rest.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterator, Sequence
+from functools import cmp_to_key
+
+from msgspec import Struct
+
+from copacetic.repository.rpm.architecture import NOARCH
+from copacetic.repository.rpm.clauses import Clauses, Need
+from copacetic.repository.rpm.offer import RpmOffer
+from copacetic.repository.rpm.satisfy import Satisfier
+from copacetic.repository.rpm.universe import RpmUniverse, compare_provided
+from copacetic.rpm.dependency import Requirement, simple_parts
+
+__all__ = ["RpmGoals", "RpmSolution", "solve_goals"]
+
+
+class RpmGoals(Struct, frozen=True, kw_only=True):
+    """What is to be reached as far as possible, by the numbers of packages."""
+
+    kept: Collection[int] = ()
+    """Installed packages that stay as they are."""
+    wanted: Sequence[Sequence[int]] = ()
+    """Of each one is to be in the set, the earlier the rather."""
+    lifted: Sequence[int] = ()
+    """Installed packages that are to be as new as possible."""
+    lowest: bool = False
+    """Whether of an installed package's updates the oldest is taken that will do, and not the newest."""
+    excluded: Callable[[int], bool] = lambda _number: False
+    """Packages that can't come in."""
+
+
+class RpmSolution(Struct, frozen=True):
+    """A consistent set."""
+
+    chosen: frozenset[int]
+    ordered: tuple[int, ...]
+    """What comes in, in the order in which it was decided."""
+    reached: tuple[bool, ...]
+    """Of what is wanted."""
+
+
+def solve_goals(universe: RpmUniverse, goals: RpmGoals) -> RpmSolution:
+    """Raises `GivenUpError`."""
+    return _Search(universe, goals).run()
+
+
+class _Search:
+    def __init__(self, universe: RpmUniverse, goals: RpmGoals) -> None:
+        self._universe = universe
+        self._goals = goals
+        self._clauses = Clauses(universe)
+        self._state = Satisfier(self._about)
+        # Statements beyond all packages say that a goal is reached.
+        self._first_goal = 1 << 40
+        self._settled = 0
+        """How many of the trail have all that they need, as long as nothing is taken back."""
+        self._conflicts = 0
+
+    def _about(self, number: int) -> Sequence[Sequence[int]]:
+        if number >= self._first_goal:
+            return [(-number, *self._goals.wanted[number - self._first_goal])]
+        if not self._universe.is_installed(number) and self._goals.excluded(number):
+            return [(-number,)]
+        return self._clauses.about(number)
+
+    def run(self) -> RpmSolution:
+        state, universe, goals = self._state, self._universe, self._goals
+        for number in universe.installed:
+            state.add([number] if number in goals.kept else [number, *universe.updates(number)])
+        state.settle()
+        while (literal := next(self._open(), None)) is not None:
+            state.decide(literal)
+        chosen = [number for number in state.trail if 0 < number < self._first_goal]
+        return RpmSolution(
+            chosen=frozenset(chosen),
+            ordered=tuple(number for number in chosen if not universe.is_installed(number)),
+            reached=tuple(self._first_goal + place in state.true for place in range(len(goals.wanted))),
+        )
+
+    def _open(self) -> Iterator[int]:
+        """Yield what to try next; only the first is ever used."""
+        state, goals = self._state, self._goals
+        for place in range(len(goals.wanted)):
+            if state.is_open(self._first_goal + place):
+                yield self._first_goal + place
+        for place, options in enumerate(goals.wanted):
+            if self._first_goal + place in state.true:
+                yield from self._first(options)
+        for number in goals.lifted:
+            yield from self._lift(number)
+        yield from self._missing(of_installed=True)
+        for number in self._universe.installed:
+            if state.is_open(number):
+                yield from self._keep(number)
+            elif state.is_false(number):
+                yield from self._choice(self._universe.updates(number))
+        self._settled = 0
+        yield from self._missing()
+
+    def _first(self, options: Sequence[int]) -> Iterator[int]:
+        if not any(number in self._state.true for number in options):
+            yield from [number for number in options if self._state.is_open(number)][:1]
+
+    def _lift(self, number: int) -> Iterator[int]:
+        """The best of what may take a package's place, itself included; what is installed beside it isn't needed."""
+        universe = self._universe
+        if not universe.is_install_only(number):
+            yield from self._choice([number, *universe.updates(number)])
+            if self._state.is_false(number):
+                yield from self._heirs(number)
+            return
+        name, architecture = universe.package(number).name, universe.package(number).architecture
+        newest = universe.newest_first(universe.present(name))[0]
+        beside = [
+            other
+            for other in universe.named(name)
+            if universe.package(other).architecture == architecture and universe.compare(other, newest) > 0
+        ]
+        yield from self._choice(beside)
+
+    def _heirs(self, number: int) -> Iterator[int]:
+        """All among which a package was split up, if one of them has taken its place."""
+        universe = self._universe
+        heirs: dict[str, list[int]] = {}
+        for other in universe.updates(number):
+            heirs.setdefault(universe.package(other).name, []).append(other)
+        if not any(other in self._state.true for other in heirs.pop(universe.package(number).name, ())):
+            for options in heirs.values():
+                yield from self._choice(options)
+
+    def _keep(self, number: int) -> Iterator[int]:
+        """
+        An installed package as it is; but rather an update of it than a package of another name, for something that
+        was provided by an installed one so far.
+        """
+        for need in self._clauses.needs(number):
+            if self._is_lacking(need.clause) and self._has_moved_on(need):
+                yield from self._choice(self._universe.updates(number))
+        yield number
+
+    def _has_moved_on(self, need: Need) -> bool:
+        """Whether what met it was updated, and still has what it asks for by name: it isn't what was split off."""
+        akin = self._akin(need.clause)
+        if not akin or any(self._state.is_open(number) for number in akin):
+            return False
+        names = {part.name for part in simple_parts(need.requirement)}
+        heirs = (other for number in akin if self._universe.is_installed(number) for other in self._successors(number))
+        return any(part.name in names for heir in heirs for part in heir.provides) or any(
+            self._universe.package(number).name in names for number in akin
+        )
+
+    def _successors(self, number: int) -> Iterator[RpmOffer]:
+        updates = self._universe.updates(number)
+        return (self._universe.package(other) for other in updates if other in self._state.true)
+
+    def _missing(self, *, of_installed: bool = False) -> Iterator[int]:
+        """
+        Something for what the set so far needs; what has all that it needs isn't looked at twice.
+
+        With `of_installed` only updates of what is installed, and only where nothing will do that is there already.
+        """
+        state = self._state
+        if self._conflicts != state.conflicts or not of_installed:
+            self._settled, self._conflicts = 0, state.conflicts
+        while self._settled < len(state.trail):
+            number = state.trail[self._settled]
+            for need in self._clauses.needs(number) if 0 < number < self._first_goal else ():
+                if not self._is_lacking(need.clause):
+                    continue
+                options = [n for n in (self._akin(need.clause) if of_installed else need.clause) if n > 0]
+                if not (of_installed and any(self._universe.is_installed(n) and state.is_open(n) for n in options)):
+                    yield from self._choice(options, need.requirement)
+            self._settled += 1
+
+    def _is_lacking(self, clause: Sequence[int]) -> bool:
+        """Whether something has to come in for a clause to hold."""
+        state = self._state
+        return not any(n in state.true or (n < 0 and not state.is_false(n)) for n in clause)
+
+    def _akin(self, clause: Sequence[int]) -> list[int]:
+        """Of what will do, the packages that are installed in some version."""
+        universe = self._universe
+        return [number for number in clause if number > 0 and universe.present(universe.package(number).name)]
+
+    def _choice(self, options: Sequence[int], asked: Requirement | None = None) -> Iterator[int]:
+        """The best of several that are open; nothing, when one of them is taken already."""
+        state = self._state
+        if any(number in state.true for number in options):
+            return
+        available = [number for number in options if state.is_open(number)]
+        if available:
+            yield available[0] if len(available) == 1 else self._best(available, asked)
+
+    def _best(self, options: Sequence[int], asked: Requirement | None) -> int:
+        """
+        As dnf has it: an installed one or one of the best repository, of the best architecture, the best version of
+        each name, none that another one obsoletes; of these one whose name is installed, that is no leftover of an
+        older version, and has most of what is asked for.
+        """
+        universe = self._universe
+        priority = min((universe.package(n).priority for n in options if not universe.is_installed(n)), default=0)
+        left = [n for n in options if universe.is_installed(n) or universe.package(n).priority == priority]
+        rank = min((universe.rank(n) for n in left if universe.package(n).architecture != NOARCH), default=None)
+        if rank is not None:
+            left = [n for n in left if universe.rank(n) == rank or universe.package(n).architecture == NOARCH]
+        best: dict[str, int] = {}
+        for number in sorted(left, key=cmp_to_key(self._order)):
+            best.setdefault(universe.package(number).name, number)
+        outdated = {other for number in best.values() for other in universe.obsoleted(number)}
+        numbers = [number for number in best.values() if number not in outdated] or list(best.values())
+        if len(numbers) == 1:
+            return numbers[0]
+        provided = {number: universe.provided_version(number, asked) for number in numbers}
+
+        def order(one: int, other: int) -> int:
+            a, b = universe.package(one).name, universe.package(other).name
+            return (
+                bool(universe.present(b)) - bool(universe.present(a))
+                or universe.is_outdated(one) - universe.is_outdated(other)
+                or compare_provided(provided[other], provided[one])
+                or (a > b) - (a < b)
+            )
+
+        return min(numbers, key=cmp_to_key(order))
+
+    def _order(self, one: int, other: int) -> int:
+        """Compare two of one name; the lesser is the better."""
+        universe = self._universe
+        a, b = universe.package(one), universe.package(other)
+        order = universe.compare(other, one)
+        if self._goals.lowest and universe.present(a.name) and not (a.installed or b.installed):
+            order = -order
+        ranks = universe.rank(one) - universe.rank(other)
+        return order or ranks or b.installed - a.installed or a.cost - b.cost or one - other
