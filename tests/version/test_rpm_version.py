@@ -35,7 +35,8 @@ def test_versions_have_rpms_order(ascending: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("one", "other"), [("1.0-1", "0:1.0-1"), ("1.05-1", "1.5-1"), ("1..0-1", "1.0-1"), (":1", "1"), ("0:0:2.0", "0.2.0")]
+    ("one", "other"),
+    [("1.0-1", "0:1.0-1"), ("1.05-1", "1.5-1"), ("1..0-1", "1.0-1"), (":1", "1"), ("0:0:2.0", "0.2.0")],
 )
 def test_equal_versions_may_be_spelled_differently(one: str, other: str) -> None:
     assert compare_versions("rpm", one, other) == 0
