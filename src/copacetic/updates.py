@@ -302,6 +302,8 @@ class Resolution(Struct, frozen=True, kw_only=True):
     """Every repository that was consulted."""
     notes: tuple[str, ...] = ()
     """What a user should know of the repositories or the choice."""
+    severities: Mapping[str, str] = {}
+    """Of vulnerabilities, as the repositories' advisories have them; for findings whose report has none."""
 
 
 class MatchedFinding(Struct, frozen=True, kw_only=True):

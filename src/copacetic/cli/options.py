@@ -66,6 +66,16 @@ class Replacement(click.ParamType[Any]):
         return old, new
 
 
+class FileOf(Replacement):
+    """`ADDRESS=FILE`."""
+
+    name = "ADDRESS=FILE"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        address, path = super().convert(value, param, ctx)
+        return address, Path(path)
+
+
 class Networks(click.ParamType[Any]):
     """Networks or addresses separated by commas."""
 
@@ -137,6 +147,10 @@ REPOSITORY = (
     ),
     option("--allow-repository-rollback", is_flag=True, help="Use a repository older than it was; it is named."),
     option("--allow-vendor-change", multiple=True, help="Packages that may be replaced by another vendor's."),
+    option("--require-modern-signatures", is_flag=True, help="Refuse rpm signatures that only RSA itself finds right."),
+    option(
+        "--repository-secret", type=FileOf(), multiple=True, help="What subscribers' repositories want: see the docs."
+    ),
     option("--experimental-apk-v3", is_flag=True, help="Use indexes and packages of apk-tools 3's own format."),
     option("--no-host-repositories", is_flag=True, help="Never use this machine's repositories and keys."),
 )
@@ -214,6 +228,8 @@ def make_settings(values: Mapping[str, Any]) -> Settings:
                 public_only=values.get("public_only", False),
             ),
             allow_vendor_change=tuple(values.get("allow_vendor_change", ())),
+            require_modern=values.get("require_modern_signatures", False),
+            secrets=tuple(values.get("repository_secret", ())),
             experimental=frozenset(
                 name.removeprefix(_EXPERIMENTAL).replace("_", "-")
                 for name, given in values.items()

@@ -22,7 +22,7 @@ from msgspec.structs import replace
 from copacetic.errors import RefusedAddressError, StorageError, UnreachableError
 from copacetic.http.address import find_origin, parse_address, show_address, split_credentials
 from copacetic.http.failure import describe_failure
-from copacetic.http.login import Login, find_login
+from copacetic.http.login import Login, Ticket, find_login, find_ticket
 from copacetic.http.pool import Pools
 from copacetic.http.reach import Reach
 from copacetic.http.response import PIECE, Response
@@ -67,6 +67,7 @@ class HttpClient:
         pools: Pools | None = None,
         reach: Reach | None = None,
         logins: tuple[Login, ...] = (),
+        tickets: tuple[Ticket, ...] = (),
     ) -> None:
         """Without a `reach` every address will do: the user has named it."""
         self.settings = settings
@@ -74,14 +75,22 @@ class HttpClient:
         self._pools = pools or Pools(settings)
         self._reach = reach
         self._logins = logins
+        self._tickets = tickets
 
-    def within(self, reach: Reach, logins: Iterable[Login] = ()) -> HttpClient:
+    def within(self, reach: Reach, logins: Iterable[Login] = (), tickets: Iterable[Ticket] = ()) -> HttpClient:
         """
         Return a client for addresses that somebody else has chosen, which knows these logins; it shares connections.
 
         Every address that it comes by is held against `reach`, also those of redirects.
         """
-        return HttpClient(self.settings, sleep=self._sleep, pools=self._pools, reach=reach, logins=tuple(logins))
+        return HttpClient(
+            self.settings,
+            sleep=self._sleep,
+            pools=self._pools,
+            reach=reach,
+            logins=tuple(logins),
+            tickets=tuple(tickets),
+        )
 
     def __enter__(self) -> Self:
         return self
@@ -117,6 +126,10 @@ class HttpClient:
         Raises `UnreachableError` when no answer comes: name resolution, connection, TLS, proxy, time-out.
         """
         known = {"User-Agent": self.settings.user_agent, **(headers or {})}
+        ticket = find_ticket(self._tickets, url) if self._tickets else None
+        if ticket is not None:
+            url = f"{url}{'&' if '?' in url else '?'}{ticket.query}" if ticket.query else url
+            tls = tls or ticket.tls
         request = _prepare(method, url, known, body, tls or TlsSettings(), self._logins)
         for _ in range(MAXREDIRECTS + 1):
             response = self._send(request, retry=retry)

@@ -51,6 +51,10 @@ class RepositorySettings(Struct, frozen=True, kw_only=True):
     """Where repositories may be that the image names."""
     allow_vendor_change: tuple[str, ...] = ()
     """Names of packages (`*` and `?` as in a shell) that may be replaced by another vendor's."""
+    require_modern: bool = False
+    """Whether only signatures count that a library with a policy of today accepts (rpm)."""
+    secrets: tuple[tuple[str, Path], ...] = ()
+    """Files with what repositories for subscribers want, by the beginnings of their addresses."""
     experimental: frozenset[str] = frozenset()
     """What isn't promised yet and shall be used: a name is read by the one family that it belongs to."""
 
@@ -117,6 +121,10 @@ class Repository(Protocol):
         Return a local file for each candidate, its size and digest checked; downloads run side by side. `arrived` is
         called in this thread, for each of them as soon as it is there.
         """
+        ...
+
+    def remarks(self) -> tuple[str, ...]:
+        """Return what is to be said of the packages that were fetched: how they were verified."""
         ...
 
 

@@ -5,17 +5,22 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 from typing import NamedTuple
-from urllib.parse import unquote
+from urllib.parse import unquote, urlsplit
 
-from copacetic.errors import RepositoryError, UnreachableError, hide_credentials
+from copacetic.errors import RepositoryError, UnreachableError, UsageError, hide_credentials
 from copacetic.http import HttpClient
 from copacetic.http.address import find_origin
-from copacetic.http.login import Login
+from copacetic.http.login import Login, Ticket
 from copacetic.http.reach import Reach
+from copacetic.http.settings import TlsSettings
 
 __all__ = ["Place", "is_plain_address", "open_client", "parse_address", "select_mirror"]
 
+_FILE_LIMIT = 1024 * 1024
+_WANTED_HINT = "write ADDRESS=FILE: a certificate with its key, username=… and password=…, or a token"
+_TOKEN = re.compile(r"[A-Za-z0-9._~%!$&'()*+,;=:@/?-]{1,4000}")
 _WEB = re.compile(r"https?:", re.IGNORECASE)
 _ADDRESS = re.compile(
     r"(?P<scheme>https?://)(?:(?P<secret>[^\x00-\x20\x7f/?#@\\]*)@)?"
@@ -78,6 +83,48 @@ def select_mirror(place: Place, mirrors: Sequence[tuple[str, str]]) -> tuple[Pla
     return place, False
 
 
-def open_client(http: HttpClient, reach: Reach, named: Iterable[str], logins: Iterable[Login | None]) -> HttpClient:
-    """Return a client for repositories: `named` are the addresses that are not the image's own choice."""
-    return http.within(reach.naming(named), filter(None, logins))
+def open_client(
+    http: HttpClient,
+    reach: Reach,
+    named: Iterable[str],
+    logins: Iterable[Login | None],
+    secrets: Iterable[tuple[str, Path]] = (),
+) -> HttpClient:
+    """
+    Return a client for repositories: `named` are the addresses that are not the image's own choice, `secrets` the
+    user's files by the beginnings of the addresses that want them. Raises `UsageError` for one that can't be used.
+    """
+    given = [read_secret(address, path) for address, path in secrets]
+    tickets = [one for one in given if isinstance(one, Ticket)]
+    mine = [one for one in given if isinstance(one, Login)]  # what the user says goes before what the image says
+    return http.within(reach.naming(named), (*mine, *filter(None, logins)), tickets)
+
+
+def read_secret(address: str, path: Path) -> Login | Ticket:
+    """
+    Read what a repository for subscribers wants: a client's certificate with its key (a file in PEM form, or a folder
+    with `NAME.pem` and `NAME-key.pem`), a login (`username=…` and `password=…`), or a token (one line).
+    """
+    place = parse_address(address, "--repository-secret").url
+    origin, folder = find_origin(place), urlsplit(place).path.rstrip("/")
+    try:
+        if path.is_dir():
+            keys = sorted(path.glob("*-key.pem"))
+            if not keys:
+                raise UsageError(f"--repository-secret: {path} holds no NAME-key.pem", hint=_WANTED_HINT)
+            path = path / f"{keys[0].name.removesuffix('-key.pem')}.pem"
+        with path.open("rb") as file:
+            data = file.read(_FILE_LIMIT)
+    except OSError as error:
+        raise UsageError(f"can't read {path}: {error.strerror}", hint="check --repository-secret") from error
+    text = data.decode("utf-8", "replace")
+    if "-----BEGIN " in text:
+        key = path if "PRIVATE KEY-----" in text else path.with_name(f"{path.stem}-key.pem")
+        return Ticket(origin=origin, path=folder, tls=TlsSettings(client_cert=path, client_key=key))
+    values = dict(line.split("=", 1) for line in text.split() if "=" in line)
+    if "username" in values and "password" in values:
+        return Login(origin=origin, path=folder, secret=f"{values['username']}:{values['password']}")
+    token = text.strip().removeprefix("?")
+    if not _TOKEN.fullmatch(token):
+        raise UsageError(f"--repository-secret: {path} holds no certificate, login or token", hint=_WANTED_HINT)
+    return Ticket(origin=origin, path=folder, query=token)

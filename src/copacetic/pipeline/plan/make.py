@@ -203,6 +203,7 @@ class _Rounds:
         packages: Packages,
         choice: Choice,
     ) -> Plan:
+        matched = _rated(matched, resolutions)
         plan = empty_plan(self.job, matched, [(target.inventory, target.wanted) for target in self.targets])
         sections = {section.package_type: section for section in plan.sections}
         for target, resolution in zip(self.targets, resolutions, strict=True):
@@ -212,7 +213,7 @@ class _Rounds:
                 updates=tuple(package.update for package in packages.get(target.package_type, ())),
                 skipped=(*resolution.skipped, *left_out.skipped),
                 origins=resolution.origins,
-                notes=(*section.notes, *resolution.notes, *left_out.notes),
+                notes=(*section.notes, *resolution.notes, *target.repository.remarks(), *left_out.notes),
             )
         return replace(
             plan,
@@ -225,3 +226,20 @@ class _Rounds:
                 *filter(None, [self.excuse]),
             ),
         )
+
+
+def _rated(
+    matched: tuple[MatchedFinding, ...] | None, resolutions: Sequence[Resolution]
+) -> tuple[MatchedFinding, ...] | None:
+    """Give findings the severity that repositories' advisories have for them, where their report has none."""
+    known = dict(chain.from_iterable(resolution.severities.items() for resolution in resolutions))
+    if matched is None or not known:
+        return matched
+
+    def rate(one: MatchedFinding) -> MatchedFinding:
+        finding = one.finding
+        names = (finding.vulnerability_id, *finding.aliases)
+        severity = next((known[name] for name in names if name in known), finding.severity)
+        return one if finding.severity != "UNKNOWN" else replace(one, finding=replace(finding, severity=severity))
+
+    return tuple(map(rate, matched))

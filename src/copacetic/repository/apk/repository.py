@@ -69,7 +69,8 @@ class ApkRepository:
     def open(cls, context: RepositoryContext) -> ApkRepository:
         sources = with_mirrors(_find_sources(context), context.settings.mirrors)
         named = (source.url for source in sources if source.named)
-        http = open_client(context.http, context.settings.reach, named, (source.login for source in sources))
+        settings, logins = context.settings, (source.login for source in sources)
+        http = open_client(context.http, settings.reach, named, logins, settings.secrets)
         return cls(replace(context, http=http), sources)
 
     def resolve(
@@ -154,6 +155,9 @@ class ApkRepository:
 
     def fetch(self, candidates: Sequence[Candidate], arrived: Arrived | None = None) -> Mapping[Candidate, Path]:
         return self._packages.fetch(candidates)
+
+    def remarks(self) -> tuple[str, ...]:
+        return ()
 
     def _load(self) -> list[ApkIndex]:
         """

@@ -58,7 +58,8 @@ class AptRepository:
         mirrors, reach = context.settings.mirrors, context.settings.reach
         sources = substitute(_find_sources(context), architecture=context.architecture, mirrors=mirrors)
         logins = (*(source.login for source in sources), *read_logins(context.fs))
-        http = open_client(context.http, reach, (source.uri for source in sources if source.named), logins)
+        named = (source.uri for source in sources if source.named)
+        http = open_client(context.http, reach, named, logins, context.settings.secrets)
         return cls(replace(context, http=http), sources)
 
     def resolve(
@@ -157,6 +158,9 @@ class AptRepository:
 
     def fetch(self, candidates: Sequence[Candidate], arrived: Arrived | None = None) -> Mapping[Candidate, Path]:
         return self._packages.fetch(candidates)
+
+    def remarks(self) -> tuple[str, ...]:
+        return ()
 
     def _load(self, sources: Sequence[AptSource]) -> list[PackagesIndex]:
         """

@@ -1,2 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Repositories of rpm packages (rpm-md), and what `dnf upgrade` would make of them."""
+"""
+rpm repositories: `.repo` files in, verified packages out.
+
+`sources` finds them with `config`, `metadata` verifies and searches one, `visible` leaves out what may not be seen,
+`resolver` makes a set, `verify` proves package files. Of the image only configuration, keys and what is installed are
+looked at.
+"""
+
+from copacetic.repository.rpm.repository import RpmRepository
+
+__all__ = ["RpmRepository"]

@@ -1,0 +1,312 @@
+# SPDX-License-Identifier: Apache-2.0
+"""
+Primary metadata: what a repository offers, searched without being parsed as a whole.
+
+The plain text stays in the cache beside a table of where each package stands in it, by the names that it has, provides
+and obsoletes, and digests of its pieces: what is read of it is checked again.
+"""
+
+from __future__ import annotations
+
+import re
+from array import array
+from bisect import bisect_left
+from collections.abc import Callable, Iterator, Mapping
+from html import unescape
+from zlib import crc32
+
+import msgspec
+
+from copacetic.errors import InvalidVersionError, RepositoryError
+from copacetic.repository.rpm.offer import Checksum, RpmOffer
+from copacetic.repository.rpm.repomd import find_checksum, is_location
+from copacetic.repository.rpm.xmlreader import XmlError, XmlReader
+from copacetic.rpm.dependency import (
+    EQUAL,
+    GREATER,
+    LESS,
+    Requirement,
+    RpmDependency,
+    RpmDependencyError,
+    make_requirement,
+)
+from copacetic.strict import read_digits
+from copacetic.version.rpm import RpmVersion
+
+__all__ = [
+    "NAMED",
+    "OBSOLETING",
+    "PROVIDING",
+    "OddRowError",
+    "PrimaryIndexer",
+    "PrimaryTable",
+    "Terms",
+    "find_rows",
+    "parse_package",
+]
+
+NAMED, PROVIDING, OBSOLETING = b"n", b"p", b"o"
+_SUMS = {kind: crc32(kind) for kind in (NAMED, PROVIDING, OBSOLETING)}
+"""What the sums of names begin with. They only tell where to look: what is there is held against the name."""
+MAX_PACKAGE = 8 * 1024 * 1024
+"""Of one package's text; that of Fedora's fullest has 400 KB."""
+MAX_ENTRIES = 50_000
+"""Dependencies and files of one package."""
+MAX_ROWS = 5_000
+"""Packages under one name."""
+_END = b"</package>"
+_START = re.compile(rb"<package[\s>]")
+_NAME = re.compile(rb"<name>\s*([^<]{1,300}?)\s*</name>")
+_SECTIONS = {
+    kind: re.compile(rb"<(?:\w+:)?" + kind + rb">(.*?)</(?:\w+:)?" + kind + rb">", re.DOTALL)
+    for kind in (b"provides", b"obsoletes")
+}
+_USUAL_ENTRY = re.compile(rb'entry name="([^"]*)"')
+_ENTRY = re.compile(rb"<(?:\w+:)?entry\s[^>]*?\bname=(?:\"([^\"]*)\"|'([^']*)')")
+_FILE = re.compile(rb"<file(?:\s[^>]*)?>([^<]*)<")
+_PACKAGE_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.+~%{}-]{0,254}")
+_VERSION = re.compile(r"[A-Za-z0-9_.+~^%{}]{1,255}")
+_ARCHITECTURE = re.compile(r"[A-Za-z0-9_]{1,64}")
+_SOURCE = re.compile(r"[!-~]{0,500}")
+_FLAGS = {"EQ": EQUAL, "LT": LESS, "GT": GREATER, "LE": LESS | EQUAL, "GE": GREATER | EQUAL}
+_LISTS = frozenset({"provides", "requires", "conflicts", "obsoletes", "recommends"})
+_FORMAT = "/metadata/package/format/"
+
+
+class PrimaryTable(msgspec.Struct, frozen=True, array_like=True):
+    """Where everything is in the text."""
+
+    spans: bytes
+    """Where each package begins and ends, as 64-bit numbers."""
+    keys: bytes
+    """Sorted 64-bit numbers: a name's sum with its kind above, the package's number below."""
+
+
+class PrimaryIndexer:
+    """
+    Takes the text as it comes, and notes what stands where; what is noted is only where to look. Raises `XmlError` for
+    a package without an end.
+    """
+
+    def __init__(self) -> None:
+        self.count = 0
+        self._pending = b""
+        self._at = 0
+        """Of the pending text, in all of it."""
+        self._spans = array("Q")
+        self._keys = array("Q")
+        self._declared = False
+
+    def feed(self, part: bytes) -> None:
+        data = self._pending + part if self._pending else part
+        at = 0
+        while True:
+            end = data.find(_END, at)
+            if end < 0:
+                break
+            end += len(_END)
+            match = _START.search(data, at, end)
+            if match is not None:
+                self._note(data[match.start() : end], self._at + match.start())
+            at = end
+        # A tag may go on in the next part, and nothing before the next package is of use.
+        self._pending = data[at:]
+        self._at += at
+        if len(self._pending) > MAX_PACKAGE:
+            raise XmlError(f"a package of more than {MAX_PACKAGE} bytes")
+
+    def _note(self, text: bytes, start: int) -> None:
+        number = self.count
+        self.count += 1
+        self._spans.extend((start, start + len(text)))
+        match = _NAME.search(text)
+        own = match[1] if match is not None else b""
+        provided = {*_entries(text, b"provides"), *_FILE.findall(text)}
+        provided.discard(own)
+        obsoleted = _entries(text, b"obsoletes")
+        if b"&" in text:
+            own, provided, obsoleted = _plain(own), {*map(_plain, provided)}, {*map(_plain, obsoleted)}
+        self._keys.append(crc32(own, _SUMS[NAMED]) << 32 | number)
+        sum_of = _SUMS[PROVIDING]
+        self._keys.extend([crc32(name, sum_of) << 32 | number for name in provided])
+        if obsoleted:
+            sum_of = _SUMS[OBSOLETING]
+            self._keys.extend([crc32(name, sum_of) << 32 | number for name in obsoleted])
+
+    def finish(self) -> PrimaryTable:
+        """Return what was noted, when all is there."""
+        return PrimaryTable(self._spans.tobytes(), array("Q", sorted(self._keys)).tobytes())
+
+
+def _entries(text: bytes, kind: bytes) -> set[bytes]:
+    """Return the names in a list of dependencies; fast where everything is spelled as most repositories do."""
+    start = text.find(b"<rpm:" + kind + b">")
+    if start >= 0:
+        section = text[start : text.find(b"</rpm:" + kind + b">", start)]
+    elif b"<rpm:" in text or (match := _SECTIONS[kind].search(text)) is None:
+        return set()
+    else:
+        section = match[1]
+    names = _USUAL_ENTRY.findall(section)
+    if len(names) == section.count(b"entry "):
+        return set(names)
+    return {one or other for one, other in _ENTRY.findall(section)}
+
+
+def _plain(name: bytes) -> bytes:
+    return unescape(name.decode("utf-8", "surrogateescape")).encode("utf-8", "replace") if b"&" in name else name
+
+
+def find_rows(table: PrimaryTable, kind: bytes, name: str) -> Iterator[tuple[int, int, int]]:
+    """
+    Yield numbers and places of packages that may have, provide or obsolete a name: others may be among them.
+
+    Raises `RepositoryError` when there are too many.
+    """
+    keys, spans = memoryview(table.keys).cast("Q"), memoryview(table.spans).cast("Q")
+    first = crc32(name.encode("utf-8", "replace"), _SUMS[kind]) << 32
+    start, end = bisect_left(keys, first), bisect_left(keys, first + (1 << 32))
+    if end - start > MAX_ROWS:
+        raise RepositoryError(f"more than {MAX_ROWS} packages are offered for {name[:80]!r}")
+    for key in keys[start:end]:
+        number = key & 0xFFFF_FFFF
+        yield number, spans[2 * number], spans[2 * number + 1]
+
+
+class Terms(msgspec.Struct, frozen=True, kw_only=True):
+    """What a repository says of all its packages."""
+
+    repository: str
+    priority: int
+    cost: int
+    module_of: Callable[[str], str] = lambda _nevra: ""
+
+
+def parse_package(text: bytes, terms: Terms, where: str) -> RpmOffer:
+    """Read one package's text. Raises `RepositoryError` for one that can't be used, saying which."""
+    reader = _PackageReader()
+    try:
+        xml = XmlReader(reader.start, reader.end)
+        xml.feed(b"<metadata>" + text + b"</metadata>", last=True)
+        return reader.make(terms, where)
+    except (XmlError, RpmDependencyError, InvalidVersionError) as error:
+        name = reader.values.get("name", "")[:80]
+        raise OddRowError(f"{where}: what it says of {name!r} can't be read: {error}", reader) from error
+
+
+class OddRowError(RepositoryError):
+    """A row that can't be used, with what is known of it."""
+
+    def __init__(self, message: str, reader: _PackageReader) -> None:
+        super().__init__(message)
+        self.name = reader.values.get("name", "")
+        self.evr = reader.evr
+
+
+class _PackageReader:
+    """Gathers what is needed of one package."""
+
+    def __init__(self) -> None:
+        self.values: dict[str, str] = {}
+        self._lists: dict[str, list[tuple[str, int, str]]] = {name: [] for name in _LISTS}
+        self._files: set[str] = set()
+        self._count = 0
+
+    @property
+    def evr(self) -> str:
+        epoch = self.values.get("epoch", "0").lstrip("0")
+        return f"{epoch}{':' if epoch else ''}{self.values.get('ver', '')}-{self.values.get('rel', '')}"
+
+    def start(self, path: str, attributes: Mapping[str, str]) -> None:
+        name = path.rpartition("/")[2]
+        if name == "entry":
+            kind = path[len(_FORMAT) : -len("/entry")]
+            if kind in self._lists and path.startswith(_FORMAT):
+                self._note()
+                self._lists[kind].append(_entry(attributes))
+        elif path == "/metadata/package/version":
+            self.values.update({key: attributes.get(key, "") for key in ("epoch", "ver", "rel")})
+        elif path == "/metadata/package/size":
+            self.values["size"] = attributes.get("package", "")
+        elif path == "/metadata/package/time":
+            self.values["build"] = attributes.get("build", "")
+        elif path == "/metadata/package/location":
+            self.values["href"] = attributes.get("href", "")
+            self.values["base"] = attributes.get("xml:base", "")
+        elif path == "/metadata/package/checksum":
+            self.values["algorithm"] = attributes.get("type", "")
+
+    def end(self, path: str, text: str) -> None:
+        if path == f"{_FORMAT}file":
+            self._note()
+            self._files.add(text)
+        elif path in {"/metadata/package/name", "/metadata/package/arch", "/metadata/package/checksum"}:
+            self.values[path.rpartition("/")[2]] = text.strip()
+        elif path in {f"{_FORMAT}sourcerpm", f"{_FORMAT}vendor"}:
+            self.values[path.rpartition("/")[2]] = text.strip()[:500]
+
+    def _note(self) -> None:
+        self._count += 1
+        if self._count > MAX_ENTRIES:
+            raise XmlError(f"more than {MAX_ENTRIES} dependencies and files")
+
+    def make(self, terms: Terms, where: str) -> RpmOffer:
+        values = self.values
+        name, architecture, evr = values.get("name", ""), values.get("arch", ""), self.evr
+        if not (_PACKAGE_NAME.fullmatch(name) and _ARCHITECTURE.fullmatch(architecture)):
+            raise OddRowError(f"{where} offers {name[:80]!r} for {architecture[:80]!r}", self)
+        parts = [values.get("ver", ""), values.get("rel", "")]
+        epoch = read_digits(values.get("epoch") or "0", most=9)
+        if epoch is None or not all(_VERSION.fullmatch(part) for part in parts):
+            raise OddRowError(f"{where} offers {name} with the version {evr[:80]!r}", self)
+        RpmVersion(evr)
+        checksum = find_checksum(values.get("algorithm", ""), values.get("checksum", ""), weak=True)
+        size = read_digits(values.get("size", ""), most=12)
+        if checksum is None or not size:
+            raise OddRowError(f"{where}: {name} {evr} has no usable digest and size", self)
+        if not is_location(values.get("href", "")) or values.get("base"):
+            raise OddRowError(f"{where}: {name} {evr} has the location {values.get('href', '')[:200]!r}", self)
+        source = values.get("sourcerpm", "")
+        nevra = f"{name}-{epoch}:{'-'.join(parts)}.{architecture}"
+        return RpmOffer(
+            name=name,
+            evr=evr,
+            architecture=architecture,
+            provides=self._ranges("provides"),
+            requires=self._requirements("requires"),
+            conflicts=self._requirements("conflicts"),
+            obsoletes=self._ranges("obsoletes"),
+            recommends=self._requirements("recommends"),
+            files=self._files,
+            location=values["href"],
+            checksum=Checksum(*checksum),
+            size=size,
+            repository=terms.repository,
+            priority=terms.priority,
+            cost=terms.cost,
+            module=terms.module_of(nevra),
+            source=source if _SOURCE.fullmatch(source) else "",
+            build_time=read_digits(values.get("build", ""), most=12) or 0,
+            vendor=values.get("vendor", ""),
+        )
+
+    def _requirements(self, kind: str) -> tuple[Requirement, ...]:
+        return tuple(dict.fromkeys(make_requirement(*entry) for entry in self._lists[kind]))
+
+    def _ranges(self, kind: str) -> tuple[RpmDependency, ...]:
+        """What is provided or obsoleted is never rich."""
+        found = (make_requirement(*entry) for entry in self._lists[kind] if not entry[0].startswith("("))
+        return tuple(dict.fromkeys(one for one in found if isinstance(one, RpmDependency)))
+
+
+def _entry(attributes: Mapping[str, str]) -> tuple[str, int, str]:
+    flags = _FLAGS.get(attributes.get("flags", ""), 0)
+    if not flags:
+        return attributes.get("name", ""), 0, ""
+    epoch, version, release = (attributes.get(key, "") for key in ("epoch", "ver", "rel"))
+    epoch = epoch.lstrip("0")
+    return (
+        attributes.get("name", ""),
+        flags,
+        f"{epoch}{':' if epoch else ''}{version}{'-' if release else ''}{release}",
+    )
