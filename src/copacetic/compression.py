@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """
-Streams in and out of gzip, zstd, xz and bzip2: bounded, and with the fastest library for each.
+Streams in and out of gzip, zstd, xz, lzma and bzip2: bounded, and with the fastest library for each.
 
 Decompression never yields more than its limit: a bomb ends in an error of the caller's choosing.
 Concatenated gzip members, zstd frames and xz streams are one stream, as the formats say; there may be as many as
@@ -13,7 +13,8 @@ import re
 from collections.abc import Callable
 from typing import Any, Literal, Protocol
 
-Format = Literal["none", "gzip", "zstd", "xz", "bzip2"]
+Format = Literal["none", "gzip", "zstd", "xz", "lzma", "bzip2"]
+"""lzma is what xz had before; nothing at its beginning tells it from other bytes."""
 
 CHUNK = 1 << 18
 _MAGIC: tuple[tuple[bytes, Format], ...] = (
@@ -210,6 +211,10 @@ def _decoder_factory(name: Format) -> Callable[[], Any] | None:
         import lzma
 
         return lambda: lzma.LZMADecompressor(lzma.FORMAT_XZ, memlimit=_XZ_MEMORY_LIMIT)
+    if name == "lzma":
+        import lzma
+
+        return lambda: lzma.LZMADecompressor(lzma.FORMAT_ALONE, memlimit=_XZ_MEMORY_LIMIT)
     if name == "bzip2":
         import bz2
 
