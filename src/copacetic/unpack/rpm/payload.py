@@ -37,8 +37,8 @@ _FORMATS: Mapping[str, Format | None] = {
     "identity": "none",
 }
 """What headers call compressors; gzip or none where they say nothing."""
-_OVERHEAD = 512
-"""Bytes of an archive for one member, besides its name and content."""
+_OVERHEAD, _FLOOR = 512, 64 * 1024
+"""Bytes of an archive for one member, besides its name and content, and for all of it."""
 
 
 class RpmFileEntry(Struct, frozen=True):
@@ -103,7 +103,7 @@ def _limit(package: OpenedRpm) -> int:
     if total > most:
         raise PackageError(f"{package.label}: more than {most} bytes, much larger than it is or says")
     names = sum(len(file.path) + len(file.target) for file in package.files)
-    return total + 4 * names + _OVERHEAD * (len(package.files) + 2)
+    return total + 4 * names + _OVERHEAD * len(package.files) + _FLOOR
 
 
 class _Reading:
