@@ -73,6 +73,8 @@ class ScriptCall(Struct, frozen=True):
     arguments: tuple[str, ...]
     before: Iterable[tuple[str, tuple[str, ...]]] = ()
     """The scripts that ran when the version was installed that is in the image, and their arguments; asked for once."""
+    may_fail: bool = False
+    """The package manager goes on where it ends with an error."""
 
 
 @dataclass(slots=True)
@@ -122,7 +124,7 @@ class ScriptRunner:
             followed = follow_script(nodes, arguments=call.arguments, variables={}, surroundings=live, bash=bash)
         except ShellSyntaxError as error:
             return NeedsExecution(str(error))
-        return run.sum_up(fails=runnable and followed.succeeds is False)
+        return run.sum_up(fails=runnable and followed.succeeds is False and not call.may_fail)
 
 
 @dataclass(slots=True)
