@@ -80,6 +80,13 @@ class Touch(Struct, frozen=True):
     paths: Paths
 
 
+class AppendLines(Struct, frozen=True):
+    """Lines go to the end of a file that doesn't have them; there is one."""
+
+    path: str
+    lines: tuple[str, ...]
+
+
 class ChangeOwner(Struct, frozen=True):
     """`chown` and `chgrp` by names; an empty one stays as it is. `login`: the group is the user's own."""
 
@@ -151,7 +158,18 @@ class PruneApplets(Struct, frozen=True):
     """Links to busybox that stand for no applet go."""
 
 
-FileEffect = RemoveFiles | RemoveFolders | MakeFolders | MakeLink | Move | CopyFiles | Touch | ChangeOwner | ChangeMode
+FileEffect = (
+    RemoveFiles
+    | RemoveFolders
+    | MakeFolders
+    | MakeLink
+    | Move
+    | CopyFiles
+    | Touch
+    | AppendLines
+    | ChangeOwner
+    | ChangeMode
+)
 DerivedEffect = SetAlternative | DropBytecode | ChooseCertificates | UpdateCertificates | UpdateLibraryCache
 AppletEffect = LinkApplets | PruneApplets
 Effect = FileEffect | KeepAttributes | MakeAccount | DerivedEffect | AppletEffect

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import assert_never
 
+from copacetic.lines import split_lines
 from copacetic.oci.filesystem import Entry, FileType
 from copacetic.oci.tree import TreeBuilder
 from copacetic.scripts import effects
@@ -73,6 +74,8 @@ class ScriptEngine:
                 return self._copy(effect)
             case effects.Touch(paths):
                 return self._touch(paths)
+            case effects.AppendLines():
+                return self._append(effect)
             case effects.ChangeOwner():
                 return self._change_owner(effect)
             case effects.ChangeMode(paths, mode):
@@ -191,6 +194,18 @@ class ScriptEngine:
             self._make(path, Entry(type=FileType.FILE, mode=0o644, mtime=self.epoch), b"")
             changed = True
         return effects.Done(succeeds, changed)
+
+    def _append(self, effect: effects.AppendLines) -> effects.Done | None:
+        entry = self.tree.lookup(effect.path)
+        content = self._content(effect.path, entry) if entry is not None else None
+        if content is None:
+            return None
+        text = content.decode("utf-8", "surrogateescape")
+        missing = [line for line in effect.lines if line not in split_lines(text)]
+        if missing:
+            added = "".join(f"{line}\n" for line in missing)
+            self.tree.write(effect.path, f"{text}{added}".encode("utf-8", "surrogateescape"), mtime=self.epoch)
+        return effects.Done(changed=bool(missing))
 
     # -- attributes ------------------------------------------------------------------------------------------
 

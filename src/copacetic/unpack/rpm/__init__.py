@@ -7,3 +7,7 @@ becomes of each file, `install` and `erase` put them in place and take old ones 
 with the scripts and triggers in between, which `scripts` and `lua` follow. Nothing is run, and nothing is written but
 into the tree and the scratch folder.
 """
+
+from copacetic.unpack.rpm.unpacker import RpmUnpacker
+
+__all__ = ["RpmUnpacker"]

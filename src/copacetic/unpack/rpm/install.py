@@ -40,7 +40,7 @@ def describe_entry(entry: RpmFileEntry, accounts: Accounts) -> Entry:
         mode=0o777 if file.is_link else mode,
         uid=max(uid, 0),
         gid=max(gid, 0),
-        size=entry.content.size if entry.content is not None else 0,
+        size=file.size if file.is_regular else 0,
         mtime=file.mtime,
         target=file.target if file.is_link else "",
         device=(file.device_number >> 8 & 0xFF, file.device_number & 0xFF) if is_device else (0, 0),

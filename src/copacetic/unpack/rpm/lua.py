@@ -425,4 +425,3 @@ def _quote(text: str) -> str:
     if _PLAIN.fullmatch(text) is None:
         raise _UnknownFormError
     return text
-

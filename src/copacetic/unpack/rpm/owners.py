@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from copacetic.errors import ConflictError, PackageError
 from copacetic.oci.filesystem import Entry, FileType
 from copacetic.oci.tree import TreeBuilder
-from copacetic.rpm.files import FileFlag, FileState, RpmFile
+from copacetic.rpm.files import FileFlag, FileState, RpmFile, VerifyFlag
 from copacetic.unpack.rpm.fate import Fate, Present, choose_fate, choose_unowned
 from copacetic.unpack.rpm.files import agree, kind_of_file
 from copacetic.unpack.rpm.leftout import LeftOut
@@ -121,7 +121,9 @@ class Decisions:
                 raise ConflictError(
                     f"{decision.package.label}: {file.path} would take the place of that of {owner.package.key}"
                 )
-            if fate is None or old.has(FileFlag.CONFIG) or file.has(FileFlag.CONFIG):
+            if is_derived(self.tree, canonical, file, old):
+                fate = Fate.SKIP
+            elif fate is None or old.has(FileFlag.CONFIG) or file.has(FileFlag.CONFIG):
                 fate = choose_fate(file, old, look_at(self.tree, canonical, file, old))
         other = self._added.get(canonical)
         if other is not None and fate is not Fate.WRONG_COLOUR:
@@ -169,6 +171,19 @@ class _Canonical:
         if real is None:
             real = self._folders[folder] = self._tree.resolve(folder)
         return f"{real}/{name}" if real else name
+
+
+def is_derived(tree: TreeBuilder, canonical: str, new: RpmFile, old: RpmFile) -> bool:
+    """
+    Tell whether a file is one that scripts make anew and packages only have a place for, as glibc has for its cache of
+    character sets: its content isn't verified, and is not the installed package's any more.
+    """
+    if not (new.is_regular and old.is_regular) or new.has(FileFlag.CONFIG) or new.has(FileFlag.GHOST):
+        return False
+    if new.verify & VerifyFlag.DIGEST or old.verify & VerifyFlag.DIGEST:
+        return False
+    entry = tree.lookup(canonical, follow=False)
+    return entry is not None and entry.type is FileType.FILE and not _has(tree, canonical, entry, old, {})
 
 
 def look_at(tree: TreeBuilder, canonical: str, new: RpmFile, old: RpmFile | None) -> Present | None:

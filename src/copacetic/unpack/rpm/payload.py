@@ -25,7 +25,7 @@ from copacetic.unpack.rpm.cpio import MAX_NAME, CpioReader
 from copacetic.unpack.rpm.files import group_links
 from copacetic.unpack.rpm.package import OpenedRpm
 
-__all__ = ["RpmFileEntry", "digest_payload", "spool_payload"]
+__all__ = ["RpmFileEntry", "digest_payload", "rehearse_payload", "spool_payload"]
 
 _FORMATS: Mapping[str, Format | None] = {
     "": None,
@@ -78,6 +78,14 @@ def spool_payload(package: OpenedRpm, spool: Path) -> tuple[RpmFileEntry, ...]:
 def digest_payload(package: OpenedRpm) -> tuple[RpmFileEntry, ...]:
     """Describe a payload without keeping its bytes."""
     return _read(package, Path(), _Nowhere())
+
+
+def rehearse_payload(package: OpenedRpm) -> tuple[RpmFileEntry, ...]:
+    """Describe a payload, unread, for looking ahead: what is installed is checked when it is spooled."""
+    return tuple(
+        RpmFileEntry(file, sha256=file.digest if file.algorithm == "sha256" and not file.has(FileFlag.GHOST) else "")
+        for file in package.files
+    )
 
 
 def _read(package: OpenedRpm, spool: Path, out: _Writable) -> tuple[RpmFileEntry, ...]:

@@ -16,8 +16,19 @@ from copacetic.errors import PackageError
 from copacetic.rpm import RpmHeader, tags
 from copacetic.rpm.dependency import EQUAL, GREATER, LESS, RpmDependency, RpmDependencyError, make_requirement
 from copacetic.unpack.rpm.lua import rewrite_lua
+from copacetic.unpack.rpm.scripts import PROGRAMS
 
-__all__ = ["CRITICAL", "LUA", "Scriptlet", "Trigger", "read_scriptlet", "read_triggers", "shell_text"]
+__all__ = [
+    "CRITICAL",
+    "LUA",
+    "Scriptlet",
+    "Trigger",
+    "all_scripts",
+    "has_trigger",
+    "read_scriptlet",
+    "read_triggers",
+    "shell_text",
+]
 
 LUA = "<lua>"
 CRITICAL = frozenset(("pre", "preun", "pretrans", "preuntrans"))
@@ -118,12 +129,21 @@ def read_triggers(header: RpmHeader, kind: str, event: str) -> Iterator[Trigger]
         yield Trigger(scriptlet, tuple(conditions))
 
 
+def has_trigger(header: RpmHeader, trigger: Trigger) -> bool:
+    """Tell whether a header has a trigger's script among its own of the same kind."""
+    kind = trigger.scriptlet.name.partition("trigger")[0]
+    return trigger.scriptlet.body in header.texts(_KINDS[kind][4])
+
+
 def shell_text(scriptlet: Scriptlet, shell: str) -> str | None:
     """
     Return a script as one for the shell, which is called `shell` where the distribution's own is asked for; None for
     one that can't be told.
     """
     program = scriptlet.program
+    known = PROGRAMS.get(program[0].rpartition("/")[2].partition(".")[0])
+    if known is not None and not scriptlet.body:
+        return f"#!{shell}\n{known}"
     if program[0] == LUA:
         commands = rewrite_lua(scriptlet.body)
         return None if commands is None else f"#!{shell}\n{commands}"
@@ -151,3 +171,9 @@ def _meets(condition: tuple[str, int, str], evr: str) -> bool:
     except RpmDependencyError:
         return True
     return not isinstance(wanted, RpmDependency) or not isinstance(present, RpmDependency) or wanted.matches(present)
+
+
+def all_scripts(header: RpmHeader) -> str:
+    """Return the text of all scripts and triggers that a header has."""
+    bodies = [header.text(body) for body, _, _ in _TAGS.values()]
+    return "\n".join((*bodies, *(text for kind in _KINDS.values() for text in header.texts(kind[4]))))

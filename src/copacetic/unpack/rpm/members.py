@@ -1,0 +1,50 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Those who take part in a transaction: packages that come, that go and that stay, as their triggers see each other."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from copacetic.inventory.rpm import record_of
+from copacetic.rpm import RpmHeader, RpmIdentity
+from copacetic.rpm.files import FileState
+from copacetic.unpack.rpm.owners import Decision, InstalledFiles
+from copacetic.unpack.rpm.package import OpenedRpm
+from copacetic.updates import PackageKey
+
+__all__ = ["Member"]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Member:
+    """One package, installed or not yet."""
+
+    key: PackageKey
+    identity: RpmIdentity
+    header: RpmHeader
+    paths: tuple[str, ...]
+    """Of the files that it has in this image."""
+    causes: tuple[PackageKey, ...] = ()
+    """The planned packages for whose sake it comes or goes; none of those that stay."""
+    comes: bool = False
+    before: RpmHeader | None = None
+    """That of the version in whose place it comes."""
+
+    @classmethod
+    def new(cls, package: OpenedRpm, decision: Decision) -> Member:
+        """Return a package that comes."""
+        paths = tuple(path for path, fate in decision.fates.items() if not fate.is_left_out)
+        before = record_of(package.installed).header if package.installed is not None else None
+        return cls(package.key, package.identity, package.header, paths, (package.key,), comes=True, before=before)
+
+    @classmethod
+    def installed(cls, owner: InstalledFiles, *causes: PackageKey) -> Member:
+        """Return a package of the image, which goes for the sake of others, or stays."""
+        header = record_of(owner.package).header
+        paths = tuple(file.path for file in owner.files if file.state == FileState.NORMAL)
+        return cls(owner.package.key, RpmIdentity.of(header), header, paths, causes)
+
+    @property
+    def count(self) -> str:
+        """How many versions of it there are while it comes, or stays."""
+        return "2" if self.before is not None else "1"

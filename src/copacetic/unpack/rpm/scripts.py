@@ -1,0 +1,128 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The commands of rpm's scripts that have a rule of their own, or do more than to change files."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from copacetic.errors import ImageError
+from copacetic.glob import matches_glob
+from copacetic.lines import split_lines
+from copacetic.oci.filesystem import FileType
+from copacetic.scripts import effects
+from copacetic.scripts.judge import CommandJudge, Rule
+from copacetic.scripts.judgement import HARMLESS, Judgement, NeedsExecution
+from copacetic.scripts.runner import Dialect, ScriptRun
+from copacetic.scripts.shell.expansion import Value
+from copacetic.unpack.rpm.luaforms import UNKNOWN_LUA
+
+__all__ = ["OWN_WORDS", "PROGRAMS", "RPM"]
+
+MAX_FILE = 1024 * 1024
+_GCONV = ("usr/lib64/gconv", "usr/lib/gconv")
+_LIBRARY = re.compile(
+    r"lib(?:anl|BrokenLocale|c|dl|m|mvec|nss_compat|nss_db|nss_dns|nss_files|nss_hesiod|pthread|resolv|rt|SegFault"
+    r"|thread_db|util)(?:-[2-9]\.[0-9]+\.so|\.so\.[0-9]+)|libthread_db-1\.0\.so.*|libSegFault\.so.*"
+)
+"""What glibc's scripts take for a library of an old glibc."""
+OWN_WORDS = "copa-"
+"""How the commands begin that stand for parts of scripts, and that no script may have itself."""
+PROGRAMS: Mapping[str, str] = {
+    # What the glibc of EL6 and EL7 does where later ones have Lua for it.
+    "glibc_post_upgrade": (
+        "copa-has-line /etc/ld.so.conf 'include ld.so.conf.d/*.conf' || copa-unknown-program\n"
+        "/sbin/ldconfig\n"
+        "if [ -e /usr/lib64/gconv/gconv-modules.cache ]; then\n"
+        "/usr/sbin/iconvconfig -o /usr/lib64/gconv/gconv-modules.cache --nostdlib /usr/lib64/gconv\n"
+        "fi\n"
+    ),
+}
+"""Programs that stand in the place of a script, by their names without what comes behind a dot."""
+_SAME_NAME = re.compile(
+    r"(gio-querymodules|gdk-pixbuf-query-loaders|gtk-query-immodules-3\.0|glib_post_upgrade)-(?:32|64)"
+)
+
+
+@dataclass(slots=True)
+class RpmJudge(CommandJudge):
+    """Judges what the tables don't know; what it is asked about couldn't be done in the tree."""
+
+    def find_rule(self, name: str) -> Rule | None:
+        """See `CommandJudge.find_rule`."""
+        if name.startswith(OWN_WORDS):
+            return self.do_unknown
+        if name == "iconvconfig" or name.startswith("iconvconfig."):
+            return self.do_iconv
+        if name in ("update-ca-trust", "ca-legacy", "update-crypto-policies"):
+            return self.do_own
+        if _SAME_NAME.fullmatch(name):
+            return self.do_same
+        return CommandJudge.find_rule(self, name)
+
+    def do_unknown(self, words: Sequence[Value], _repeated: bool, _certain: bool) -> Judgement:
+        kind = "its Lua" if words[0] == UNKNOWN_LUA else "what it does"
+        return NeedsExecution(f"{kind} is of no form that is known")
+
+    def do_iconv(self, _words: Sequence[Value], _repeated: bool, _certain: bool) -> Judgement:
+        """The cache stays as it is where the modules' list does."""
+        changed = next((p for p in sorted(self.changes.news | self.changes.removed) if _is_gconv_list(p)), None)
+        return HARMLESS if changed is None else NeedsExecution(f"iconvconfig has to be run, as {changed} changes")
+
+    def do_own(self, words: Sequence[Value], _repeated: bool, _certain: bool) -> Judgement:
+        """What follows from files has to be done anew, whatever was done before."""
+        return NeedsExecution(f"{' '.join(word or '?' for word in words)} would have to be run")
+
+    def do_same(self, words: Sequence[Value], repeated: bool, certain: bool) -> Judgement:
+        """A program with the number of bits in its name is the one without."""
+        first = words[0] or ""
+        return self._named(
+            re.sub(r"-(?:32|64)$", "", first.rpartition("/")[2]), words, repeated=repeated, certain=certain
+        )
+
+
+def _is_gconv_list(path: str) -> bool:
+    folder, _, name = path.rpartition("/")
+    return folder.removesuffix("/gconv-modules.d") in _GCONV and (name == "gconv-modules" or name.endswith(".conf"))
+
+
+def _read_lines(run: ScriptRun, words: list[str]) -> effects.Reading:
+    """Tell whether a file has a line."""
+    try:
+        data = run.runner.tree.find(words[1].lstrip("/"), limit=MAX_FILE)
+    except ImageError:
+        return None
+    return effects.Done(data is not None and words[2] in split_lines(data.decode("utf-8", "surrogateescape")))
+
+
+def _read_appended(_run: ScriptRun, words: list[str]) -> effects.Reading:
+    return effects.AppendLines(words[1].lstrip("/"), tuple(words[2:]))
+
+
+def _read_libraries(run: ScriptRun, words: list[str]) -> effects.Reading:
+    """glibc's scripts take old libraries out of some directories."""
+    tree = run.runner.tree
+    folders: list[str] = []
+    for word in words[1:]:
+        above, _, name = word.lstrip("/").rpartition("/")
+        folders += [f"{above}/{one}" for one in tree.iterdir(above) if matches_glob(one, name)]
+    found = [
+        f"{folder}/{name}"
+        for folder in folders
+        if tree.type_of(folder) is FileType.DIRECTORY
+        for name in tree.iterdir(folder)
+        if _LIBRARY.search(name)
+    ]
+    return effects.RemoveFiles(tuple(found), force=True) if found else effects.Done()
+
+
+RPM = Dialect(
+    judge=RpmJudge,
+    readers={
+        "copa-append-lines": _read_appended,
+        "copa-has-line": _read_lines,
+        "copa-remove-libraries": _read_libraries,
+    },
+    mark=lambda text: text,
+)

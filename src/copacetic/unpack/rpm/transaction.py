@@ -1,0 +1,224 @@
+# SPDX-License-Identifier: Apache-2.0
+"""
+A whole transaction, as rpm does it: what all packages do before, each new package with its scripts, then each old one
+with its own, what all do afterwards, and the triggers in between.
+
+The same is gone through twice: as a rehearsal, to judge the scripts where they would run, and to compose the layer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from msgspec.structs import replace
+
+from copacetic.inventory.rpm import RpmDatabase, record_of
+from copacetic.oci.filesystem import ImageFilesystem
+from copacetic.oci.tree import TreeBuilder
+from copacetic.rpm import tags
+from copacetic.scripts.engine import ScriptEngine
+from copacetic.scripts.judgement import NeedsExecution, describe
+from copacetic.scripts.runner import ScriptCall, ScriptRunner
+from copacetic.unpack.rpm.install import RpmInstaller
+from copacetic.unpack.rpm.leftout import LeftOut
+from copacetic.unpack.rpm.members import Member
+from copacetic.unpack.rpm.owners import Decisions, InstalledFiles
+from copacetic.unpack.rpm.package import OpenedRpm
+from copacetic.unpack.rpm.payload import RpmFileEntry
+from copacetic.unpack.rpm.scriptlets import (
+    CRITICAL,
+    LUA,
+    Scriptlet,
+    Trigger,
+    has_trigger,
+    read_scriptlet,
+    read_triggers,
+    shell_text,
+)
+from copacetic.unpack.rpm.scripts import OWN_WORDS, RPM
+from copacetic.updates import PackageKey, ScriptVerdict
+
+__all__ = ["Payloads", "RpmTransaction"]
+
+Payloads = Mapping[PackageKey, Sequence[RpmFileEntry]]
+LIBC = "glibc"
+_NO_CASCADE = (4, 13)
+"""The release of rpm from which on directories go with the directories in them."""
+
+
+@dataclass(slots=True)
+class RpmTransaction:
+    """Goes through the packages in the order in which they come."""
+
+    tree: TreeBuilder
+    fs: ImageFilesystem
+    database: RpmDatabase
+    packages: Sequence[OpenedRpm]
+    epoch: int
+    rehearsal: bool = False
+    only_files: bool = False
+    """No script is followed."""
+    decisions: Decisions = field(init=False)
+    verdicts: dict[PackageKey, list[ScriptVerdict]] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+    _going: dict[PackageKey, InstalledFiles] = field(default_factory=dict)
+    """The versions in whose place packages come, by the keys of those."""
+    _staying: list[InstalledFiles] = field(default_factory=list)
+    _runner: ScriptRunner = field(init=False)
+
+    def __post_init__(self) -> None:
+        by_package = {package.installed: package.key for package in self.packages}
+        for installed in self.database.packages():
+            files = record_of(installed).files if self.database.lists_files else ()
+            owner = InstalledFiles(installed, files, goes=installed in by_package)
+            if owner.goes:
+                self._going[by_package[installed]] = owner
+            else:
+                self._staying.append(owner)
+        owners = [*self._staying, *self._going.values()]
+        old_rpm = self.database.rpm_release < _NO_CASCADE
+        listed = [owner.files for owner in owners]
+        left_out = LeftOut.read(self.fs, listed, colour=self.database.color or 0, old_rpm=old_rpm)
+        self.decisions = Decisions(self.tree, owners, left_out)
+        self.verdicts = {package.key: [] for package in self.packages}
+        engine = ScriptEngine(self.tree, self.epoch, rehearsal=self.rehearsal, libc=self._libc_versions())
+        self._runner = ScriptRunner(RPM, engine, self.fs, self.database.version_scheme)
+
+    def run(self, payloads: Payloads) -> None:
+        """Do all of it. Raises `ConflictError` where rpm itself would refuse."""
+        installer = RpmInstaller(self.tree, self.decisions, self.notes)
+        for package in self.packages:
+            self._script(package, "pretrans")
+        self.decisions.decide(self.packages)
+        new = {p.key: Member.new(p, self.decisions.by_key[p.key]) for p in self.packages}
+        old = {key: Member.installed(owner, key) for key, owner in self._going.items()}
+        there = [*(Member.installed(owner) for owner in self._staying), *old.values()]
+        self._fire_files("transfile", "un", old.values(), there)
+        for package in self.packages:
+            member = new[package.key]
+            self._fire_packages("prein", member, there)
+            self._script(package, "pre")
+            installer.install(package, payloads[package.key])
+            there.append(member)
+            self._script(package, "post")
+            self._fire_files("file", "in", [member], there)
+            self._fire_packages("in", member, there)
+        for key in reversed(old):
+            member = old[key]
+            self._fire_files("file", "un", [member], there)
+            self._fire_packages("un", member, there)
+            self._old_script(member, "preun")
+            installer.erase(self._going[key])
+            there.remove(member)
+            self._old_script(member, "postun")
+            self._fire_packages("postun", member, there)
+            self._fire_files("file", "postun", [member], there)
+        for package in self.packages:
+            self._script(package, "posttrans")
+        for member in old.values():
+            self._old_script(member, "postuntrans")
+        self._fire_files("transfile", "in", new.values(), there)
+        self._fire_files("transfile", "postun", old.values(), there)
+
+    # -- scripts ---------------------------------------------------------------------------------------------
+
+    def _script(self, package: OpenedRpm, name: str) -> None:
+        """Run a script of a package that comes; it is told how many versions there are then."""
+        installed = package.installed
+        before = read_scriptlet(record_of(installed).header, name) if installed is not None else None
+        arguments = ("1",) if installed is None else ("2",)
+        self._run(package.key, read_scriptlet(package.header, name), arguments, before, (package.key,))
+
+    def _old_script(self, member: Member, name: str) -> None:
+        """Run a script of a version that goes; one is left then."""
+        scriptlet = read_scriptlet(member.header, name)
+        self._run(member.key, scriptlet, ("1",), None, member.causes, of=" of the installed version")
+
+    def _run(
+        self,
+        owner: PackageKey,
+        scriptlet: Scriptlet | None,
+        arguments: tuple[str, ...],
+        before: Scriptlet | None,
+        causes: tuple[PackageKey, ...],
+        *,
+        of: str = "",
+    ) -> None:
+        """Run a script; the verdict on it stands with the packages that cause it."""
+        if scriptlet is None or self.only_files:
+            return
+        name = f"%{scriptlet.name}{of}"
+        shell = self._shell()
+        text = shell_text(scriptlet, shell)
+        if scriptlet.expanded:
+            verdict = describe(owner, name, NeedsExecution("rpm expands macros in it before it is run"))
+        elif text is None:
+            verdict = describe(
+                owner, name, NeedsExecution(f"it is not a shell script but one of {scriptlet.program[0]}")
+            )
+        elif scriptlet.program[0] != LUA and OWN_WORDS in scriptlet.body:
+            verdict = describe(owner, name, NeedsExecution("it has words that stand for something else here"))
+        else:
+            earlier = shell_text(before, shell) if before is not None else None
+            call = ScriptCall(
+                package=owner,
+                name=name,
+                text=text,
+                arguments=arguments,
+                before=None if earlier is None else (earlier, ("1", *arguments[1:])),
+                may_fail=scriptlet.name not in CRITICAL,
+            )
+            with self.tree.in_name_of(f"{name} of {owner}"):
+                verdict = self._runner.run(call)
+        for key in causes:
+            self.verdicts[key].append(replace(verdict, package=key))
+
+    def _shell(self) -> str:
+        """Return what /bin/sh is: with rpm it is mostly bash, whatever it is called by."""
+        program = self.tree.resolve("bin/sh").rpartition("/")[2]
+        return "/bin/bash" if program == "bash" else "/bin/sh"
+
+    # -- triggers --------------------------------------------------------------------------------------------
+
+    def _fire_packages(self, event: str, moving: Member, there: Sequence[Member]) -> None:
+        """Run what others do when a package comes or goes, and what it does itself, as others are there."""
+        count = moving.count if moving.comes else "1"
+        for other in tuple(there):
+            for trigger in read_triggers(other.header, "", event):
+                if trigger.hears_package(moving.identity.name, moving.identity.evr):
+                    self._trigger(other, trigger, (other.count, count), moving.causes)
+        for trigger in read_triggers(moving.header, "", event) if event != "postun" else ():
+            others = (one for one in there if one is not moving)
+            if any(trigger.hears_package(one.identity.name, one.identity.evr) for one in others):
+                self._trigger(moving, trigger, (count, "1"), moving.causes)
+
+    def _fire_files(self, kind: str, event: str, moving: Iterable[Member], there: Sequence[Member]) -> None:
+        """Run what packages do when files come or go below a path; those that come hear of what is there already."""
+        moved = tuple(moving)
+        for other in tuple(there):
+            for trigger in read_triggers(other.header, kind, event):
+                causes = [key for one in moved if trigger.hears_files(one.paths) for key in one.causes]
+                if other.comes and other in moved and event == "in" and self._hears_any(trigger, there):
+                    causes += other.causes
+                if causes:
+                    self._trigger(other, trigger, (), tuple(dict.fromkeys(causes)))
+
+    def _hears_any(self, trigger: Trigger, there: Iterable[Member]) -> bool:
+        return any(trigger.hears_files(one.paths) for one in there)
+
+    def _trigger(
+        self, owner: Member, trigger: Trigger, arguments: tuple[str, ...], causes: tuple[PackageKey, ...]
+    ) -> None:
+        """Run a trigger; it has run before where it was in the image already, as every package has come once."""
+        header = owner.before if owner.comes else owner.header
+        scriptlet = trigger.scriptlet
+        before = scriptlet if header is not None and has_trigger(header, trigger) else None
+        of = "" if causes == (owner.key,) and owner.comes else f" of {owner.key.name}"
+        self._run(owner.key, scriptlet, arguments, before if scriptlet.name.endswith("in") else None, causes, of=of)
+
+    def _libc_versions(self) -> tuple[str, str] | None:
+        for package in self.packages:
+            if package.name == LIBC and package.installed is not None:
+                return record_of(package.installed).header.text(tags.VERSION), package.header.text(tags.VERSION)
+        return None
