@@ -60,7 +60,9 @@ class SqliteStore:
         highest = max(headers, default=0)
         for _, row in pages.rows(_SEQUENCE) if _SEQUENCE in pages.tables else ():
             if len(row) == 2 and row[0] == _PACKAGES.encode() and isinstance(row[1], int):
-                highest = check_number(max(highest, row[1]), path)
+                highest = max(highest, row[1])
+        if headers:
+            check_number(highest, path)
         indexes = [name for name in pages.tables if name in INDEXES]
         stale = [other for other in (f"{path}{name[len(FILES[0]) :]}" for name in FILES[1:]) if fs.lookup(other)]
         return cls(path, Contents(headers, highest), indexes, stale)
