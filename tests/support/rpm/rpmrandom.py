@@ -85,15 +85,20 @@ def make_scene(seed: int, *, rich: bool = True, multilib: bool = True, obsoletes
         if multilib and chosen.random() < 0.12:
             architectures = chosen.choice((["x86_64", "i686"], ["noarch"]))
         for version in range(1, chosen.choice((2, 3, 3, 4, 5))):
-            for architecture in architectures:
-                if version == 1 or chosen.random() < 0.9:
-                    offers.append(_package(chosen, name, version, architecture, names, virtual, rich=rich, obsoletes=obsoletes))
+            if version == 1 or chosen.random() < 0.9:
+                for architecture in architectures:
+                    offers.append(
+                        _package(chosen, name, version, architecture, names, virtual, rich=rich, obsoletes=obsoletes)
+                    )
     installed = _closed(chosen, [offer for offer in offers if offer.evr.startswith(("1-", "2-"))])
     present = {(offer.name, offer.architecture): offer.evr for offer in installed}
     rest = [o for o in offers if present.get((o.name, o.architecture), "") != o.evr]
     second = chosen.random() < 0.3
+    preferred = {name: [f"{version}-1" for version in range(1, 5) if chosen.random() < 0.4] for name in names}
     rest = [
-        replace(o, repository="other", priority=chosen.choice((90, 99)) if False else 90) if second and chosen.random() < 0.4 else o
+        replace(o, repository="other", priority=90)
+        if second and o.name in preferred and o.evr in preferred[o.name]
+        else o
         for o in rest
     ]
     return RpmScene([replace(offer, repository="") for offer in installed], rest)
@@ -120,7 +125,7 @@ def _package(
     def requirement() -> Requirement:
         if not rich or chosen.random() < 0.85:
             return asked()
-        operator = chosen.choice(("and", "or", "if", "unless", "if") if False else ("and", "or", "if", "or"))
+        operator = chosen.choice(("and", "or", "if", "or"))
         return RichDependency(operator, (asked(), asked()))
 
     return RpmOffer(

@@ -9,6 +9,7 @@ that asked for the same in vain: a requirement that was broken before may stay s
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from collections.abc import Set as AbstractSet
 
 from msgspec import Struct
 
@@ -29,6 +30,9 @@ class Need(Struct, frozen=True):
     clause: _Clause
     """Without the package itself."""
     requirement: Requirement
+
+    def is_met(self, present: AbstractSet[int]) -> bool:
+        return any(number in present if number > 0 else -number not in present for number in self.clause)
 
 
 class TooComplexError(Exception):

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 
-from copacetic.repository.rpm.clauses import Clauses, Need
+from copacetic.repository.rpm.clauses import Clauses
 from copacetic.repository.rpm.solve import RpmSolution
 from copacetic.repository.rpm.universe import RpmUniverse
 from copacetic.rpm.dependency import RpmDependency
@@ -55,7 +55,7 @@ class RpmExplainer:
         present = frozenset([*rest, number])
         for holder in rest:
             for need in self._clauses.needs(holder):
-                if not _holds(need, present) and _holds(need, frozenset(self._chosen)):
+                if not need.is_met(present) and need.is_met(frozenset(self._chosen)):
                     return f"{universe.package(holder)} needs {need.requirement}{self._stuck(holder)}"
         return ""
 
@@ -91,7 +91,7 @@ class RpmExplainer:
         offer = universe.package(number)
         there = frozenset(present)
         for need in self._clauses.needs(number):
-            if _holds(need, there):
+            if need.is_met(there):
                 continue
             able = self._able(need.clause)
             if not able:
@@ -105,7 +105,3 @@ class RpmExplainer:
         universe = self._universe
         able = universe.newest_first(number for number in clause if number > 0 and not universe.is_installed(number))
         return sorted(able, key=lambda number: not universe.present(universe.package(number).name))
-
-
-def _holds(need: Need, present: frozenset[int]) -> bool:
-    return any(number in present if number > 0 else -number not in present for number in need.clause)

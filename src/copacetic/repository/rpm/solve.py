@@ -80,12 +80,27 @@ class _Search:
         state.settle()
         while (literal := next(self._open(), None)) is not None:
             state.decide(literal)
-        chosen = [number for number in state.trail if 0 < number < self._first_goal]
+        chosen = self._needed([number for number in state.trail if 0 < number < self._first_goal])
         return RpmSolution(
             chosen=frozenset(chosen),
             ordered=tuple(number for number in chosen if not universe.is_installed(number)),
             reached=tuple(self._first_goal + place in state.true for place in range(len(goals.wanted))),
         )
+
+    def _needed(self, chosen: Sequence[int]) -> list[int]:
+        """Leave out what came in for something that is met otherwise in the end."""
+        universe, wanted = self._universe, {number for options in self._goals.wanted for number in options}
+        left = list(chosen)
+        for number in [n for n in reversed(chosen) if not universe.is_installed(n)]:
+            rest = [other for other in left if other != number]
+            there = frozenset(rest)
+            replaces = any(universe.is_installed(old) for old in universe.obsoleted(number))
+            replaces = replaces or bool(universe.present(universe.package(number).name))
+            if replaces or number in wanted:
+                continue
+            if all(need.is_met(there) for other in rest for need in self._clauses.needs(other)):
+                left = rest
+        return left
 
     def _open(self) -> Iterator[int]:
         """Yield what to try next; only the first is ever used."""
@@ -98,14 +113,13 @@ class _Search:
                 yield from self._first(options)
         for number in goals.lifted:
             yield from self._lift(number)
-        yield from self._missing(of_installed=True)
+        yield from self._missing()
         for number in self._universe.installed:
             if state.is_open(number):
                 yield from self._keep(number)
             elif state.is_false(number):
                 yield from self._choice(self._universe.updates(number))
-        self._settled = 0
-        yield from self._missing()
+        yield from self._left()
 
     def _first(self, options: Sequence[int]) -> Iterator[int]:
         if not any(number in self._state.true for number in options):
@@ -163,24 +177,32 @@ class _Search:
         updates = self._universe.updates(number)
         return (self._universe.package(other) for other in updates if other in self._state.true)
 
-    def _missing(self, *, of_installed: bool = False) -> Iterator[int]:
+    def _missing(self) -> Iterator[int]:
         """
-        Something for what the set so far needs; what has all that it needs isn't looked at twice.
+        Updates of installed packages, for what the set so far needs and can't have from what is there already.
 
-        With `of_installed` only updates of what is installed, and only where nothing will do that is there already.
+        What has all that it needs isn't looked at twice.
         """
         state = self._state
-        if self._conflicts != state.conflicts or not of_installed:
+        if self._conflicts != state.conflicts:
             self._settled, self._conflicts = 0, state.conflicts
         while self._settled < len(state.trail):
-            number = state.trail[self._settled]
-            for need in self._clauses.needs(number) if 0 < number < self._first_goal else ():
-                if not self._is_lacking(need.clause):
-                    continue
-                options = [n for n in (self._akin(need.clause) if of_installed else need.clause) if n > 0]
-                if not (of_installed and any(self._universe.is_installed(n) and state.is_open(n) for n in options)):
+            for need in self._open_needs(state.trail[self._settled]):
+                options = self._akin(need.clause)
+                if not any(self._universe.is_installed(number) and state.is_open(number) for number in options):
                     yield from self._choice(options, need.requirement)
             self._settled += 1
+
+    def _left(self) -> Iterator[int]:
+        """Whatever does, for all that is still needed, by what comes in first."""
+        trail = self._state.trail
+        for number in sorted(trail, key=lambda number: number > 0 and self._universe.is_installed(number)):
+            for need in self._open_needs(number):
+                yield from self._choice([n for n in need.clause if n > 0], need.requirement)
+
+    def _open_needs(self, number: int) -> Iterator[Need]:
+        if 0 < number < self._first_goal:
+            yield from (need for need in self._clauses.needs(number) if self._is_lacking(need.clause))
 
     def _is_lacking(self, clause: Sequence[int]) -> bool:
         """Whether something has to come in for a clause to hold."""
