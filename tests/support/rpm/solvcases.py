@@ -1,44 +1,52 @@
 # SPDX-License-Identifier: Apache-2.0
 """
-libsolv's own testcases: repositories as tagged text, jobs, and what must come of them.
+libsolv's own testcases: repositories, jobs, and what must come of them.
 
     repo NAME PRIORITY testtags FILE      or <inline>, with lines that start with #>
     system ARCHITECTURE rpm NAME          the repository of what is installed
     job install name A
     result transaction,problems <inline>
     #>upgrade A-1-1.noarch@system A-2-1.noarch@test
+
+`judge` says of each whether the same comes of it here; many are about what nobody here asks for.
 """
 
 from __future__ import annotations
 
 import gzip
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from functools import lru_cache
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+from functools import cmp_to_key
 from pathlib import Path
 
-from msgspec.structs import replace as changed
+from msgspec.structs import replace
 
 from copacetic.repository.rpm.offer import RpmOffer
-from copacetic.rpm.dependency import (
-    Requirement,
-    RichDependency,
-    RpmDependency,
-    RpmDependencyError,
-    make_requirement,
-    simple_parts,
-)
+from copacetic.repository.rpm.solve import RpmGoals, solve_goals
+from copacetic.repository.rpm.universe import RpmRules, RpmUniverse
+from copacetic.rpm.dependency import RpmDependency, RpmDependencyError
 from support.rpm.offering import Offered
+from support.rpm.solvtags import read_tagged, read_tagged_dependency
 
-_OPERATORS = {"&": "and", "|": "or", "+": "with", "-": "without", "<IF>": "if", "<UNLESS>": "unless"}
-_FIELDS = {"Req": "requires", "Prq": "requires", "Prv": "provides", "Con": "conflicts", "Obs": "obsoletes"}
-_SENSE = {"<": 2, ">": 4, "=": 8, "<=": 10, ">=": 12, "<>": 6}
-_PIECE = re.compile(r"[()](?=\s|$)|(?<![^\s(])\(|[^\s]+")
+__all__ = ["NotAskedFor", "SolvCase", "SolvStep", "judge", "read_solv_case"]
+
+_FOREIGN_JOBS = frozenset({"distupgrade", "erase", "verify", "favor", "disfavor", "blacklist", "excludefromweak"}) | {
+    "allowuninstall"
+}
+_FOREIGN_FLAGS = frozenset(
+    {"allowuninstall", "allowdowngrade", "allowarchchange", "splitprovides", "strictrepopriority"}
+)
+_FOREIGN_FLAGS |= {"focusbest", "focusinstalled", "focusnew"}
+_FOREIGN_SELECTIONS = frozenset({"weak", "forcebest", "cleandeps"})
+
+
+class NotAskedFor(Exception):
+    """A testcase is about something that is no part of updating an image."""
 
 
 @dataclass
-class Step:
+class SolvStep:
     """The jobs up to one result."""
 
     jobs: list[str] = field(default_factory=list)
@@ -51,187 +59,199 @@ class Step:
 class SolvCase:
     """One file."""
 
-    repositories: dict[str, list[RpmOffer]]
-    installed: str
-    architecture: str
-    manager: str
-    features: set[str]
-    steps: list[Step]
-    pool_flags: set[str]
+    offers: list[RpmOffer] = field(default_factory=list)
+    installed: str = ""
+    architecture: str = ""
+    manager: str = ""
+    features: set[str] = field(default_factory=set)
+    pool_flags: set[str] = field(default_factory=set)
+    steps: list[SolvStep] = field(default_factory=lambda: [SolvStep()])
 
-    def offered(self) -> Offered:
-        return Offered([o for name, offers in self.repositories.items() if name != self.installed for o in offers])
+
+def read_solv_case(path: Path) -> SolvCase:
+    """Read a testcase. Raises `NotAskedFor` for dependencies that aren't rpm's."""
+    reader = _CaseReader(path)
+    while reader.lines:
+        words = reader.lines.pop(0).split()
+        if words and words[0] in _LINES:
+            _LINES[words[0]](reader, words[1:])
+    return reader.case
+
+
+class _CaseReader:
+    def __init__(self, path: Path) -> None:
+        self.lines = path.read_text(errors="replace").splitlines()
+        self.case = SolvCase()
+        self._folder = path.parent
 
     @property
-    def present(self) -> list[RpmOffer]:
-        offers = self.repositories.get(self.installed, [])
-        return [changed(offer, repository="", priority=99) for offer in offers]
+    def step(self) -> SolvStep:
+        return self.case.steps[-1]
 
-
-def read_dependency(text: str) -> Requirement:
-    """Raises `RpmDependencyError` for what isn't rpm's."""
-    if not any(operator in text.split() for operator in _OPERATORS):
-        return _simple(text.split())
-    words = re.findall(r"[()]|<IF>|<UNLESS>|<ELSE>|[^\s()]+(?:\([^\s()]*\))*", text)
-    place = 0
-
-    def term() -> Requirement:
-        nonlocal place
-        if words[place] == "(":
-            place += 1
-            found = expression()
-            place += 1
-            return found
-        start = place
-        place += 3 if place + 1 < len(words) and words[place + 1] in _SENSE else 1
-        return _simple(words[start:place])
-
-    def expression() -> Requirement:
-        nonlocal place
-        found = term()
-        while place < len(words) and words[place] != ")":
-            operator = "else" if words[place] == "<ELSE>" else _OPERATORS[words[place]]
-            place += 1
-            if operator == "else" and isinstance(found, RichDependency) and found.operator in {"if", "unless"}:
-                found = RichDependency(found.operator, (*found.parts, term()))
-                continue
-            parts = [found, term()]
-            last = parts[1]
-            if operator in {"if", "unless"} and isinstance(last, RichDependency) and last.operator == "else":
-                parts = [parts[0], *last.parts]
-            found = RichDependency(operator, tuple(parts))
+    def inline(self) -> list[str]:
+        found = []
+        while self.lines and self.lines[0].startswith("#>"):
+            found.append(self.lines.pop(0)[2:])
         return found
 
-    return expression()
+    def content(self, name: str) -> Iterable[str]:
+        if name == "<inline>":
+            return self.inline()
+        data = (self._folder / name).read_bytes()
+        return (gzip.decompress(data) if name.endswith(".gz") else data).decode(errors="replace").splitlines()
+
+    def repo(self, words: list[str]) -> None:
+        priority, _, below = words[1].partition(".")
+        if words[2] == "testtags":
+            try:
+                tagged = read_tagged(self.content(words[3]), words[0], -int(priority), -int(below or 0))
+                self.case.offers += tagged
+            except RpmDependencyError as error:
+                raise NotAskedFor(f"a dependency: {error}") from error
+
+    def system(self, words: list[str]) -> None:
+        self.case.architecture, self.case.manager, self.case.installed = [*words, "rpm", ""][:3]
+
+    def result(self, words: list[str]) -> None:
+        self.step.kind = words[0]
+        self.step.result = list(self.content(words[1])) if len(words) > 1 else []
+
+    def next(self, words: list[str]) -> None:
+        kept = self.step if "reusesolver" in words else SolvStep()
+        self.case.steps.append(SolvStep(jobs=list(kept.jobs), flags=set(kept.flags)))
 
 
-@lru_cache(maxsize=200_000)
-def _read(text: str) -> Requirement:
-    return read_dependency(text)
+_LINES: dict[str, Callable[[_CaseReader, list[str]], None]] = {
+    "repo": _CaseReader.repo,
+    "system": _CaseReader.system,
+    "feature": lambda reader, words: reader.case.features.update(words),
+    "namespace": lambda reader, _: reader.case.features.add("namespace"),
+    "disable": lambda reader, _: reader.case.features.add("disable"),
+    "vendorclass": lambda reader, _: reader.case.features.add("vendorclass"),
+    "job": lambda reader, words: reader.step.jobs.append(" ".join(words)),
+    "solverflags": lambda reader, words: reader.step.flags.update(words),
+    "poolflags": lambda reader, words: reader.case.pool_flags.update(words),
+    "result": _CaseReader.result,
+    "nextjob": _CaseReader.next,
+}
 
 
-def _simple(words: Sequence[str]) -> RpmDependency:
-    if words[0].startswith("namespace:"):
-        raise RpmDependencyError(words[0])
-    if len(words) == 1:
-        found = make_requirement(words[0]) if not words[0].startswith("(") else RpmDependency(words[0])
-    else:
-        found = make_requirement(words[0], _SENSE[words[1]], words[2])
-    assert isinstance(found, RpmDependency)
-    return found
+def judge(case: SolvCase, step: SolvStep) -> str:
+    """Return what is different, "" for the same result. Raises `NotAskedFor`."""
+    kinds = {job.split()[0] for job in step.jobs}
+    if case.manager == "deb":
+        raise NotAskedFor("another package manager")
+    if "transaction" not in step.kind:
+        raise NotAskedFor("inner workings")
+    for words in (
+        kinds & _FOREIGN_JOBS,
+        step.flags & _FOREIGN_FLAGS,
+        case.features & {"namespace", "disable", "vendorclass"},
+    ):
+        if words:
+            raise NotAskedFor(", ".join(sorted(words)))
+    new, gone = _expected(step)
+    posed = _Posed(case, step)
+    solution = solve_goals(posed.universe, posed.goals)
+    problem = any(line.startswith("problem") for line in step.result)
+    if problem or not all(solution.reached):
+        return "" if problem and not all(solution.reached) else f"all reached: {all(solution.reached)}"
+    packages = posed.universe.package
+    here = {packages(number).nevra for number in solution.ordered}
+    left = {packages(number).nevra for number in posed.universe.installed if number not in solution.chosen}
+    return "" if (here, left) == (new, gone) else f"{sorted(here ^ new)}, and gone {sorted(left ^ gone)}"
 
 
-def read_tags(lines: Iterable[str], repository: str, priority: int, cost: int) -> Iterator[RpmOffer]:
-    """Read packages as tagged text."""
-    name, evr, architecture, more = "", "", "", dict[str, list[str]]()
-    inside = ""
+def _expected(step: SolvStep) -> tuple[set[str], set[str]]:
+    """What comes in, and what goes."""
+    new, gone = set(), set()
+    for words in filter(None, map(str.split, step.result)):
+        names = [word.partition("@")[0] for word in words[1:]]
+        match words[0]:
+            case "install" | "multiinstall":
+                new.add(names[0])
+            case "erase":
+                gone.add(names[0])
+            case "upgrade" | "downgrade" | "change" | "reinstall":
+                gone.add(names[0])
+                new.add(names[1])
+            case _:
+                pass  # what else testsolv can tell
+    return new, gone
 
-    def made() -> RpmOffer:
-        lists = {key: tuple(dict.fromkeys(_read(text) for text in more.get(key, ()))) for key in set(_FIELDS.values())}
-        return RpmOffer(
-            name=name,
-            evr=evr,
-            architecture=architecture,
-            repository=repository,
-            priority=priority,
-            cost=cost,
-            vendor="".join(more.get("vendor", ())),
-            files=frozenset(more.get("files", ())),
-            **lists,  # type: ignore[arg-type]
+
+class _Posed:
+    """The jobs of one step as goals."""
+
+    def __init__(self, case: SolvCase, step: SolvStep) -> None:
+        self._case = case
+        self._source = Offered([offer for offer in case.offers if offer.repository != case.installed])
+        installed = [replace(o, repository="", priority=99) for o in case.offers if o.repository == case.installed]
+        jobs = list(map(self._split, step.jobs))
+        self.universe = RpmUniverse(
+            installed,
+            self._source,
+            RpmRules(
+                architecture=case.architecture if case.architecture not in {"*", "", "unset"} else "x86_64",
+                install_only=frozenset(self._install_only(jobs, installed)),
+                multilib="implicitobsoleteusescolors" in case.pool_flags,
+                keeps_vendor="allowvendorchange" not in step.flags,
+            ),
+        )
+        locked = {number for job in jobs if job[0] == "lock" for number in self._selected(job)}
+        self.goals = RpmGoals(
+            wanted=[self._options(job) for job in jobs if job[0] == "install"],
+            lifted=[
+                n for job in jobs if job[0] == "update" for n in self._selected(job) if self.universe.is_installed(n)
+            ],
+            kept={number for number in locked if self.universe.is_installed(number)},
+            excluded=lambda number: number in locked,
         )
 
-    for line in lines:
-        line = line.rstrip("\n")
-        if inside:
-            if line == f"-{inside}:":
-                inside = ""
-            elif inside in _FIELDS and not line.startswith(("solvable:", "rpmlib(")):
-                more.setdefault(_FIELDS[inside], []).append(line)
-            elif inside == "Fls":
-                more.setdefault("files", []).append(line)
-            continue
-        tag, _, text = line.partition(":")
-        text = text.strip()
-        if tag.startswith("+"):
-            inside = tag[1:]
-        elif tag == "=Pkg":
-            if name:
-                yield made()
-            name, version, release, architecture = (text.split() + ["noarch"])[:4]
-            evr, more = (f"{version}-{release}" if release else version), {}
-        elif tag[1:] in _FIELDS and tag[0] == "=":
-            more.setdefault(_FIELDS[tag[1:]], []).append(text)
-        elif tag == "=Vnd":
-            more["vendor"] = [text]
-        elif tag == "=Fls":
-            more.setdefault("files", []).append(text)
-    if name:
-        yield made()
+    def _split(self, job: str) -> list[str]:
+        flags = re.findall(r"\[(.*)\]", job)
+        if flags and set(flags[0].split(",")) & _FOREIGN_SELECTIONS:
+            raise NotAskedFor(flags[0])
+        return re.sub(r"\[.*\]", "", job).split()
 
+    def _install_only(self, jobs: list[list[str]], installed: list[RpmOffer]) -> Iterator[str]:
+        for job in jobs:
+            if job[0] == "multiversion":
+                offers = (*self._source.offers, *installed)
+                yield from (o.name for o in offers if job[2] in {o.name, *(p.name for p in o.provides)})
 
-def read_case(path: Path) -> SolvCase:
-    """Read a testcase. Raises `RpmDependencyError` where it has dependencies that aren't rpm's."""
-    case = SolvCase({}, "", "", "", set(), [Step()], set())
-    lines = path.read_text(errors="replace").splitlines()
-    place = 0
+    def _options(self, job: list[str]) -> list[int]:
+        """What is installed already in this very version will do as well; of one name the newest is the best."""
+        universe = self.universe
+        found = self._selected(job)
+        nevras = {universe.package(number).nevra for number in found}
+        found += [n for n in universe.installed if n not in found and universe.package(n).nevra in nevras]
 
-    def inline() -> list[str]:
-        nonlocal place
-        found = []
-        while place < len(lines) and lines[place].startswith("#>"):
-            found.append(lines[place][2:])
-            place += 1
-        return found
+        def order(one: int, other: int) -> int:
+            same = universe.package(one).name == universe.package(other).name
+            return -universe.compare(one, other) if same else 0
 
-    while place < len(lines):
-        words = lines[place].split()
-        line = lines[place]
-        place += 1
-        if not words or words[0].startswith("#"):
-            continue
-        step = case.steps[-1]
-        match words[0]:
-            case "repo":
-                priority, _, below = words[2].partition(".")
-                tags: Iterable[str] = ()
-                if words[3:5] == ["testtags", "<inline>"]:
-                    tags = inline()
-                elif words[3] == "testtags":
-                    file = path.parent / words[4]
-                    tags = gzip.open(file, "rt", errors="replace") if file.suffix == ".gz" else file.open()
-                offers = read_tags(tags, words[1], -int(priority), -int(below or 0))
-                case.repositories[words[1]] = list(offers)
-            case "system":
-                case.architecture, case.manager = words[1:3]
-                case.installed = words[3] if len(words) > 3 else ""
-            case "feature":
-                case.features.update(words[1:])
-            case "job":
-                step.jobs.append(line[4:].strip())
-            case "solverflags":
-                step.flags.update(words[1:])
-            case "poolflags":
-                case.pool_flags.update(words[1:])
-            case "result":
-                step.kind = words[1]
-                step.result = (
-                    inline()
-                    if words[2] == "<inline>"
-                    else (path.parent / words[2]).read_text().splitlines()
-                    if len(words) > 2
-                    else []
-                )
-            case "nextjob":
-                kept = step if "reusesolver" in words else Step()
-                case.steps.append(replace(kept, jobs=list(kept.jobs), flags=set(kept.flags), result=[], kind=""))
-            case "namespace" | "disable" | "vendorclass" | "genid" | "ver":
-                case.features.add(words[0])
-            case _:
-                pass
-    return case
+        return sorted(found, key=cmp_to_key(order))
 
+    def _selected(self, job: list[str]) -> list[int]:
+        universe = self.universe
+        match job[1]:
+            case "all":
+                return list(universe.installed)
+            case "pkg" | "oneof":
+                return [number for text in job[2:] for number in self._exactly(text)]
+            case "name" | "provides" if "." not in job[2]:
+                asked = read_tagged_dependency(" ".join(job[2:]))
+                assert isinstance(asked, RpmDependency)
+                by_name = job[1] == "name"
+                return [n for n in universe.providers(asked) if not by_name or universe.package(n).name == asked.name]
+            case other:
+                raise NotAskedFor(f"a selection of {other}")
 
-def all_dependencies(offers: Mapping[str, Sequence[RpmOffer]]) -> Iterator[RpmDependency]:
-    for offer in (offer for some in offers.values() for offer in some):
-        for one in (*offer.requires, *offer.conflicts):
-            yield from simple_parts(one)
+    def _exactly(self, text: str) -> list[int]:
+        nevra, _, repository = text.partition("@")
+        if repository == self._case.installed:
+            return [number for number in self.universe.installed if self.universe.package(number).nevra == nevra]
+        named = [offer for offer in self._source.offers if offer.nevra == nevra and offer.repository == repository]
+        numbers = (number for offer in named for number in self.universe.named(offer.name))
+        return [number for number in dict.fromkeys(numbers) if self.universe.package(number) in named]

@@ -18,7 +18,7 @@ from copacetic.repository.rpm.architecture import NOARCH
 from copacetic.repository.rpm.clauses import Clauses, Need
 from copacetic.repository.rpm.offer import RpmOffer
 from copacetic.repository.rpm.satisfy import Satisfier
-from copacetic.repository.rpm.universe import RpmUniverse, compare_provided
+from copacetic.repository.rpm.universe import RpmUniverse
 from copacetic.rpm.dependency import Requirement, simple_parts
 
 __all__ = ["RpmGoals", "RpmSolution", "solve_goals"]
@@ -226,8 +226,8 @@ class _Search:
     def _best(self, options: Sequence[int], asked: Requirement | None) -> int:
         """
         As dnf has it: an installed one or one of the best repository, of the best architecture, the best version of
-        each name, none that another one obsoletes; of these one whose name is installed, that is no leftover of an
-        older version, and has most of what is asked for.
+        each name, none that another one obsoletes; of these one whose name is installed, that has the newest of what
+        is asked for, and is no leftover of an older version.
         """
         universe = self._universe
         priority = min((universe.package(n).priority for n in options if not universe.is_installed(n)), default=0)
@@ -240,20 +240,9 @@ class _Search:
             best.setdefault(universe.package(number).name, number)
         outdated = {other for number in best.values() for other in universe.obsoleted(number)}
         numbers = [number for number in best.values() if number not in outdated] or list(best.values())
-        if len(numbers) == 1:
-            return numbers[0]
-        provided = {number: universe.provided_version(number, asked) for number in numbers}
-
-        def order(one: int, other: int) -> int:
-            a, b = universe.package(one).name, universe.package(other).name
-            return (
-                bool(universe.present(b)) - bool(universe.present(a))
-                or universe.is_outdated(one) - universe.is_outdated(other)
-                or compare_provided(provided[other], provided[one])
-                or (a > b) - (a < b)
-            )
-
-        return min(numbers, key=cmp_to_key(order))
+        akin = [number for number in numbers if universe.present(universe.package(number).name)]
+        most = universe.most_of(asked, akin or numbers)
+        return min(most, key=lambda number: (universe.is_outdated(number), universe.package(number).name))
 
     def _order(self, one: int, other: int) -> int:
         """Compare two of one name; the lesser is the better."""

@@ -18,7 +18,7 @@ from copacetic.repository.rpm.offer import RpmOffer, RpmOfferSource
 from copacetic.rpm.dependency import EQUAL, GREATER, Requirement, RpmDependency, holds
 from copacetic.version import compare_versions
 
-__all__ = ["RpmRules", "RpmUniverse", "compare_provided"]
+__all__ = ["RpmRules", "RpmUniverse"]
 
 MAX_OFFERS = 200_000
 _INSTALL_ONLY = "installonlypkg("
@@ -209,22 +209,24 @@ class RpmUniverse:
         """Tell whether a package is offered in a newer version, which for some reason isn't one of a choice."""
         return any(self.compare(other, number) > 0 for other in self.named(self.package(number).name))
 
-    def provided_version(self, number: int, asked: Requirement | None) -> RpmDependency | None:
-        """Return what a package has of a simple dependency; None for one without a version, and for a rich one."""
-        if not isinstance(asked, RpmDependency):
-            return None
-        offer = self.package(number)
-        found = [one for one in (offer.itself, *offer.provides) if one.name == asked.name and asked.matches(one)]
-        return next((one for one in sorted(found, key=cmp_to_key(compare_provided), reverse=True) if one.flags), None)
+    def most_of(self, asked: Requirement | None, numbers: Sequence[int]) -> list[int]:
+        """Return those that provide the newest version of a simple dependency, and those that do without a version."""
+        if not isinstance(asked, RpmDependency) or len(numbers) < 2:
+            return list(numbers)
+        newest: dict[int, RpmDependency] = {}
+        for number in numbers:
+            offer = self.package(number)
+            found = [one for one in (offer.itself, *offer.provides) if one.name == asked.name and asked.matches(one)]
+            if versioned := [one for one in found if one.flags]:
+                newest[number] = max(versioned, key=cmp_to_key(_compare_provided))
+        best = max(newest.values(), key=cmp_to_key(_compare_provided), default=None)
+        return [n for n in numbers if best is None or n not in newest or not _compare_provided(newest[n], best)]
 
     def newest_first(self, numbers: Iterable[int]) -> list[int]:
         return sorted(numbers, key=cmp_to_key(self.compare), reverse=True)
 
 
-def compare_provided(one: RpmDependency | None, other: RpmDependency | None) -> int:
-    """Compare versions that something is provided with; none at all is the least."""
-    if one is None or other is None:
-        return (one is not None) - (other is not None)
+def _compare_provided(one: RpmDependency, other: RpmDependency) -> int:
     return compare_versions("rpm", one.evr, other.evr) or _reach(one.flags) - _reach(other.flags)
 
 
