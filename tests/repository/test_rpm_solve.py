@@ -116,8 +116,10 @@ def test_a_later_version_is_taken_where_the_oldest_fix_goes_with_nothing() -> No
         (
             [rpm("a 3-1", requires="x"), rpm("x 1-1", conflicts="b")],
             SkipReason.DEPENDENCY,
-            "3-1 is offered, but a-3-1.x86_64 needs x: x-1-1.x86_64 conflicts with b, and b-1-1.x86_64 is installed, and "
-            "no newer b is offered",
+            (
+                "3-1 is offered, but a-3-1.x86_64 needs x: x-1-1.x86_64 conflicts with b, and b-1-1.x86_64 is "
+                "installed, and no newer b is offered"
+            ),
         ),
         (
             [rpm("a 3-1", requires="c = 2")],

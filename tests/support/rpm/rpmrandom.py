@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import random
 import subprocess
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 
 from msgspec.structs import replace
@@ -21,10 +21,12 @@ from copacetic.rpm.dependency import (
     holds,
 )
 from support.deb.debian import need
-from support.rpm.offering import Offered
+from support.rpm.solvtags import spell_dependency
 
-_WORDS = {"and": "&", "or": "|", "if": "<IF>", "unless": "<UNLESS>", "with": "+", "without": "-"}
-DNF = "poolflags implicitobsoleteusescolors\nsolverflags allowvendorchange keepexplicitobsoletes bestobeypolicy keeporphans yumobsoletes ignorerecommended\n"
+_LIKE_DNF = (
+    "poolflags implicitobsoleteusescolors",
+    "solverflags allowvendorchange keepexplicitobsoletes bestobeypolicy keeporphans yumobsoletes ignorerecommended",
+)
 
 
 class RpmScene:
@@ -42,7 +44,7 @@ class RpmScene:
             by_repository.setdefault(offer.repository, []).append(offer)
         for name, offers in by_repository.items():
             lines += [f"repo {name} {-offers[0].priority} testtags <inline>", *self._packages(offers)]
-        return "\n".join(["feature complex_deps", *lines, "system x86_64 rpm system", DNF, *jobs, ""])
+        return "\n".join(["feature complex_deps", *lines, "system x86_64 rpm system", *_LIKE_DNF, *jobs, ""])
 
     def _packages(self, offers: Sequence[RpmOffer]) -> list[str]:
         lines = []
@@ -55,29 +57,14 @@ class RpmScene:
                 ("Con", offer.conflicts),
                 ("Obs", offer.obsoletes),
             ):
-                lines += [f"#>={tag}: {_spell(one)}" for one in some]
+                lines += [f"#>={tag}: {spell_dependency(one)}" for one in some]
         return lines
 
 
-def _spell(requirement: Requirement) -> str:
-    if isinstance(requirement, RpmDependency):
-        return str(requirement)
-    words = [_inner(requirement.parts[0])]
-    if len(requirement.parts) == 3:
-        return f"{words[0]} {_WORDS[requirement.operator]} ({_inner(requirement.parts[1])} <ELSE> {_inner(requirement.parts[2])})"
-    for part in requirement.parts[1:]:
-        words += [_WORDS[requirement.operator], _inner(part)]
-    return " ".join(words)
-
-
-def _inner(requirement: Requirement) -> str:
-    return f"({_spell(requirement)})" if isinstance(requirement, RichDependency) else _spell(requirement)
-
-
-def make_scene(seed: int, *, rich: bool = True, multilib: bool = True, obsoletes: bool = True) -> RpmScene:
+def make_scene(seed: int, *, rich: bool = True, multilib: bool = True) -> RpmScene:
     """Make a set of some ten packages and newer versions of them, with dependencies that often don't go together."""
     chosen = random.Random(seed)
-    names = [f"p{number}" for number in range(chosen.randint(4, 14))]
+    names = [f"p{number:02}" for number in range(chosen.randint(4, 14))]
     virtual = [f"v{number}" for number in range(4)]
     offers: list[RpmOffer] = []
     for name in names:
@@ -86,10 +73,7 @@ def make_scene(seed: int, *, rich: bool = True, multilib: bool = True, obsoletes
             architectures = chosen.choice((["x86_64", "i686"], ["noarch"]))
         for version in range(1, chosen.choice((2, 3, 3, 4, 5))):
             if version == 1 or chosen.random() < 0.9:
-                for architecture in architectures:
-                    offers.append(
-                        _package(chosen, name, version, architecture, names, virtual, rich=rich, obsoletes=obsoletes)
-                    )
+                offers += [_package(chosen, name, version, one, names, virtual, rich=rich) for one in architectures]
     installed = _closed(chosen, [offer for offer in offers if offer.evr.startswith(("1-", "2-"))])
     present = {(offer.name, offer.architecture): offer.evr for offer in installed}
     rest = [o for o in offers if present.get((o.name, o.architecture), "") != o.evr]
@@ -113,7 +97,6 @@ def _package(
     virtual: Sequence[str],
     *,
     rich: bool,
-    obsoletes: bool,
 ) -> RpmOffer:
     def asked() -> RpmDependency:
         word = chosen.choice((*names, *names, *virtual))
@@ -143,7 +126,7 @@ def _package(
         obsoletes=tuple(
             RpmDependency(word) if chosen.random() < 0.5 else RpmDependency(word, LESS, "3")
             for word in [chosen.choice(names)]
-            if obsoletes and word != name and chosen.random() < 0.05
+            if word != name and chosen.random() < 0.05
         ),
     )
 
@@ -229,5 +212,30 @@ def testsolv(scene: RpmScene, jobs: Sequence[str], folder: Path) -> set[str]:
 testsolv.__test__ = False  # type: ignore[attr-defined]
 
 
-def offered(scene: RpmScene) -> Offered:
-    return Offered(scene.offers)
+def compare_results(scene: RpmScene, ours: Collection[str], theirs: Collection[str]) -> str:
+    """
+    Return "same", or how two results differ: in new packages of which any does, in what takes the place of a package,
+    or in whose update comes first. "worse" is what nothing excuses.
+    """
+    if set(ours) == set(theirs):
+        return "same"
+    mine, other = _fates(scene, ours), _fates(scene, theirs)
+    if mine == other:
+        return "other new packages"
+    if [fate is None for fate in mine] != [fate is None for fate in other]:
+        return "other heirs"
+    pairs = [(one, two) for one, two in zip(mine, other, strict=True) if one is not None and two is not None]
+    if any(one.evr > two.evr for one, two in pairs):
+        return "other order"
+    preferred = [one.priority < two.priority for one, two in pairs if one.evr < two.evr]
+    return "better repository" if preferred and any(preferred) else "worse"
+
+
+def _fates(scene: RpmScene, result: Collection[str]) -> list[RpmOffer | None]:
+    """What each installed package has become; None for one whose place another has taken."""
+    known = {offer.nevra: offer for offer in (*scene.offers, *scene.installed)}
+    found = [known[nevra] for nevra in sorted(result) if nevra in known]
+    return [
+        next((o for o in found if o.name == old.name and o.architecture == old.architecture), None)
+        for old in scene.installed
+    ]

@@ -29,7 +29,7 @@ from copacetic.rpm.dependency import RpmDependency, RpmDependencyError
 from support.rpm.offering import Offered
 from support.rpm.solvtags import read_tagged, read_tagged_dependency
 
-__all__ = ["NotAskedFor", "SolvCase", "SolvStep", "judge", "read_solv_case"]
+__all__ = ["NotAskedForError", "SolvCase", "SolvStep", "judge", "read_solv_case"]
 
 _FOREIGN_JOBS = frozenset({"distupgrade", "erase", "verify", "favor", "disfavor", "blacklist", "excludefromweak"}) | {
     "allowuninstall"
@@ -37,11 +37,11 @@ _FOREIGN_JOBS = frozenset({"distupgrade", "erase", "verify", "favor", "disfavor"
 _FOREIGN_FLAGS = frozenset(
     {"allowuninstall", "allowdowngrade", "allowarchchange", "splitprovides", "strictrepopriority"}
 )
-_FOREIGN_FLAGS |= {"focusbest", "focusinstalled", "focusnew"}
-_FOREIGN_SELECTIONS = frozenset({"weak", "forcebest", "cleandeps"})
+_FOREIGN_FLAGS |= {"focusbest", "focusinstalled", "focusnew", "noautotarget"}
+_FOREIGN_SELECTIONS = frozenset({"weak", "forcebest", "cleandeps", "targeted"})
 
 
-class NotAskedFor(Exception):
+class NotAskedForError(Exception):
     """A testcase is about something that is no part of updating an image."""
 
 
@@ -69,7 +69,7 @@ class SolvCase:
 
 
 def read_solv_case(path: Path) -> SolvCase:
-    """Read a testcase. Raises `NotAskedFor` for dependencies that aren't rpm's."""
+    """Read a testcase. Raises `NotAskedForError` for dependencies that aren't rpm's."""
     reader = _CaseReader(path)
     while reader.lines:
         words = reader.lines.pop(0).split()
@@ -107,7 +107,7 @@ class _CaseReader:
                 tagged = read_tagged(self.content(words[3]), words[0], -int(priority), -int(below or 0))
                 self.case.offers += tagged
             except RpmDependencyError as error:
-                raise NotAskedFor(f"a dependency: {error}") from error
+                raise NotAskedForError(f"a dependency: {error}") from error
 
     def system(self, words: list[str]) -> None:
         self.case.architecture, self.case.manager, self.case.installed = [*words, "rpm", ""][:3]
@@ -116,9 +116,8 @@ class _CaseReader:
         self.step.kind = words[0]
         self.step.result = list(self.content(words[1])) if len(words) > 1 else []
 
-    def next(self, words: list[str]) -> None:
-        kept = self.step if "reusesolver" in words else SolvStep()
-        self.case.steps.append(SolvStep(jobs=list(kept.jobs), flags=set(kept.flags)))
+    def next(self, _: list[str]) -> None:
+        self.case.steps.append(SolvStep())
 
 
 _LINES: dict[str, Callable[[_CaseReader, list[str]], None]] = {
@@ -137,25 +136,26 @@ _LINES: dict[str, Callable[[_CaseReader, list[str]], None]] = {
 
 
 def judge(case: SolvCase, step: SolvStep) -> str:
-    """Return what is different, "" for the same result. Raises `NotAskedFor`."""
+    """Return what is different, "" for the same result. Raises `NotAskedForError`."""
     kinds = {job.split()[0] for job in step.jobs}
     if case.manager == "deb":
-        raise NotAskedFor("another package manager")
+        raise NotAskedForError("another package manager")
     if "transaction" not in step.kind:
-        raise NotAskedFor("inner workings")
+        raise NotAskedForError("inner workings")
     for words in (
         kinds & _FOREIGN_JOBS,
         step.flags & _FOREIGN_FLAGS,
         case.features & {"namespace", "disable", "vendorclass"},
     ):
         if words:
-            raise NotAskedFor(", ".join(sorted(words)))
+            raise NotAskedForError(", ".join(sorted(words)))
     new, gone = _expected(step)
     posed = _Posed(case, step)
     solution = solve_goals(posed.universe, posed.goals)
     problem = any(line.startswith("problem") for line in step.result)
-    if problem or not all(solution.reached):
-        return "" if problem and not all(solution.reached) else f"all reached: {all(solution.reached)}"
+    reached = all(solution.reached[: posed.required])
+    if problem or not reached:
+        return "" if problem and not reached else f"all reached: {reached}"
     packages = posed.universe.package
     here = {packages(number).nevra for number in solution.ordered}
     left = {packages(number).nevra for number in posed.universe.installed if number not in solution.chosen}
@@ -199,11 +199,13 @@ class _Posed:
             ),
         )
         locked = {number for job in jobs if job[0] == "lock" for number in self._selected(job)}
+        installs = [self._options(job) for job in jobs if job[0] == "install"]
+        updates = [self._selected(job) for job in jobs if job[0] == "update"]
+        self.required = len(installs)
+        """How many of the goals must be reached."""
         self.goals = RpmGoals(
-            wanted=[self._options(job) for job in jobs if job[0] == "install"],
-            lifted=[
-                n for job in jobs if job[0] == "update" for n in self._selected(job) if self.universe.is_installed(n)
-            ],
+            wanted=[*installs, *filter(None, map(self._targets, updates))],
+            lifted=[n for numbers in updates for n in numbers if self.universe.is_installed(n)],
             kept={number for number in locked if self.universe.is_installed(number)},
             excluded=lambda number: number in locked,
         )
@@ -211,7 +213,7 @@ class _Posed:
     def _split(self, job: str) -> list[str]:
         flags = re.findall(r"\[(.*)\]", job)
         if flags and set(flags[0].split(",")) & _FOREIGN_SELECTIONS:
-            raise NotAskedFor(flags[0])
+            raise NotAskedForError(flags[0])
         return re.sub(r"\[.*\]", "", job).split()
 
     def _install_only(self, jobs: list[list[str]], installed: list[RpmOffer]) -> Iterator[str]:
@@ -233,6 +235,14 @@ class _Posed:
 
         return sorted(found, key=cmp_to_key(order))
 
+    def _targets(self, numbers: list[int]) -> list[int]:
+        """What is to be updated to, where nothing that is to be updated was named."""
+        universe = self.universe
+        if any(map(universe.is_installed, numbers)):
+            return []
+        able = [number for number in numbers if any(number in universe.updates(old) for old in universe.installed)]
+        return universe.newest_first(able)
+
     def _selected(self, job: list[str]) -> list[int]:
         universe = self.universe
         match job[1]:
@@ -246,7 +256,7 @@ class _Posed:
                 by_name = job[1] == "name"
                 return [n for n in universe.providers(asked) if not by_name or universe.package(n).name == asked.name]
             case other:
-                raise NotAskedFor(f"a selection of {other}")
+                raise NotAskedForError(f"a selection of {other}")
 
     def _exactly(self, text: str) -> list[int]:
         nevra, _, repository = text.partition("@")
