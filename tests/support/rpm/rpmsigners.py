@@ -60,6 +60,7 @@ class RsaSigner:
     version: int = 3
     hash_name: str = "sha256"
     kind: int = 0
+    signs_at: int = CREATED
     claims: bytes = b""
     """Packets that the key's file has behind it."""
 
@@ -84,10 +85,10 @@ class RsaSigner:
     def sign(self, data: bytes) -> bytes:
         number, algorithm = _HASHES[self.hash_name]
         if self.version == 3:
-            trailer = struct.pack(">BI", self.kind, CREATED)
+            trailer = struct.pack(">BI", self.kind, self.signs_at)
             head = b"\x03\x05" + trailer + self._digest[-8:] + struct.pack(">BB", 1, number)
         else:
-            hashed = subpacket(2, struct.pack(">I", CREATED)) + subpacket(16, self._digest[-8:])
+            hashed = subpacket(2, struct.pack(">I", self.signs_at)) + subpacket(16, self._digest[-8:])
             head = struct.pack(">BBBBH", 4, self.kind, 1, number, len(hashed)) + hashed
             trailer = head + b"\x04\xff" + struct.pack(">I", len(head))
             head += b"\0\0"

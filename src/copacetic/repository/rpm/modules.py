@@ -26,7 +26,7 @@ _FOLDER = "etc/dnf/modules.d"
 _WORD = re.compile(r"[A-Za-z0-9_.+-]{1,128}")
 _SPLIT = re.compile(r"^---[ \t]*$|^\.\.\.[ \t]*$", re.MULTILINE)
 _FLOW = re.compile(r"\[\s*(.*?)\s*\]")
-_KEY = re.compile(r"(\"[^\"]*\"|'[^']*'|[^\s:'\"][^:]*?)\s*:(?=\s|$)(.*)")
+_KEY = re.compile(r"(\"[^\"]*\"|'[^']*'|[^\s:'\"{}\[\]][^:{}\[\]]*?)\s*:(?=\s|$)(.*)")
 _ARTIFACT = re.compile(
     r"([A-Za-z0-9_][A-Za-z0-9_.+~%{}-]*)-([0-9]{1,9}):([A-Za-z0-9_.+~^%{}]+)-([A-Za-z0-9_.+~^%{}]+)\.(\w+)"
 )

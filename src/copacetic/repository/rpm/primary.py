@@ -272,10 +272,10 @@ class _PackageReader:
             name=name,
             evr=evr,
             architecture=architecture,
-            provides=self._ranges("provides"),
+            provides=tuple(self._provides()),
             requires=self._requirements("requires"),
             conflicts=self._requirements("conflicts"),
-            obsoletes=self._ranges("obsoletes"),
+            obsoletes=tuple(one for one in self._requirements("obsoletes") if isinstance(one, RpmDependency)),
             recommends=self._requirements("recommends"),
             files=self._files,
             location=values["href"],
@@ -293,10 +293,15 @@ class _PackageReader:
     def _requirements(self, kind: str) -> tuple[Requirement, ...]:
         return tuple(dict.fromkeys(make_requirement(*entry) for entry in self._lists[kind]))
 
-    def _ranges(self, kind: str) -> tuple[RpmDependency, ...]:
-        """What is provided or obsoleted is never rich."""
-        found = (make_requirement(*entry) for entry in self._lists[kind] if not entry[0].startswith("("))
-        return tuple(dict.fromkeys(one for one in found if isinstance(one, RpmDependency)))
+    def _provides(self) -> Iterator[RpmDependency]:
+        """What is provided can't be rich; what can't be asked for need not be understood."""
+        for entry in dict.fromkeys(self._lists["provides"]):
+            try:
+                found = make_requirement(*entry)
+            except RpmDependencyError:
+                continue
+            if isinstance(found, RpmDependency):
+                yield found
 
 
 def _entry(attributes: Mapping[str, str]) -> tuple[str, int, str]:

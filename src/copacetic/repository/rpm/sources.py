@@ -123,7 +123,7 @@ def parse_sources(
     sources: list[RpmSource] = []
     notes: list[str] = []
     with blame_input(RepositoryError, where):
-        if "[" not in text or _WEB.match(text.strip()):
+        if _WEB.match(text.strip()):
             sections = {text.strip().rpartition("/")[2] or "repository": {"baseurl": text.strip()}}
         else:
             sections = parse_ini(text, where)
@@ -203,7 +203,8 @@ def _mirrorlist(text: str, place: str) -> str:
     address = parse_address(base, place)
     if address.login is not None or _BLANKS.search(query) or not query.isascii():
         raise RepositoryError(f"{place}: not the address of a list of mirrors: {address.url[:120]!r}")
-    return f"{address.url}{question}{query}"
+    slash = "/" if base.endswith("/") else ""
+    return f"{address.url}{slash}{question}{query}"
 
 
 def _own_logins(values: Mapping[str, str], urls: Sequence[str], place: str) -> list[Login]:

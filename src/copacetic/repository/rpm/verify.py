@@ -11,7 +11,6 @@ from __future__ import annotations
 import base64
 import binascii
 import hashlib
-import hmac
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from datetime import datetime
@@ -23,7 +22,7 @@ from typing import BinaryIO
 
 from msgspec import Struct
 
-from copacetic.errors import IntegrityError, PackageError, RepositoryError, SignatureError
+from copacetic.errors import IntegrityError, PackageError, RepositoryError, SignatureError, blame_input
 from copacetic.repository.rpm.offer import RpmOffer
 from copacetic.rpm import tags
 from copacetic.rpm.header import HeaderError
@@ -79,7 +78,7 @@ class PackageVerifier:
         """Raises `IntegrityError` for a file that is another one, or signed by nobody who is trusted."""
         record = _record(candidate)
         what = f"{candidate.name} {candidate.version} from {candidate.origin.uri}"
-        with path.open("rb") as file:
+        with path.open("rb") as file, blame_input(IntegrityError, f"{what}: the file"):
             _check_digest(record.offer, file, what)
             file.seek(0)
             try:
@@ -161,7 +160,7 @@ def _check_digest(offer: RpmOffer, file: BinaryIO, what: str) -> None:
     checksum = offer.checksum
     if checksum is not None and checksum.algorithm != "sha256":
         found = _digest(checksum.algorithm, _from(file, 0))
-        if not hmac.compare_digest(found, checksum.hex):
+        if found != checksum.hex:
             raise IntegrityError(f"{what}: expected the {checksum.algorithm.upper()} {checksum.hex}, got {found}")
 
 
@@ -174,7 +173,7 @@ def _check_identity(candidate: Candidate, identity: RpmIdentity, what: str) -> N
 def _check_header(package: RpmPackage, what: str) -> None:
     for tag, name in ((tags.SHA256_HEADER, "sha256"), (tags.SHA1_HEADER, "sha1")):
         expected = package.signature.text(tag)
-        if expected and not hmac.compare_digest(_digest(name, [package.header.signed_bytes]), expected.lower()):
+        if expected and _digest(name, [package.header.signed_bytes]) != expected.lower():
             raise IntegrityError(f"{what}: its header has another {name.upper()} than it says")
 
 
@@ -185,7 +184,7 @@ def _check_payload(package: RpmPackage, file: BinaryIO, what: str) -> bool:
     if not expected or not name:
         return False
     found = _digest(name, _from(file, package.payload_start))
-    if not hmac.compare_digest(found, expected.lower()):
+    if found != expected.lower():
         raise IntegrityError(f"{what}: its payload has another {name.upper()} than its header says")
     return True
 
