@@ -21,7 +21,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from copacetic.cache import Bucket, Cache
-from copacetic.compression import DecompressedReader, DecompressionError, DecompressionLimitError
+from copacetic.compression import DecompressedReader, DecompressionLimitError
 from copacetic.errors import (
     CopaError,
     ExpiredRepositoryError,
@@ -42,7 +42,7 @@ from copacetic.repository.rpm.primary import PrimaryIndexer
 from copacetic.repository.rpm.repomd import REPOMD_LIMIT, MetadataFile, Repomd, parse_repomd
 from copacetic.repository.rpm.sources import RpmSource
 from copacetic.repository.rpm.updateinfo import Advisory, AdvisoryReader
-from copacetic.repository.rpm.xmlreader import XmlError, read_xml
+from copacetic.repository.rpm.xmlreader import read_xml
 from copacetic.repository.seen import SeenDates
 from copacetic.repository.sums import SumsMaker
 from copacetic.rpm.signature import RpmKeys, Verified
@@ -324,9 +324,9 @@ class RpmMetadataStore:
             try:
                 with blame_input(RepositoryError, where):
                     result = read(reader)
-            except (DecompressionError, XmlError, RepositoryError) as error:
+            except RepositoryError:
                 checked.check(where)  # other bytes than the promised ones explain it better
-                raise RepositoryError(f"{where} can't be read: {error}") from error
+                raise
             checked.check(where)
             return result
 
