@@ -95,6 +95,12 @@ FAMILIES: tuple[Family, ...] = (
     Family(
         package_type="rpm",
         schemes=(("rpm", "copacetic.version.rpm:RpmVersion"),),
+        repository="copacetic.repository.rpm:RpmRepository",
+        keep=(
+            # Definitions and keys that aren't in etc.
+            KeepRule("usr/share/dnf5/"),
+            KeepRule("usr/lib/rpm/gnupg/keys/"),
+        ),
         report_names=(
             *("alma", "almalinux", "amazon", "amazonlinux", "amzn", "azurelinux", "cbl", "centos", "fedora", "mariner"),
             *(
