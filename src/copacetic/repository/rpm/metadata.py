@@ -395,9 +395,10 @@ def _judge(
     if not keys.fingerprints and not allowed:
         unreadable = f"; unreadable keys: {', '.join(keys.unreadable[:5])}" if keys.unreadable else ""
         raise SignatureError(f"{where}: no key is trusted for its packages{unreadable}")
+    doubt = problem.removeprefix(f"{where} ")
     if allowed:
-        return None, f"{problem}: {allowed}"
-    return None, f"{problem}: its packages are verified one by one, and nothing tells whether it is held back"
+        return None, f"{doubt}: {allowed}"
+    return None, f"{doubt}: its packages are verified one by one, and nothing tells whether it is held back"
 
 
 def _check_expiry(verified: Verified, where: str, policy: MetadataPolicy) -> str:

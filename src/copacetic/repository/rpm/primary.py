@@ -13,6 +13,7 @@ from array import array
 from bisect import bisect_left
 from collections.abc import Callable, Iterator, Mapping
 from html import unescape
+from xml.parsers import expat
 from zlib import crc32
 
 import msgspec
@@ -20,7 +21,7 @@ import msgspec
 from copacetic.errors import InvalidVersionError, RepositoryError
 from copacetic.repository.rpm.offer import Checksum, RpmOffer
 from copacetic.repository.rpm.repomd import find_checksum, is_location
-from copacetic.repository.rpm.xmlreader import XmlError, XmlReader
+from copacetic.repository.rpm.xmlreader import XmlError
 from copacetic.rpm.dependency import (
     EQUAL,
     GREATER,
@@ -70,7 +71,15 @@ _ARCHITECTURE = re.compile(r"[A-Za-z0-9_]{1,64}")
 _SOURCE = re.compile(r"[!-~]{0,500}")
 _FLAGS = {"EQ": EQUAL, "LT": LESS, "GT": GREATER, "LE": LESS | EQUAL, "GE": GREATER | EQUAL}
 _LISTS = frozenset({"provides", "requires", "conflicts", "obsoletes", "recommends"})
-_FORMAT = "/metadata/package/format/"
+_TEXTS = frozenset({"name", "arch", "checksum", "sourcerpm", "vendor", "file"})
+_ATTRIBUTES = {
+    "version": (("epoch", "epoch"), ("ver", "ver"), ("rel", "rel")),
+    "size": (("package", "size"),),
+    "time": (("build", "build"),),
+    "location": (("href", "href"), ("xml:base", "base")),
+}
+"""Of elements what is wanted, and under which name."""
+_LONGEST = 500
 
 
 class PrimaryTable(msgspec.Struct, frozen=True, array_like=True):
@@ -186,8 +195,7 @@ def parse_package(text: bytes, terms: Terms, where: str) -> RpmOffer:
     """Read one package's text. Raises `RepositoryError` for one that can't be used, saying which."""
     reader = _PackageReader()
     try:
-        xml = XmlReader(reader.start, reader.end)
-        xml.feed(b"<metadata>" + text + b"</metadata>", last=True)
+        reader.read(text)
         return reader.make(terms, where)
     except (XmlError, RpmDependencyError, InvalidVersionError) as error:
         name = reader.values.get("name", "")[:80]
@@ -204,46 +212,64 @@ class OddRowError(RepositoryError):
 
 
 class _PackageReader:
-    """Gathers what is needed of one package."""
+    """
+    Gathers what is needed of one package. There are many of them, and most of a text is passed over: so this goes by
+    the names of elements alone, and asks for text only where it is wanted.
+    """
 
     def __init__(self) -> None:
         self.values: dict[str, str] = {}
         self._lists: dict[str, list[tuple[str, int, str]]] = {name: [] for name in _LISTS}
+        self._list: list[tuple[str, int, str]] | None = None
         self._files: set[str] = set()
         self._count = 0
+        self._text: list[str] = []
+        self._parser = expat.ParserCreate()
 
     @property
     def evr(self) -> str:
         epoch = self.values.get("epoch", "0").lstrip("0")
         return f"{epoch}{':' if epoch else ''}{self.values.get('ver', '')}-{self.values.get('rel', '')}"
 
-    def start(self, path: str, attributes: Mapping[str, str]) -> None:
-        name = path.rpartition("/")[2]
-        if name == "entry":
-            kind = path[len(_FORMAT) : -len("/entry")]
-            if kind in self._lists and path.startswith(_FORMAT):
+    def read(self, text: bytes) -> None:
+        """Raises `XmlError`. Inside an element no document type can stand, and so no entity."""
+        parser = self._parser
+        parser.buffer_text = True
+        parser.StartElementHandler = self._start
+        parser.EndElementHandler = self._end
+        try:
+            parser.Parse(b"<metadata>" + text + b"</metadata>", True)
+        except expat.ExpatError as error:
+            raise XmlError(f"no XML: {error}") from error
+
+    def _start(self, name: str, attributes: dict[str, str]) -> None:
+        if name.endswith("entry"):
+            if self._list is not None:
                 self._note()
-                self._lists[kind].append(_entry(attributes))
-        elif path == "/metadata/package/version":
-            self.values.update({key: attributes.get(key, "") for key in ("epoch", "ver", "rel")})
-        elif path == "/metadata/package/size":
-            self.values["size"] = attributes.get("package", "")
-        elif path == "/metadata/package/time":
-            self.values["build"] = attributes.get("build", "")
-        elif path == "/metadata/package/location":
-            self.values["href"] = attributes.get("href", "")
-            self.values["base"] = attributes.get("xml:base", "")
-        elif path == "/metadata/package/checksum":
+                self._list.append(_entry(attributes))
+            return
+        name = name.rpartition(":")[2]
+        if name in _TEXTS:
+            self._text.clear()
+            self._parser.CharacterDataHandler = self._text.append
+        elif name in _ATTRIBUTES:
+            self.values.update((key, attributes.get(given, "")) for given, key in _ATTRIBUTES[name])
+        else:
+            self._list = self._lists.get(name)
+        if name == "checksum":
             self.values["algorithm"] = attributes.get("type", "")
 
-    def end(self, path: str, text: str) -> None:
-        if path == f"{_FORMAT}file":
+    def _end(self, name: str) -> None:
+        name = name.rpartition(":")[2]
+        if name not in _TEXTS:
+            return
+        text = "".join(self._text)
+        self._parser.CharacterDataHandler = None
+        if name == "file":
             self._note()
             self._files.add(text)
-        elif path in {"/metadata/package/name", "/metadata/package/arch", "/metadata/package/checksum"}:
-            self.values[path.rpartition("/")[2]] = text.strip()
-        elif path in {f"{_FORMAT}sourcerpm", f"{_FORMAT}vendor"}:
-            self.values[path.rpartition("/")[2]] = text.strip()[:500]
+        else:
+            self.values.setdefault(name, text.strip()[:_LONGEST])
 
     def _note(self) -> None:
         self._count += 1

@@ -88,6 +88,8 @@ class RpmRepository:
             modern=settings.require_modern,
         )
         self._loaded: list[_Loaded] | None = None
+        self._installed: list[PresentRpm] | None = None
+        self._offers: VisibleOffers | None = None
         self._failures: dict[str, CopaError] = {}
 
     @classmethod
@@ -108,10 +110,10 @@ class RpmRepository:
         self, wanted: Sequence[Wanted], *, exhaustive: bool, frozen: Mapping[PackageKey, str] | None = None
     ) -> Resolution:
         context, loaded = self._context, self._load()
-        visible = self._visible(loaded)
+        visible, present = self._visible(loaded), self._present()
         vendors = RpmVendors(context.distro, context.settings.allow_vendor_change)
         resolver = RpmResolver(
-            [PresentRpm(package, offer_of(package)) for package in context.installed],
+            present,
             visible,
             RpmRules(
                 architecture=context.architecture, install_only=self._config.install_only, withheld=vendors.withheld
@@ -225,7 +227,17 @@ class RpmRepository:
             self._loaded = [loaded for loaded in found if loaded is not None]
         return self._loaded
 
+    def _present(self) -> list[PresentRpm]:
+        if self._installed is None:
+            self._installed = [PresentRpm(package, offer_of(package)) for package in self._context.installed]
+        return self._installed
+
     def _visible(self, loaded: Sequence[_Loaded]) -> VisibleOffers:
+        if self._offers is None:
+            self._offers = self._make_visible(loaded)
+        return self._offers
+
+    def _make_visible(self, loaded: Sequence[_Loaded]) -> VisibleOffers:
         fs = self._context.fs
         modularity = Modularity(
             (document for one in loaded for document in one.modules),
