@@ -94,29 +94,30 @@ FAMILIES: tuple[Family, ...] = (
     ),
     Family(
         package_type="rpm",
+        databases=(
+            Located(
+                "copacetic.inventory.rpm:RpmDatabase",
+                ("var/lib/rpm", "usr/lib/sysimage/rpm", "usr/share/rpm", "var/lib/rpmmanifest"),
+            ),
+        ),
         schemes=(("rpm", "copacetic.version.rpm:RpmVersion"),),
         repository="copacetic.repository.rpm:RpmRepository",
+        unpacker="copacetic.unpack.rpm:RpmUnpacker",
         keep=(
-            # Definitions and keys that aren't in etc.
-            KeepRule("usr/share/dnf5/"),
-            KeepRule("usr/lib/rpm/gnupg/keys/"),
+            KeepRule("var/lib/rpm/", 512 * _MIB),
+            KeepRule("usr/lib/sysimage/rpm/", 512 * _MIB),
+            KeepRule("usr/share/rpm/", 512 * _MIB),
+            KeepRule("var/lib/rpmmanifest/"),
+            # Which database counts, where there are several.
+            KeepRule("usr/lib/rpm/macros"),
+            KeepRule("usr/lib/rpm/macros.d/"),
+            KeepRule("usr/lib/rpm/redhat/macros"),
+            KeepRule("usr/lib/rpm/suse/macros"),
         ),
         report_names=(
             *("alma", "almalinux", "amazon", "amazonlinux", "amzn", "azurelinux", "cbl", "centos", "fedora", "mariner"),
-            *(
-                "ol",
-                "opensuse",
-                "oracle",
-                "oraclelinux",
-                "photon",
-                "red",
-                "redhat",
-                "rhel",
-                "rocky",
-                "rockylinux",
-                "rpm",
-            ),
-            *("sle", "slem", "sles", "suse"),
+            *("ol", "opensuse", "oracle", "oraclelinux", "photon", "red", "redhat", "rhel", "rocky", "rockylinux"),
+            *("rpm", "sle", "slem", "sles", "suse"),
         ),
     ),
     Family(package_type="alpm", report_names=("alpm", "arch", "archlinux", "pacman")),

@@ -31,6 +31,8 @@ class _Inode:
 
     entry: Entry
     content: bytes | Spooled | None
+    dated: bool = False
+    """Another time of modification makes it another file."""
     paths: set[str] = field(default_factory=set)
 
 
@@ -152,9 +154,10 @@ class TreeBuilder:
         finally:
             self._name = before
 
-    def put(self, path: str, entry: Entry, content: bytes | Spooled | None = None) -> str:
+    def put(self, path: str, entry: Entry, content: bytes | Spooled | None = None, *, dated: bool = False) -> str:
         """
-        Put an entry at a path whose last component isn't followed; returns the canonical path.
+        Put an entry at a path whose last component isn't followed; returns the canonical path. What is `dated` is left
+        out only where the image's has the same time of modification.
 
         A directory that is already there keeps what is in it. Raises `ConflictError` when a parent is not a
         directory.
@@ -162,7 +165,7 @@ class TreeBuilder:
         if isinstance(content, bytes) and not entry.sha256:
             entry = replace(entry, sha256=hashlib.sha256(content).hexdigest(), size=len(content))
         canonical = self._place(path, entry)
-        self._set(canonical, _Inode(entry, content))
+        self._set(canonical, _Inode(entry, content, dated))
         return canonical
 
     def write(self, path: str, content: bytes, *, mtime: int) -> str:
@@ -264,7 +267,7 @@ class TreeBuilder:
             if inode is None:
                 if self.below(path) is not None and self._is_directory(path.rpartition("/")[0]):
                     changed[path] = None
-            elif not self._is_unchanged(inode):
+            elif not self._is_unchanged(inode) or (inode.dated and not self._has_time(inode)):
                 changed[path] = inode
         entries = {path: self._change(path, inode) for path, inode in changed.items()}
         for path in changed:
@@ -306,6 +309,10 @@ class TreeBuilder:
             groups.add(lower.link_group)
         # A file that shares nothing any more is another one than the lower layers' with several names.
         return groups == {""} if len(inode.paths) == 1 else len(groups) == 1 and "" not in groups
+
+    def _has_time(self, inode: _Inode) -> bool:
+        lower = map(self.below, inode.paths)
+        return all(entry is not None and entry.mtime == inode.entry.mtime for entry in lower)
 
     # -- inside ----------------------------------------------------------------------------------------------
 

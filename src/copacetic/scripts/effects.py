@@ -140,6 +140,10 @@ class UpdateCertificates(Struct, frozen=True):
     bundling: Bundling | None = None
 
 
+class UpdateTrust(Struct, frozen=True):
+    """`update-ca-trust` of the Red Hat family."""
+
+
 class DropBytecode(Struct, frozen=True):
     """Byte code of Python modules that change goes."""
 
@@ -170,7 +174,9 @@ FileEffect = (
     | ChangeOwner
     | ChangeMode
 )
-DerivedEffect = SetAlternative | DropBytecode | ChooseCertificates | UpdateCertificates | UpdateLibraryCache
+DerivedEffect = (
+    SetAlternative | DropBytecode | ChooseCertificates | UpdateCertificates | UpdateTrust | UpdateLibraryCache
+)
 AppletEffect = LinkApplets | PruneApplets
 Effect = FileEffect | KeepAttributes | MakeAccount | DerivedEffect | AppletEffect
 Reading = Effect | Done | None

@@ -49,6 +49,7 @@ class ScriptEngine:
                 | effects.DropBytecode()
                 | effects.ChooseCertificates()
                 | effects.UpdateCertificates()
+                | effects.UpdateTrust()
                 | effects.UpdateLibraryCache()
             ):
                 return self._derive(effect)
@@ -276,7 +277,7 @@ class ScriptEngine:
         return effects.Done(None, prune_links(self.tree, paths))
 
     def _derive(self, effect: effects.DerivedEffect) -> effects.Done | None:
-        from copacetic.scripts.handlers import alternatives, bytecode, certificates, ldconfig
+        from copacetic.scripts.handlers import alternatives, bytecode, certificates, ldconfig, trust
 
         match effect:
             case _ if self.rehearsal:
@@ -294,6 +295,8 @@ class ScriptEngine:
                 certificates.update_configuration(self.tree, self.configuring, mtime=self.epoch)
             case effects.UpdateCertificates(bundling):
                 certificates.update_certificates(self.tree, bundling, mtime=self.epoch)
+            case effects.UpdateTrust():
+                trust.update_trust(self.tree, mtime=self.epoch)
             case effects.UpdateLibraryCache():
                 ldconfig.update_library_cache(self.tree, mtime=self.epoch, libc=self.libc)
             case _:

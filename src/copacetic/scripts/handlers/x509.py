@@ -14,7 +14,7 @@ import re
 
 from msgspec import Struct
 
-__all__ = ["Certificate", "read_certificates"]
+__all__ = ["Certificate", "encode_element", "read_certificates", "read_element"]
 
 _PEM = re.compile(
     rb"-----BEGIN ((?:X509 |TRUSTED )?CERTIFICATE)-----\s+([A-Za-z0-9+/=\s]+?)-----END \1-----", re.DOTALL
@@ -53,11 +53,11 @@ def _subject_hash(der: bytes) -> str:
     certificate = _expect(der, 0, _SEQUENCE)[0]
     body = _expect(certificate, 0, _SEQUENCE)[0]
     position = 0
-    tag, _, after = _element(body, 0)
+    tag, _, after = read_element(body, 0)
     if tag == 0xA0:  # the version, when it is there
         position = after
     for _ in range(4):  # serial number, signature algorithm, issuer, validity
-        position = _element(body, position)[2]
+        position = read_element(body, position)[2]
     subject = _expect(body, position, _SEQUENCE)[0]
     canonical = b"".join(_canonical_set(part) for part in _children(subject, _SET))
     digest = hashlib.sha1(canonical, usedforsecurity=False).digest()
@@ -67,11 +67,11 @@ def _subject_hash(der: bytes) -> str:
 def _canonical_set(content: bytes) -> bytes:
     pairs: list[bytes] = []
     for pair in _children(content, _SEQUENCE):
-        _, _, after = _element(pair, 0)
+        _, _, after = read_element(pair, 0)
         identifier = pair[:after]
-        tag, value, _ = _element(pair, after)
-        pairs.append(_encode(_SEQUENCE, identifier + _canonical_value(tag, value, pair[after:])))
-    return _encode(_SET, b"".join(sorted(pairs)))
+        tag, value, _ = read_element(pair, after)
+        pairs.append(encode_element(_SEQUENCE, identifier + _canonical_value(tag, value, pair[after:])))
+    return encode_element(_SET, b"".join(sorted(pairs)))
 
 
 def _canonical_value(tag: int, value: bytes, whole: bytes) -> bytes:
@@ -79,7 +79,7 @@ def _canonical_value(tag: int, value: bytes, whole: bytes) -> bytes:
     if encoding is None:
         return whole
     text = _SPACE.sub(b" ", value.decode(encoding).encode().strip(b" \t\n\v\f\r"))
-    return _encode(_UTF8, text.lower())
+    return encode_element(_UTF8, text.lower())
 
 
 def _children(content: bytes, tag: int) -> list[bytes]:
@@ -92,13 +92,13 @@ def _children(content: bytes, tag: int) -> list[bytes]:
 
 
 def _expect(data: bytes, position: int, tag: int) -> tuple[bytes, int]:
-    found, content, after = _element(data, position)
+    found, content, after = read_element(data, position)
     if found != tag:
         raise ValueError(f"a DER element of type {found:#x} where {tag:#x} belongs")
     return content, after
 
 
-def _element(data: bytes, position: int) -> tuple[int, bytes, int]:
+def read_element(data: bytes, position: int) -> tuple[int, bytes, int]:
     """Return an element's tag, its content, and where the next one starts."""
     if position + 2 > len(data):
         raise ValueError("truncated DER")
@@ -115,7 +115,7 @@ def _element(data: bytes, position: int) -> tuple[int, bytes, int]:
     return tag, data[position : position + length], position + length
 
 
-def _encode(tag: int, content: bytes) -> bytes:
+def encode_element(tag: int, content: bytes) -> bytes:
     length = len(content)
     if length < 0x80:
         return bytes((tag, length)) + content

@@ -33,6 +33,8 @@ def _test(machine: Machine, node: Simple, words: Sequence[Value]) -> Status:
     if is_evaluating(inner, arithmetic=words[0] == "[[", bash=bash):
         machine.state.variables.journal.oddities.append("a condition in which there may be commands")
     surroundings, state = machine.surroundings, machine.state
+    if bash and len(inner) == 3 and inner[1] == "==":
+        inner = [inner[0], "=", inner[2]]
 
     def test_file(operator: str, path: str) -> bool | None:
         state.spend(SEARCH if has_pattern(path) else ITEM * path.count("/"))

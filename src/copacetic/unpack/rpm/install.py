@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 from copacetic.errors import ConflictError, ImageError, PackageError, about_package
+from copacetic.oci.change import Spooled
 from copacetic.oci.filesystem import Entry, FileType
 from copacetic.oci.tree import TreeBuilder
 from copacetic.rpm.files import FileFlag, FileState, RpmFile
@@ -24,6 +25,8 @@ from copacetic.unpack.rpm.payload import RpmFileEntry
 
 __all__ = ["RpmInstaller", "describe_entry"]
 
+_ASKED = "etc/"
+_MAX_ASKED = 1024 * 1024
 _BACKUP = "a configuration file's backup"
 
 
@@ -95,11 +98,21 @@ class RpmInstaller:
         elif fate in (Fate.SAVE, Fate.BACK_UP) and present is not None:
             self._save(canonical, present, f"{canonical}{fate.value}")
             self._note(f"{file.path} was changed in the image, and is {canonical}{fate.value} now")
+        content: Spooled | bytes | None = entry.content
+        if content is None and file.path.startswith(_ASKED) and present is not None:
+            content = self._same(canonical, present, described)
         first = placed.get(entry.first or file.path)
         if entry.first and first is not None:
             self.tree.link(canonical, first)
         else:
-            placed[entry.first or file.path] = self.tree.put(canonical, described, entry.content)
+            # What is verified now has to be so afterwards, by its time of modification, too.
+            dated = file.is_regular and present is not None and self.decisions.is_dated(canonical, present)
+            placed[entry.first or file.path] = self.tree.put(canonical, described, content, dated=dated)
+
+    def _same(self, path: str, present: Entry, described: Entry) -> bytes | None:
+        """Return a file's bytes in a rehearsal, where the package has the same: scripts may ask for them."""
+        same = present.type is described.type is FileType.FILE and present.sha256 == described.sha256
+        return self.tree.find(path, limit=MAX_CONFIG) if same and present.size <= _MAX_ASKED else None
 
     def _place_directory(self, file: RpmFile, canonical: str, present: Entry | None, described: Entry) -> None:
         """A directory that is there gets the package's mode and owner; a link to one stays a link."""

@@ -119,8 +119,6 @@ class _Rewriter:
         while self.peek() and self.peek() not in _STOPS:
             start = self.at
             try:
-                if depth > _MAX_DEPTH or self.lines > _MAX_LINES:
-                    raise _UnknownFormError
                 found += self.statement(depth)
             except _UnknownFormError:
                 self.at = start
@@ -130,6 +128,8 @@ class _Rewriter:
         return found or [":"]
 
     def statement(self, depth: int) -> list[str]:
+        if depth > _MAX_DEPTH or self.lines > _MAX_LINES:
+            raise _UnknownFormError
         known = self.known_block()
         if known:
             return [known]
@@ -407,14 +407,17 @@ class _Rewriter:
 
 
 _HARMLESS_WORDS = frozenset(
-    """local pid = posix . fork ( ) if == 0 then exec , ... assert nil elseif > wait end not error .. errno io write os
-    exit 1""".split()
-) | frozenset(('": exec failed: ', '"\\n', '": fork failed: '))
+    (
+        *("local", "pid", "=", "posix", ".", "fork", "(", ")", "if", "==", "0", "then", "exec", ",", "...", "assert"),
+        *("nil", "elseif", ">", "wait", "end", "not", "error", "..", "errno", "io", "write", "os", "exit", "1"),
+        *('": exec failed: ', '": fork failed: ', '"\\n'),
+    )
+)
 """All that is in a function that runs a program and waits for it."""
 
 
 def _fits(form: str, arguments: Sequence[str]) -> bool:
-    return all(("{%d}" % number in form) is (number < len(arguments)) for number in range(3))
+    return all((f"{{{number}}}" in form) is (number < len(arguments)) for number in range(3))
 
 
 def _from_root(path: str) -> str:

@@ -47,8 +47,10 @@ BLOCKS: tuple[tuple[tuple[str, ...], int, str, str], ...] = (
         ("install_libs", "="),
         258,
         "b00b4e58d340b7c4287c8ccc035a63ac8a22f7a0089573cce93f851e046633ac",
-        "copa-remove-libraries @lib@/i686 @lib@/i686/nosegneg @lib@/power6 @lib@/power7 @lib@/power8 @lib@/power9 "
-        "@lib@/glibc-hwcaps/*",
+        (
+            "copa-remove-libraries @lib@/i686 @lib@/i686/nosegneg @lib@/power6 @lib@/power7 @lib@/power8 @lib@/power9 "
+            "@lib@/glibc-hwcaps/*"
+        ),
     ),
     (
         ("local", "have_include"),

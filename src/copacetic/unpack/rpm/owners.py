@@ -85,6 +85,10 @@ class Decisions:
             not owner.goes and file.state == FileState.NORMAL for owner, file in self._owners.get(canonical, ())
         )
 
+    def is_dated(self, canonical: str, present: Entry) -> bool:
+        """Tell whether what is at a path has the time of modification that its package gave it."""
+        return any(file.mtime == present.mtime for _, file in self._owners.get(canonical, ()))
+
     # -- inside ----------------------------------------------------------------------------------------------
 
     def _learn(self, packages: Sequence[OpenedRpm]) -> None:

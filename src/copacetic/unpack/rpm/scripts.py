@@ -12,15 +12,18 @@ from copacetic.glob import matches_glob
 from copacetic.lines import split_lines
 from copacetic.oci.filesystem import FileType
 from copacetic.scripts import effects
+from copacetic.scripts.handlers import trust
 from copacetic.scripts.judge import CommandJudge, Rule
 from copacetic.scripts.judgement import HARMLESS, Judgement, NeedsExecution
 from copacetic.scripts.runner import Dialect, ScriptRun
 from copacetic.scripts.shell.expansion import Value
+from copacetic.unpack.rpm.alternatives import is_chosen
 from copacetic.unpack.rpm.luaforms import UNKNOWN_LUA
 
 __all__ = ["OWN_WORDS", "PROGRAMS", "RPM"]
 
 MAX_FILE = 1024 * 1024
+_LEGACY = "etc/pki/ca-trust/ca-legacy.conf"
 _GCONV = ("usr/lib64/gconv", "usr/lib/gconv")
 _LIBRARY = re.compile(
     r"lib(?:anl|BrokenLocale|c|dl|m|mvec|nss_compat|nss_db|nss_dns|nss_files|nss_hesiod|pthread|resolv|rt|SegFault"
@@ -101,7 +104,7 @@ def _read_appended(_run: ScriptRun, words: list[str]) -> effects.Reading:
 
 
 def _read_libraries(run: ScriptRun, words: list[str]) -> effects.Reading:
-    """glibc's scripts take old libraries out of some directories."""
+    """Take old libraries out of some directories, as the scripts of glibc do."""
     tree = run.runner.tree
     folders: list[str] = []
     for word in words[1:]:
@@ -117,12 +120,36 @@ def _read_libraries(run: ScriptRun, words: list[str]) -> effects.Reading:
     return effects.RemoveFiles(tuple(found), force=True) if found else effects.Done()
 
 
+def _read_trust(run: ScriptRun, words: list[str]) -> effects.Reading:
+    """`update-ca-trust`, and `ca-legacy install`, which chooses what comes to the list and may be empty."""
+    tree = run.runner.tree
+    if run.live.find_program(words[0]) is None:
+        return effects.Done(succeeds=False)
+    if words[0].rpartition("/")[2] == "update-ca-trust":
+        known = trust.is_known_program(tree, trust.UPDATER) and trust.is_plain_trust(tree)
+        return effects.UpdateTrust() if known and words[1:] in ([], ["extract"]) else None
+    settings = tree.find(_LEGACY, limit=MAX_FILE) or b""
+    disabled = re.search(rb"(?im)^legacy *= *disable *$", settings) is not None
+    target = f"/usr/share/pki/ca-trust-legacy/ca-bundle.legacy.{'disable' if disabled else 'default'}.crt"
+    known = trust.is_known_program(tree, trust.CHOOSER) and words[1:] == ["install"]
+    return effects.MakeLink(trust.LEGACY, target, force=True, plain=True) if known else None
+
+
+def _read_alternative(run: ScriptRun, words: list[str]) -> effects.Reading:
+    """`update-alternatives --install` of what is among a name's choices already."""
+    return effects.Done() if is_chosen(run.runner.tree, words[1:]) else None
+
+
 RPM = Dialect(
     judge=RpmJudge,
     readers={
+        "alternatives": _read_alternative,
+        "ca-legacy": _read_trust,
         "copa-append-lines": _read_appended,
         "copa-has-line": _read_lines,
         "copa-remove-libraries": _read_libraries,
+        "update-alternatives": _read_alternative,
+        "update-ca-trust": _read_trust,
     },
     mark=lambda text: text,
 )
