@@ -149,7 +149,9 @@ class DropBytecode(Struct, frozen=True):
 
 
 class UpdateLibraryCache(Struct, frozen=True):
-    """`ldconfig`."""
+    """`ldconfig`; with `-X` it makes no links."""
+
+    links: bool = True
 
 
 class LinkApplets(Struct, frozen=True):

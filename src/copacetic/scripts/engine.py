@@ -297,8 +297,8 @@ class ScriptEngine:
                 certificates.update_certificates(self.tree, bundling, mtime=self.epoch)
             case effects.UpdateTrust():
                 trust.update_trust(self.tree, mtime=self.epoch)
-            case effects.UpdateLibraryCache():
-                ldconfig.update_library_cache(self.tree, mtime=self.epoch, libc=self.libc)
+            case effects.UpdateLibraryCache(links):
+                ldconfig.update_library_cache(self.tree, mtime=self.epoch, libc=self.libc, links=links)
             case _:
                 assert_never(effect)
         return effects.Done(None if isinstance(effect, effects.UpdateCertificates) else True, changed=True)

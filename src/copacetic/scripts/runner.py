@@ -181,7 +181,8 @@ class ScriptRun:
         if name in _MASKED and "umask" in self.call.text:
             return None
         if name == "ldconfig":
-            return effects.UpdateLibraryCache() if all(word.startswith("/") for word in words[1:]) else None
+            known = all(word.startswith("/") or word == "-X" for word in words[1:])
+            return effects.UpdateLibraryCache(links="-X" not in words) if known else None
         reader = self.runner.dialect.readers.get(name)
         if reader is not None:
             return reader(self, words)

@@ -41,7 +41,9 @@ _FLAGS: Mapping[tuple[int, int], int] = {
 }
 
 
-def update_library_cache(tree: TreeBuilder, *, mtime: int, libc: tuple[str, str] | None = None) -> None:
+def update_library_cache(
+    tree: TreeBuilder, *, mtime: int, libc: tuple[str, str] | None = None, links: bool = True
+) -> None:
     """Do what ldconfig would; `libc` is the old and the new version of the package that ldconfig belongs to."""
     try:
         data = tree.read(CACHE, limit=MAX_CACHE)
@@ -59,7 +61,8 @@ def update_library_cache(tree: TreeBuilder, *, mtime: int, libc: tuple[str, str]
             if found is None:
                 continue
             key, library = found
-            _link_by_name(tree, folder, key, name, mtime)
+            if links:
+                _link_by_name(tree, folder, key, name, mtime)
             path = f"{folders[folder]}/{key}"
             if (key, path) not in known:
                 known.add((key, path))
