@@ -22,6 +22,7 @@ IMAGE: Mapping[str, Content] = {
     "srv/above/empty": directory(),
     "srv/file": "x",
     "srv/link": symlink("file"),
+    "usr/share/pki/ca-trust-source/ca-bundle.trust.p11-kit": "# nobody is trusted\n",
 }
 SAMPLES: tuple[effects.Effect, ...] = (
     effects.RemoveFiles(("srv/file",)),
@@ -31,6 +32,7 @@ SAMPLES: tuple[effects.Effect, ...] = (
     effects.Move("srv/file", "srv/new"),
     effects.CopyFiles(("srv/absent",), "srv"),
     effects.Touch(("srv/new",)),
+    effects.AppendLines("srv/file", ("y",)),
     effects.ChangeOwner(("srv/file",), "old", "old"),
     effects.ChangeMode(("srv/file",), 0o600),
     effects.KeepAttributes(("srv/file",)),
@@ -38,6 +40,7 @@ SAMPLES: tuple[effects.Effect, ...] = (
     effects.MakeAccount(("addgroup", "-S", "web")),
     effects.ChooseCertificates(),
     effects.UpdateCertificates(),
+    effects.UpdateTrust(),
     effects.DropBytecode(),
     effects.UpdateLibraryCache(),
     effects.LinkApplets("bin/busybox"),
@@ -82,3 +85,13 @@ def test_a_folder_is_removed_only_with_all_that_is_in_it() -> None:
 )
 def test_what_is_not_modelled_has_no_effect_that_is_known(command: str) -> None:
     assert effects.read_file_effect(LiveImage(image(), "apk2"), command.split(" ")) is None
+
+
+def test_lines_go_to_the_end_of_a_file_that_lacks_them() -> None:
+    changed = TreeBuilder(tree({"etc/shells": "/bin/sh\n"}))
+    shells = effects.AppendLines("etc/shells", ("/bin/sh", "/bin/bash"))
+
+    assert ScriptEngine(changed, 0).perform(shells) == effects.Done(changed=True)
+    assert changed.read("etc/shells", limit=100) == b"/bin/sh\n/bin/bash\n"
+    assert ScriptEngine(changed, 0).perform(shells) == effects.Done()
+    assert ScriptEngine(changed, 0).perform(effects.AppendLines("etc/absent", ("x",))) is None

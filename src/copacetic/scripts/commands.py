@@ -70,7 +70,12 @@ SERVICES = _names(
 SERVICE_VERBS: Mapping[str, frozenset[str]] = {
     "systemctl": _names(
         "start stop restart reload try-restart reload-or-restart try-reload-or-restart daemon-reload daemon-reexec "
-        "kill is-active is-enabled is-failed is-system-running status show cat list-units list-unit-files reset-failed"
+        "kill is-active is-enabled is-failed is-system-running status show cat list-units list-unit-files reset-failed "
+        "set-property"
+    ),
+    "systemd-update-helper": _names(
+        "mark-restart-system-units mark-reload-system-units mark-restart-user-units mark-reload-user-units "
+        "system-reload-restart system-reload system-restart user-reload-restart user-reload user-restart"
     ),
     "udevadm": _names("trigger control settle info monitor"),
     "start-stop-daemon": _names("--stop -K --status -T"),

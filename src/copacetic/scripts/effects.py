@@ -208,7 +208,7 @@ def read_file_effect(live: LiveImage, words: Sequence[str]) -> FileEffect | None
         case "mkdir" if _MODE.fullmatch(mode := (parsed.values("-m") or ["755"])[-1] or ""):
             return MakeFolders(paths, int(mode, 8), parents=has("-p"))
         case "touch" if "-" not in operands:
-            return Touch(paths)
+            return Touch(() if has("-c", "--no-create") else paths)
         case "ln" if has("-s") and len(operands) == 2 and not any(map(has_pattern, operands)):
             return MakeLink(paths[0], first, force=has("-f"), plain=has("-n"))
         case "mv" if len(paths) == 2:
@@ -238,6 +238,6 @@ FILE_COMMANDS: Mapping[str, str] = {
     "mv": "-f",
     "rm": "-r -R -f",
     "rmdir": "",
-    "touch": "",
+    "touch": "-c --no-create",
 }
 """Commands that change files, with the options that are modelled."""

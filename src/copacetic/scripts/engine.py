@@ -296,7 +296,8 @@ class ScriptEngine:
             case effects.UpdateCertificates(bundling):
                 certificates.update_certificates(self.tree, bundling, mtime=self.epoch)
             case effects.UpdateTrust():
-                trust.update_trust(self.tree, mtime=self.epoch)
+                if not trust.update_trust(self.tree, mtime=self.epoch):
+                    return None
             case effects.UpdateLibraryCache(links):
                 ldconfig.update_library_cache(self.tree, mtime=self.epoch, libc=self.libc, links=links)
             case _:

@@ -44,6 +44,7 @@ MAX_BUNDLE = 32 * 1024 * 1024
 _SEQUENCE, _OBJECT, _TEXT, _REJECTED = 0x30, 0x06, 0x0C, 0xA0
 _PURPOSE = bytes.fromhex("2b060105050703")
 _SERVER, _EMAIL, _CODE = (_PURPOSE + bytes((number,)) for number in (1, 4, 3))
+_BUNDLES = {"tls": _SERVER, "email": _EMAIL, "objsign": _CODE}
 _ALL = tuple(_PURPOSE + bytes((number,)) for number in range(1, 9))
 _NONE = bytes.fromhex("2b060104019977060a10")
 """The purpose that stands for none, as a list can't be empty."""
@@ -89,15 +90,21 @@ def is_plain_trust(tree: TreeBuilder) -> bool:
     return own and (legacy is None or legacy.size == 0) and tree.lookup(BUNDLE) is not None
 
 
-def update_trust(tree: TreeBuilder, *, mtime: int) -> None:
-    """Write all bundles. Raises `ValueError` for a list that is none."""
-    anchors = list(_read(tree.read(BUNDLE, limit=MAX_BUNDLE).decode("latin-1")))
+def update_trust(tree: TreeBuilder, *, mtime: int) -> bool:
+    """Write all bundles; False, and nothing is done, where the list is none."""
+    data = tree.find(BUNDLE, limit=MAX_BUNDLE)
+    if data is None:
+        return False
+    try:
+        anchors = list(_read(data.decode("latin-1")))
+        chosen = {name: [one for one in anchors if one.serves(purpose)] for name, purpose in _BUNDLES.items()}
+    except (ValueError, IndexError):
+        return False
     _write(tree, "openssl/ca-bundle.trust.crt", _openssl_bundle(anchors), mtime)
-    for name, purpose in (("tls", _SERVER), ("email", _EMAIL), ("objsign", _CODE)):
-        chosen = [anchor for anchor in anchors if anchor.serves(purpose)]
-        _write(tree, f"pem/{name}-ca-bundle.pem", _pem_bundle(chosen), mtime)
-    java = [anchor for anchor in anchors if anchor.serves(_SERVER)]
-    _write(tree, "java/cacerts", _java_store(java, mtime), mtime)
+    for name, some in chosen.items():
+        _write(tree, f"pem/{name}-ca-bundle.pem", _pem_bundle(some), mtime)
+    _write(tree, "java/cacerts", _java_store(chosen["tls"], mtime), mtime)
+    return True
 
 
 def _write(tree: TreeBuilder, name: str, content: bytes, mtime: int) -> None:

@@ -144,9 +144,9 @@ class _Rewriter:
             return []
         if self.has("for"):
             return self.loop(depth)
-        if self.has("local", "pid", "=", "posix", ".", "fork", "(", ")"):
-            return [self.forked()]
         is_local = self.has("local")
+        if self.has("pid", "=", "posix", ".", "fork", "(", ")"):
+            return [self.forked()]
         if _NAME.fullmatch(self.peek()) and self.peek(1) == "=":
             self.assign()
             return []

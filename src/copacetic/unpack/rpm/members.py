@@ -29,20 +29,22 @@ class Member:
     comes: bool = False
     before: RpmHeader | None = None
     """That of the version in whose place it comes."""
+    left: str = "1"
+    """Of a package that goes: how many versions of it are left then."""
 
     @classmethod
     def new(cls, package: OpenedRpm, decision: Decision) -> Member:
         """Return a package that comes."""
         paths = tuple(path for path, fate in decision.fates.items() if not fate.is_left_out)
-        before = record_of(package.installed).header if package.installed is not None else None
+        before = record_of(package.installed).header if package.installed and package.is_upgrade else None
         return cls(package.key, package.identity, package.header, paths, (package.key,), comes=True, before=before)
 
     @classmethod
-    def installed(cls, owner: InstalledFiles, *causes: PackageKey) -> Member:
+    def installed(cls, owner: InstalledFiles, *causes: PackageKey, left: str = "1") -> Member:
         """Return a package of the image, which goes for the sake of others, or stays."""
         header = record_of(owner.package).header
         paths = tuple(file.path for file in owner.files if file.state == FileState.NORMAL)
-        return cls(owner.package.key, RpmIdentity.of(header), header, paths, causes)
+        return cls(owner.package.key, RpmIdentity.of(header), header, paths, causes, left=left)
 
     @property
     def count(self) -> str:

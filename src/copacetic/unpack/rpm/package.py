@@ -28,6 +28,11 @@ class OpenedRpm(OpenedPackage, frozen=True, kw_only=True):
     def header(self) -> RpmHeader:
         return self.file.header
 
+    @property
+    def is_upgrade(self) -> bool:
+        """Whether a version of itself makes room for it; a package of another name that it replaces is erased."""
+        return self.installed is not None and self.installed.name == self.name
+
 
 def load_package(fetched: FetchedPackage) -> OpenedRpm:
     """Open a package. Raises `PackageError` when it isn't the planned one, or nothing that could be installed."""

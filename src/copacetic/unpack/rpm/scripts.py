@@ -12,6 +12,8 @@ from copacetic.glob import matches_glob
 from copacetic.lines import split_lines
 from copacetic.oci.filesystem import FileType
 from copacetic.scripts import effects
+from copacetic.scripts.accounts import read_rows
+from copacetic.scripts.commands import Deriver
 from copacetic.scripts.handlers import trust
 from copacetic.scripts.judge import CommandJudge, Rule
 from copacetic.scripts.judgement import HARMLESS, Judgement, NeedsExecution
@@ -24,6 +26,8 @@ __all__ = ["OWN_WORDS", "PROGRAMS", "RPM"]
 
 MAX_FILE = 1024 * 1024
 _LEGACY = "etc/pki/ca-trust/ca-legacy.conf"
+_SYSUSERS = ("usr/lib/sysusers.d", "etc/sysusers.d")
+_USERS, _GROUPS = "etc/passwd", "etc/group"
 _GCONV = ("usr/lib64/gconv", "usr/lib/gconv")
 _LIBRARY = re.compile(
     r"lib(?:anl|BrokenLocale|c|dl|m|mvec|nss_compat|nss_db|nss_dns|nss_files|nss_hesiod|pthread|resolv|rt|SegFault"
@@ -43,6 +47,13 @@ PROGRAMS: Mapping[str, str] = {
     ),
 }
 """Programs that stand in the place of a script, by their names without what comes behind a dot."""
+_TRUST = ("etc/pki", "usr/share/pki", "usr/bin/ca-legacy", "usr/bin/update-ca-trust", "usr/bin/p11-kit")
+_DERIVERS: Mapping[str, Deriver] = {
+    "ca-legacy": Deriver(_TRUST),
+    "update-ca-certificates": Deriver(("etc/pki", "usr/share/pki", "etc/ca-certificates", "usr/lib/ca-certificates")),
+    "update-ca-trust": Deriver(_TRUST),
+    "update-crypto-policies": Deriver(("etc/crypto-policies", "usr/share/crypto-policies")),
+}
 _SAME_NAME = re.compile(
     r"(gio-querymodules|gdk-pixbuf-query-loaders|gtk-query-immodules-3\.0|glib_post_upgrade)-(?:32|64)"
 )
@@ -58,8 +69,8 @@ class RpmJudge(CommandJudge):
             return self.do_unknown
         if name == "iconvconfig" or name.startswith("iconvconfig."):
             return self.do_iconv
-        if name in ("update-ca-trust", "ca-legacy", "update-crypto-policies"):
-            return self.do_own
+        if name in _DERIVERS:
+            return self.do_derived
         if _SAME_NAME.fullmatch(name):
             return self.do_same
         return CommandJudge.find_rule(self, name)
@@ -73,9 +84,10 @@ class RpmJudge(CommandJudge):
         changed = next((p for p in sorted(self.changes.news | self.changes.removed) if _is_gconv_list(p)), None)
         return HARMLESS if changed is None else NeedsExecution(f"iconvconfig has to be run, as {changed} changes")
 
-    def do_own(self, words: Sequence[Value], _repeated: bool, _certain: bool) -> Judgement:
-        """What follows from files has to be done anew, whatever was done before."""
-        return NeedsExecution(f"{' '.join(word or '?' for word in words)} would have to be run")
+    def do_derived(self, words: Sequence[Value], _repeated: bool, _certain: bool) -> Judgement:
+        """What follows from files stays as it is where they do, whatever was done before."""
+        name = (words[0] or "").rpartition("/")[2]
+        return self._not_there(words[0] or name) or self._derive(name, _DERIVERS[name])
 
     def do_same(self, words: Sequence[Value], repeated: bool, certain: bool) -> Judgement:
         """A program with the number of bits in its name is the one without."""
@@ -135,6 +147,24 @@ def _read_trust(run: ScriptRun, words: list[str]) -> effects.Reading:
     return effects.MakeLink(trust.LEGACY, target, force=True, plain=True) if known else None
 
 
+def _read_sysusers(run: ScriptRun, words: list[str]) -> effects.Reading:
+    """`systemd-sysusers` has nothing to do where all users and groups that its files name are there."""
+    tree = run.runner.tree
+    if run.live.find_program(words[0]) is None:
+        return effects.Done(succeeds=False)
+    names = [f"{folder}/{name}" for folder in _SYSUSERS for name in tree.iterdir(folder) if name.endswith(".conf")]
+    known = {kind: {row[0] for row in read_rows(tree, path)} for kind, path in (("u", _USERS), ("g", _GROUPS))}
+    for path in names:
+        data = tree.find(path, limit=MAX_FILE)
+        for line in split_lines(data.decode("utf-8", "surrogateescape")) if data is not None else ["?"]:
+            fields = line.split()
+            if not fields or fields[0].startswith("#") or fields[0] == "r":
+                continue
+            if len(fields) < 2 or fields[1] not in known.get(fields[0].rstrip("!"), ()):
+                return None
+    return effects.Done()
+
+
 def _read_alternative(run: ScriptRun, words: list[str]) -> effects.Reading:
     """`update-alternatives --install` of what is among a name's choices already."""
     return effects.Done() if is_chosen(run.runner.tree, words[1:]) else None
@@ -148,6 +178,7 @@ RPM = Dialect(
         "copa-append-lines": _read_appended,
         "copa-has-line": _read_lines,
         "copa-remove-libraries": _read_libraries,
+        "systemd-sysusers": _read_sysusers,
         "update-alternatives": _read_alternative,
         "update-ca-trust": _read_trust,
     },

@@ -92,7 +92,8 @@ class RpmTransaction:
             self._script(package, "pretrans")
         self.decisions.decide(self.packages)
         new = {p.key: Member.new(p, self.decisions.by_key[p.key]) for p in self.packages}
-        old = {key: Member.installed(owner, key) for key, owner in self._going.items()}
+        lefts = {package.key: "1" if package.is_upgrade else "0" for package in self.packages}
+        old = {key: Member.installed(owner, key, left=lefts[key]) for key, owner in self._going.items()}
         there = [*(Member.installed(owner) for owner in self._staying), *old.values()]
         self._fire_files("transfile", "un", old.values(), there)
         for package in self.packages:
@@ -125,15 +126,15 @@ class RpmTransaction:
 
     def _script(self, package: OpenedRpm, name: str) -> None:
         """Run a script of a package that comes; it is told how many versions there are then."""
-        installed = package.installed
+        installed = package.installed if package.is_upgrade else None
         before = read_scriptlet(record_of(installed).header, name) if installed is not None else None
         arguments = ("1",) if installed is None else ("2",)
         self._run(package.key, read_scriptlet(package.header, name), arguments, before, (package.key,))
 
     def _old_script(self, member: Member, name: str) -> None:
-        """Run a script of a version that goes; one is left then."""
+        """Run a script of a version that goes; it is told how many are left then."""
         scriptlet = read_scriptlet(member.header, name)
-        self._run(member.key, scriptlet, ("1",), None, member.causes, of=" of the installed version")
+        self._run(member.key, scriptlet, (member.left,), None, member.causes, of=" of the installed version")
 
     def _run(
         self,
@@ -183,7 +184,7 @@ class RpmTransaction:
 
     def _fire_packages(self, event: str, moving: Member, there: Sequence[Member]) -> None:
         """Run what others do when a package comes or goes, and what it does itself, as others are there."""
-        count = moving.count if moving.comes else "1"
+        count = moving.count if moving.comes else moving.left
         for other in tuple(there):
             for trigger in read_triggers(other.header, "", event):
                 if trigger.hears_package(moving.identity.name, moving.identity.evr):
