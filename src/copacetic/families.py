@@ -113,6 +113,9 @@ FAMILIES: tuple[Family, ...] = (
             KeepRule("usr/lib/rpm/macros.d/"),
             KeepRule("usr/lib/rpm/redhat/macros"),
             KeepRule("usr/lib/rpm/suse/macros"),
+            # Definitions and keys that aren't in etc.
+            KeepRule("usr/share/dnf5/"),
+            KeepRule("usr/lib/rpm/gnupg/keys/"),
         ),
         report_names=(
             *("alma", "almalinux", "amazon", "amazonlinux", "amzn", "azurelinux", "cbl", "centos", "fedora", "mariner"),

@@ -67,7 +67,7 @@ def read_tagged_dependency(text: str) -> Requirement:
         raise RpmDependencyError(text)
     if words[0].startswith("("):
         return RpmDependency(words[0])
-    return make_requirement(words[0], *([_SENSE[words[1]], words[2]] if len(words) > 1 else []))  # type: ignore[arg-type]
+    return make_requirement(words[0], *([_SENSE[words[1]], words[2]] if len(words) > 1 else []))
 
 
 class _Expression:

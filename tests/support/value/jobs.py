@@ -118,6 +118,9 @@ class Offers:
     ) -> Mapping[Candidate, Path]:
         return {one: Path(one.name) for one in candidates}
 
+    def remarks(self) -> tuple[str, ...]:
+        return ()
+
     @classmethod
     def open(cls, context: object) -> Offers:
         raise NotImplementedError

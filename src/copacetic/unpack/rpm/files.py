@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 
 from copacetic.errors import PackageError
@@ -12,6 +13,8 @@ from copacetic.unpack.package import PathList
 
 __all__ = ["agree", "directory_of", "group_links", "has_content_of", "kind_of_file", "require_plain"]
 
+_RECORDS = re.compile(r"(?:var/lib|usr/lib/sysimage|usr/share)/rpm/[^/]+|var/lib/rpmmanifest/.+")
+"""rpm itself lists its tables, but ships none of them."""
 _LONGEST = 4096
 
 
@@ -46,7 +49,7 @@ def agree(one: RpmFile, other: RpmFile) -> bool:
 
 def require_plain(files: Sequence[RpmFile], label: str) -> None:
     """Raise `PackageError` for a list of files that can't be put into a layer as it is."""
-    paths = PathList(label)
+    paths = PathList(label, _RECORDS)
     seen: set[str] = set()
     for file in files:
         kind = kind_of_file(file)

@@ -167,7 +167,7 @@ class RpmTransaction:
                 name=name,
                 text=text,
                 arguments=arguments,
-                before=None if earlier is None else (earlier, ("1", *arguments[1:])),
+                before=() if earlier is None else ((earlier, ("1", *arguments[1:])),),
                 may_fail=scriptlet.name not in CRITICAL,
             )
             with self.tree.in_name_of(f"{name} of {owner}"):
