@@ -105,6 +105,7 @@ def sqlite_tables(data: bytes) -> dict[str, list[tuple[object, ...]]]:
     connection.deserialize(bytes(plain))
     connection.text_factory = bytes
     names = [name.decode() for (name,) in connection.execute("select name from sqlite_master where type='table'")]
+    names = [name for name in names if name != "sqlite_stat1"]  # what sqlite has noted for its own guesses
     return {name: connection.execute(f"select * from '{name}'").fetchall() for name in names}
 
 
@@ -125,7 +126,9 @@ def make_header(
         text_entry(tags.RELEASE, release),
         *([number_entry(tags.EPOCH, [int(epoch)])] if epoch else []),
         *([text_entry(tags.ARCH, arch)] if arch else []),
+        *([text_entry(tags.SOURCE_RPM, f"{name}-{rest}.src.rpm")] if arch else []),  # else rpm takes it for a source
         text_entry(tags.GROUP, "Unspecified"),
+        text_entry(tags.OS, "linux"),
     ]
     if paths:
         count = len(paths)

@@ -103,11 +103,15 @@ def _table(rows: Iterable[tuple[bytes, int, int]]) -> bytes:
     size += -size % _PAGE
     mask = _hash_mask(size - _TABLE_HEADER - 12 * count)
     slots, overflow = array("I", bytes(8 * count)), array("I", bytes(4 * count))
+    reached: dict[int, tuple[int, int]] = {}
+    """How far each search has come: nothing that it has passed gets free again."""
     for key, number, at in unique:
         place, hashed = keys[key]
-        slot, step = hashed & count - 1, 7
+        start = hashed & count - 1
+        slot, step = reached.get(start, (start, 7))
         while slots[2 * slot]:
             slot, step = slot + step & count - 1, step + 1
+        reached[start] = slot, step
         if number < 1 << 20 and at < 1 << 10:
             found = number | at << 20
         elif number < 1 << 24 and at < 1 << 6:
