@@ -78,10 +78,14 @@ class Clauses:
     def __init__(self, universe: RpmUniverse) -> None:
         self._universe = universe
         self._needs: dict[int, tuple[Need, ...]] = {}
+        self._all: dict[int, list[_Clause]] = {}
 
     def about(self, number: int) -> list[_Clause]:
         """Return all that a package rules out or asks for."""
-        return [*((-number, *need.clause) for need in self.needs(number)), *self._excludes(number)]
+        if number not in self._all:
+            needs = ((-number, *need.clause) for need in self.needs(number))
+            self._all[number] = [*needs, *self._excludes(number)]
+        return self._all[number]
 
     def needs(self, number: int) -> tuple[Need, ...]:
         """Return all that a package requires and doesn't have by itself."""

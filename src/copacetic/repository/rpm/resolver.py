@@ -18,14 +18,16 @@ from copacetic.repository.rpm.clauses import Clauses
 from copacetic.repository.rpm.explain import RpmExplainer
 from copacetic.repository.rpm.offer import RpmOffer, RpmOfferSource
 from copacetic.repository.rpm.order import order_packages
-from copacetic.repository.rpm.satisfy import GivenUpError
+from copacetic.repository.rpm.satisfy import MAX_CONFLICTS, GivenUpError
 from copacetic.repository.rpm.solve import RpmGoals, RpmSolution, solve_goals
 from copacetic.repository.rpm.universe import RpmRules, RpmUniverse
 from copacetic.updates import Finding, InstalledPackage, PackageKey, Skipped, SkipReason, Wanted
 
 __all__ = ["PresentRpm", "RpmChange", "RpmResolved", "RpmResolver"]
 
-MAX_SEARCHES = 40
+MAX_SEARCHES = 20
+_LESS_EFFORT = MAX_CONFLICTS // 10
+"""For each search after one that was given up."""
 _GIVEN_UP = "the search for a consistent set was given up"
 _HELD = "is held at its version by the image"
 
@@ -110,22 +112,9 @@ class RpmResolver:
         universe = self._universe
         number = self._numbers[want.package.key]
         name = universe.package(number).name
-        if universe.is_install_only(number):
-            newer = self._beside(number)
-        else:
-            newer = [other for other in universe.updates(number) if universe.package(other).name == name]
+        newer = [n for n in (*universe.updates(number), *universe.beside(number)) if universe.package(n).name == name]
         newer = universe.newest_first(newer)[::-1]
         return _Aim(want, number, newer, [other for other in newer if self._fixes(want, other)])
-
-    def _beside(self, number: int) -> list[int]:
-        """What is newer than all that is installed of a package of which several may be."""
-        universe = self._universe
-        return [
-            other
-            for other in universe.named(universe.package(number).name)
-            if universe.package(other).architecture == universe.package(number).architecture
-            and all(universe.compare(other, old) > 0 for old in universe.present(universe.package(number).name))
-        ]
 
     def _fixes(self, want: Wanted, number: int) -> bool:
         try:
@@ -142,7 +131,8 @@ class RpmResolver:
                 break
             some = pending.pop()
             try:
-                solution = self._solve([*reached, *some], exhaustive=exhaustive)
+                effort = _LESS_EFFORT if untried or len(some) < len(aims) else MAX_CONFLICTS
+                solution = self._solve([*reached, *some], exhaustive=exhaustive, effort=effort)
             except GivenUpError:
                 middle = len(some) // 2
                 pending += [some[middle:], some[:middle]] if middle else []
@@ -151,7 +141,7 @@ class RpmResolver:
                 reached += some
         return solution, {aim.number for some in (untried, *pending) for aim in some}
 
-    def _solve(self, aims: Sequence[_Aim], *, exhaustive: bool) -> RpmSolution:
+    def _solve(self, aims: Sequence[_Aim], *, exhaustive: bool, effort: int = MAX_CONFLICTS) -> RpmSolution:
         fixed = [aim for aim in aims if aim.want.findings and aim.fitting]
         goals = RpmGoals(
             kept=self._kept,
@@ -159,6 +149,7 @@ class RpmResolver:
             lifted=[aim.number for aim in aims if exhaustive or aim.want.is_open_ended],
             lowest=not exhaustive,
             excluded=lambda number: bool(self._reason(number)),
+            effort=effort,
         )
         return solve_goals(self._universe, goals)
 

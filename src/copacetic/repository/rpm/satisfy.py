@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Sequence
 
 __all__ = ["MAX_CONFLICTS", "GivenUpError", "Satisfier"]
 
-MAX_CONFLICTS = 4_000
+MAX_CONFLICTS = 1_000
 
 Clause = list[int]
 """The two that are watched come first."""
@@ -26,9 +26,10 @@ class GivenUpError(Exception):
 class Satisfier:
     """Values that are consistent with all clauses so far."""
 
-    def __init__(self, expand: Callable[[int], Iterable[Sequence[int]]]) -> None:
+    def __init__(self, expand: Callable[[int], Iterable[Sequence[int]]], most: int = MAX_CONFLICTS) -> None:
         """`expand` gives the clauses about a statement, each with its negation in it."""
         self._expand = expand
+        self._most = most
         self._expanded: set[int] = set()
         self._watching: dict[int, list[Clause]] = {}
         self._reasons: dict[int, Clause | None] = {}
@@ -65,7 +66,7 @@ class Satisfier:
         """Draw all conclusions. Raises `GivenUpError`."""
         while (conflict := self._propagate()) is not None:
             self.conflicts += 1
-            if self.conflicts > MAX_CONFLICTS:
+            if self.conflicts > self._most:
                 raise GivenUpError
             learned, level = self._analyze(conflict)
             self._go_back(level)

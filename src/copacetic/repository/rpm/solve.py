@@ -10,14 +10,14 @@ something takes its place, and what can't be had is left out without holding up 
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Sequence
-from functools import cmp_to_key
+from functools import cmp_to_key, partial
 
 from msgspec import Struct
 
 from copacetic.repository.rpm.architecture import NOARCH
 from copacetic.repository.rpm.clauses import Clauses, Need
 from copacetic.repository.rpm.offer import RpmOffer
-from copacetic.repository.rpm.satisfy import Satisfier
+from copacetic.repository.rpm.satisfy import MAX_CONFLICTS, Satisfier
 from copacetic.repository.rpm.universe import RpmUniverse
 from copacetic.rpm.dependency import Requirement, simple_parts
 
@@ -37,6 +37,8 @@ class RpmGoals(Struct, frozen=True, kw_only=True):
     """Whether of an installed package's updates the oldest is taken that will do, and not the newest."""
     excluded: Callable[[int], bool] = lambda _number: False
     """Packages that can't come in."""
+    effort: int = MAX_CONFLICTS
+    """How often something may have to be taken back."""
 
 
 class RpmSolution(Struct, frozen=True):
@@ -59,11 +61,19 @@ class _Search:
         self._universe = universe
         self._goals = goals
         self._clauses = Clauses(universe)
-        self._state = Satisfier(self._about)
+        self._state = Satisfier(self._about, goals.effort)
         # Statements beyond all packages say that a goal is reached.
         self._first_goal = 1 << 40
+        places = range(len(goals.wanted))
+        self._questions: list[Callable[[], Iterator[int]]] = [
+            *(partial(self._reach, place) for place in places),
+            *(partial(self._first, place) for place in places),
+            *(partial(self._lift, number) for number in goals.lifted),
+        ]
+        # How many of each have been dealt with, as long as nothing is taken back.
+        self._asked = 0
         self._settled = 0
-        """How many of the trail have all that they need, as long as nothing is taken back."""
+        self._kept = 0
         self._conflicts = 0
 
     def _about(self, number: int) -> Sequence[Sequence[int]]:
@@ -88,41 +98,51 @@ class _Search:
         )
 
     def _needed(self, chosen: Sequence[int]) -> list[int]:
-        """Leave out what came in for something that is met otherwise in the end."""
-        universe, wanted = self._universe, {number for options in self._goals.wanted for number in options}
+        """Leave out what came in for something that is met otherwise in the end, and updates that aren't needed."""
+        universe = self._universe
+        wanted = {number for options in self._goals.wanted for number in options}
+        wanted.update(n for old in self._goals.lifted for n in (*universe.updates(old), *universe.beside(old)))
         left = list(chosen)
-        for number in [n for n in reversed(chosen) if not universe.is_installed(n)]:
-            rest = [other for other in left if other != number]
-            there = frozenset(rest)
-            replaces = any(universe.is_installed(old) for old in universe.obsoleted(number))
-            replaces = replaces or bool(universe.present(universe.package(number).name))
-            if replaces or number in wanted:
+        for number in [n for n in reversed(chosen) if not universe.is_installed(n) and n not in wanted]:
+            old = [n for n in universe.present(universe.package(number).name) if n not in left]
+            if old and not self._goals.lowest:
                 continue
-            if all(need.is_met(there) for other in rest for need in self._clauses.needs(other)):
+            rest = [*(n for n in left if n != number), *old]
+            if self._is_consistent(rest):
                 left = rest
         return left
 
+    def _is_consistent(self, chosen: Sequence[int]) -> bool:
+        there = frozenset(chosen)
+        everything = all(
+            any(n in there if n > 0 else -n not in there for n in clause)
+            for number in chosen
+            for clause in self._clauses.about(number)
+        )
+        universe = self._universe
+        return everything and all(n in there or not there.isdisjoint(universe.updates(n)) for n in universe.installed)
+
     def _open(self) -> Iterator[int]:
         """Yield what to try next; only the first is ever used."""
-        state, goals = self._state, self._goals
-        for place in range(len(goals.wanted)):
-            if state.is_open(self._first_goal + place):
-                yield self._first_goal + place
-        for place, options in enumerate(goals.wanted):
-            if self._first_goal + place in state.true:
-                yield from self._first(options)
-        for number in goals.lifted:
-            yield from self._lift(number)
+        if self._conflicts != self._state.conflicts:
+            self._conflicts = self._state.conflicts
+            self._settled = self._asked = self._kept = 0
+        while self._asked < len(self._questions):
+            yield from self._questions[self._asked]()
+            self._asked += 1
         yield from self._missing()
-        for number in self._universe.installed:
-            if state.is_open(number):
-                yield from self._keep(number)
-            elif state.is_false(number):
-                yield from self._choice(self._universe.updates(number))
+        while self._kept < len(self._universe.installed):
+            yield from self._keep(self._universe.installed[self._kept])
+            self._kept += 1
         yield from self._left()
 
-    def _first(self, options: Sequence[int]) -> Iterator[int]:
-        if not any(number in self._state.true for number in options):
+    def _reach(self, place: int) -> Iterator[int]:
+        if self._state.is_open(self._first_goal + place):
+            yield self._first_goal + place
+
+    def _first(self, place: int) -> Iterator[int]:
+        options = self._goals.wanted[place]
+        if self._first_goal + place in self._state.true and not any(n in self._state.true for n in options):
             yield from [number for number in options if self._state.is_open(number)][:1]
 
     def _lift(self, number: int) -> Iterator[int]:
@@ -133,14 +153,7 @@ class _Search:
             if self._state.is_false(number):
                 yield from self._heirs(number)
             return
-        name, architecture = universe.package(number).name, universe.package(number).architecture
-        newest = universe.newest_first(universe.present(name))[0]
-        beside = [
-            other
-            for other in universe.named(name)
-            if universe.package(other).architecture == architecture and universe.compare(other, newest) > 0
-        ]
-        yield from self._choice(beside)
+        yield from self._choice(universe.beside(number))
 
     def _heirs(self, number: int) -> Iterator[int]:
         """All among which a package was split up, if one of them has taken its place."""
@@ -157,10 +170,13 @@ class _Search:
         An installed package as it is; but rather an update of it than a package of another name, for something that
         was provided by an installed one so far.
         """
-        for need in self._clauses.needs(number):
-            if self._is_lacking(need.clause) and self._has_moved_on(need):
-                yield from self._choice(self._universe.updates(number))
-        yield number
+        if self._state.is_open(number):
+            for need in self._clauses.needs(number):
+                if self._is_lacking(need.clause) and self._has_moved_on(need):
+                    yield from self._choice(self._universe.updates(number))
+            yield number
+        elif self._state.is_false(number):
+            yield from self._choice(self._universe.updates(number))
 
     def _has_moved_on(self, need: Need) -> bool:
         """Whether what met it was updated, and still has what it asks for by name: it isn't what was split off."""
@@ -184,8 +200,6 @@ class _Search:
         What has all that it needs isn't looked at twice.
         """
         state = self._state
-        if self._conflicts != state.conflicts:
-            self._settled, self._conflicts = 0, state.conflicts
         while self._settled < len(state.trail):
             for need in self._open_needs(state.trail[self._settled]):
                 options = self._akin(need.clause)

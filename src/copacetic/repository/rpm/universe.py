@@ -53,6 +53,7 @@ class RpmUniverse:
         self._named: dict[str, tuple[int, ...]] = {}
         self._updates: dict[int, tuple[int, ...]] = {}
         self._broken: dict[int, frozenset[Requirement]] = {}
+        self._install_only: dict[int, bool] = {}
         self._present: dict[str, list[int]] = {}
         for offer in installed:
             self._number(offer)
@@ -140,8 +141,12 @@ class RpmUniverse:
         ]
 
     def is_install_only(self, number: int) -> bool:
-        offer = self.package(number)
-        return offer.name in self.rules.install_only or any(p.name.startswith(_INSTALL_ONLY) for p in offer.provides)
+        """Tell whether several versions of a package may be there."""
+        if number not in self._install_only:
+            offer = self.package(number)
+            says_so = any(provided.name.startswith(_INSTALL_ONLY) for provided in offer.provides)
+            self._install_only[number] = says_so or offer.name in self.rules.install_only
+        return self._install_only[number]
 
     def compare(self, one: int, other: int) -> int:
         return compare_versions("rpm", self.package(one).evr, self.package(other).evr)
@@ -171,6 +176,18 @@ class RpmUniverse:
             heirs = [other for other in self._heirs(number) if self._may_replace(number, other)]
             self._updates[number] = (*newer, *heirs)
         return self._updates[number]
+
+    def beside(self, number: int) -> list[int]:
+        """Return what is newer than all that is installed of a package of which several versions may be there."""
+        name, architecture = self.package(number).name, self.package(number).architecture
+        if not self.is_install_only(number):
+            return []
+        return [
+            other
+            for other in self.named(name)
+            if self.package(other).architecture == architecture
+            and all(self.compare(other, old) > 0 for old in self.present(name))
+        ]
 
     def _heirs(self, number: int) -> list[int]:
         name = self.package(number).name
