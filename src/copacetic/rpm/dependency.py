@@ -56,8 +56,8 @@ _WORDS = _CHAINED | _CONDITIONAL | {"without"}
 
 _MAX_LENGTH = 8_192
 _MAX_DEPTH = 20
-_NAME = re.compile(r"[^\s\x00-\x1f\x7f]+")
-_PATH = re.compile(r"/[^\x00-\x1f\x7f]*")
+_NAME = re.compile(r"[^\s\x00-\x1f\x7f][^\x00-\x1f\x7f]*")
+"""There are some with blanks: paths, and `gpg(Name <address>)`."""
 
 
 class RpmDependencyError(ValueError):
@@ -119,8 +119,7 @@ def make_requirement(name: str, flags: int = 0, evr: str = "") -> Requirement:
     """Read what headers and metadata keep in three fields. Raises `RpmDependencyError`, quoting it."""
     if name.startswith("("):
         return parse_requirement(name)
-    pattern = _PATH if name.startswith("/") else _NAME
-    if len(name) > _MAX_LENGTH or not pattern.fullmatch(name):
+    if len(name) > _MAX_LENGTH or not _NAME.fullmatch(name):
         raise RpmDependencyError(f"not a dependency: {name[:120]!r}")
     sense = flags & SENSE if evr else 0
     if not sense:
