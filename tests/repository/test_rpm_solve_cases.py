@@ -42,7 +42,7 @@ EXPLAINED = {
     ("zypp/yast-tests/Bug160602-test.t", 0): WEAK,
     ("zypp/yast-tests/kernel2-test.t", 0): WEAK,
     ("zypp/yast-tests/tpctl-multi-test.t", 0): WEAK,
-    ("zypp/yast-tests/tpctl-smp-test.t", 0): WEAK,
+    ("zypp/yast-tests/tpctl-smp-test.t", 0): "what supplements something that comes in isn't preferred",
 }
 LARGE = 30_000
 """Bytes of repositories from which on reading a case takes its time."""

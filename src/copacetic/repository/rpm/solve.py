@@ -102,14 +102,19 @@ class _Search:
         universe = self._universe
         wanted = {number for options in self._goals.wanted for number in options}
         wanted.update(n for old in self._goals.lifted for n in (*universe.updates(old), *universe.beside(old)))
-        left = list(chosen)
-        for number in [n for n in reversed(chosen) if not universe.is_installed(n) and n not in wanted]:
-            old = [n for n in universe.present(universe.package(number).name) if n not in left]
-            if old and not self._goals.lowest:
-                continue
-            rest = [*(n for n in left if n != number), *old]
-            if self._is_consistent(rest):
-                left = rest
+        left, doubtful = list(chosen), [n for n in reversed(chosen) if not universe.is_installed(n) and n not in wanted]
+        while doubtful:
+            needed = []
+            for number in doubtful:
+                old = [n for n in universe.present(universe.package(number).name) if n not in left]
+                rest = [*(n for n in left if n != number), *old]
+                if (not old or self._goals.lowest) and self._is_consistent(rest):
+                    left = rest
+                else:
+                    needed.append(number)
+            if len(needed) == len(doubtful):
+                break
+            doubtful = needed
         return left
 
     def _is_consistent(self, chosen: Sequence[int]) -> bool:
