@@ -24,7 +24,7 @@ from copacetic.repository.rpm.primary import (
     find_rows,
     parse_package,
 )
-from copacetic.repository.rpm.repomd import parse_repomd
+from copacetic.repository.rpm.repomd import join_location, parse_repomd
 from copacetic.repository.rpm.updateinfo import Advisory, AdvisoryReader, severities_of
 from copacetic.repository.rpm.xmlreader import MAX_TEXT, XmlError, XmlReader
 from support.image.trees import tree
@@ -95,7 +95,6 @@ def test_a_repomd_lists_files_by_size_and_digest() -> None:
     [
         "",
         PRIMARY.replace("sha256", "md5"),
-        PRIMARY.replace("sha256", "sha").replace(DIGEST, "a" * 40),
         PRIMARY.replace(DIGEST, DIGEST[:-1]),
         PRIMARY.replace("repodata/p.xml", "../p.xml"),
         PRIMARY.replace("repodata/p.xml", "/p.xml"),
@@ -111,6 +110,19 @@ def test_one_whose_primary_nothing_proves_or_that_leads_elsewhere_is_refused(inn
 def test_one_that_is_none_is_refused() -> None:
     with pytest.raises(RepositoryError, match=r"it: repomd\.xml can't be read"):
         parse_repomd(b"<html><p>moved</html>", "it")
+
+
+@pytest.mark.parametrize(
+    ("url", "location", "joined"),
+    [
+        ("https://a.example/r", "Packages/a+b~1.rpm", "https://a.example/r/Packages/a%2Bb~1.rpm"),
+        ("https://a.example/x/y/", "../../blobstore/1/a.rpm", "https://a.example/blobstore/1/a.rpm"),
+        ("https://a.example", "../../../a.rpm", "https://a.example/a.rpm"),
+        ("https://a.example:8443/x", "./b//c", "https://a.example:8443/x/b/c"),
+    ],
+)
+def test_packages_may_lie_beside_their_repository_and_on_no_other_host(url: str, location: str, joined: str) -> None:
+    assert join_location(url, location) == joined
 
 
 # -- mirrors ---------------------------------------------------------------------------------------------------------
@@ -235,8 +247,10 @@ def test_prefixes_and_quotes_are_whatever_a_repository_likes(prefix: str) -> Non
         ("<arch>x86_64</arch>", "<arch>x 86</arch>", "offers 'rich' for 'x 86'"),
         ('ver="2~rc1" rel="3^x"', 'ver="2 1" rel="3"', "with the version"),
         ('epoch="1"', 'epoch="-1"', "with the version"),
-        ('href="Packages/', 'href="../', "has the location"),
-        ('href="Packages/', 'xml:base="http://169.254.169.254/" href="', "has the location"),
+        ('href="Packages/', 'href="/', "has the location"),
+        ('href="Packages/', 'href="%2e%2e/', "has the location"),
+        ('href="Packages/', 'xml:base="file:///etc/" href="', "has the location"),
+        ('href="Packages/', 'xml:base="https://a:b@c.example/" href="', "has the location"),
         ('href="Packages/', 'href="http://169.254.169.254/', "has the location"),
         ('<checksum type="sha256"', '<checksum type="crc"', "has no usable digest and size"),
         ('package="4"', 'package=""', "has no usable digest and size"),

@@ -11,7 +11,14 @@ from pathlib import Path
 
 import pytest
 
-from copacetic.errors import CopaError, IntegrityError, PackageError, RolledBackRepositoryError, SignatureError
+from copacetic.errors import (
+    CopaError,
+    ExpiredRepositoryError,
+    IntegrityError,
+    PackageError,
+    RolledBackRepositoryError,
+    SignatureError,
+)
 from copacetic.inventory.rpm.record import RpmRecord
 from copacetic.repository.rpm import RpmRepository
 from copacetic.repository.rpm.verify import PackageVerifier
@@ -20,7 +27,7 @@ from copacetic.updates import Candidate, InstalledPackage
 from support.image.trees import Content
 from support.rpm.rpmfiles import BUILT, Rpm, key_header
 from support.rpm.rpmrepo import DEFINITION, KEY, RpmServer, changes, context, resolution, rpm_image, serve_rpms
-from support.rpm.rpmsigners import RsaSigner, Signer, modern_signer, rsa_key
+from support.rpm.rpmsigners import RsaSigner, Signer, claim, modern_signer, rsa_key, subpacket
 from support.value.replacing import replace
 
 OLD, NEW = Rpm(name="a"), Rpm(name="a", version="2")
@@ -262,6 +269,21 @@ def test_metadata_that_was_changed_after_it_was_signed_is_no_better_than_unsigne
         resolution(rpm_image(served, **{DEFINITION: served.definition(repo_gpgcheck="1")}), [OLD], tmp_path)
     (origin,) = resolution(rpm_image(served), [OLD], tmp_path).origins
     assert (origin.signed_by, "is signed by no key that is trusted" in origin.doubt) == ("", True)
+
+
+def test_a_key_past_its_date_vouches_for_metadata_where_the_user_says_so(served: RpmServer, tmp_path: Path) -> None:
+    ended = replace(LEGACY, claims=claim(0x13, subpacket(9, (100).to_bytes(4, "big"))))
+    served.signer = served.metadata_signer = ended
+    served.publish([NEW])
+    strict = rpm_image(served, **{DEFINITION: served.definition(repo_gpgcheck="1")})
+
+    with pytest.raises(ExpiredRepositoryError, match=f"the key {ended.fingerprint} has expired on 2020-09-13"):
+        resolution(strict, [OLD], tmp_path)
+    (origin,) = resolution(strict, [OLD], tmp_path, allow_expired=True).origins
+    assert origin.signed_by == ended.fingerprint
+    assert origin.doubt.endswith("allowed by --allow-expired-repository")
+    (origin,) = resolution(rpm_image(served), [OLD], tmp_path).origins
+    assert (origin.signed_by, "has expired" in origin.doubt) == ("", True)
 
 
 def test_an_image_s_word_that_packages_need_no_signature_is_not_enough(served: RpmServer, tmp_path: Path) -> None:

@@ -4,10 +4,11 @@
 from __future__ import annotations
 
 import re
-from urllib.parse import quote
 
+from copacetic.repository.address import is_plain_address
 from copacetic.repository.rpm.metadata import OpenedRepository
 from copacetic.repository.rpm.offer import RpmOffer
+from copacetic.repository.rpm.repomd import join_location
 from copacetic.repository.rpm.verify import OfferedPackage, Signing
 from copacetic.updates import Candidate
 
@@ -26,8 +27,7 @@ def make_candidate(offer: RpmOffer, opened: OpenedRepository, *, allow_unsigned:
         architecture=offer.architecture,
         source_name=source[1] if source else offer.name,
         source_version=source_version(offer),
-        # Not "+", which storages like S3 take for a blank.
-        url=f"{opened.urls[0]}/{quote(offer.location, safe='/~:=@,')}",
+        url=offer.location if is_plain_address(offer.location) else join_location(opened.urls[0], offer.location),
         size=offer.size,
         sha256=checksum.hex if checksum is not None and checksum.algorithm == "sha256" else "",
         origin=opened.origin,

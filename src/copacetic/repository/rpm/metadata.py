@@ -14,7 +14,6 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from datetime import datetime
 from typing import Protocol, TypeVar
-from urllib.parse import quote
 
 import msgspec
 from msgspec import Struct
@@ -39,7 +38,7 @@ from copacetic.repository.rpm.index import FileLists, PrimaryIndex, TextTable
 from copacetic.repository.rpm.mirrors import LIST_LIMIT, parse_mirrors
 from copacetic.repository.rpm.modules import ModuleDocument, parse_modules
 from copacetic.repository.rpm.primary import PrimaryIndexer
-from copacetic.repository.rpm.repomd import REPOMD_LIMIT, MetadataFile, Repomd, parse_repomd
+from copacetic.repository.rpm.repomd import REPOMD_LIMIT, MetadataFile, Repomd, join_location, parse_repomd
 from copacetic.repository.rpm.sources import RpmSource
 from copacetic.repository.rpm.updateinfo import Advisory, AdvisoryReader
 from copacetic.repository.rpm.xmlreader import read_xml
@@ -310,7 +309,7 @@ class RpmMetadataStore:
         failures: list[CopaError] = []
         for url in opened.urls[:_TRIES]:
             try:
-                return self._read_once(f"{url}/{quote(listed.location)}", listed, where, read)
+                return self._read_once(join_location(url, listed.location), listed, where, read)
             except (RepositoryError, UnreachableError, IntegrityError) as error:
                 failures.append(error)
         raise failures[0]
@@ -384,9 +383,18 @@ def _judge(
     if signature:
         try:
             verified = keys.verify([signature], lambda: [body], where, now=policy.now, modern=policy.modern)
-            return verified, _check_expiry(verified, where, policy)
         except SignatureError as error:
             problem = str(error)
+        else:
+            if verified.expired is None:
+                return verified, ""
+            problem = f"{where}: the key {verified.fingerprint} has expired on {verified.expired:%Y-%m-%d}"
+            if policy.allow_expired:
+                return verified, f"{problem}: allowed by --allow-expired-repository"
+            if source.checks_metadata and not allowed:
+                raise ExpiredRepositoryError(
+                    problem, hint="name a newer copy of the key with --keyring, if you trust it"
+                )
     if source.checks_metadata and not allowed:
         raise SignatureError(f"{problem} (repo_gpgcheck=1)")
     if not source.checks_packages and not allowed:
@@ -399,15 +407,6 @@ def _judge(
     if allowed:
         return None, f"{doubt}: {allowed}"
     return None, f"{doubt}: its packages are verified one by one, and nothing tells whether it is held back"
-
-
-def _check_expiry(verified: Verified, where: str, policy: MetadataPolicy) -> str:
-    if verified.expired is None:
-        return ""
-    message = f"{where}: the key {verified.fingerprint} has expired on {verified.expired:%Y-%m-%d}"
-    if not policy.allow_expired:
-        raise ExpiredRepositoryError(message, hint="name a newer copy of the key with --keyring, if you trust it")
-    return f"{message}: allowed by --allow-expired-repository"
 
 
 def _absent(source: RpmSource, what: str) -> RepositoryError:

@@ -19,8 +19,9 @@ from zlib import crc32
 import msgspec
 
 from copacetic.errors import InvalidVersionError, RepositoryError
+from copacetic.repository.address import is_plain_address
 from copacetic.repository.rpm.offer import Checksum, RpmOffer
-from copacetic.repository.rpm.repomd import find_checksum, is_location
+from copacetic.repository.rpm.repomd import find_checksum, is_location, join_location
 from copacetic.repository.rpm.xmlreader import XmlError
 from copacetic.rpm.dependency import (
     EQUAL,
@@ -290,8 +291,9 @@ class _PackageReader:
         size = read_digits(values.get("size", ""), most=12)
         if checksum is None or not size:
             raise OddRowError(f"{where}: {name} {evr} has no usable digest and size", self)
-        if not is_location(values.get("href", "")) or values.get("base"):
-            raise OddRowError(f"{where}: {name} {evr} has the location {values.get('href', '')[:200]!r}", self)
+        base, location = values.get("base", "").rstrip("/"), values.get("href", "")
+        if not is_location(location) or (base and not is_plain_address(base)):
+            raise OddRowError(f"{where}: {name} {evr} has the location {base[:200]} {location[:200]!r}", self)
         source = values.get("sourcerpm", "")
         nevra = f"{name}-{epoch}:{'-'.join(parts)}.{architecture}"
         return RpmOffer(
@@ -304,7 +306,7 @@ class _PackageReader:
             obsoletes=tuple(one for one in self._requirements("obsoletes") if isinstance(one, RpmDependency)),
             recommends=self._requirements("recommends"),
             files=self._files,
-            location=values["href"],
+            location=join_location(base, location) if base else location,
             checksum=Checksum(*checksum),
             size=size,
             repository=terms.repository,

@@ -7,6 +7,7 @@ import io
 import re
 from collections.abc import Mapping
 from datetime import UTC, datetime
+from urllib.parse import quote
 
 from msgspec import Struct
 
@@ -14,7 +15,7 @@ from copacetic.errors import RepositoryError, blame_input
 from copacetic.repository.rpm.xmlreader import XmlError, read_xml
 from copacetic.strict import read_digits
 
-__all__ = ["CHECKSUMS", "MetadataFile", "Repomd", "find_checksum", "is_location", "parse_repomd"]
+__all__ = ["CHECKSUMS", "MetadataFile", "Repomd", "find_checksum", "is_location", "join_location", "parse_repomd"]
 
 REPOMD_LIMIT = 4 * 1024 * 1024
 _MAX_FILES = 200
@@ -23,10 +24,11 @@ CHECKSUMS: Mapping[str, tuple[str, int]] = {
     "sha384": ("sha384", 96),
     "sha512": ("sha512", 128),
 }
-"""What proves a file: names in metadata, with `hashlib`'s and the number of digits. SHA-1 and MD5 prove nothing."""
-_WEAK = {"sha": ("sha1", 40), "sha1": ("sha1", 40), "sha224": ("sha224", 56), "md5": ("md5", 32)}
+"""What proves a file to anybody: names in metadata, with `hashlib`'s and the number of digits."""
+_WEAK = {"sha": ("sha1", 40), "sha1": ("sha1", 40), "sha224": ("sha224", 56)}
+"""What old repositories have: a forger would need a second preimage, not a collision. MD5 proves nothing."""
 _HEX = re.compile(r"[0-9a-f]+")
-_LOCATION = re.compile(r"[!-~]{1,500}")
+_LOCATION = re.compile(r"[^\x00-\x20\x7f?#\\%]{1,500}")
 _TEXTS = frozenset(f"/repomd/data/{name}" for name in ("checksum", "size", "open-size", "timestamp"))
 _MIN_TIME, _MAX_TIME = 946_684_800, 221_845_392_000
 
@@ -62,9 +64,24 @@ def find_checksum(kind: str, text: str, *, weak: bool = False) -> tuple[str, str
 
 
 def is_location(text: str) -> bool:
-    """Tell whether a path stays below what it is relative to."""
-    parts = text.split("/")
-    return bool(_LOCATION.fullmatch(text)) and ".." not in parts and parts[0] != "" and ":" not in parts[0]
+    """Tell whether it is a relative path, and nothing that means something else in an address."""
+    first = text.partition("/")[0]
+    return bool(_LOCATION.fullmatch(text)) and first != "" and ":" not in first
+
+
+def join_location(url: str, location: str) -> str:
+    """
+    Return where something is that a repository at an address has; it may lead out of the repository, as Amazon's do,
+    and not to another host.
+    """
+    host, slash, path = url.removesuffix("/").partition("://")[2].partition("/")
+    parts = path.split("/") if slash else []
+    for part in location.split("/"):
+        if part == "..":
+            del parts[-1:]
+        elif part not in {"", "."}:
+            parts.append(quote(part, safe="~:=@,"))  # not "+", which storages like S3 take for a blank
+    return "/".join((f"{url.partition('://')[0]}://{host}", *parts))
 
 
 class _Reader:
@@ -114,9 +131,9 @@ def parse_repomd(body: bytes, where: str) -> Repomd:
 
 
 def _file(values: Mapping[str, str]) -> MetadataFile | None:
-    checksum = find_checksum(values.get("algorithm", ""), values.get("checksum", ""))
+    checksum = find_checksum(values.get("algorithm", ""), values.get("checksum", ""), weak=True)
     location = values.get("href", "")
-    if checksum is None or not is_location(location) or values.get("base"):
+    if checksum is None or not is_location(location) or ".." in location.split("/") or values.get("base"):
         return None
     return MetadataFile(
         kind=values["kind"][:100],
