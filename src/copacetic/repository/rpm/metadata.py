@@ -10,9 +10,8 @@ from __future__ import annotations
 
 import hashlib
 import io
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from datetime import datetime
 from typing import Protocol, TypeVar
 
 import msgspec
@@ -23,10 +22,8 @@ from copacetic.cache import Bucket, Cache
 from copacetic.compression import DecompressedReader, DecompressionLimitError
 from copacetic.errors import (
     CopaError,
-    ExpiredRepositoryError,
     IntegrityError,
     RepositoryError,
-    SignatureError,
     UnreachableError,
     blame_input,
 )
@@ -40,14 +37,15 @@ from copacetic.repository.rpm.modules import ModuleDocument, parse_modules
 from copacetic.repository.rpm.primary import PrimaryIndexer
 from copacetic.repository.rpm.repomd import REPOMD_LIMIT, MetadataFile, Repomd, join_location, parse_repomd
 from copacetic.repository.rpm.sources import RpmSource
+from copacetic.repository.rpm.trust import MetadataPolicy, judge_repomd
 from copacetic.repository.rpm.updateinfo import Advisory, AdvisoryReader
 from copacetic.repository.rpm.xmlreader import read_xml
 from copacetic.repository.seen import SeenDates
 from copacetic.repository.sums import SumsMaker
-from copacetic.rpm.signature import RpmKeys, Verified
+from copacetic.rpm.signature import RpmKeys
 from copacetic.updates import Origin
 
-__all__ = ["MetadataPolicy", "OpenedRepository", "RpmMetadataStore"]
+__all__ = ["OpenedRepository", "RpmMetadataStore"]
 
 METADATA_VERSION = 1
 FILE_LIMIT = 512 * 1024 * 1024
@@ -61,25 +59,11 @@ MODULES_LIMIT = 256 * 1024 * 1024
 _SIGNATURE_LIMIT = 1024 * 1024
 _TRIES = 5
 """Mirrors that are asked for one file."""
-_UNSIGNED_FLAG = "--allow-unsigned-repository"
 _T = TypeVar("_T")
 
 
 class _Readable(Protocol):
     def read(self, size: int, /) -> bytes: ...
-
-
-class MetadataPolicy(Struct, frozen=True, kw_only=True):
-    """What the user has allowed, and the time."""
-
-    now: datetime
-    variables: Mapping[str, str] = {}
-    """Also for what lists of mirrors hold."""
-    mirrors: tuple[tuple[str, str], ...] = ()
-    allow_expired: bool = False
-    allow_unsigned: bool = False
-    modern: bool = False
-    """No signature counts that only the strict check accepts."""
 
 
 class OpenedRepository(Struct, frozen=True, kw_only=True):
@@ -186,7 +170,7 @@ class RpmMetadataStore:
         *,
         urls: tuple[str, ...],
     ) -> OpenedRepository:
-        verified, doubt = _judge(source, found.body, signature, keys, policy)
+        verified, doubt = judge_repomd(source, found.body, signature, keys, policy)
         repomd = parse_repomd(found.body, source.shown)
         origin = Origin(
             uri=source.urls[0] if source.urls else source.mirrorlist.partition("?")[0],
@@ -365,48 +349,6 @@ class _Checked:
         if self._digest.hexdigest() != expected:
             message = f"{where}: expected the {name.upper()} {expected}, got {self._digest.hexdigest()}"
             raise IntegrityError(message, hint="the repository is being updated, or a proxy mixes versions: try again")
-
-
-def _judge(
-    source: RpmSource, body: bytes, signature: bytes, keys: RpmKeys, policy: MetadataPolicy
-) -> tuple[Verified | None, str]:
-    """
-    Return who vouches for a repomd.xml, and what is wrong with it all the same.
-
-    Raises `SignatureError` or `ExpiredRepositoryError` where neither that nor its packages' signatures are enough.
-    """
-    where = source.shown
-    allowed = f"allowed by {_UNSIGNED_FLAG}" if policy.allow_unsigned else ""
-    if not source.checks_packages and source.by_user:
-        allowed = allowed or "allowed by what --repository says"
-    problem = f"{where} is not signed"
-    if signature:
-        try:
-            verified = keys.verify([signature], lambda: [body], where, now=policy.now, modern=policy.modern)
-        except SignatureError as error:
-            problem = str(error)
-        else:
-            if verified.expired is None:
-                return verified, ""
-            problem = f"{where}: the key {verified.fingerprint} has expired on {verified.expired:%Y-%m-%d}"
-            if policy.allow_expired:
-                return verified, f"{problem}: allowed by --allow-expired-repository"
-            if source.checks_metadata and not allowed:
-                raise ExpiredRepositoryError(
-                    problem, hint="name a newer copy of the key with --keyring, if you trust it"
-                )
-    if source.checks_metadata and not allowed:
-        raise SignatureError(f"{problem} (repo_gpgcheck=1)")
-    if not source.checks_packages and not allowed:
-        hint = f"{SignatureError.hint}; {_UNSIGNED_FLAG} uses it as it is (gpgcheck=0 in an image is not enough)"
-        raise SignatureError(f"{problem}, and says that its packages aren't either (gpgcheck=0)", hint=hint)
-    if not keys.fingerprints and not allowed:
-        unreadable = f"; unreadable keys: {', '.join(keys.unreadable[:5])}" if keys.unreadable else ""
-        raise SignatureError(f"{where}: no key is trusted for its packages{unreadable}")
-    doubt = problem.removeprefix(f"{where} ")
-    if allowed:
-        return None, f"{doubt}: {allowed}"
-    return None, f"{doubt}: its packages are verified one by one, and nothing tells whether it is held back"
 
 
 def _absent(source: RpmSource, what: str) -> RepositoryError:

@@ -23,7 +23,7 @@ from copacetic.repository.rpm.config import RpmConfig, read_config, release_vari
 from copacetic.repository.rpm.index import FileLists, PrimaryIndex
 from copacetic.repository.rpm.installed import module_labels, offer_of, provided_releases
 from copacetic.repository.rpm.keys import RpmKeyring
-from copacetic.repository.rpm.metadata import MetadataPolicy, OpenedRepository, RpmMetadataStore
+from copacetic.repository.rpm.metadata import OpenedRepository, RpmMetadataStore
 from copacetic.repository.rpm.modules import Modularity, ModuleDocument, read_states
 from copacetic.repository.rpm.offer import RpmOffer
 from copacetic.repository.rpm.resolver import PresentRpm, RpmChange, RpmResolver
@@ -35,6 +35,7 @@ from copacetic.repository.rpm.sources import (
     read_sources,
     with_mirrors,
 )
+from copacetic.repository.rpm.trust import MetadataPolicy
 from copacetic.repository.rpm.universe import RpmRules
 from copacetic.repository.rpm.updateinfo import Advisory, severities_of
 from copacetic.repository.rpm.vendor import RpmVendors
