@@ -82,7 +82,7 @@ def test_nothing_of_the_second_list_is_made_up_where_there_is_none() -> None:
 
 
 def test_a_database_beside_it_counts() -> None:
-    database = manifest(**make_files("sqlite", [make_header("real")]))
+    database = manifest(ROWS, **make_files("sqlite", [make_header("real")]))
 
     assert [package.name for package in database.packages()] == ["real"]
 

@@ -19,10 +19,11 @@ from pathlib import Path
 
 import pytest
 
+from copacetic.inventory.rpm import record_of
 from copacetic.inventory.rpm.bdb import BdbFile, BdbStore
 from copacetic.inventory.rpm.index import INDEXES, IndexRules
 from copacetic.inventory.rpm.store import Contents
-from copacetic.rpm import RpmHeader, tags
+from copacetic.rpm import RpmEntry, RpmHeader, tags
 from copacetic.rpm.header import CHAR, number_entry, text_entry, texts_entry
 from support.deb.debian import build_root, need
 from support.image.images import fixture
@@ -159,12 +160,12 @@ def test_rpm_goes_on_with_a_written_sqlite_file(tmp_path: Path) -> None:
     assert run_rpm("-e", "--justdb", "--nodeps", "curl-minimal", dbpath=folder).returncode == 0
     assert run_rpm("-U", *FORCED, *ANYWHERE, path, dbpath=folder).returncode == 0
     after = open_files(got_files(folder))
-    assert named(after, "curl-minimal").record.number == 104  # type: ignore[attr-defined]
+    assert record_of(named(after, "curl-minimal")).number == 104
     assert run_rpm("--verifydb", dbpath=folder, program="rpmdb").returncode == 0
     assert len(after.packages()) == len(before.packages())
 
 
-def installed() -> list[object]:
+def installed() -> list[RpmEntry]:
     return [number_entry(tags.INSTALL_TIME, [1_700_000_000]), number_entry(tags.INSTALL_TID, [1_700_000_000])]
 
 
@@ -334,9 +335,9 @@ def test_an_upgrade_of_centos_7_leaves_the_files_that_its_own_rpm_leaves(centos:
     mine = before.rewrite(added, removed)
     assert open_files(mine).records == after.records
     assert len(added) == 33
-    for path, data in mine.items():
-        if not path.endswith("/Packages"):
-            assert bdb_rows(data or b"") == bdb_rows(theirs[path]), path
+    for file, data in mine.items():
+        if not file.endswith("/Packages"):
+            assert bdb_rows(data or b"") == bdb_rows(theirs[file]), file
 
     put_database(centos, mine)
     assert inside(centos, "rpmdb", "--verifydb").returncode == 0
@@ -460,3 +461,12 @@ def test_a_trigger_s_name_is_found_once_and_a_package_without_a_group_by_unknown
     assert keys(header, "Triggername") == [(b"b", 0), (b"a", 1)]
     assert keys(header, "Filetriggername") == [(b"/x", 4), (b"/y", 4)]
     assert keys(header, "Group") == [(b"Unknown", 0)]
+
+
+@pytest.mark.parametrize(("architecture", "order"), [("x86_64", "<"), ("s390x", ">")])
+def test_numbers_are_keys_in_the_order_of_the_machine_s_bytes(architecture: str, order: str) -> None:
+    database = open_files(make_files("sqlite", [make_header("a", "1-1", architecture)]))
+
+    tables = sqlite_tables(one_file(database.rewrite((), ()), "rpmdb.sqlite"))
+
+    assert tables["Installtid"] == [(struct.pack(f"{order}I", 1_700_000_000), 1, 0)]

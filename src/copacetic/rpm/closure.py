@@ -46,7 +46,8 @@ def broken_dependencies(headers: Sequence[RpmHeader], resolve: Callable[[str], s
                 yield f"{name} needs {requirement}, which is not installed"
         others = _without(set_of, number)
         for requirement in unwanted[number]:
-            if holds(requirement, others):
+            # With a simple one a package doesn't mean itself; rpm looks for the parts of a rich one everywhere.
+            if holds(requirement, others if isinstance(requirement, RpmDependency) else set_of.meeting):
                 yield f"{name} conflicts with {requirement}, which is installed"
 
 
@@ -87,7 +88,9 @@ class _Providers:
         self._steps -= len(rows)
         if self._steps < 0:
             raise HeaderError(f"too many packages provide {dependency.name[:100]}")
-        return self._owners.get(dependency.name, frozenset()) | {n for n, one in rows if dependency.matches(one)}
+        # For rpm, what is provided without a version is there in all of them.
+        met = {number for number, one in rows if not one.flags or dependency.matches(one)}
+        return self._owners.get(dependency.name, frozenset()) | met
 
     def _read(self, header: RpmHeader, names: AbstractSet[str]) -> Iterator[tuple[str, RpmDependency]]:
         flags, versions = header.numbers(_PROVIDES[1]), header.texts(_PROVIDES[2])

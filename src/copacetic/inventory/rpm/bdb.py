@@ -11,6 +11,8 @@ from __future__ import annotations
 import struct
 from collections.abc import Iterable, Iterator, Mapping
 
+from msgspec.structs import replace
+
 from copacetic.errors import InventoryError
 from copacetic.inventory.rpm.bdbwrite import BTREE_MAGIC, HASH_MAGIC, btree_file, hash_file
 from copacetic.inventory.rpm.index import INDEXES, IndexRules
@@ -179,10 +181,11 @@ class BdbStore:
         records[word.pack(0)] = word.pack(highest)
         files: dict[str, bytes | None] = {self.path: hash_file(records, self._order, self._page_size)}
         pair = struct.Struct(f"{self._order}II")
+        rules = replace(rules, order=self._order)
         for index in self._indexes:
             found: dict[bytes, list[bytes]] = {}
             for number, header in headers.items():
-                for key, at in rules.rows(header, index, self._order):
+                for key, at in rules.rows(header, index):
                     found.setdefault(key or b"\0", []).append(pair.pack(number, at))
             rows = {key: b"".join(pairs) for key, pairs in found.items()}
             files[f"{self._folder}/{index}"] = btree_file(rows, self._order, self._page_size)

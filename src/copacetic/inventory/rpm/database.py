@@ -28,7 +28,7 @@ from copacetic.lines import split_lines
 from copacetic.oci.filesystem import ImageFilesystem
 from copacetic.rpm import tags
 from copacetic.rpm.closure import broken_dependencies
-from copacetic.rpm.files import DIGEST_ALGORITHMS, FileFlag, FileState, RpmFile, VerifyFlag, check_files
+from copacetic.rpm.files import DIGEST_ALGORITHMS, FileFlag, FileState, RpmFile, VerifyFlag, check_files, file_paths
 from copacetic.rpm.fix import is_fixed
 from copacetic.rpm.header import HeaderError, RpmHeader
 from copacetic.rpm.identity import NO_ARCHITECTURE, RpmIdentity, source_of
@@ -97,7 +97,15 @@ class RpmDatabase:
 
     def files(self, package: InstalledPackage) -> tuple[str, ...]:
         """Without those that were not installed, or are another package's by now."""
-        return tuple(file.path for file in _present(package))
+        header = record_of(package).header
+        states = header.numbers(tags.FILE_STATES)
+        try:
+            paths = file_paths(header)
+        except HeaderError as error:
+            raise InventoryError(f"{self.path}: {package.name}: {error}") from error
+        if not any(states):
+            return paths
+        return tuple(path for path, state in zip(paths, states, strict=True) if state in _THERE)
 
     def own_files(self, package: InstalledPackage) -> tuple[str, ...]:
         if not self.lists_files:
@@ -208,7 +216,7 @@ class RpmDatabase:
         for header in added:
             highest += 1
             headers[highest] = header
-        return self._store.write(headers, highest, IndexRules.of(self.rpm_release))
+        return self._store.write(headers, highest, IndexRules.of(self.rpm_release, self.native_architecture))
 
     @property
     def _folder(self) -> str:

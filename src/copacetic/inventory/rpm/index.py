@@ -43,6 +43,7 @@ INDEXES = {
 BINARY_INDEXES = frozenset({"Installtid", "Sigmd5"})
 """Those whose keys are no text."""
 
+_BIG_ENDIAN = frozenset({"s390", "s390x", "ppc", "ppc64"})
 _RICH = frozenset({"Requirename", "Conflictname", "Suggestname", "Supplementname", "Recommendname", "Enhancename"})
 _TRIGGER_NUMBERS = {
     "Filetriggername": tags.FILE_TRIGGER_INDEXES,
@@ -70,16 +71,19 @@ class IndexRules(Struct, frozen=True):
     """Since 4.13 the names in rich dependencies are found, too."""
     meta: bool = True
     """Since 4.16 what is only required while a package is installed is kept where it is marked as meta, too."""
+    order: str = "<"
+    """Of the bytes of numbers that are keys: the machine's own."""
 
     @classmethod
-    def of(cls, release: tuple[int, int]) -> IndexRules:
-        return cls(rich=release >= (4, 13), meta=release >= (4, 16))
+    def of(cls, release: tuple[int, int], architecture: str = "") -> IndexRules:
+        order = ">" if architecture in _BIG_ENDIAN else "<"
+        return cls(rich=release >= (4, 13), meta=release >= (4, 16), order=order)
 
-    def rows(self, header: RpmHeader, index: str, order: str = "<") -> list[tuple[bytes, int]]:
-        """Return the keys of an index with their positions, as rpm writes them; `order` is that of the file's bytes."""
+    def rows(self, header: RpmHeader, index: str) -> list[tuple[bytes, int]]:
+        """Return the keys of an index with their positions, as rpm writes them."""
         tag = INDEXES[index]
         if index in BINARY_INDEXES:
-            return _binary_rows(header, tag, order)
+            return _binary_rows(header, tag, self.order)
         texts = header.raw_texts(tag)
         if index == "Group":
             return [(texts[0] if texts else _UNKNOWN_GROUP, 0)]
