@@ -145,14 +145,14 @@ def test_a_package_whose_header_alone_is_signed_is_refused(
 
 
 def opened(
-    folder: str, served: Served, cache: Path, keys: RpmKeys, **policy: bool
+    folder: str, served: Served, cache: Path, keys: RpmKeys, *, allow_unsigned: bool = False
 ) -> tuple[RpmMetadataStore, OpenedRepository]:
     served.add_folder(fixture(f"rpm/repodata/{folder}"))
     store = RpmMetadataStore(
         Cache(cache), HttpClient(HttpSettings(retries=0)), Silent(), SeenDates(Cache(cache), now=NOW, allow=False)
     )
-    source = RpmSource(id="x", urls=(served.address,), defined_in="here", checks_metadata=not policy)
-    return store, store.open(source, keys, MetadataPolicy(now=NOW, **policy))
+    source = RpmSource(id="x", urls=(served.address,), defined_in="here", checks_metadata=not allow_unsigned)
+    return store, store.open(source, keys, MetadataPolicy(now=NOW, allow_unsigned=allow_unsigned))
 
 
 def test_metadata_of_createrepo_c_s_own_tests_is_read(served: Served, tmp_path: Path) -> None:

@@ -52,12 +52,13 @@ from copacetic.strict import read_digits
 from copacetic.tables import plan_table
 from copacetic.unpack.deb.payload import spool_payload
 from copacetic.updates import Origin
+from support.hostile.rpmmd import RPM_PARSERS
 from support.image.memoryfs import MemoryFilesystem
 from support.image.trees import stack
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 Parser = Callable[[bytes], None]
-PARSERS: dict[str, Parser] = {}
+PARSERS: dict[str, Parser] = dict(RPM_PARSERS)
 
 
 def _parser(name: str) -> Callable[[Parser], Parser]:

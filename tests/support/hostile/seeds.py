@@ -28,6 +28,7 @@ from support.deb.debs import Deb, Member, directory, file, hardlink, symlink, ta
 from support.hostile import mutations
 from support.hostile.mutations import Mutate
 from support.hostile.parsers import DPKG, INSTALLED, STATUS
+from support.hostile.rpmmd import RPM_DATA, change_xml
 from support.value.replacing import replace
 from support.value.reports import SAMPLES
 from support.value.values import candidate, finding, installed, key, plan
@@ -297,8 +298,15 @@ def _scripts() -> bytes:
     return gzip.decompress(member(items, last=True))
 
 
+def _rpmmd(name: str) -> Seed:
+    change = {"openpgp": mutations.change_bytes}.get(name, change_xml if b"</" in RPM_DATA[name][-1] else None)
+    return Seed(RPM_DATA[name], change or mutations.change_lines, 0.05)
+
+
 @cache
 def seed_of(name: str) -> Seed:
+    if name in RPM_DATA:
+        return _rpmmd(name)
     return _SEEDS[name]() if name in _SEEDS else _samples(name.removesuffix(" report"))
 
 

@@ -55,6 +55,8 @@ class XmlReader:
             self._parser.Parse(data, last)
         except expat.ExpatError as error:
             raise XmlError(f"no XML: {error}") from error
+        except LookupError as error:  # of an encoding
+            raise XmlError(str(error)) from None
 
     def _on_start(self, name: str, attributes: Mapping[str, str]) -> None:
         if len(self._paths) > MAX_DEPTH:
