@@ -8,8 +8,8 @@ from collections.abc import Sequence
 import pytest
 
 from copacetic.inventory import PackageDatabase
-from copacetic.pipeline.plan.match import match_findings, match_inventories, want_everything
-from copacetic.updates import Finding, FindingStatus, InstalledPackage
+from copacetic.pipeline.plan.match import match_findings, match_inventories, rate_findings, want_everything
+from copacetic.updates import Finding, FindingStatus, InstalledPackage, MatchedFinding
 from support.apk.apkrepo import apk_image
 from support.apk.apks import Apk
 from support.image.trees import Content, tree
@@ -226,3 +226,19 @@ def test_a_database_that_no_finding_is_about_has_nothing_to_change() -> None:
     _, wanted = match_inventories([finding("odd", "2-r0", package_type="apk")], [DEBS, apks(APKS, "2.14.4-r0")])
 
     assert [len(wants) for wants in wanted] == [0, 1]
+
+
+def test_a_finding_without_a_severity_gets_that_of_the_advisory_about_it() -> None:
+    findings = (
+        finding("a", "2", severity="UNKNOWN"),
+        finding("a", "2", severity="LOW"),
+        finding("a", "2", vulnerability_id="GHSA-1", aliases=("CVE-2026-0001",)),
+        finding("a", "2", vulnerability_id="CVE-2026-0002"),
+    )
+    matched = tuple(MatchedFinding(finding=one, status=FindingStatus.FIXABLE) for one in findings)
+
+    rated = rate_findings(matched, {"CVE-2026-0001": "HIGH"})
+
+    assert rated is not None
+    assert [one.finding.severity for one in rated] == ["HIGH", "LOW", "HIGH", "UNKNOWN"]
+    assert rate_findings(None, {"CVE-2026-0001": "HIGH"}) is None

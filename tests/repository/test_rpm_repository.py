@@ -156,6 +156,23 @@ def test_a_row_that_can_t_be_used_keeps_back_what_it_would_have_updated(served: 
     assert (reason, "has the location  '/a-2-1" in detail) == (SkipReason.BROKEN, True)
 
 
+def test_what_another_name_replaces_is_an_update_and_what_would_take_two_away_is_none(
+    served: RpmServer, tmp_path: Path
+) -> None:
+    served.publish([Rpm(name="heir", version="3", obsoletes=("a < 3",), provides=("a = 3",))])
+    (update,) = resolution(rpm_image(served), [OLD], tmp_path / "1").updates
+    assert update.installed is not None
+    assert (update.installed.name, update.candidate.name) == ("a", "heir")
+
+    served.publish([replace(NEW, obsoletes=("b",)), Rpm(name="c", version="2")])
+    found = resolution(rpm_image(served), [OLD, Rpm(name="b"), Rpm(name="c")], tmp_path / "2")
+    assert changes(found) == {"c": "2-1"}
+    assert skipped(found)["a"] == (
+        SkipReason.UNSUPPORTED,
+        "2-1 would also take the place of b, which isn't done yet",
+    )
+
+
 # -- what may not be seen --------------------------------------------------------------------------------------------
 
 

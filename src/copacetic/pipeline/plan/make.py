@@ -21,7 +21,7 @@ from copacetic.pipeline.job import Job, Judged, Ways
 from copacetic.pipeline.layer import Packages
 from copacetic.pipeline.open.stale import stale_descriptions
 from copacetic.pipeline.plan.leftout import LeftOut, LeftOutByType
-from copacetic.pipeline.plan.match import match_inventories, want_everything
+from copacetic.pipeline.plan.match import match_inventories, rate_findings, want_everything
 from copacetic.pipeline.plan.sources import open_repositories
 from copacetic.pipeline.plan.strategy import Choice, choose_strategy, describe_offence, offending_scripts, refusal
 from copacetic.report.grammar import specify
@@ -203,7 +203,8 @@ class _Rounds:
         packages: Packages,
         choice: Choice,
     ) -> Plan:
-        matched = _rated(matched, resolutions)
+        severities = dict(chain.from_iterable(resolution.severities.items() for resolution in resolutions))
+        matched = rate_findings(matched, severities)
         plan = empty_plan(self.job, matched, [(target.inventory, target.wanted) for target in self.targets])
         sections = {section.package_type: section for section in plan.sections}
         for target, resolution in zip(self.targets, resolutions, strict=True):
@@ -226,20 +227,3 @@ class _Rounds:
                 *filter(None, [self.excuse]),
             ),
         )
-
-
-def _rated(
-    matched: tuple[MatchedFinding, ...] | None, resolutions: Sequence[Resolution]
-) -> tuple[MatchedFinding, ...] | None:
-    """Give findings the severity that repositories' advisories have for them, where their report has none."""
-    known = dict(chain.from_iterable(resolution.severities.items() for resolution in resolutions))
-    if matched is None or not known:
-        return matched
-
-    def rate(one: MatchedFinding) -> MatchedFinding:
-        finding = one.finding
-        names = (finding.vulnerability_id, *finding.aliases)
-        severity = next((known[name] for name in names if name in known), finding.severity)
-        return one if finding.severity != "UNKNOWN" else replace(one, finding=replace(finding, severity=severity))
-
-    return tuple(map(rate, matched))

@@ -12,11 +12,13 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 
+from msgspec.structs import replace
+
 from copacetic.errors import InvalidVersionError
 from copacetic.inventory import PackageDatabase
 from copacetic.updates import Finding, FindingStatus, InstalledPackage, MatchedFinding, Wanted
 
-__all__ = ["match_findings", "match_inventories", "want_everything"]
+__all__ = ["match_findings", "match_inventories", "rate_findings", "want_everything"]
 
 _ByName = Mapping[str, list[InstalledPackage]]
 
@@ -97,3 +99,21 @@ def _status(
     except InvalidVersionError:
         return FindingStatus.UNKNOWN, []
     return (FindingStatus.FIXABLE if still_open else FindingStatus.ALREADY_FIXED), still_open
+
+
+def rate_findings(
+    matched: tuple[MatchedFinding, ...] | None, severities: Mapping[str, str]
+) -> tuple[MatchedFinding, ...] | None:
+    """Give findings whose report has no severity the one that repositories' advisories have for their vulnerability."""
+    if matched is None or not severities:
+        return matched
+    return tuple(_rated(one, severities) for one in matched)
+
+
+def _rated(matched: MatchedFinding, severities: Mapping[str, str]) -> MatchedFinding:
+    finding = matched.finding
+    names = (finding.vulnerability_id, *finding.aliases)
+    severity = next((severities[name] for name in names if name in severities), "")
+    if finding.severity != "UNKNOWN" or not severity:
+        return matched
+    return replace(matched, finding=replace(finding, severity=severity))

@@ -43,8 +43,19 @@ from copacetic.repository.rpm.verify import PackageVerifier
 from copacetic.repository.rpm.visible import VisibleOffers, name_hidden, read_locks
 from copacetic.repository.seen import SeenDates
 from copacetic.rpm.fix import is_fixed
-from copacetic.updates import Candidate, Finding, Origin, PackageKey, PlannedUpdate, Resolution, Wanted
+from copacetic.updates import (
+    Candidate,
+    Finding,
+    Origin,
+    PackageKey,
+    PlannedUpdate,
+    Resolution,
+    Skipped,
+    SkipReason,
+    Wanted,
+)
 
+_MAX_ROUNDS = 20
 _FAULTS = (RepositoryError, UnreachableError, IntegrityError)
 
 
@@ -113,16 +124,20 @@ class RpmRepository:
         context, loaded = self._context, self._load()
         visible, present = self._visible(loaded), self._present()
         vendors = RpmVendors(context.distro, context.settings.allow_vendor_change)
-        resolver = RpmResolver(
-            present,
-            visible,
-            RpmRules(
-                architecture=context.architecture, install_only=self._config.install_only, withheld=vendors.withheld
-            ),
-            is_fixed=_is_fixed,
-            frozen=frozen,
+        rules = RpmRules(
+            architecture=context.architecture, install_only=self._config.install_only, withheld=vendors.withheld
         )
-        resolved = resolver.resolve(wanted, exhaustive=exhaustive)
+        blocked: dict[PackageKey, str] = {}
+        for _ in range(_MAX_ROUNDS):
+            known = {**blocked, **(frozen or {})}
+            resolver = RpmResolver(present, visible, rules, is_fixed=_is_fixed, frozen=known)
+            resolved = resolver.resolve(wanted, exhaustive=exhaustive)
+            several = {
+                _key_of(change.new): _describe_several(change) for change in resolved.changes if change.obsoleted
+            }
+            if not several:
+                break
+            blocked |= several
         by_id = {one.opened.source.id: one.opened for one in loaded}
         advisories = self._advisories(loaded, wanted, resolved.changes)
         updates = tuple(
@@ -136,7 +151,7 @@ class RpmRepository:
         )
         found = Resolution(
             updates=updates,
-            skipped=name_hidden(resolved.skipped, visible),
+            skipped=(*name_hidden(resolved.skipped, visible), *_unsupported(wanted, blocked, frozen or {})),
             origins=tuple(one.opened.origin for one in loaded),
             notes=(*self._notes(), *resolved.notes, *describe_advisories(advisories, resolved.changes)),
             severities=severities_of(advisories),
@@ -264,6 +279,25 @@ class RpmRepository:
 
 def _is_fixed(offer: RpmOffer, finding: Finding) -> bool:
     return is_fixed(_Versions(offer.evr, source_version(offer)), finding)
+
+
+def _key_of(offer: RpmOffer) -> PackageKey:
+    return PackageKey(offer.name, offer.architecture)
+
+
+def _describe_several(change: RpmChange) -> str:
+    gone = ", ".join(package.name for package in change.obsoleted)
+    return f"{change.new.evr} would also take the place of {gone}, which isn't done yet"
+
+
+def _unsupported(
+    wanted: Sequence[Wanted], blocked: Mapping[PackageKey, str], frozen: Mapping[PackageKey, str]
+) -> list[Skipped]:
+    """Name what stays since a plan has no room for what else would go."""
+    keys = ((want, PackageKey(want.package.name, want.package.architecture)) for want in wanted)
+    return [
+        want.skip(SkipReason.UNSUPPORTED, blocked[key]) for want, key in keys if key in blocked and key not in frozen
+    ]
 
 
 class _Versions(Struct, frozen=True):
