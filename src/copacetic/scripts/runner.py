@@ -75,6 +75,8 @@ class ScriptCall(Struct, frozen=True):
     """The scripts that ran when the version was installed that is in the image, and their arguments; asked for once."""
     may_fail: bool = False
     """The package manager goes on where it ends with an error."""
+    built_in: bool = False
+    """The package manager itself does what is in it: no shell and no program of the image is needed."""
 
 
 @dataclass(slots=True)
@@ -93,7 +95,7 @@ class ScriptRunner:
 
     def run(self, call: ScriptCall) -> ScriptVerdict:
         """Do what a script does, and say what that came to."""
-        runnable = self._has_interpreter(call.text)
+        runnable = call.built_in or self._has_interpreter(call.text)
         if runnable is None:
             judgement: Judgement = NeedsExecution("it is not a shell script")
         elif not runnable and self.tree.lookup(_SHELL) is not None:
@@ -153,7 +155,7 @@ class ScriptRun:
         if not self.runnable and command.words[0] not in ("ldconfig", "/sbin/ldconfig"):
             self.met.append((command, HARMLESS))
             return None
-        effect = self.read(known) if plain else None
+        effect = self.read(known, bare=self.call.built_in) if plain else None
         done = effect if effect is None or isinstance(effect, effects.Done) else self._perform(effect)
         if done is None:
             self.met.append((command, self._judge_command(command, plain=plain)))

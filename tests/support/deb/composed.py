@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import stat
 import subprocess
 from collections.abc import Sequence
 from pathlib import Path
@@ -109,6 +110,8 @@ def _make(change: Change, path: Path) -> None:
         _remove(path)
         if entry.type is FileType.SYMLINK:
             path.symlink_to(entry.target)
+        elif entry.type is FileType.CHARACTER_DEVICE:
+            os.mknod(path, stat.S_IFCHR | entry.mode, os.makedev(*entry.device))
         else:
             path.write_bytes(read_content(change))
     os.lchown(path, entry.uid, entry.gid)

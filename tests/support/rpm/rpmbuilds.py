@@ -112,6 +112,7 @@ class Build:
     compressor: str = "gzip"
     stripped: bool = False
     provides: Sequence[str] = ()
+    requires: Sequence[str] = ()
     extra: Sequence[RpmEntry] = ()
     """Values that take the place of others of their tags."""
     payload: bytes | None = None
@@ -165,6 +166,7 @@ class Build:
             text_entry(tags.PAYLOAD_FORMAT, "cpio"),
             text_entry(tags.PAYLOAD_COMPRESSOR, self.compressor),
             text_entry(tags.PAYLOAD_FLAGS, "9"),
+            *self._require_entries(),
             *self._script_entries(),
             *self._file_entries(),
         ]
@@ -184,6 +186,16 @@ class Build:
 
     def _inode(self, number: int) -> int:
         return self.files[number].inode or 1000 + number
+
+    def _require_entries(self) -> list[RpmEntry]:
+        names = list(self.requires)
+        if not names:
+            return []
+        return [
+            texts_entry(tags.REQUIRE_NAMES, names),
+            number_entry(tags.REQUIRE_FLAGS, [0] * len(names)),
+            texts_entry(tags.REQUIRE_VERSIONS, [""] * len(names)),
+        ]
 
     def _script_entries(self) -> list[RpmEntry]:
         found: list[RpmEntry] = []

@@ -45,8 +45,3 @@ class Member:
         header = record_of(owner.package).header
         paths = tuple(file.path for file in owner.files if file.state == FileState.NORMAL)
         return cls(owner.package.key, RpmIdentity.of(header), header, paths, causes, left=left)
-
-    @property
-    def count(self) -> str:
-        """How many versions of it there are while it comes, or stays."""
-        return "2" if self.before is not None else "1"

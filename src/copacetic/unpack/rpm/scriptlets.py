@@ -45,23 +45,26 @@ _TAGS: Mapping[str, tuple[int, int, int]] = {
 }
 _PACKAGE = (
     *(tags.TRIGGER_NAMES, tags.TRIGGER_VERSIONS, tags.TRIGGER_FLAGS, tags.TRIGGER_INDEXES),
-    *(tags.TRIGGER_SCRIPTS, tags.TRIGGER_PROGRAMS, tags.TRIGGER_SCRIPT_FLAGS),
+    *(tags.TRIGGER_SCRIPTS, tags.TRIGGER_PROGRAMS, tags.TRIGGER_SCRIPT_FLAGS, 0),
 )
 _FILE = (
     *(tags.FILE_TRIGGER_NAMES, tags.FILE_TRIGGER_VERSIONS, tags.FILE_TRIGGER_FLAGS, tags.FILE_TRIGGER_INDEXES),
     *(tags.FILE_TRIGGER_SCRIPTS, tags.FILE_TRIGGER_PROGRAMS, tags.FILE_TRIGGER_SCRIPT_FLAGS),
+    tags.FILE_TRIGGER_PRIORITIES,
 )
 _TRANSACTION = (
     *(tags.TRANSACTION_FILE_TRIGGER_NAMES, tags.TRANSACTION_FILE_TRIGGER_VERSIONS),
     *(tags.TRANSACTION_FILE_TRIGGER_FLAGS, tags.TRANSACTION_FILE_TRIGGER_INDEXES),
     *(tags.TRANSACTION_FILE_TRIGGER_SCRIPTS, tags.TRANSACTION_FILE_TRIGGER_PROGRAMS),
-    tags.TRANSACTION_FILE_TRIGGER_SCRIPT_FLAGS,
+    *(tags.TRANSACTION_FILE_TRIGGER_SCRIPT_FLAGS, tags.TRANSACTION_FILE_TRIGGER_PRIORITIES),
 )
 _KINDS = {"": _PACKAGE, "file": _FILE, "transfile": _TRANSACTION}
 _EVENTS: Mapping[str, int] = {"in": 1 << 16, "un": 1 << 17, "postun": 1 << 18, "prein": 1 << 25}
 _EXPANDED = 0b11
 """Flags of a script in which rpm expands macros, or the header's values."""
 _MAX_TRIGGERS = 10_000
+_EARLY = 10_000
+"""The least priority with which a trigger is run before the scripts of the package that sets it off."""
 
 
 class Scriptlet(Struct, frozen=True):
@@ -80,6 +83,8 @@ class Trigger(Struct, frozen=True):
     scriptlet: Scriptlet
     conditions: tuple[tuple[str, int, str], ...]
     """Any of them: a package's name with a range of versions, or a path's beginning."""
+    is_early: bool = False
+    """Of one that files set off: it is run before the moving package's own script, and not after it."""
 
     def hears_package(self, name: str, evr: str) -> bool:
         """Tell whether a package sets it off."""
@@ -105,7 +110,7 @@ def read_triggers(header: RpmHeader, kind: str, event: str) -> Iterator[Trigger]
     Yield a header's triggers of a kind ("": by packages, `file`, `transfile`) that an event sets off: `in`, `un`,
     `postun`, `prein`. Raises `PackageError` for lists that don't fit each other.
     """
-    names, versions, flags, indexes, scripts, programs, expansions = _KINDS[kind]
+    names, versions, flags, indexes, scripts, programs, expansions, priorities = _KINDS[kind]
     bodies = header.texts(scripts)
     if not bodies:
         return
@@ -116,7 +121,7 @@ def read_triggers(header: RpmHeader, kind: str, event: str) -> Iterator[Trigger]
     if count > _MAX_TRIGGERS or not fits:
         raise PackageError("the triggers in its header don't fit each other")
     interpreters = header.texts(programs)
-    expanded = header.numbers(expansions)
+    expanded, ranks = header.numbers(expansions), header.numbers(priorities)
     heard: dict[int, list[tuple[str, int, str]]] = {}
     for name, version, sense, place in zip(*columns, senses, places, strict=True):
         if sense & _EVENTS[event]:
@@ -126,7 +131,8 @@ def read_triggers(header: RpmHeader, kind: str, event: str) -> Iterator[Trigger]
         program = interpreters[place] if place < len(interpreters) else "/bin/sh"
         flag = expanded[place] if place < len(expanded) else 0
         scriptlet = Scriptlet(f"{kind}trigger{event}", (program,), body, _is_expanded(flag, body))
-        yield Trigger(scriptlet, tuple(conditions))
+        rank = ranks[place] if place < len(ranks) else _EARLY
+        yield Trigger(scriptlet, tuple(conditions), rank >= _EARLY)
 
 
 def has_trigger(header: RpmHeader, trigger: Trigger) -> bool:

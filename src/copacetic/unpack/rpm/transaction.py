@@ -8,6 +8,7 @@ The same is gone through twice: as a rehearsal, to judge the scripts where they 
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -95,32 +96,41 @@ class RpmTransaction:
         lefts = {package.key: "1" if package.is_upgrade else "0" for package in self.packages}
         old = {key: Member.installed(owner, key, left=lefts[key]) for key, owner in self._going.items()}
         there = [*(Member.installed(owner) for owner in self._staying), *old.values()]
-        self._fire_files("transfile", "un", old.values(), there)
+        self._fire_together("un", old.values(), there)
         for package in self.packages:
             member = new[package.key]
             self._fire_packages("prein", member, there)
             self._script(package, "pre")
             installer.install(package, payloads[package.key])
             there.append(member)
+            self._fire_files("in", member, there, member.paths, early=True)
             self._script(package, "post")
-            self._fire_files("file", "in", [member], there)
+            self._fire_files("in", member, there, member.paths, early=False)
             self._fire_packages("in", member, there)
         for key in reversed(old):
             member = old[key]
-            self._fire_files("file", "un", [member], there)
+            gone = self._leaving(member)
+            self._fire_files("un", member, there, gone, early=True)
             self._fire_packages("un", member, there)
             self._old_script(member, "preun")
+            self._fire_files("un", member, there, gone, early=False)
             installer.erase(self._going[key])
-            there.remove(member)
+            self._fire_files("postun", member, there, gone, early=True)
             self._old_script(member, "postun")
+            self._fire_files("postun", member, there, gone, early=False)
             self._fire_packages("postun", member, there)
-            self._fire_files("file", "postun", [member], there)
+            there.remove(member)
         for package in self.packages:
             self._script(package, "posttrans")
         for member in old.values():
             self._old_script(member, "postuntrans")
-        self._fire_files("transfile", "in", new.values(), there)
-        self._fire_files("transfile", "postun", old.values(), there)
+        self._fire_together("in", new.values(), there)
+        self._fire_together("postun", old.values(), there)
+
+    def _leaving(self, member: Member) -> tuple[str, ...]:
+        """Return the paths of a version that goes which no package has afterwards."""
+        resolve, is_wanted = self.tree.resolve, self.decisions.is_wanted
+        return tuple(path for path in member.paths if not is_wanted(resolve(path, follow=False)))
 
     # -- scripts ---------------------------------------------------------------------------------------------
 
@@ -169,6 +179,7 @@ class RpmTransaction:
                 arguments=arguments,
                 before=() if earlier is None else ((earlier, ("1", *arguments[1:])),),
                 may_fail=scriptlet.name not in CRITICAL,
+                built_in=scriptlet.program[0] == LUA or not scriptlet.body,
             )
             with self.tree.in_name_of(f"{name} of {owner}"):
                 verdict = self._runner.run(call)
@@ -177,45 +188,66 @@ class RpmTransaction:
 
     def _shell(self) -> str:
         """Return what /bin/sh is: with rpm it is mostly bash, whatever it is called by."""
-        program = self.tree.resolve("bin/sh").rpartition("/")[2]
-        return "/bin/bash" if program == "bash" else "/bin/sh"
+        program = self.tree.resolve("bin/sh")
+        return f"/{program}" if program.rpartition("/")[2] == "bash" else "/bin/sh"
 
     # -- triggers --------------------------------------------------------------------------------------------
 
     def _fire_packages(self, event: str, moving: Member, there: Sequence[Member]) -> None:
-        """Run what others do when a package comes or goes, and what it does itself, as others are there."""
-        count = moving.count if moving.comes else moving.left
+        """
+        Run what others do when a package comes or goes, and what it does itself, as others are there. A script is told
+        how many versions there are of its own package, and of the one that sets it off.
+        """
+        counts = Counter(one.identity.name for one in there)
+        name = moving.identity.name
+        change = {"in": 0, "prein": 1}.get(event, -1)
+        own = (*read_triggers(moving.header, "", event),) if event in ("in", "un") else ()
+        for trigger in own:
+            heard = [one.identity.name for one in there if trigger.hears_package(one.identity.name, one.identity.evr)]
+            if heard:
+                numbers = (counts[name] + min(change, 0), counts[heard[0]])
+                self._trigger(moving, trigger, numbers, moving.causes)
         for other in tuple(there):
             for trigger in read_triggers(other.header, "", event):
-                if trigger.hears_package(moving.identity.name, moving.identity.evr):
-                    self._trigger(other, trigger, (other.count, count), moving.causes)
-        for trigger in read_triggers(moving.header, "", event) if event != "postun" else ():
-            others = (one for one in there if one is not moving)
-            if any(trigger.hears_package(one.identity.name, one.identity.evr) for one in others):
-                self._trigger(moving, trigger, (count, "1"), moving.causes)
+                if trigger.hears_package(name, moving.identity.evr):
+                    numbers = (counts[other.identity.name], counts[name] + change)
+                    self._trigger(other, trigger, numbers, moving.causes)
 
-    def _fire_files(self, kind: str, event: str, moving: Iterable[Member], there: Sequence[Member]) -> None:
-        """Run what packages do when files come or go below a path; those that come hear of what is there already."""
+    def _fire_files(
+        self, event: str, moving: Member, there: Sequence[Member], paths: Sequence[str], *, early: bool
+    ) -> None:
+        """Run what packages do when files come or go below a path, before or after the package's own script."""
+        for other in tuple(there):
+            for trigger in read_triggers(other.header, "file", event):
+                if trigger.is_early is early and trigger.hears_files(paths):
+                    self._trigger(other, trigger, (0,), moving.causes)
+        for trigger in read_triggers(moving.header, "file", event) if event != "postun" else ():
+            if trigger.is_early is early and self._hears_any(trigger, there):
+                self._trigger(moving, trigger, (0,), moving.causes)
+
+    def _fire_together(self, event: str, moving: Iterable[Member], there: Sequence[Member]) -> None:
+        """Run what packages do once for all files that come or go; those that come hear of what is there already."""
         moved = tuple(moving)
         for other in tuple(there):
-            for trigger in read_triggers(other.header, kind, event):
+            for trigger in read_triggers(other.header, "transfile", event):
                 causes = [key for one in moved if trigger.hears_files(one.paths) for key in one.causes]
-                if other.comes and other in moved and event == "in" and self._hears_any(trigger, there):
+                if other in moved and event == "in" and self._hears_any(trigger, there):
                     causes += other.causes
                 if causes:
-                    self._trigger(other, trigger, (), tuple(dict.fromkeys(causes)))
+                    self._trigger(other, trigger, (0,), tuple(dict.fromkeys(causes)))
 
     def _hears_any(self, trigger: Trigger, there: Iterable[Member]) -> bool:
         return any(trigger.hears_files(one.paths) for one in there)
 
     def _trigger(
-        self, owner: Member, trigger: Trigger, arguments: tuple[str, ...], causes: tuple[PackageKey, ...]
+        self, owner: Member, trigger: Trigger, numbers: tuple[int, ...], causes: tuple[PackageKey, ...]
     ) -> None:
         """Run a trigger; it has run before where it was in the image already, as every package has come once."""
         header = owner.before if owner.comes else owner.header
         scriptlet = trigger.scriptlet
         before = scriptlet if header is not None and has_trigger(header, trigger) else None
         of = "" if causes == (owner.key,) and owner.comes else f" of {owner.key.name}"
+        arguments = tuple(map(str, numbers))
         self._run(owner.key, scriptlet, arguments, before if scriptlet.name.endswith("in") else None, causes, of=of)
 
     def _libc_versions(self) -> tuple[str, str] | None:
