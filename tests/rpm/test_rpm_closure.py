@@ -60,12 +60,15 @@ def broken(*headers: RpmHeader) -> set[str]:
         ("(c if d else b)", True),
         ("(b with lib(x)(64bit))", True),
         ("(b without lib(x)(64bit))", False),
+        ("abi < 1-2", True),
+        ("abi > 1-2", True),
+        ("abi < 0-9", False),
         ("rpmlib(Anything)", True),
         ("(broken", True),
     ],
 )
 def test_a_requirement_is_met_or_not(requirement: str, met: bool) -> None:
-    other = package("b", "1:2-3", files=("/usr/bin/b",), provides=["lib(x)(64bit)"])
+    other = package("b", "1:2-3", files=("/usr/bin/b",), provides=["lib(x)(64bit)", "abi = 1"])
 
     found = broken(package("a", requires=[requirement]), other)
 

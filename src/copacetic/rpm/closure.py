@@ -9,6 +9,7 @@ from collections.abc import Set as AbstractSet
 
 from copacetic.rpm import tags
 from copacetic.rpm.dependency import (
+    EQUAL,
     MISSING_OK,
     Requirement,
     RpmDependency,
@@ -19,6 +20,7 @@ from copacetic.rpm.dependency import (
 )
 from copacetic.rpm.files import FileState
 from copacetic.rpm.header import HeaderError, RpmHeader
+from copacetic.version.rpm import RpmVersion
 
 __all__ = ["broken_dependencies"]
 
@@ -88,8 +90,7 @@ class _Providers:
         self._steps -= len(rows)
         if self._steps < 0:
             raise HeaderError(f"too many packages provide {dependency.name[:100]}")
-        # For rpm, what is provided without a version is there in all of them.
-        met = {number for number, one in rows if not one.flags or dependency.matches(one)}
+        met = {number for number, one in rows if _is_met(dependency, one)}
         return self._owners.get(dependency.name, frozenset()) | met
 
     def _read(self, header: RpmHeader, names: AbstractSet[str]) -> Iterator[tuple[str, RpmDependency]]:
@@ -104,6 +105,19 @@ class _Providers:
                     continue
                 assert isinstance(found, RpmDependency)
                 yield name, found
+
+
+def _is_met(dependency: RpmDependency, provided: RpmDependency) -> bool:
+    """
+    For rpm, what is provided without a version is there in all of them, and of two versions of which one alone has a
+    release the other is equal to it, if it may be equal.
+    """
+    if not provided.flags or dependency.matches(provided):
+        return True
+    bare = [one for one in (dependency, provided) if "-" not in one.evr]
+    if len(bare) != 1 or not bare[0].flags & EQUAL:
+        return False
+    return RpmVersion(dependency.evr).compare(RpmVersion(provided.evr)) == 0
 
 
 def _owners(
