@@ -47,6 +47,11 @@ class RpmVersion:
     def __repr__(self) -> str:
         return f"RpmVersion({self._text!r})"
 
+    @property
+    def order(self) -> tuple[object, ...]:
+        """For sorting many that have a release each; one without comes first."""
+        return (*self._key, self._release or ())
+
     def compare(self, other: RpmVersion) -> int:
         """Return a negative number, 0 or a positive number; a release that only one of them has doesn't count."""
         if self._key != other._key:

@@ -82,10 +82,17 @@ class Clauses:
 
     def about(self, number: int) -> list[_Clause]:
         """Return all that a package rules out or asks for."""
+        if self.is_hopeless(number):
+            return [(-number,)]
         if number not in self._all:
             needs = ((-number, *need.clause) for need in self.needs(number))
-            self._all[number] = [*needs, *self._excludes(number)]
+            found = self._all[number] = [*needs, *self._excludes(number)]
+            self._universe.spend(sum(map(len, found)), self._universe.package(number).name)
         return self._all[number]
+
+    def is_hopeless(self, number: int) -> bool:
+        """Tell whether nothing is offered for something that a package requires."""
+        return any(not need.clause for need in self.needs(number))
 
     def needs(self, number: int) -> tuple[Need, ...]:
         """Return all that a package requires and doesn't have by itself."""

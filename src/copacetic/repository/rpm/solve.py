@@ -148,7 +148,9 @@ class _Search:
     def _first(self, place: int) -> Iterator[int]:
         options = self._goals.wanted[place]
         if self._first_goal + place in self._state.true and not any(n in self._state.true for n in options):
-            yield from [number for number in options if self._state.is_open(number)][:1]
+            available = [number for number in options if self._state.is_open(number)]
+            yield from (number for number in available if not self._clauses.is_hopeless(number))
+            yield from available
 
     def _lift(self, number: int) -> Iterator[int]:
         """The best of what may take a package's place, itself included; what is installed beside it isn't needed."""
@@ -239,8 +241,11 @@ class _Search:
         if any(number in state.true for number in options):
             return
         available = [number for number in options if state.is_open(number)]
-        if available:
-            yield available[0] if len(available) == 1 else self._best(available, asked)
+        while available:
+            best = available[0] if len(available) == 1 else self._best(available, asked)
+            if len(available) == 1 or not self._clauses.is_hopeless(best):
+                yield best
+            available.remove(best)
 
     def _best(self, options: Sequence[int], asked: Requirement | None) -> int:
         """

@@ -9,18 +9,25 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from functools import cmp_to_key
+from typing import Any
 
 from msgspec import Struct
 
 from copacetic.errors import RepositoryError
+from copacetic.printable import printable
 from copacetic.repository.rpm.architecture import are_exclusive, compatible_architectures, is_change_allowed
 from copacetic.repository.rpm.offer import RpmOffer, RpmOfferSource
 from copacetic.rpm.dependency import EQUAL, GREATER, Requirement, RpmDependency, holds
 from copacetic.version import compare_versions
+from copacetic.version.rpm import RpmVersion
 
 __all__ = ["RpmRules", "RpmUniverse"]
 
 MAX_OFFERS = 200_000
+MAX_VERSIONS = 2_000
+"""Of one name, in all repositories."""
+MAX_STEPS = 2_000_000
+"""Pairs of packages that have to do with each other: with 760 packages installed there are 28,000."""
 _INSTALL_ONLY = "installonlypkg("
 
 
@@ -46,6 +53,7 @@ class RpmUniverse:
         self.rules = rules
         self._source = source
         self._ranks = {name: rank for rank, name in enumerate(compatible_architectures(rules.architecture))}
+        self._left = MAX_STEPS
         self._packages: list[RpmOffer] = []
         self._numbers: dict[int, int] = {}
         self._providers: dict[RpmDependency, tuple[int, ...]] = {}
@@ -53,6 +61,7 @@ class RpmUniverse:
         self._named: dict[str, tuple[int, ...]] = {}
         self._updates: dict[int, tuple[int, ...]] = {}
         self._broken: dict[int, frozenset[Requirement]] = {}
+        self._orders: dict[int, tuple[Any, ...]] = {}
         self._install_only: dict[int, bool] = {}
         self._present: dict[str, list[int]] = {}
         for offer in installed:
@@ -68,6 +77,12 @@ class RpmUniverse:
 
     def package(self, number: int) -> RpmOffer:
         return self._packages[number - 1]
+
+    def spend(self, steps: int, name: str) -> None:
+        """Count what is looked at. Raises `RepositoryError` when it is too much, naming what it is about."""
+        self._left -= steps
+        if self._left < 0:
+            raise RepositoryError(f"too many packages have to do with others, as with {printable(name)[:100]}")
 
     def _number(self, offer: RpmOffer) -> int:
         number = self._numbers.get(id(offer))
@@ -97,6 +112,8 @@ class RpmUniverse:
         """Return the packages of a name, the installed ones first."""
         if name not in self._named:
             offers = self._usable(self._source.named(name))
+            if len(offers) > MAX_VERSIONS:
+                raise RepositoryError(f"{len(offers)} packages of the name {printable(name)[:100]} are offered")
             self._named[name] = tuple(dict.fromkeys([*self._own.get(name, ()), *offers]))
         return self._named[name]
 
@@ -108,8 +125,9 @@ class RpmUniverse:
         """Return the packages that meet a simple dependency, the installed ones first."""
         found = self._providers.get(asked)
         if found is None:
-            found = tuple(number for number in self._all_having(asked.name) if self.meets(number, asked))
-            self._providers[asked] = found
+            having = self._all_having(asked.name)
+            self.spend(len(having), asked.name)
+            found = self._providers[asked] = tuple(number for number in having if self.meets(number, asked))
         return found
 
     def _all_having(self, name: str) -> tuple[int, ...]:
@@ -133,6 +151,7 @@ class RpmUniverse:
     def obsoleted(self, number: int) -> list[int]:
         """Return the packages whose place a package takes by what it obsoletes."""
         offer = self.package(number)
+        self.spend(sum(len(self.named(obsolete.name)) for obsolete in offer.obsoletes), offer.name)
         return [
             other
             for obsolete in offer.obsoletes
@@ -149,7 +168,14 @@ class RpmUniverse:
         return self._install_only[number]
 
     def compare(self, one: int, other: int) -> int:
-        return compare_versions("rpm", self.package(one).evr, self.package(other).evr)
+        a, b = self._order(one), self._order(other)
+        return (a > b) - (a < b)
+
+    def _order(self, number: int) -> tuple[Any, ...]:
+        found = self._orders.get(number)
+        if found is None:
+            found = self._orders[number] = RpmVersion(self.package(number).evr).order
+        return found
 
     def exclude_each_other(self, one: int, other: int) -> bool:
         """Tell whether two packages of one name, other than by what they say themselves, can't be there together."""
@@ -224,7 +250,7 @@ class RpmUniverse:
 
     def is_outdated(self, number: int) -> bool:
         """Tell whether a package is offered in a newer version, which for some reason isn't one of a choice."""
-        return any(self.compare(other, number) > 0 for other in self.named(self.package(number).name))
+        return self._order(number) < max(map(self._order, self.named(self.package(number).name)))
 
     def most_of(self, asked: Requirement | None, numbers: Sequence[int]) -> list[int]:
         """Return those that provide the newest version of a simple dependency, and those that do without a version."""
@@ -240,7 +266,7 @@ class RpmUniverse:
         return [n for n in numbers if best is None or n not in newest or not _compare_provided(newest[n], best)]
 
     def newest_first(self, numbers: Iterable[int]) -> list[int]:
-        return sorted(numbers, key=cmp_to_key(self.compare), reverse=True)
+        return sorted(numbers, key=self._order, reverse=True)
 
 
 def _compare_provided(one: RpmDependency, other: RpmDependency) -> int:
