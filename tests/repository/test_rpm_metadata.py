@@ -14,6 +14,7 @@ from copacetic.errors import CopaError, RepositoryError
 from copacetic.repository.rpm.mirrors import parse_mirrors
 from copacetic.repository.rpm.modules import Modularity, ModuleDocument, parse_modules, read_states
 from copacetic.repository.rpm.offer import RpmOffer
+from copacetic.repository.rpm.patterns import RpmPatterns
 from copacetic.repository.rpm.primary import (
     NAMED,
     OBSOLETING,
@@ -443,3 +444,21 @@ def test_states_are_what_dnf_writes() -> None:
     )
 
     assert read_states(fs) == {"node": "20", "perl": ""}
+
+
+# -- what costs ------------------------------------------------------------------------------------------------------
+
+
+def test_patterns_without_end_are_refused_and_names_are_not() -> None:
+    assert RpmPatterns([f"name{number}" for number in range(10_000)], "it").find(["name77"]) == "name77"
+    with pytest.raises(RepositoryError, match="^it has more than 200 patterns"):
+        RpmPatterns([f"name{number}*" for number in range(201)], "it")
+
+
+def test_a_name_that_everything_provides_is_an_error_and_no_work() -> None:
+    text = document(*(Rpm(name=f"n{number}", provides=("all",)) for number in range(1_001)))
+    table = index(text)
+
+    assert len(list(find_rows(table, NAMED, "n7"))) == 1
+    with pytest.raises(RepositoryError, match="more than 1000 packages are offered for 'all'"):
+        list(find_rows(table, PROVIDING, "all"))

@@ -170,6 +170,8 @@ def test_mirrors_take_the_place_of_addresses_and_of_lists_of_them() -> None:
     assert (two.mirrorlist, two.named) == ("https://m.example/list?x=1", False)
     (_, two) = with_mirrors(sources, [("https://m.example/list?x=1", "https://near.example/b")])
     assert (two.urls, two.mirrorlist, two.named) == (("https://near.example/b",), "", True)
+    (_, two) = with_mirrors(sources, [("https://m.example", "https://near.example/b")])
+    assert (two.urls, two.mirrorlist, two.named) == ((), "https://near.example/b/list?x=1", True)
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ from random import Random
 
 from copacetic.errors import RepositoryError, SignatureError, blame_input
 from copacetic.repository.rpm.config import RpmConfig
+from copacetic.repository.rpm.locks import read_locks
 from copacetic.repository.rpm.mirrors import parse_mirrors
 from copacetic.repository.rpm.modules import Modularity, parse_modules
 from copacetic.repository.rpm.primary import (
@@ -23,7 +24,6 @@ from copacetic.repository.rpm.primary import (
 from copacetic.repository.rpm.repomd import join_location, parse_repomd
 from copacetic.repository.rpm.sources import parse_sources, with_mirrors
 from copacetic.repository.rpm.updateinfo import AdvisoryReader, severities_of
-from copacetic.repository.rpm.visible import read_locks
 from copacetic.repository.rpm.xmlreader import XmlReader
 from copacetic.rpm.openpgp import OpenPgpError, dearmor, read_keys, read_signatures
 from support.hostile import mutations

@@ -46,6 +46,8 @@ class RpmConfig(Struct, frozen=True, kw_only=True):
     path: str = ""
     checks_packages: bool = True
     checks_metadata: bool = False
+    metadata_suffices: bool = True
+    """Whether zypper takes signed metadata for all packages' signatures."""
     optional: bool = False
     """Whether a repository may be left out that can't be had."""
     excludes: tuple[str, ...] = ()
@@ -63,6 +65,7 @@ def read_config(fs: ImageFilesystem) -> RpmConfig:
         path=path,
         checks_packages=to_bool(main.get("gpgcheck"), True),
         checks_metadata=to_bool(main.get("repo_gpgcheck"), False),
+        metadata_suffices=not to_bool(main.get("pkg_gpgcheck"), False),
         optional=to_bool(main.get("skip_if_unavailable"), False),
         excludes=(
             *split_list(main.get("exclude", "")),

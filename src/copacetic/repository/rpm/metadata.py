@@ -49,13 +49,15 @@ __all__ = ["OpenedRepository", "RpmMetadataStore"]
 
 METADATA_VERSION = 1
 FILE_LIMIT = 512 * 1024 * 1024
-PLAIN_LIMIT = 2 * 1024 * 1024 * 1024
-RATIO = 48
+PLAIN_LIMIT = 1024 * 1024 * 1024
+RATIO = 24
 """Updates' descriptions repeat each other: an updateinfo unpacks to 20 times its size, a primary to 12."""
 SIZE_FLOOR = 64 * 1024 * 1024
 BYTES_OF_ROW = 32
 ROWS_FLOOR = 10_000
-MODULES_LIMIT = 256 * 1024 * 1024
+MODULES_LIMIT = 64 * 1024 * 1024
+BYTES_OF_NAME = 4
+NAMES_FLOOR = 500_000
 _SIGNATURE_LIMIT = 1024 * 1024
 _TRIES = 5
 """Mirrors that are asked for one file."""
@@ -273,6 +275,8 @@ class RpmMetadataStore:
                 sums.feed(part)
                 if size and indexer.count > size // BYTES_OF_ROW + ROWS_FLOOR:
                     raise DecompressionLimitError(f"{size} bytes stand for {indexer.count} packages")
+                if indexer.names > size // BYTES_OF_NAME + NAMES_FLOOR:
+                    raise DecompressionLimitError(f"{size} bytes stand for {indexer.names} names")
         return TextTable(indexer.finish(), sums.finish())
 
     def _index_files(self, stream: _Readable, key: str, _size: int) -> TextTable:
@@ -303,6 +307,7 @@ class RpmMetadataStore:
         with self._progress.task(label, total=listed.size) as task, self._body(url, listed, where) as body:
             checked = _Checked(body, listed, task.advance)
             limit = min(PLAIN_LIMIT, RATIO * (listed.size or FILE_LIMIT // 8) + SIZE_FLOOR)
+            limit = min(limit, MODULES_LIMIT) if listed.kind == "modules" else limit
             reader = DecompressedReader(checked, limit=limit)
             try:
                 with blame_input(RepositoryError, where):

@@ -54,7 +54,7 @@ MAX_PACKAGE = 8 * 1024 * 1024
 """Of one package's text; that of Fedora's fullest has 400 KB."""
 MAX_ENTRIES = 50_000
 """Dependencies and files of one package."""
-MAX_ROWS = 5_000
+MAX_ROWS = 1_000
 """Packages under one name."""
 _END = b"</package>"
 _START = re.compile(rb"<package[\s>]")
@@ -106,6 +106,11 @@ class PrimaryIndexer:
         self._spans = array("Q")
         self._keys = array("Q")
         self._declared = False
+
+    @property
+    def names(self) -> int:
+        """How many there are, under which packages are found."""
+        return len(self._keys)
 
     def feed(self, part: bytes) -> None:
         data = self._pending + part if self._pending else part

@@ -23,6 +23,7 @@ from copacetic.repository.rpm.config import RpmConfig, read_config, release_vari
 from copacetic.repository.rpm.index import FileLists, PrimaryIndex
 from copacetic.repository.rpm.installed import module_labels, offer_of, provided_releases
 from copacetic.repository.rpm.keys import RpmKeyring
+from copacetic.repository.rpm.locks import read_locks
 from copacetic.repository.rpm.metadata import OpenedRepository, RpmMetadataStore
 from copacetic.repository.rpm.modules import Modularity, ModuleDocument, read_states
 from copacetic.repository.rpm.offer import RpmOffer
@@ -40,7 +41,7 @@ from copacetic.repository.rpm.universe import RpmRules
 from copacetic.repository.rpm.updateinfo import Advisory, severities_of
 from copacetic.repository.rpm.vendor import RpmVendors
 from copacetic.repository.rpm.verify import PackageVerifier
-from copacetic.repository.rpm.visible import VisibleOffers, name_hidden, read_locks
+from copacetic.repository.rpm.visible import VisibleOffers, name_hidden
 from copacetic.repository.seen import SeenDates
 from copacetic.rpm.fix import is_fixed
 from copacetic.updates import (

@@ -170,7 +170,7 @@ def _source(
         credentials=next((name for _, name in found if name), ""),
         checks_packages=to_bool(values.get("pkg_gpgcheck"), checks),
         checks_metadata=to_bool(values.get("repo_gpgcheck"), config.checks_metadata),
-        metadata_suffices=zypp and not to_bool(values.get("pkg_gpgcheck"), False),
+        metadata_suffices=zypp and not to_bool(values.get("pkg_gpgcheck"), not config.metadata_suffices),
         keys=words("gpgkey"),
         priority=_number(values.get("priority"), 99),
         cost=_number(values.get("cost"), 1000),
@@ -229,18 +229,18 @@ def _number(text: str | None, default: int) -> int:
 def with_mirrors(sources: Sequence[RpmSource], mirrors: Sequence[tuple[str, str]]) -> list[RpmSource]:
     """Put mirrors in the place of what they mirror."""
     result = []
+    whole = {old.rstrip("/") for old, _ in mirrors}
     for source in sources:
         places = [select_mirror(Place(url, None), mirrors) for url in source.urls]
-        logins = [place.login for place, _ in places if place.login is not None]
-        # What is replaced in the address of a list is the list; where it leads to is replaced when it is known.
-        listed, replaced = (
-            select_mirror(Place(source.mirrorlist, None), mirrors) if source.mirrorlist else (None, False)
-        )
+        listed, replaced = select_mirror(Place(source.mirrorlist, None), mirrors)
+        if source.mirrorlist.rstrip("/") in whole:  # it is no list any more
+            places, listed = [(listed, True)], Place("", listed.login)
+        logins = [place.login for place, _ in (*places, (listed, True)) if place.login is not None]
         result.append(
             replace(
                 source,
-                urls=tuple(place.url for place, _ in places) or ((listed.url,) if replaced and listed else ()),
-                mirrorlist="" if replaced else source.mirrorlist,
+                urls=tuple(place.url for place, _ in places),
+                mirrorlist=listed.url,
                 logins=(*logins, *source.logins),
                 named=source.named or replaced or any(mirrored for _, mirrored in places),
             )

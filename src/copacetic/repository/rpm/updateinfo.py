@@ -12,8 +12,8 @@ from copacetic.repository.rpm.xmlreader import XmlError
 
 __all__ = ["SEVERITIES", "Advisory", "AdvisoryReader", "severities_of"]
 
-MAX_ADVISORIES = 200_000
-MAX_PACKAGES = 2_000_000
+MAX_ADVISORIES = 100_000
+MAX_PACKAGES = 500_000
 _MAX_REFERENCES = 10_000
 _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9:._@+-]{0,99}")
 _CVE = re.compile(r"CVE-[0-9]{4}-[0-9]{4,12}")

@@ -8,145 +8,27 @@ What is kept out of sight is remembered, so that a fix that waits there can be n
 from __future__ import annotations
 
 import re
-import tomllib
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Any
 
-from msgspec import Struct
 from msgspec.structs import replace
 
-from copacetic.errors import InvalidVersionError, RepositoryError
+from copacetic.errors import InvalidVersionError
 from copacetic.glob import matches_glob
-from copacetic.lines import split_lines
-from copacetic.oci.filesystem import ImageFilesystem
 from copacetic.repository.rpm.config import RpmConfig
 from copacetic.repository.rpm.index import FileLists, PrimaryIndex
-from copacetic.repository.rpm.inifile import FILE_LIMIT
+from copacetic.repository.rpm.locks import VersionLock
 from copacetic.repository.rpm.modules import OF_MODULES, Modularity
 from copacetic.repository.rpm.offer import RpmOffer
+from copacetic.repository.rpm.patterns import RpmPatterns, forms_of, is_pattern
 from copacetic.repository.rpm.sources import RpmSource
 from copacetic.updates import Skipped, SkipReason
 from copacetic.version import compare_versions
 
-__all__ = ["VersionLock", "VisibleOffers", "name_hidden", "read_locks"]
+__all__ = ["VisibleOffers", "name_hidden"]
 
-_LISTS = ("etc/dnf/plugins/versionlock.list", "etc/yum/pluginconf.d/versionlock.list")
-_TOML = "etc/dnf/versionlock.toml"
-_ZYPP = "etc/zypp/locks"
-_MAX_LOCKS = 2_000
-_NEVR = re.compile(r"(.+?)-(?:(?:[0-9]+|\*):)?([^-:]+)-([^-]+)")
-_YUM = re.compile(r"([0-9]+):(.+)")
 _LISTED = re.compile(r"/etc/|/usr/lib/sendmail$|.*bin/")
 """What files primary metadata lists for all packages."""
-_COMPARISONS: dict[str, Callable[[int], bool]] = {
-    "=": lambda order: order == 0,
-    "!=": lambda order: order != 0,
-    "<": lambda order: order < 0,
-    "<=": lambda order: order <= 0,
-    ">": lambda order: order > 0,
-    ">=": lambda order: order >= 0,
-}
-
-
-class VersionLock(Struct, frozen=True, kw_only=True):
-    """What an administrator has said of a package's versions."""
-
-    name: str
-    """A pattern."""
-    pattern: str = ""
-    """Of the only version that may be there; empty for none, with `conditions` all that meet them."""
-    excludes: bool = False
-    """The pattern is of what may not be there."""
-    conditions: tuple[tuple[str, str, str], ...] = ()
-    """Keys (`evr`, `arch`, …), comparisons, values."""
-    where: str
-
-    def allows(self, offer: RpmOffer) -> bool:
-        if self.conditions:
-            return all(_meets(offer, *condition) for condition in self.conditions)
-        found = bool(self.pattern) and _matches(offer, self.pattern)
-        return found != self.excludes
-
-
-def read_locks(fs: ImageFilesystem) -> list[VersionLock]:
-    """Return the locks of an image. Raises `RepositoryError` for a file that can't be read."""
-    locks: list[VersionLock] = []
-    for path in (*_LISTS, _ZYPP, _TOML):
-        try:
-            text = fs.read(path, limit=FILE_LIMIT).decode("utf-8", "replace")
-        except FileNotFoundError:
-            continue
-        read = {_TOML: _toml_locks, _ZYPP: _zypp_locks}.get(path, _list_locks)
-        locks += read(text, path)
-    if len(locks) > _MAX_LOCKS:
-        raise RepositoryError(f"the image locks more than {_MAX_LOCKS} packages")
-    return locks
-
-
-def _list_locks(text: str, where: str) -> Iterator[VersionLock]:
-    for raw in split_lines(text):
-        line = raw.strip()
-        if not line or line.startswith("#"):
-            continue
-        pattern = line.removeprefix("!")
-        yum = _YUM.fullmatch(pattern)
-        match = _NEVR.fullmatch(yum[2] if yum else pattern)
-        if match is not None:
-            pattern = f"{match[1]}-{yum[1]}:{match[2]}-{match[3]}" if yum else pattern
-            yield VersionLock(name=match[1], pattern=pattern, excludes=line.startswith("!"), where=where)
-
-
-def _zypp_locks(text: str, where: str) -> Iterator[VersionLock]:
-    for part in re.split(r"\n\s*\n", text):
-        pairs = (line.partition(":") for line in part.split("\n"))
-        values = {key.strip(): value.strip() for key, _, value in pairs}
-        name = values.get("solvable_name", "")
-        if name and values.get("type", "package") == "package":
-            yield VersionLock(name=name, where=where)
-
-
-def _toml_locks(text: str, where: str) -> Iterator[VersionLock]:
-    try:
-        document: dict[str, Any] = tomllib.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise RepositoryError(f"{where} can't be read: {str(error)[:200]}") from error
-    packages = document.get("packages", [])
-    for row in packages if isinstance(packages, list) else []:
-        conditions = row.get("conditions", []) if isinstance(row, dict) else []
-        found = tuple(
-            (str(one.get("key", "")), str(one.get("comparator", "")), str(one.get("value", "")))
-            for one in conditions
-            if isinstance(one, dict)
-        )
-        if isinstance(row, dict) and row.get("name") and found:
-            yield VersionLock(name=str(row["name"]), conditions=found, where=where)
-
-
-def _meets(offer: RpmOffer, key: str, comparison: str, value: str) -> bool:
-    epoch, _, rest = offer.evr.rpartition(":")
-    version, _, release = rest.rpartition("-")
-    mine = {"evr": offer.evr, "epoch": epoch or "0", "version": version, "release": release, "arch": offer.architecture}
-    judge = _COMPARISONS.get(comparison)
-    if key not in mine or judge is None:
-        return False
-    if key in {"arch", "release", "epoch"}:
-        return judge(0 if mine[key] == value else 1)
-    try:
-        return judge(compare_versions("rpm", mine[key], value))
-    except InvalidVersionError:
-        return False
-
-
-def _matches(offer: RpmOffer, pattern: str) -> bool:
-    """As dnf's patterns: of a name alone, or with as much of version and architecture as they say."""
-    name, architecture = offer.name, offer.architecture
-    epoch, _, rest = offer.evr.rpartition(":")
-    full = f"{epoch or 0}:{rest}"
-    version = rest.rpartition("-")[0]
-    forms = [name, f"{name}.{architecture}", f"{name}-{version}"]
-    for evr in (rest, full):
-        forms += [f"{name}-{evr}", f"{name}-{evr}.{architecture}"]
-    return any(matches_glob(form, pattern) for form in forms)
 
 
 class VisibleOffers:
@@ -161,9 +43,15 @@ class VisibleOffers:
         files: Callable[[PrimaryIndex], FileLists | None],
     ) -> None:
         self._indexes = tuple(indexes)
-        self._config = config
         self._modularity = modularity
-        self._locks = tuple(locks)
+        self._excludes = RpmPatterns(config.excludes, config.path)
+        self._includes = RpmPatterns(config.includes, config.path)
+        self._made: dict[tuple[tuple[str, ...], str], RpmPatterns] = {}
+        self._locks: dict[str, list[VersionLock]] = defaultdict(list)
+        self._globs = [lock for lock in locks if is_pattern(lock.name)]
+        for lock in locks:
+            if not is_pattern(lock.name):
+                self._locks[lock.name].append(lock)
         self._files = files
         self._hidden: dict[int, str] = {}
         self._seen: dict[int, RpmOffer] = {}
@@ -213,15 +101,24 @@ class VisibleOffers:
             self._hidden[key] = self._judge(index.source, offer)
         return self._hidden[key]
 
+    def _patterns(self, words: tuple[str, ...], where: str) -> RpmPatterns:
+        if (words, where) not in self._made:
+            self._made[words, where] = RpmPatterns(words, where)
+        return self._made[words, where]
+
     def _judge(self, source: RpmSource, offer: RpmOffer) -> str:
-        for patterns, where in ((source.excludes, source.defined_in), (self._config.excludes, self._config.path)):
-            pattern = next((one for one in patterns if _matches(offer, one)), None)
+        forms = forms_of(offer)
+        for patterns in (self._patterns(source.excludes, source.defined_in), self._excludes):
+            pattern = patterns.find(forms)
             if pattern is not None:
-                return f"{where} excludes {pattern[:80]}"
-        for patterns, where in ((source.includes, source.defined_in), (self._config.includes, self._config.path)):
-            if patterns and not any(_matches(offer, one) for one in patterns):
-                return f"{where} includes others only"
-        locks = [lock for lock in self._locks if matches_glob(offer.name, lock.name)]
+                return f"{patterns.where} excludes {pattern[:80]}"
+        for patterns in (self._patterns(source.includes, source.defined_in), self._includes):
+            if patterns and patterns.find(forms) is None:
+                return f"{patterns.where} includes others only"
+        locks = [
+            *self._locks.get(offer.name, ()),
+            *(lock for lock in self._globs if matches_glob(offer.name, lock.name)),
+        ]
         wanted = [lock for lock in locks if not lock.excludes]
         broken = [lock for lock in locks if lock.excludes and not lock.allows(offer)]
         if wanted and not any(lock.allows(offer) for lock in wanted):
