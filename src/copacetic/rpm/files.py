@@ -124,7 +124,7 @@ class RpmFile(Struct, frozen=True):
         return stat.S_IMODE(self.mode)
 
     def has(self, flag: FileFlag) -> bool:
-        return bool(self.flags & flag)
+        return bool(self.flags & int(flag))  # an enumeration's own operator takes ten times as long
 
 
 def check_files(header: RpmHeader) -> int:

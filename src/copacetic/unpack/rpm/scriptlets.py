@@ -28,6 +28,7 @@ __all__ = [
     "read_scriptlet",
     "read_triggers",
     "shell_text",
+    "trigger_kinds",
 ]
 
 LUA = "<lua>"
@@ -133,6 +134,11 @@ def read_triggers(header: RpmHeader, kind: str, event: str) -> Iterator[Trigger]
         scriptlet = Scriptlet(f"{kind}trigger{event}", (program,), body, _is_expanded(flag, body))
         rank = ranks[place] if place < len(ranks) else _EARLY
         yield Trigger(scriptlet, tuple(conditions), rank >= _EARLY)
+
+
+def trigger_kinds(header: RpmHeader) -> frozenset[str]:
+    """Return the kinds of triggers that a header has."""
+    return frozenset(kind for kind, found in _KINDS.items() if found[4] in header)
 
 
 def has_trigger(header: RpmHeader, trigger: Trigger) -> bool:

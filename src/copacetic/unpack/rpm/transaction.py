@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 
 from msgspec.structs import replace
 
@@ -18,6 +19,7 @@ from copacetic.inventory.rpm import RpmDatabase, record_of
 from copacetic.oci.filesystem import ImageFilesystem
 from copacetic.oci.tree import TreeBuilder
 from copacetic.rpm import tags
+from copacetic.rpm.files import RpmFile
 from copacetic.scripts.engine import ScriptEngine
 from copacetic.scripts.judgement import NeedsExecution, describe
 from copacetic.scripts.runner import ScriptCall, ScriptRunner
@@ -34,13 +36,12 @@ from copacetic.unpack.rpm.scriptlets import (
     Trigger,
     has_trigger,
     read_scriptlet,
-    read_triggers,
     shell_text,
 )
 from copacetic.unpack.rpm.scripts import OWN_WORDS, RPM
-from copacetic.updates import PackageKey, ScriptVerdict
+from copacetic.updates import InstalledPackage, PackageKey, ScriptVerdict
 
-__all__ = ["Payloads", "RpmTransaction"]
+__all__ = ["Payloads", "RpmImage", "RpmTransaction"]
 
 Payloads = Mapping[PackageKey, Sequence[RpmFileEntry]]
 LIBC = "glibc"
@@ -48,13 +49,32 @@ _NO_CASCADE = (4, 13)
 """The release of rpm from which on directories go with the directories in them."""
 
 
+class RpmImage:
+    """What is read of an image once, whatever is done with it."""
+
+    def __init__(self, fs: ImageFilesystem, database: RpmDatabase) -> None:
+        self.fs = fs
+        self.database = database
+
+    @cached_property
+    def files(self) -> Mapping[InstalledPackage, tuple[RpmFile, ...]]:
+        """All packages' lists."""
+        lists = self.database.lists_files
+        return {one: record_of(one).files if lists else () for one in self.database.packages()}
+
+    @cached_property
+    def left_out(self) -> LeftOut:
+        """Which files it leaves out."""
+        old_rpm = self.database.rpm_release < _NO_CASCADE
+        return LeftOut.read(self.fs, self.files.values(), colour=self.database.color or 0, old_rpm=old_rpm)
+
+
 @dataclass(slots=True)
 class RpmTransaction:
     """Goes through the packages in the order in which they come."""
 
     tree: TreeBuilder
-    fs: ImageFilesystem
-    database: RpmDatabase
+    image: RpmImage
     packages: Sequence[OpenedRpm]
     epoch: int
     rehearsal: bool = False
@@ -70,21 +90,18 @@ class RpmTransaction:
 
     def __post_init__(self) -> None:
         by_package = {package.installed: package.key for package in self.packages}
-        for installed in self.database.packages():
-            files = record_of(installed).files if self.database.lists_files else ()
+        for installed, files in self.image.files.items():
             owner = InstalledFiles(installed, files, goes=installed in by_package)
             if owner.goes:
                 self._going[by_package[installed]] = owner
             else:
                 self._staying.append(owner)
         owners = [*self._staying, *self._going.values()]
-        old_rpm = self.database.rpm_release < _NO_CASCADE
-        listed = [owner.files for owner in owners]
-        left_out = LeftOut.read(self.fs, listed, colour=self.database.color or 0, old_rpm=old_rpm)
+        left_out = self.image.left_out
         self.decisions = Decisions(self.tree, owners, left_out)
         self.verdicts = {package.key: [] for package in self.packages}
         engine = ScriptEngine(self.tree, self.epoch, rehearsal=self.rehearsal, libc=self._libc_versions())
-        self._runner = ScriptRunner(RPM, engine, self.fs, self.database.version_scheme)
+        self._runner = ScriptRunner(RPM, engine, self.image.fs, self.image.database.version_scheme)
 
     def run(self, payloads: Payloads) -> None:
         """Do all of it. Raises `ConflictError` where rpm itself would refuse."""
@@ -201,14 +218,14 @@ class RpmTransaction:
         counts = Counter(one.identity.name for one in there)
         name = moving.identity.name
         change = {"in": 0, "prein": 1}.get(event, -1)
-        own = (*read_triggers(moving.header, "", event),) if event in ("in", "un") else ()
+        own = (*moving.triggers("", event),) if event in ("in", "un") else ()
         for trigger in own:
             heard = [one.identity.name for one in there if trigger.hears_package(one.identity.name, one.identity.evr)]
             if heard:
                 numbers = (counts[name] + min(change, 0), counts[heard[0]])
                 self._trigger(moving, trigger, numbers, moving.causes)
         for other in tuple(there):
-            for trigger in read_triggers(other.header, "", event):
+            for trigger in other.triggers("", event):
                 if trigger.hears_package(name, moving.identity.evr):
                     numbers = (counts[other.identity.name], counts[name] + change)
                     self._trigger(other, trigger, numbers, moving.causes)
@@ -218,10 +235,10 @@ class RpmTransaction:
     ) -> None:
         """Run what packages do when files come or go below a path, before or after the package's own script."""
         for other in tuple(there):
-            for trigger in read_triggers(other.header, "file", event):
+            for trigger in other.triggers("file", event):
                 if trigger.is_early is early and trigger.hears_files(paths):
                     self._trigger(other, trigger, (0,), moving.causes)
-        for trigger in read_triggers(moving.header, "file", event) if event != "postun" else ():
+        for trigger in moving.triggers("file", event) if event != "postun" else ():
             if trigger.is_early is early and self._hears_any(trigger, there):
                 self._trigger(moving, trigger, (0,), moving.causes)
 
@@ -229,7 +246,7 @@ class RpmTransaction:
         """Run what packages do once for all files that come or go; those that come hear of what is there already."""
         moved = tuple(moving)
         for other in tuple(there):
-            for trigger in read_triggers(other.header, "transfile", event):
+            for trigger in other.triggers("transfile", event):
                 causes = [key for one in moved if trigger.hears_files(one.paths) for key in one.causes]
                 if other in moved and event == "in" and self._hears_any(trigger, there):
                     causes += other.causes

@@ -23,7 +23,7 @@ from copacetic.unpack import Composition, FetchedPackage
 from copacetic.unpack.rpm.package import OpenedRpm, load_package
 from copacetic.unpack.rpm.payload import RpmFileEntry, digest_payload, rehearse_payload, spool_payload
 from copacetic.unpack.rpm.shipped import describe_shipped
-from copacetic.unpack.rpm.transaction import Payloads, RpmTransaction
+from copacetic.unpack.rpm.transaction import Payloads, RpmImage, RpmTransaction
 from copacetic.unpack.shipped import ShippedPackage
 from copacetic.unpack.unpacker import PackageUnpacker, refuse_execution
 from copacetic.updates import PackageKey, ScriptVerdict
@@ -38,6 +38,7 @@ class RpmUnpacker(PackageUnpacker[OpenedRpm, RpmFileEntry]):
         super().__init__(load_package, spool_payload, processors)
         self._fs = fs
         self._database = database
+        self._image = RpmImage(fs, database)
 
     @classmethod
     def open(cls, fs: ImageFilesystem, database: PackageDatabase, processors: Slots) -> RpmUnpacker:
@@ -94,9 +95,7 @@ class RpmUnpacker(PackageUnpacker[OpenedRpm, RpmFileEntry]):
         rehearsal: bool = False,
         only_files: bool = False,
     ) -> RpmTransaction:
-        return RpmTransaction(
-            tree, self._fs, self._database, packages, epoch=epoch, rehearsal=rehearsal, only_files=only_files
-        )
+        return RpmTransaction(tree, self._image, packages, epoch=epoch, rehearsal=rehearsal, only_files=only_files)
 
     def _install(
         self,
