@@ -14,7 +14,7 @@ from copacetic.oci.tree import TreeBuilder
 from copacetic.rpm.files import RpmFile, read_files
 from copacetic.unpack.rpm.fate import Fate, Present, choose_fate, choose_unowned
 from copacetic.unpack.rpm.install import RpmInstaller
-from copacetic.unpack.rpm.leftout import LeftOut
+from copacetic.unpack.rpm.omissions import Omissions
 from copacetic.unpack.rpm.owners import Decisions, InstalledFiles
 from copacetic.unpack.rpm.package import load_package
 from copacetic.unpack.rpm.payload import spool_payload
@@ -93,7 +93,7 @@ def test_every_case_of_a_configuration_file_ends_as_with_the_real_rpm(tmp_path: 
     tree = TreeBuilder(root.filesystem)
     package = load_package(fetched(new, installed := installed_as(old)))
     before = InstalledFiles(installed, read_files(_build(0).header()), goes=True)
-    decisions = Decisions(tree, [before], LeftOut())
+    decisions = Decisions(tree, [before], Omissions())
     decisions.decide([package])
     installer = RpmInstaller(tree, decisions)
     installer.install(package, spool_payload(package, tmp_path / "spool"))

@@ -15,44 +15,21 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from copacetic.unpack.rpm.luaforms import BLOCKS, CALLS, IGNORED, MOUNTED, STAT_TESTS, UNKNOWN_LUA
+from copacetic.unpack.rpm.luareader import STOPS, LuaReader, UnknownFormError, from_root, quote, split_lua
 
 __all__ = ["rewrite_lua"]
 
-MAX_BODY = 64 * 1024
 _MAX_DEPTH = 20
 _MAX_LINES = 2_000
-_TOKEN = re.compile(
-    r"(?P<none>--\[\[.*?\]\]|--[^\n]*|[\s;]+)|(?P<text>\"(?:\\.|[^\"\\\n])*\"|'(?:\\.|[^'\\\n])*')"
-    r"|(?P<word>[A-Za-z_]\w*|\d+|\.\.\.|\.\.|==|~=|<=|>=|[-+*/%^#<>=(){}\[\]:,.])",
-    re.DOTALL,
-)
-_NAME = re.compile(r"[A-Za-z_]\w*")
-_PLAIN = re.compile(r"[A-Za-z0-9_./+:@%=,-]+")
 _LIB = re.compile(r"/lib64\b")
-_OPENERS = frozenset(("if", "for", "while", "function", "repeat"))
-_CLOSERS = frozenset(("end", "until"))
-_STOPS = frozenset(("end", "else", "elseif", "until"))
-_KEYWORDS = _OPENERS | _STOPS | frozenset(("do", "then", "local", "return", "and", "or", "not", "nil", "true", "false"))
 _COMPARED = {">=": "-ge", ">": "-gt", "<=": "-le", "<": "-lt", "==": "-eq", "~=": "-ne"}
-
-
-class _UnknownFormError(Exception):
-    """What follows is none of the forms."""
 
 
 def rewrite_lua(body: str) -> str | None:
     """Return a script for the shell that does the same, as far as it is known; None for what isn't Lua at all."""
-    tokens: list[str] = []
-    end = 0
-    while end < len(body):
-        match = _TOKEN.match(body, end)
-        if match is None or len(body) > MAX_BODY:
-            return None
-        if match["text"]:
-            tokens.append(f'"{match["text"][1:-1]}')
-        elif match["word"]:
-            tokens.append(match["word"])
-        end = match.end()
+    tokens = split_lua(body)
+    if tokens is None:
+        return None
     rewriter = _Rewriter(tokens)
     lines = rewriter.block(0)
     if rewriter.at < len(tokens):
@@ -61,13 +38,9 @@ def rewrite_lua(body: str) -> str | None:
 
 
 @dataclass(slots=True)
-class _Rewriter:
-    """Reads tokens from left to right; a text begins with a quotation mark."""
+class _Rewriter(LuaReader):
+    """Turns statements into lines for the shell."""
 
-    tokens: Sequence[str]
-    at: int = 0
-    texts: dict[str, str] = field(default_factory=dict)
-    """Variables with a text that is known."""
     tests: dict[str, tuple[str, str]] = field(default_factory=dict)
     """Variables that hold what was found out about a path: how, and which."""
     runners: set[str] = field(default_factory=set)
@@ -76,51 +49,16 @@ class _Rewriter:
     """Those without parameters: where their bodies begin and end."""
     lines: int = 0
 
-    # -- tokens ----------------------------------------------------------------------------------------------
-
-    def peek(self, ahead: int = 0) -> str:
-        return self.tokens[self.at + ahead] if self.at + ahead < len(self.tokens) else ""
-
-    def take(self, *expected: str) -> str:
-        """Take the next token, or as many as are expected."""
-        for token in expected or (self.peek(),):
-            if not token or self.peek() != token:
-                raise _UnknownFormError
-            self.at += 1
-        return self.tokens[self.at - 1]
-
-    def has(self, *expected: str) -> bool:
-        """Take some tokens, if they are the next ones."""
-        found = all(self.peek(n) == token for n, token in enumerate(expected))
-        self.at += len(expected) if found else 0
-        return found
-
-    def name(self) -> str:
-        token = self.take()
-        if _NAME.fullmatch(token) is None or token in _KEYWORDS:
-            raise _UnknownFormError
-        return token
-
-    def skip_block(self) -> None:
-        """Go to the end of the block that we are in."""
-        depth = 0
-        while self.at < len(self.tokens):
-            token = self.peek()
-            if depth == 0 and token in _STOPS:
-                return
-            depth += (token in _OPENERS) - (token in _CLOSERS)
-            self.at += 1
-
     # -- statements ------------------------------------------------------------------------------------------
 
     def block(self, depth: int) -> list[str]:
         """Return the lines for the statements up to the end of a block; what isn't known ends it."""
         found: list[str] = []
-        while self.peek() and self.peek() not in _STOPS:
+        while self.peek() and self.peek() not in STOPS:
             start = self.at
             try:
                 found += self.statement(depth)
-            except _UnknownFormError:
+            except UnknownFormError:
                 self.at = start
                 self.skip_block()
                 found.append(UNKNOWN_LUA)
@@ -129,12 +67,12 @@ class _Rewriter:
 
     def statement(self, depth: int) -> list[str]:
         if depth > _MAX_DEPTH or self.lines > _MAX_LINES:
-            raise _UnknownFormError
+            raise UnknownFormError
         known = self.known_block()
         if known:
             return [known]
         if self.has("return"):
-            if self.peek() not in _STOPS:
+            if self.peek() not in STOPS:
                 self.at += bool(self.peek())
             return ["exit 0"]
         if self.has("if"):
@@ -147,7 +85,7 @@ class _Rewriter:
         is_local = self.has("local")
         if self.has("pid", "=", "posix", ".", "fork", "(", ")"):
             return [self.forked()]
-        if _NAME.fullmatch(self.peek()) and self.peek(1) == "=":
+        if self.is_name() and self.peek(1) == "=":
             self.assign()
             return []
         return [] if is_local else self.call(depth)
@@ -182,7 +120,7 @@ class _Rewriter:
         while not self.has(")"):
             self.at += 1
             if self.at >= len(self.tokens):
-                raise _UnknownFormError
+                raise UnknownFormError
         start = self.at
         self.skip_block()
         body = self.tokens[start : self.at]
@@ -190,12 +128,12 @@ class _Rewriter:
         runs = ("posix", ".", "exec", "(", first, ",", "...", ")")
         if any(tuple(body[n : n + len(runs)]) == runs for n in range(len(body))) and "fork" in body:
             if not _HARMLESS_WORDS.issuperset(word for word in body if word != first):
-                raise _UnknownFormError
+                raise UnknownFormError
             self.runners.add(name)
         elif first == ")":
             self.functions[name] = start, self.at - 1
         else:
-            raise _UnknownFormError
+            raise UnknownFormError
 
     def loop(self, depth: int) -> list[str]:
         """`for _, name in ipairs({"one", "two"}) do`."""
@@ -226,7 +164,7 @@ class _Rewriter:
             self.take(")")
         self.take("elseif", "pid")
         if not (self.has("~=", "-", "1") or self.has(">", "0")):
-            raise _UnknownFormError
+            raise UnknownFormError
         self.take("then", "posix", ".", "wait", "(", "pid", ")", "end")
         return f"{words} || :"
 
@@ -257,7 +195,7 @@ class _Rewriter:
             back, (self.at, end) = self.at, self.functions[name]
             lines = self.block(depth + 1)
             if self.at != end:
-                raise _UnknownFormError
+                raise UnknownFormError
             self.at = back
             return lines
         if name in IGNORED:
@@ -278,12 +216,12 @@ class _Rewriter:
             arguments.append(self.text())
         self.take(")")
         if not form or not _fits(form, arguments):
-            raise _UnknownFormError
+            raise UnknownFormError
         if name == "posix.chmod" and arguments[0] in MOUNTED:
             return []
         verbatim = {"posix.symlink": 0, "posix.chmod": 1}.get(name)
-        rooted = [one if place == verbatim else _from_root(one) for place, one in enumerate(arguments)]
-        return [form.format(*map(_quote, rooted))]
+        rooted = [one if place == verbatim else from_root(one) for place, one in enumerate(arguments)]
+        return [form.format(*map(quote, rooted))]
 
     def emptied(self) -> str:
         """`io.open(path, "w"):close()`."""
@@ -299,34 +237,7 @@ class _Rewriter:
             depth += (token == "(") - (token == ")")  # noqa: S105
             if token == ")" and depth == 0:  # noqa: S105
                 return
-        raise _UnknownFormError
-
-    # -- values ----------------------------------------------------------------------------------------------
-
-    def text(self) -> str:
-        """Read a text, a number or a variable with one, or several in a row."""
-        parts = [self.text_part()]
-        while self.has(".."):
-            parts.append(self.text_part())
-        return "".join(parts)
-
-    def text_part(self) -> str:
-        token = self.take()
-        value = token[1:] if token.startswith('"') else token if token.isdigit() else self.texts.get(token)
-        if value is None or "\\" in value or "\n" in value:
-            raise _UnknownFormError
-        return value
-
-    def path(self) -> str:
-        return _quote(_from_root(self.text()))
-
-    def words(self) -> str:
-        """Read the arguments of a call as words of a command, with the closing bracket."""
-        found = [_quote(self.text())]
-        while self.has(","):
-            found.append(_quote(self.text()))
-        self.take(")")
-        return " ".join(found)
+        raise UnknownFormError
 
     # -- conditions ------------------------------------------------------------------------------------------
 
@@ -358,15 +269,15 @@ class _Rewriter:
         if self.has("arg", "[", "2", "]", "=="):
             value = self.take()
             # A number is never equal to what is a text.
-            return f'[ "$1" = {_quote(value[1:])} ]' if value.startswith('"') else "false"
+            return f'[ "$1" = {quote(value[1:])} ]' if value.startswith('"') else "false"
         how, path = self.tests.get(self.name(), ("", ""))
         if how == "stat" and self.has(".", "type", "=="):
             form = STAT_TESTS.get(self.text())
             if form is None:
-                raise _UnknownFormError
+                raise UnknownFormError
             return form.format(path)
         if how not in ("stat", "readlink"):
-            raise _UnknownFormError
+            raise UnknownFormError
         return STAT_TESTS[how].format(path)
 
     def test_path(self) -> str:
@@ -381,18 +292,18 @@ class _Rewriter:
         if how == "access" and kind == "x":
             return f"[ -x {path} ]"
         if how not in ("access", "stat", "readlink", "utime") or kind not in ("", "f", "r", "w"):
-            raise _UnknownFormError
+            raise UnknownFormError
         if how == "stat" and self.has(".", "type", "=="):
             form = STAT_TESTS.get(self.text())
             if form is None:
-                raise _UnknownFormError
+                raise UnknownFormError
             return form.format(path)
         return STAT_TESTS[how].format(path)
 
     def test_kernel(self) -> str:
         """Whatever kernel runs a container later is new enough: what is too old for its libc runs nothing of it."""
         if self.tests.get(self.name(), ("", ""))[0] != "kernel":
-            raise _UnknownFormError
+            raise UnknownFormError
         self.take(",")
         self.text()
         self.take(")", "<", "0")
@@ -402,7 +313,7 @@ class _Rewriter:
         operator = _COMPARED.get(self.take())
         value = self.take()
         if operator is None or not value.isdigit():
-            raise _UnknownFormError
+            raise UnknownFormError
         return f'[ "$1" {operator} {value} ]'
 
 
@@ -418,13 +329,3 @@ _HARMLESS_WORDS = frozenset(
 
 def _fits(form: str, arguments: Sequence[str]) -> bool:
     return all((f"{{{number}}}" in form) is (number < len(arguments)) for number in range(3))
-
-
-def _from_root(path: str) -> str:
-    return path if path.startswith("/") else f"/{path}"
-
-
-def _quote(text: str) -> str:
-    if _PLAIN.fullmatch(text) is None:
-        raise _UnknownFormError
-    return text

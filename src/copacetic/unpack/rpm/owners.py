@@ -18,7 +18,7 @@ from copacetic.oci.tree import TreeBuilder
 from copacetic.rpm.files import FileFlag, FileState, RpmFile, VerifyFlag
 from copacetic.unpack.rpm.fate import Fate, Present, choose_fate, choose_unowned
 from copacetic.unpack.rpm.files import agree, kind_of_file
-from copacetic.unpack.rpm.leftout import LeftOut
+from copacetic.unpack.rpm.omissions import Omissions
 from copacetic.unpack.rpm.package import OpenedRpm
 from copacetic.updates import InstalledPackage, PackageKey
 
@@ -59,7 +59,7 @@ class Decisions:
 
     tree: TreeBuilder
     installed: Sequence[InstalledFiles]
-    left_out: LeftOut
+    omissions: Omissions
     by_key: dict[PackageKey, Decision] = field(default_factory=dict)
     _owners: dict[str, list[tuple[InstalledFiles, RpmFile]]] = field(default_factory=dict)
     """By canonical path, of what comes or goes."""
@@ -70,7 +70,7 @@ class Decisions:
         self._learn(packages)
         for package in packages:
             old = self._files_of(package.installed)
-            fates = self.left_out.choose(package.files, {file.path: file for file in old})
+            fates = self.omissions.choose(package.files, {file.path: file for file in old})
             decision = Decision(package, {file.path: fates.get(file.path, Fate.CREATE) for file in package.files})
             self.by_key[package.key] = decision
             for file in package.files:
@@ -154,7 +154,7 @@ class Decisions:
 
     def _loser(self, one: RpmFile, two: RpmFile) -> RpmFile | None:
         """Return which of two architectures' files gives way at one path; None where that isn't why they differ."""
-        ours, theirs = (file.color & self.left_out.colour for file in (one, two))
+        ours, theirs = (file.color & self.omissions.colour for file in (one, two))
         if not ours or not theirs or ours == theirs:
             return None
         if ours & PREFERRED_COLOUR:

@@ -24,10 +24,10 @@ from copacetic.scripts.engine import ScriptEngine
 from copacetic.scripts.judgement import NeedsExecution, describe
 from copacetic.scripts.runner import ScriptCall, ScriptRunner
 from copacetic.unpack.rpm.install import RpmInstaller
-from copacetic.unpack.rpm.leftout import LeftOut
-from copacetic.unpack.rpm.members import Member
+from copacetic.unpack.rpm.omissions import Omissions
 from copacetic.unpack.rpm.owners import Decisions, InstalledFiles
 from copacetic.unpack.rpm.package import OpenedRpm
+from copacetic.unpack.rpm.participants import Participant
 from copacetic.unpack.rpm.payload import RpmFileEntry
 from copacetic.unpack.rpm.scriptlets import (
     CRITICAL,
@@ -63,10 +63,10 @@ class RpmImage:
         return {one: record_of(one).files if lists else () for one in self.database.packages()}
 
     @cached_property
-    def left_out(self) -> LeftOut:
+    def omissions(self) -> Omissions:
         """Which files it leaves out."""
         old_rpm = self.database.rpm_release < _NO_CASCADE
-        return LeftOut.read(self.fs, self.files.values(), colour=self.database.color or 0, old_rpm=old_rpm)
+        return Omissions.read(self.fs, self.files.values(), colour=self.database.color or 0, old_rpm=old_rpm)
 
 
 @dataclass(slots=True)
@@ -97,8 +97,8 @@ class RpmTransaction:
             else:
                 self._staying.append(owner)
         owners = [*self._staying, *self._going.values()]
-        left_out = self.image.left_out
-        self.decisions = Decisions(self.tree, owners, left_out)
+        omissions = self.image.omissions
+        self.decisions = Decisions(self.tree, owners, omissions)
         self.verdicts = {package.key: [] for package in self.packages}
         engine = ScriptEngine(self.tree, self.epoch, rehearsal=self.rehearsal, libc=self._libc_versions())
         self._runner = ScriptRunner(RPM, engine, self.image.fs, self.image.database.version_scheme)
@@ -109,10 +109,10 @@ class RpmTransaction:
         for package in self.packages:
             self._script(package, "pretrans")
         self.decisions.decide(self.packages)
-        new = {p.key: Member.new(p, self.decisions.by_key[p.key]) for p in self.packages}
+        new = {p.key: Participant.new(p, self.decisions.by_key[p.key]) for p in self.packages}
         lefts = {package.key: "1" if package.is_upgrade else "0" for package in self.packages}
-        old = {key: Member.installed(owner, key, left=lefts[key]) for key, owner in self._going.items()}
-        there = [*(Member.installed(owner) for owner in self._staying), *old.values()]
+        old = {key: Participant.installed(owner, key, left=lefts[key]) for key, owner in self._going.items()}
+        there = [*(Participant.installed(owner) for owner in self._staying), *old.values()]
         self._fire_together("un", old.values(), there)
         for package in self.packages:
             member = new[package.key]
@@ -144,7 +144,7 @@ class RpmTransaction:
         self._fire_together("in", new.values(), there)
         self._fire_together("postun", old.values(), there)
 
-    def _leaving(self, member: Member) -> tuple[str, ...]:
+    def _leaving(self, member: Participant) -> tuple[str, ...]:
         """Return the paths of a version that goes which no package has afterwards."""
         resolve, is_wanted = self.tree.resolve, self.decisions.is_wanted
         return tuple(path for path in member.paths if not is_wanted(resolve(path, follow=False)))
@@ -158,7 +158,7 @@ class RpmTransaction:
         arguments = ("1",) if installed is None else ("2",)
         self._run(package.key, read_scriptlet(package.header, name), arguments, before, (package.key,))
 
-    def _old_script(self, member: Member, name: str) -> None:
+    def _old_script(self, member: Participant, name: str) -> None:
         """Run a script of a version that goes; it is told how many are left then."""
         scriptlet = read_scriptlet(member.header, name)
         self._run(member.key, scriptlet, (member.left,), None, member.causes, of=" of the installed version")
@@ -210,7 +210,7 @@ class RpmTransaction:
 
     # -- triggers --------------------------------------------------------------------------------------------
 
-    def _fire_packages(self, event: str, moving: Member, there: Sequence[Member]) -> None:
+    def _fire_packages(self, event: str, moving: Participant, there: Sequence[Participant]) -> None:
         """
         Run what others do when a package comes or goes, and what it does itself, as others are there. A script is told
         how many versions there are of its own package, and of the one that sets it off.
@@ -231,7 +231,7 @@ class RpmTransaction:
                     self._trigger(other, trigger, numbers, moving.causes)
 
     def _fire_files(
-        self, event: str, moving: Member, there: Sequence[Member], paths: Sequence[str], *, early: bool
+        self, event: str, moving: Participant, there: Sequence[Participant], paths: Sequence[str], *, early: bool
     ) -> None:
         """Run what packages do when files come or go below a path, before or after the package's own script."""
         for other in tuple(there):
@@ -242,7 +242,7 @@ class RpmTransaction:
             if trigger.is_early is early and self._hears_any(trigger, there):
                 self._trigger(moving, trigger, (0,), moving.causes)
 
-    def _fire_together(self, event: str, moving: Iterable[Member], there: Sequence[Member]) -> None:
+    def _fire_together(self, event: str, moving: Iterable[Participant], there: Sequence[Participant]) -> None:
         """Run what packages do once for all files that come or go; those that come hear of what is there already."""
         moved = tuple(moving)
         for other in tuple(there):
@@ -253,11 +253,11 @@ class RpmTransaction:
                 if causes:
                     self._trigger(other, trigger, (0,), tuple(dict.fromkeys(causes)))
 
-    def _hears_any(self, trigger: Trigger, there: Iterable[Member]) -> bool:
+    def _hears_any(self, trigger: Trigger, there: Iterable[Participant]) -> bool:
         return any(trigger.hears_files(one.paths) for one in there)
 
     def _trigger(
-        self, owner: Member, trigger: Trigger, numbers: tuple[int, ...], causes: tuple[PackageKey, ...]
+        self, owner: Participant, trigger: Trigger, numbers: tuple[int, ...], causes: tuple[PackageKey, ...]
     ) -> None:
         """Run a trigger; it has run before where it was in the image already, as every package has come once."""
         header = owner.before if owner.comes else owner.header

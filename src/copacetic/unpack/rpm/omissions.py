@@ -19,7 +19,7 @@ from copacetic.rpm.files import FileFlag, FileState, RpmFile
 from copacetic.unpack.rpm.fate import Fate
 from copacetic.unpack.rpm.files import directory_of
 
-__all__ = ["LeftOut"]
+__all__ = ["Omissions"]
 
 MAX_FILE = 1024 * 1024
 MAX_MACRO_FILES = 500
@@ -33,7 +33,7 @@ _MACRO_FOLDERS = ("usr/lib/rpm/macros.d", "etc/rpm")
 
 
 @dataclass(frozen=True, slots=True)
-class LeftOut:
+class Omissions:
     """An image's policy, as far as it is configured, and as far as its packages show it."""
 
     languages: tuple[str, ...] = ()
@@ -49,7 +49,7 @@ class LeftOut:
     @classmethod
     def read(
         cls, fs: ImageFilesystem, installed: Iterable[Sequence[RpmFile]], *, colour: int, old_rpm: bool
-    ) -> LeftOut:
+    ) -> Omissions:
         """Read what the image says, and what all packages of its database show."""
         no_documentation, languages = False, ""
         for path in _CONFIGURATIONS:

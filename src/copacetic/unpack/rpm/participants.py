@@ -14,11 +14,11 @@ from copacetic.unpack.rpm.package import OpenedRpm
 from copacetic.unpack.rpm.scriptlets import Trigger, read_triggers, trigger_kinds
 from copacetic.updates import PackageKey
 
-__all__ = ["Member"]
+__all__ = ["Participant"]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Member:
+class Participant:
     """One package, installed or not yet."""
 
     key: PackageKey
@@ -37,7 +37,7 @@ class Member:
     """Of a package that goes: how many versions of it are left then."""
 
     @classmethod
-    def new(cls, package: OpenedRpm, decision: Decision) -> Member:
+    def new(cls, package: OpenedRpm, decision: Decision) -> Participant:
         """Return a package that comes."""
         paths = tuple(path for path, fate in decision.fates.items() if not fate.is_left_out)
         before = record_of(package.installed).header if package.installed and package.is_upgrade else None
@@ -54,7 +54,7 @@ class Member:
         )
 
     @classmethod
-    def installed(cls, owner: InstalledFiles, *causes: PackageKey, left: str = "1") -> Member:
+    def installed(cls, owner: InstalledFiles, *causes: PackageKey, left: str = "1") -> Participant:
         """Return a package of the image, which goes for the sake of others, or stays."""
         header = record_of(owner.package).header
         paths = tuple(file.path for file in owner.files if file.state == FileState.NORMAL)
