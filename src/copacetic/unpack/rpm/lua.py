@@ -20,7 +20,7 @@ from copacetic.unpack.rpm.luareader import STOPS, LuaReader, UnknownFormError, f
 __all__ = ["rewrite_lua"]
 
 _MAX_DEPTH = 20
-_MAX_LINES = 2_000
+_MAX_STEPS = 2_000
 _LIB = re.compile(r"/lib64\b")
 _COMPARED = {">=": "-ge", ">": "-gt", "<=": "-le", "<": "-lt", "==": "-eq", "~=": "-ne"}
 
@@ -47,7 +47,8 @@ class _Rewriter(LuaReader):
     """Functions that run a program and wait for it."""
     functions: dict[str, tuple[int, int]] = field(default_factory=dict)
     """Those without parameters: where their bodies begin and end."""
-    lines: int = 0
+    steps: int = 0
+    nesting: int = 0
 
     # -- statements ------------------------------------------------------------------------------------------
 
@@ -62,11 +63,11 @@ class _Rewriter(LuaReader):
                 self.at = start
                 self.skip_block()
                 found.append(UNKNOWN_LUA)
-            self.lines += len(found)
         return found or [":"]
 
     def statement(self, depth: int) -> list[str]:
-        if depth > _MAX_DEPTH or self.lines > _MAX_LINES:
+        self.steps += 1
+        if depth > _MAX_DEPTH or self.steps > _MAX_STEPS:
             raise UnknownFormError
         known = self.known_block()
         if known:
@@ -101,10 +102,12 @@ class _Rewriter(LuaReader):
         return ""
 
     def condition(self, depth: int) -> list[str]:
+        self.nesting = 0
         lines = [f"if {self.test()}; then"]
         self.take("then")
         lines += self.block(depth + 1)
         while self.has("elseif"):
+            self.nesting = 0
             lines.append(f"elif {self.test()}; then")
             self.take("then")
             lines += self.block(depth + 1)
@@ -254,12 +257,20 @@ class _Rewriter(LuaReader):
         return found
 
     def test_one(self) -> str:
+        self.nesting += 1
+        if self.nesting > _MAX_DEPTH:
+            raise UnknownFormError
         if self.has("not"):
-            return f"! {self.test_one()}"
-        if self.has("("):
+            found = f"! {self.test_one()}"
+        elif self.has("("):
             found = self.test()
             self.take(")")
-            return found
+        else:
+            found = self.test_plain()
+        self.nesting -= 1
+        return found
+
+    def test_plain(self) -> str:
         if self.peek() == "posix":
             return self.test_path()
         if self.has("rpm", ".", "vercmp", "("):
