@@ -30,6 +30,8 @@ _COLUMNS = (
     *(tags.FILE_DEVICE_NUMBERS, tags.FILE_COLORS, tags.FILE_STATES, tags.FILE_DIGESTS, tags.FILE_LINKS),
     *(tags.FILE_USERS, tags.FILE_GROUPS, tags.FILE_LANGUAGES, tags.FILE_CAPABILITIES),
 )
+MAX_FILES = 150_000
+"""Of one package."""
 DIGEST_ALGORITHMS = {1: "md5", 2: "sha1", 8: "sha256", 9: "sha384", 10: "sha512", 11: "sha224", 12: "sha3_256"}
 """OpenPGP's numbers of digests, as `hashlib` calls them; a header that names none means the first."""
 
@@ -130,6 +132,8 @@ class RpmFile(Struct, frozen=True):
 def check_files(header: RpmHeader) -> int:
     """Return how many files a header has. Raises `HeaderError` unless all of its arrays are as long."""
     count = header.count(tags.BASE_NAMES) or header.count(tags.OLD_FILE_NAMES)
+    if count > MAX_FILES:
+        raise HeaderError(f"it has more than {MAX_FILES} files")
     if tags.BASE_NAMES in header:
         folders, indexes = header.count(tags.DIRECTORY_NAMES), header.numbers(tags.DIRECTORY_INDEXES)
         if len(indexes) != count or (indexes and max(indexes) >= folders):

@@ -37,6 +37,10 @@ from copacetic.updates import Finding, InstalledPackage
 
 MANAGER = "rpm"
 """The package whose version says which rpm the image has."""
+MAX_VALUES = 100_000
+BYTES_FOR_VALUE = 32
+"""Names of files and dependencies cost many times their bytes: so many more may be there for each of these."""
+_COUNTED = (*INDEXES.values(), tags.OLD_FILE_NAMES)
 _LOCKS = frozenset({".rpm.lock", ".dbenv.lock", ".migratedb", ".rpmdbdirsymlink_created"})
 _OWN = frozenset({*SQLITE_FILES, *NDB_FILES, PACKAGES, *INDEXES, *_LOCKS})
 _THERE = frozenset({FileState.NORMAL, FileState.NET_SHARED})
@@ -223,6 +227,7 @@ class RpmDatabase:
         return self.path.rpartition("/")[0]
 
     def _records(self) -> Iterator[RpmRecord]:
+        values = MAX_VALUES
         for number, blob in self._store.contents.headers.items():
             try:
                 header = RpmHeader(blob)
@@ -230,6 +235,9 @@ class RpmDatabase:
                 RpmIdentity.of(header)
             except HeaderError as error:
                 raise InventoryError(f"{self.path}: package {number}: {error}") from error
+            values += len(blob) // BYTES_FOR_VALUE - sum(map(header.count, _COUNTED))
+            if values < 0:
+                raise InventoryError(f"{self.path}: its packages have too many names for their size")
             yield RpmRecord(header, number)
 
     def _named(self) -> Iterator[InstalledPackage]:

@@ -13,7 +13,7 @@ from collections.abc import Iterator, Sequence
 
 from copacetic.errors import InventoryError
 
-__all__ = ["SqlitePages", "Value"]
+__all__ = ["SqlitePages", "Value", "frame_sums"]
 
 Value = int | bytes | None
 _MAGIC = b"SQLite format 3\0"
@@ -182,7 +182,7 @@ class SqlitePages:
         order = _LOG_MAGIC.get(magic)
         if order is None or version != _LOG_VERSION or size != self._size:
             return {}
-        sums = _checksum(log[:24], order, (0, 0))
+        sums = frame_sums(log[:24], order, (0, 0))
         if sums != struct.unpack_from(">II", log, 24):
             return {}
         committed: dict[int, bytes] = {}
@@ -191,7 +191,7 @@ class SqlitePages:
         for at in range(_LOG_HEADER, len(log) - _FRAME_HEADER - size + 1, _FRAME_HEADER + size):
             number, commit, *rest = struct.unpack_from(">6I", log, at)
             content = log[at + _FRAME_HEADER : at + _FRAME_HEADER + size]
-            sums = _checksum(content, order, _checksum(log[at : at + 8], order, sums))
+            sums = frame_sums(content, order, frame_sums(log[at : at + 8], order, sums))
             if rest[:2] != salts or tuple(rest[2:]) != sums or number == 0:
                 break
             pending[number] = content
@@ -203,7 +203,8 @@ class SqlitePages:
         return {number: page for number, page in committed.items() if number <= pages}
 
 
-def _checksum(data: bytes, order: str, start: tuple[int, int]) -> tuple[int, int]:
+def frame_sums(data: bytes, order: str, start: tuple[int, int]) -> tuple[int, int]:
+    """Go on with a log's checksum, which is of all that came before."""
     first, second = start
     words = struct.unpack(f"{order}{len(data) // 4}I", data)
     for one, other in zip(words[::2], words[1::2], strict=True):

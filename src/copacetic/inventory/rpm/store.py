@@ -17,7 +17,7 @@ __all__ = ["DATABASE_LIMIT", "LOG_LIMIT", "MAX_PACKAGES", "Contents", "RpmStore"
 DATABASE_LIMIT = 512 * 1024 * 1024
 LOG_LIMIT = 64 * 1024 * 1024
 """Of what was written last, and not yet to the database itself; rpm moves it there after four megabytes."""
-MAX_PACKAGES = 100_000
+MAX_PACKAGES = 30_000
 _LARGEST_NUMBER = 2**31 - 1
 
 
