@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import pytest
 
+from copacetic.errors import RepositoryError
 from copacetic.repository.rpm.offer import RpmOffer
 from copacetic.repository.rpm.universe import RpmRules
 from copacetic.updates import SkipReason
@@ -149,6 +150,44 @@ def test_an_obsoleted_package_that_is_still_needed_stays() -> None:
     installed = [rpm("old 1-1"), rpm("user 1-1", requires="old")]
 
     assert not resolve(installed, [rpm("new 2-1", obsoletes="old")]).new
+
+
+def test_for_a_single_fix_a_package_is_rather_updated_than_replaced_by_what_obsoletes_it() -> None:
+    installed = [rpm("a 1-1"), rpm("b 1-1", conflicts="a >= 2")]
+    offered = [rpm("a 2-1"), rpm("b 2-1"), rpm("new 1-1", obsoletes="b")]
+
+    assert sorted(resolve(installed, offered, {"a": "2-1"}).new) == ["a 2-1", "b 2-1"]
+    assert resolve(installed, [rpm("a 2-1"), rpm("new 1-1", obsoletes="b")], {"a": "2-1"}).gone == {"new 1-1": ["b"]}
+
+
+def test_a_set_that_is_made_to_be_hard_is_given_up_and_the_rest_is_updated() -> None:
+    """13 pigeons, 12 holes."""
+    offered = [rpm("a 2-1", requires=", ".join(f"pigeon{n}" for n in range(13))), rpm("b 2-1")]
+    for number in range(13):
+        holes = " or ".join(f"h{number}x{hole}" for hole in range(12))
+        offered.append(rpm(f"pigeon{number} 1-1", requires=f"({holes})"))
+        for hole in range(12):
+            others = ", ".join(f"h{other}x{hole}" for other in range(13) if other != number)
+            offered.append(rpm(f"h{number}x{hole} 1-1", conflicts=others))
+
+    outcome = resolve([rpm("a 1-1"), rpm("b 1-1")], offered, {"a": "2-1", "b": "2-1"})
+
+    assert outcome.new == ["b 2-1"]
+    assert outcome.skipped == {
+        "a": (SkipReason.DEPENDENCY, "2-1 is offered, but the search for a consistent set was given up")
+    }
+
+
+def test_a_repository_that_offers_too_much_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("copacetic.repository.rpm.universe.MAX_STEPS", 5_000)
+    monkeypatch.setattr("copacetic.repository.rpm.universe.MAX_VERSIONS", 90)
+    wide = ", ".join(f"v >= {number}" for number in range(100))
+    offered = [rpm("a 2-1", requires=wide), *(rpm(f"p{number} 1-1", provides="v = 9999") for number in range(100))]
+
+    with pytest.raises(RepositoryError, match="too many packages have to do with others, as with"):
+        resolve([rpm("a 1-1")], offered)
+    with pytest.raises(RepositoryError, match="98 packages of the name a are offered"):
+        resolve([rpm("a 1-1")], [rpm(f"a {version}-1") for version in range(2, 100)])
 
 
 def test_all_packages_that_one_was_split_into_come_in() -> None:

@@ -87,8 +87,8 @@ def unneeded(scene: RpmScene, packages: Sequence[RpmOffer], name: str) -> list[s
             continue
         rest = [other for other in packages if other is not offer]
         rest += [old for old in (before.get(offer.name),) if old is not None]
-        lost = {old for old in before if not any(other.name == old for other in rest)}
-        if not faults(rest) and lost <= {old for old in before if not any(o.name == old for o in packages)}:
+        heir = any(one.name in before and one.name not in {o.name for o in rest} for one in offer.obsoletes)
+        if not faults(rest) and not heir:
             found.append(offer.nevra)
     return found
 

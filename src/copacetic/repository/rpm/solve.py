@@ -24,6 +24,10 @@ from copacetic.rpm.dependency import Requirement, simple_parts
 __all__ = ["RpmGoals", "RpmSolution", "solve_goals"]
 
 
+MAX_DOUBTFUL = 300
+"""Packages of which each is looked at again in the end."""
+
+
 class RpmGoals(Struct, frozen=True, kw_only=True):
     """What is to be reached as far as possible, by the numbers of packages."""
 
@@ -103,7 +107,7 @@ class _Search:
         wanted = {number for options in self._goals.wanted for number in options}
         wanted.update(n for old in self._goals.lifted for n in (*universe.updates(old), *universe.beside(old)))
         left, doubtful = list(chosen), [n for n in reversed(chosen) if not universe.is_installed(n) and n not in wanted]
-        while doubtful:
+        while 0 < len(doubtful) <= MAX_DOUBTFUL:
             needed = []
             for number in doubtful:
                 old = [n for n in universe.present(universe.package(number).name) if n not in left]
@@ -180,10 +184,19 @@ class _Search:
         if self._state.is_open(number):
             for need in self._clauses.needs(number):
                 if self._is_lacking(need.clause) and self._has_moved_on(need):
-                    yield from self._choice(self._universe.updates(number))
+                    yield from self._update(number)
             yield number
         elif self._state.is_false(number):
-            yield from self._choice(self._universe.updates(number))
+            yield from self._update(number)
+
+    def _update(self, number: int) -> Iterator[int]:
+        """Something in place of an installed package; where little is to change, rather a newer one of its name."""
+        universe = self._universe
+        updates = universe.updates(number)
+        if self._goals.lowest and not any(other in self._state.true for other in updates):
+            name = universe.package(number).name
+            yield from self._choice([other for other in updates if universe.package(other).name == name])
+        yield from self._choice(updates)
 
     def _has_moved_on(self, need: Need) -> bool:
         """Whether what met it was updated, and still has what it asks for by name: it isn't what was split off."""
