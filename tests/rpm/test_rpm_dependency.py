@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import random
+
 import pytest
 
 from copacetic.rpm.dependency import (
@@ -142,3 +144,21 @@ def test_every_simple_part_of_a_rich_dependency_is_seen() -> None:
     parts = simple_parts(parse_requirement("((a and b > 1) if c else d)"))
 
     assert [str(part) for part in parts] == ["a", "b > 1", "c", "d"]
+
+
+@pytest.mark.parametrize("count", [5_000, pytest.param(500_000, marks=pytest.mark.soak)])
+def test_any_text_is_a_dependency_that_is_written_as_it_was_read_or_refused(count: int) -> None:
+    words = ("a", "b(c)", "d(e(f))", "/g", "(", ")", "((", "and", "or", "if", "else", "unless", "with", "without", "<")
+    more = (">=", "=", "<>", "1", "2:3-4", "~", "^", "\x00", "\u00e9", "\u202e", "a" * 9000)
+    chosen, read = random.Random(count), 0
+    for _ in range(count):
+        text = chosen.choice(("", " ")).join(chosen.choices((*words, *words, *more), k=chosen.randint(1, 12)))
+        for tried in (text, f"({text})"):
+            try:
+                found = parse_requirement(tried)
+            except RpmDependencyError:
+                continue
+            read += 1
+            assert parse_requirement(str(found)) == found
+            assert holds(found, lambda part: frozenset(part.name)) in {True, False}
+    assert read > count / 50
