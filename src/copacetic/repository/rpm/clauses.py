@@ -19,6 +19,8 @@ from copacetic.rpm.dependency import Requirement, RpmDependency, meeting
 __all__ = ["Clauses", "Need", "TooComplexError", "normal_form"]
 
 MAX_CLAUSES = 5_000
+MAX_LITERALS = 100_000
+"""Of one rich dependency."""
 
 Normal = list[tuple[int, ...]]
 _Clause = tuple[int, ...]
@@ -66,7 +68,8 @@ def _both(forms: Iterable[Normal]) -> Normal:
 def _either(forms: Iterable[Normal]) -> Normal:
     result: Normal = [()]
     for form in forms:
-        if len(result) * len(form) > MAX_CLAUSES:
+        literals = len(form) * sum(map(len, result)) + len(result) * sum(map(len, form))
+        if len(result) * len(form) > MAX_CLAUSES or literals > MAX_LITERALS:
             raise TooComplexError
         result = [(*one, *other) for one in result for other in form]
     return result

@@ -254,11 +254,12 @@ class _Search:
         if any(number in state.true for number in options):
             return
         available = [number for number in options if state.is_open(number)]
-        while available:
-            best = available[0] if len(available) == 1 else self._best(available, asked)
-            if len(available) == 1 or not self._clauses.is_hopeless(best):
-                yield best
-            available.remove(best)
+        if available:
+            best = self._best(available, asked)
+            if self._clauses.is_hopeless(best):
+                possible = [number for number in available if not self._clauses.is_hopeless(number)]
+                best = self._best(possible, asked) if possible else best
+            yield best
 
     def _best(self, options: Sequence[int], asked: Requirement | None) -> int:
         """
@@ -266,6 +267,8 @@ class _Search:
         each name, none that another one obsoletes; of these one whose name is installed, that has the newest of what
         is asked for, and is no leftover of an older version.
         """
+        if len(options) == 1:
+            return options[0]
         universe = self._universe
         priority = min((universe.package(n).priority for n in options if not universe.is_installed(n)), default=0)
         left = [n for n in options if universe.is_installed(n) or universe.package(n).priority == priority]
