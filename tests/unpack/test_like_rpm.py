@@ -12,6 +12,7 @@ import pytest
 
 from copacetic.errors import ConflictError
 from copacetic.oci.directory import DirectoryFilesystem
+from copacetic.oci.tree import TreeBuilder
 from support.rpm.rpmbuilds import (
     CONFIG,
     DOC,
@@ -24,7 +25,7 @@ from support.rpm.rpmbuilds import (
     a_folder,
     a_link,
 )
-from support.rpm.rpmcomposed import compose, compose_onto, unlike
+from support.rpm.rpmcomposed import compose, compose_onto, open_database, open_unpacker, plan_rpms, unlike
 from support.rpm.rpmoracle import RpmRoot
 
 pytestmark = pytest.mark.system
@@ -282,3 +283,48 @@ def test_what_rpm_refuses_is_refused_by_name(tmp_path: Path, old: list[Shipped],
     with pytest.raises(ConflictError, match=said) as caught:
         compose(DirectoryFilesystem(root.path), packages, tmp_path / "scratch")
     assert "one" in str(caught.value)
+
+
+def test_a_package_may_have_the_root_itself(tmp_path: Path) -> None:
+    old, new = _pair([a_folder("/"), a_folder("/opt")], [a_folder("/", mode=0o555), a_folder("/opt"), a_file("/opt/x")])
+    ours = _upgrade(tmp_path, old, new)
+
+    assert stat.S_IMODE(ours.stat().st_mode) == 0o555
+
+
+def test_only_the_files_are_put_in_place_where_nothing_else_is_asked_for(tmp_path: Path) -> None:
+    root = RpmRoot(tmp_path / "root")
+    old, new = _pair([a_file("/opt/gone"), a_file("/opt/one", "1")], [a_file("/opt/one", "2")])
+    root.install(_write(tmp_path / "old", old))
+    fs = DirectoryFilesystem(root.path)
+    tree, scratch = TreeBuilder(fs), tmp_path / "scratch"
+    scratch.mkdir()
+    open_unpacker(fs).place(tree, plan_rpms(fs, _write(tmp_path / "new", new)), scratch=scratch)
+
+    assert {change.path: change.entry is None for change in tree.finish().entries if change.path != "opt"} == {
+        "opt/gone": True,
+        "opt/one": False,
+    }
+
+
+def test_an_image_with_manifests_alone_gets_files_and_rows(tmp_path: Path) -> None:
+    """As distroless images of Azure Linux have them: nothing says which files are whose, and there is no shell."""
+    root = tmp_path / "root"
+    manifests = root / "var/lib/rpmmanifest"
+    manifests.mkdir(parents=True)
+    row = "{}\t{}-1\t1653816591\t1653753130\tMicrosoft\t(none)\t580\tnoarch\t0\t{}-{}-1.src.rpm\n"
+    (manifests / "container-manifest-1").write_text("one-1-1.noarch\ntwo-1-1.noarch\n")
+    (manifests / "container-manifest-2").write_text(row.format("one", 1, "one", 1) + row.format("two", 1, "two", 1))
+    (root / "usr/lib").mkdir(parents=True)
+    (root / "usr/lib/one.so").write_text("1")
+    files = [a_file("/usr/lib/one.so", "2"), a_file("/usr/share/doc/one", "2", flags=DOC)]
+    build = Build("one", version="2", files=files, scripts={"postin": ("/sbin/ldconfig", "")})
+    compose_onto(root, _write(tmp_path / "new", [build]), tmp_path / "scratch")
+
+    assert (root / "usr/lib/one.so").read_text() == "2"
+    assert not (root / "usr/share").exists()
+    assert [(p.name, p.version) for p in open_database(DirectoryFilesystem(root)).packages()] == [
+        ("one", "2-1"),
+        ("two", "1-1"),
+    ]
+    assert "one-2-1.noarch" in (manifests / "container-manifest-1").read_text()

@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from dataclasses import replace as replace_fields
 from functools import cached_property
 
 from msgspec.structs import replace
@@ -66,7 +67,10 @@ class RpmImage:
     def omissions(self) -> Omissions:
         """Which files it leaves out."""
         old_rpm = self.database.rpm_release < _NO_CASCADE
-        return Omissions.read(self.fs, self.files.values(), colour=self.database.color or 0, old_rpm=old_rpm)
+        found = Omissions.read(self.fs, self.files.values(), colour=self.database.color or 0, old_rpm=old_rpm)
+        # Where nothing says which files there are, an image without documentation is one that wants none.
+        bare = not self.database.lists_files and not self.fs.iterdir("usr/share/doc")
+        return replace_fields(found, no_documentation=True) if bare else found
 
 
 @dataclass(slots=True)
