@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import os
+import random
 import stat
 from pathlib import Path
 
@@ -11,7 +12,7 @@ import pytest
 
 from copacetic.errors import PackageError
 from copacetic.oci.layerwriter import read_content
-from copacetic.rpm import tags
+from copacetic.rpm import HeaderError, tags
 from copacetic.rpm.header import number_entry, texts_entry
 from copacetic.unpack.rpm.capabilities import encode_capabilities
 from copacetic.unpack.rpm.package import load_package
@@ -193,3 +194,33 @@ def test_capabilities_become_what_the_kernel_reads(text: str, encoded: str) -> N
 def test_what_is_no_capability_is_refused(text: str) -> None:
     with pytest.raises(PackageError, match="no capabilities of a file"):
         encode_capabilities(text)
+
+
+def _try(path: Path, spool: Path) -> bool:
+    """Tell whether a package can be read to its end; anything but a refusal in words fails the test."""
+    try:
+        spool_payload(load_package(fetched(path)), spool)
+    except (HeaderError, PackageError):
+        return False
+    finally:
+        spool.unlink(missing_ok=True)
+    return True
+
+
+@pytest.mark.parametrize("compressor", ["identity", "gzip", "zstd"])
+def test_a_package_with_bytes_of_chance_is_read_or_refused_in_words(tmp_path: Path, compressor: str) -> None:
+    build = replace(BUILD, compressor=compressor, files=[one for one in BUILD.files if one.path != "/opt/two"])
+    good = build.write(tmp_path)
+    data, chance = good.read_bytes(), random.Random(compressor)
+    assert _try(good, tmp_path / "spool")
+    read = 0
+    for _ in range(400):
+        broken = bytearray(data)
+        for _ in range(chance.randrange(1, 6)):
+            at = chance.randrange(len(broken))
+            broken[at] = chance.choice((0, 1, 0x7F, 0x80, 0xFF, broken[at] ^ (1 << chance.randrange(8))))
+        if chance.random() < 0.2:
+            del broken[chance.randrange(len(broken)) :]
+        good.write_bytes(broken)
+        read += _try(good, tmp_path / "spool")
+    assert read < 400
