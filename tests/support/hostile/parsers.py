@@ -51,10 +51,14 @@ from copacetic.scripts.shell.syntax import ShellSyntaxError
 from copacetic.strict import read_digits
 from copacetic.tables import plan_table
 from copacetic.unpack.deb.payload import spool_payload
+from copacetic.unpack.rpm.lua import rewrite_lua
+from copacetic.unpack.rpm.package import load_package as load_rpm
+from copacetic.unpack.rpm.payload import digest_payload
 from copacetic.updates import Origin
 from support.hostile.rpmmd import RPM_PARSERS
 from support.image.memoryfs import MemoryFilesystem
 from support.image.trees import stack
+from support.rpm.rpmoracle import fetched_as as fetched_rpm
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 Parser = Callable[[bytes], None]
@@ -276,6 +280,19 @@ def _read_package(data: bytes) -> None:
 
 
 PARSERS["apk"] = PARSERS["apk v3"] = _read_package
+
+
+@_parser("rpm package")
+def _read_rpm(data: bytes) -> None:
+    package = load_rpm(fetched_rpm(_stored(data), name="foo", version="1-1", architecture="noarch"))
+    digest_payload(package)
+
+
+@_parser("rpm lua")
+def _read_lua(data: bytes) -> None:
+    text = rewrite_lua(data.decode("utf-8", "surrogateescape"))
+    if text is not None:
+        parse_shell(text)
 
 
 @_parser("layer")

@@ -29,6 +29,7 @@ from support.hostile import mutations
 from support.hostile.mutations import Mutate
 from support.hostile.parsers import DPKG, INSTALLED, STATUS
 from support.hostile.rpmmd import RPM_DATA, change_xml
+from support.rpm.rpmbuilds import Build, a_file, a_folder, a_link
 from support.value.replacing import replace
 from support.value.reports import SAMPLES
 from support.value.values import candidate, finding, installed, key, plan
@@ -200,6 +201,22 @@ _FILES_OF_DEB: Mapping[str, Member] = {
     "usr/bin/foo": file("x", 0o755), "usr/lib/l": symlink("foo"), "usr/bin/bar": hardlink("./usr/bin/foo"), "etc": directory(),
 }  # fmt: skip
 _SLICES = [(Deb(files=_FILES_OF_DEB), tuple(_FILES_OF_DEB))]
+_RPM = Build(
+    "foo", compressor="identity", scripts={"postin": "true\n"},
+    files=[a_folder("/opt"), a_file("/opt/a", "x", inode=5), a_file("/opt/b", "x", inode=5), a_link("/opt/c", "a")],
+)  # fmt: skip
+_LUA = """\
+-- a comment
+path = "/opt"
+st = posix.stat(path)
+if st and st.type == "link" then os.remove(path) elseif not posix.access("/x", "x") then posix.mkdir(path.."/y") end
+for i, name in ipairs({"passwd", "group"}) do
+  os.remove("/etc/"..name..".rpmnew")
+end
+function run(p, ...) local pid = posix.fork() if pid == 0 then posix.exec(p, ...) elseif pid > 0 then posix.wait(pid) end end
+if tonumber(arg[2]) >= 2 then run("/sbin/ldconfig", "-X") end
+return 0
+"""
 _APK = Apk(
     name="foo", files={"usr/bin/foo": file("x", 0o755), "usr/lib/l": symlink("foo")}, scripts={"post-install": "#!/bin/sh\n"},
     depends=("bar>=1", "!baz"), provides=("cmd:foo=1",), triggers=("/usr/*",), install_if=("foo", "bar"), replaces=("x",),
@@ -262,6 +279,8 @@ _SEEDS: Mapping[str, Callable[[], Seed]] = {
     "deb": lambda: Seed((Deb(name="foo", files=_FILES_OF_DEB, compression="none").to_bytes(),), mutations.change_deb, 0.1),
     "apk": lambda: Seed((_APK.to_bytes(),), mutations.change_apk, 0.1),
     "apk v3": lambda: Seed((adbs.package(_APK),), mutations.change_adb, 0.1),
+    "rpm package": lambda: Seed((_RPM.to_bytes(),), mutations.change_bytes, 0.02),
+    "rpm lua": lambda: Seed((_LUA.encode(),), mutations.change_script, 0.3),
     "layer": lambda: Seed((_tar(),), mutations.change_tar, 0.1),
     "plan": lambda: _json(0.05, _plan()),
     "report": lambda: _json(0.2, _report(), [_report_result()]),

@@ -121,6 +121,11 @@ class Build:
 
     def write(self, folder: Path) -> Path:
         """Write it to a folder; returns its path."""
+        path = folder / f"{self.name}-{self.version}-{self.release}.{self.architecture}.rpm"
+        path.write_bytes(self.to_bytes())
+        return path
+
+    def to_bytes(self) -> bytes:
         header = self.header()
         payload = COMPRESSORS[self.compressor](self.archive() if self.payload is None else self.payload)
         md5 = hashlib.md5(header.blob and HEADER_MAGIC + header.blob + payload, usedforsecurity=False).digest()
@@ -136,9 +141,7 @@ class Build:
         )
         lead = b"\xed\xab\xee\xdb\x03\0\0\0\0\x01" + self.name.encode()[:65].ljust(66, b"\0") + b"\0\x01\0\x05"
         front = HEADER_MAGIC + signature.blob
-        path = folder / f"{self.name}-{self.version}-{self.release}.{self.architecture}.rpm"
-        path.write_bytes(lead.ljust(96, b"\0") + front + bytes(-len(front) % 8) + HEADER_MAGIC + header.blob + payload)
-        return path
+        return lead.ljust(96, b"\0") + front + bytes(-len(front) % 8) + HEADER_MAGIC + header.blob + payload
 
     def header(self) -> RpmHeader:
         """Return the header, as a package file has it."""

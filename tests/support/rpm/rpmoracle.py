@@ -62,12 +62,20 @@ def fetched(path: Path, installed: InstalledPackage | None = None) -> FetchedPac
     """Return a package file as part of a plan."""
     with path.open("rb") as file:
         identity = RpmIdentity.of(RpmPackage.read(file).header)
+    name, version = identity.name, identity.evr
+    return fetched_as(path, name=name, version=version, architecture=identity.architecture, installed=installed)
+
+
+def fetched_as(
+    path: Path, *, name: str, version: str, architecture: str, installed: InstalledPackage | None = None
+) -> FetchedPackage:
+    """Return a file, whatever is in it, as the package that a plan says it is."""
     candidate = Candidate(
-        name=identity.name,
-        version=identity.evr,
-        architecture=identity.architecture,
-        source_name=identity.name,
-        source_version=identity.evr,
+        name=name,
+        version=version,
+        architecture=architecture,
+        source_name=name,
+        source_version=version,
         url=f"file://{path}",
         size=path.stat().st_size,
         sha256="",
