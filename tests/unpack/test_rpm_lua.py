@@ -22,7 +22,7 @@ def _lines(body: str) -> list[str]:
 @pytest.mark.parametrize(
     ("body", "lines"),
     [
-        ('os.execute("/usr/bin/newaliases >/dev/null")', ["/usr/bin/newaliases >/dev/null || :"]),
+        ('os.execute("/usr/bin/newaliases >/dev/null")', ["(/usr/bin/newaliases >/dev/null) || :"]),
         ("posix.unlink('/etc/old') -- gone", ["rm -f /etc/old"]),
         ('posix.symlink("usr/bin", "bin")', ["if [ ! -e /bin ] && [ ! -L /bin ]; then ln -s usr/bin /bin || :; fi"]),
         ('posix.chmod("/proc", 0555)', [":"]),
@@ -51,6 +51,7 @@ def _lines(body: str) -> list[str]:
         ('posix.mkdir("/a\\nb")', [UNKNOWN_LUA]),
         ("posix.mkdir(somewhere)", [UNKNOWN_LUA]),
         ('rpm.execute("/bin/a", "$(b)")', [UNKNOWN_LUA]),
+        ('rpm.execute("exit", "1")', [UNKNOWN_LUA]),
         ("x = function() end", [UNKNOWN_LUA]),
         ("end end", [":", UNKNOWN_LUA]),
     ],

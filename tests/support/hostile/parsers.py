@@ -10,6 +10,7 @@ from __future__ import annotations
 import tempfile
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from datetime import UTC, datetime
 from functools import cache
 from importlib import import_module
@@ -292,7 +293,8 @@ def _read_rpm(data: bytes) -> None:
 def _read_lua(data: bytes) -> None:
     text = rewrite_lua(data.decode("utf-8", "surrogateescape"))
     if text is not None:
-        parse_shell(text)
+        with suppress(ShellSyntaxError):  # of a command that it passes on as it is
+            parse_shell(text)
 
 
 @_parser("layer")

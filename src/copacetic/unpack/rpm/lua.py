@@ -210,7 +210,7 @@ class _Rewriter(LuaReader):
         if name == "os.execute":
             command = self.text()
             self.take(")")
-            return [f"{command} || :"]
+            return [f"({command}) || :"]
         if name == "io.open":
             return [self.emptied()]
         form = CALLS.get(name, "")

@@ -110,8 +110,10 @@ class LuaReader:
         return quote(from_root(self.text()))
 
     def words(self) -> str:
-        """Read the arguments of a call as words of a command, with the closing bracket."""
+        """Read the arguments of a call as words of a command, with the closing bracket; a program has its path."""
         found = [quote(self.text())]
+        if not found[0].startswith("/"):
+            raise UnknownFormError
         while self.has(","):
             found.append(quote(self.text()))
         self.take(")")
