@@ -13,8 +13,7 @@ BIN := $(VENV)/bin
 # Programs of the host that build images, judge results, or serve as peers. Without them the tests that need them skip.
 DEMO_PACKAGES := mmdebstrap skopeo umoci
 TEST_PACKAGES := $(DEMO_PACKAGES) docker-registry apache2-utils openssl dpkg-dev zstd attr openssh-client openssh-server podman \
-	zsh fish busybox-static runc uidmap gcc libc6-dev qemu-user-static \
-	rpm dnf libsolv-tools
+	zsh fish busybox-static runc uidmap gcc libc6-dev qemu-user-static rpm dnf libsolv-tools createrepo-c db5.3-util
 BENCH_PACKAGES := $(TEST_PACKAGES) buildah
 
 # Tests write whole images, again and again: in memory, where there is enough of it. Some wait, so there is one more at
