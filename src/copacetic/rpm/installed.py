@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from msgspec.structs import replace
 
 from copacetic.rpm import tags
-from copacetic.rpm.header import BINARY, CHAR, STRING, HeaderError, RpmEntry, RpmHeader, number_entry
+from copacetic.rpm.header import BINARY, CHAR, STRING, HeaderError, RpmEntry, RpmHeader, number_entry, texts_entry
 from copacetic.rpm.package import RpmPackage
 
 __all__ = ["FIRST_WITH_FIXED_TAGS", "installed_header"]
@@ -25,13 +25,18 @@ _OTHER_NUMBER = {
     tags.SIG_GPG: tags.SIGNATURE_GPG,
     tags.SIG_PAYLOAD_SIZE: tags.ARCHIVE_SIZE,
 }
+_OTHER_NUMBER_SINCE = {
+    tags.SIG_FILE_SIGNATURES: tags.FILE_SIGNATURES,
+    tags.SIG_FILE_SIGNATURE_LENGTH: tags.FILE_SIGNATURE_LENGTH,
+}
+"""Of releases with fixed tags: before, what was a list stayed outside."""
 _SAME_NUMBER = frozenset(
     {
         *(tags.DSA_HEADER, tags.RSA_HEADER, tags.SHA1_HEADER, tags.LONG_SIGNATURE_SIZE, tags.LONG_ARCHIVE_SIZE),
-        *(tags.SHA256_HEADER, tags.FILE_SIGNATURES, tags.FILE_SIGNATURE_LENGTH, tags.VERITY_SIGNATURES),
-        *(tags.VERITY_SIGNATURE_ALGORITHM, tags.OPENPGP, tags.SHA3_256_HEADER),
+        *(tags.SHA256_HEADER, tags.VERITY_SIGNATURES, tags.VERITY_SIGNATURE_ALGORITHM),
     }
 )
+_SINCE_6 = frozenset({tags.OPENPGP, tags.SHA3_256_HEADER})
 _MAY_BE_THERE = frozenset({tags.ARCHIVE_SIZE, tags.FILE_SIGNATURES, tags.FILE_SIGNATURE_LENGTH})
 """What a package may say itself, and then it counts."""
 _FIRST_OF_SIGNATURES = 256
@@ -52,7 +57,11 @@ def installed_header(
     what the image's other packages have. Raises `HeaderError` for a package that rpm wouldn't install.
     """
     old = release < FIRST_WITH_FIXED_TAGS
-    added = list((_taken_by_old if old else _taken)(package))
+    same = _SAME_NUMBER | _SINCE_6 if release >= (6, 0) else _SAME_NUMBER
+    added = list(_taken_by_old(package) if old else _taken(package, same))
+    prefixes = package.header.texts(tags.PREFIXES)
+    if prefixes and tags.INSTALL_PREFIXES not in package.header:  # where it could have gone elsewhere
+        added.append(texts_entry(tags.INSTALL_PREFIXES, [prefix.rstrip("/") or "/" for prefix in prefixes]))
     if states:
         added.append(number_entry(tags.FILE_STATES, states, CHAR))
     if color is not None:
@@ -61,10 +70,11 @@ def installed_header(
     return package.header.with_entries(added)
 
 
-def _taken(package: RpmPackage) -> Iterator[RpmEntry]:
+def _taken(package: RpmPackage, same: frozenset[int]) -> Iterator[RpmEntry]:
+    others = _OTHER_NUMBER | _OTHER_NUMBER_SINCE
     for entry in package.signature.entries():
-        tag = _OTHER_NUMBER.get(entry.tag, entry.tag)
-        if entry.tag not in _OTHER_NUMBER and tag not in _SAME_NUMBER:
+        tag = others.get(entry.tag, entry.tag)
+        if entry.tag not in others and tag not in same:
             continue
         if tag not in package.header:
             yield replace(entry, tag=tag)
