@@ -75,7 +75,8 @@ def newer(scene: RpmScene, old: RpmOffer) -> list[RpmOffer]:
 
 
 def asked(scene: RpmScene, new: RpmOffer, folder: Path) -> set[str]:
-    return testsolv(scene, [f"job install pkg {new.nevra}@{new.repository}"], folder)
+    """With dnf's own setting, all heirs of a package would have to come in for the sake of one."""
+    return testsolv(scene, [f"job install pkg {new.nevra}@{new.repository}"], folder, without="yumobsoletes")
 
 
 def unneeded(scene: RpmScene, packages: Sequence[RpmOffer], name: str) -> list[str]:

@@ -185,11 +185,12 @@ def _finder(others: Sequence[RpmOffer]) -> Callable[[RpmDependency], frozenset[i
     return found
 
 
-def testsolv(scene: RpmScene, jobs: Sequence[str], folder: Path) -> set[str]:
-    """Return what is installed in the end, by libsolv."""
+def testsolv(scene: RpmScene, jobs: Sequence[str], folder: Path, *, without: str = "") -> set[str]:
+    """Return what is installed in the end, by libsolv with dnf's settings, but for one."""
     need("testsolv")
     path = folder / "case.t"
-    path.write_text(scene.text([*jobs, "result transaction,problems <inline>"]))
+    text = scene.text([*jobs, "result transaction,problems <inline>"])
+    path.write_text(text.replace(without, "") if without else text)
     run = subprocess.run(["testsolv", "-r", str(path)], capture_output=True, text=True, check=False)
     result = {offer.nevra for offer in scene.installed}
     for line in run.stdout.splitlines():
