@@ -12,7 +12,7 @@ import pytest
 from copacetic.repository.rpm.offer import RpmOffer
 from copacetic.version import compare_versions
 from support.rpm.realdnf import dnf_upgrade
-from support.rpm.rpmrandom import RpmScene, broken, compare_results, make_scene, testsolv
+from support.rpm.rpmrandom import RpmScene, broken, compare_results, libsolv_result, make_scene
 from support.rpm.rpmscenes import resolve
 
 COUNTS = [100, pytest.param(1500, marks=pytest.mark.soak)]
@@ -41,7 +41,7 @@ def test_updating_everything_gives_what_libsolv_makes_of_it_or_something_that_is
         scene = make_scene(seed)
         packages = result_of(scene)
         assert not faults(packages), seed
-        theirs = testsolv(scene, ["job update all packages"], tmp_path)
+        theirs = libsolv_result(scene, ["job update all packages"], tmp_path)
         kind = compare_results(scene, [offer.nevra for offer in packages], theirs)
         assert kind != "worse", seed
         kinds[kind] += 1
@@ -76,7 +76,7 @@ def newer(scene: RpmScene, old: RpmOffer) -> list[RpmOffer]:
 
 def asked(scene: RpmScene, new: RpmOffer, folder: Path) -> set[str]:
     """With dnf's own setting, all heirs of a package would have to come in for the sake of one."""
-    return testsolv(scene, [f"job install pkg {new.nevra}@{new.repository}"], folder, without="yumobsoletes")
+    return libsolv_result(scene, [f"job install pkg {new.nevra}@{new.repository}"], folder, without="yumobsoletes")
 
 
 def unneeded(scene: RpmScene, packages: Sequence[RpmOffer], name: str) -> list[str]:

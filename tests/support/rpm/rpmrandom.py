@@ -185,7 +185,7 @@ def _finder(others: Sequence[RpmOffer]) -> Callable[[RpmDependency], frozenset[i
     return found
 
 
-def testsolv(scene: RpmScene, jobs: Sequence[str], folder: Path, *, without: str = "") -> set[str]:
+def libsolv_result(scene: RpmScene, jobs: Sequence[str], folder: Path, *, without: str = "") -> set[str]:
     """Return what is installed in the end, by libsolv with dnf's settings, but for one."""
     need("testsolv")
     path = folder / "case.t"
@@ -208,9 +208,6 @@ def testsolv(scene: RpmScene, jobs: Sequence[str], folder: Path, *, without: str
             case _:
                 raise AssertionError(run.stdout + run.stderr)
     return result
-
-
-testsolv.__test__ = False  # type: ignore[attr-defined]
 
 
 def compare_results(scene: RpmScene, ours: Collection[str], theirs: Collection[str]) -> str:
