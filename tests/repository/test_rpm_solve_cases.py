@@ -59,7 +59,7 @@ def cases(*, large: bool) -> Iterator[tuple[str, Path]]:
 
 
 @pytest.mark.parametrize(
-    ("large", "same", "others"), [(False, 167, 20), pytest.param(True, 50, 20, marks=pytest.mark.soak)]
+    ("large", "same", "others"), [(False, 167, 13), pytest.param(True, 38, 11, marks=pytest.mark.soak)]
 )
 def test_libsolvs_cases_have_its_results_or_a_reason(large: bool, same: int, others: int, tmp_path: Path) -> None:
     kinds: Counter[str] = Counter()

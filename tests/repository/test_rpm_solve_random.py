@@ -10,10 +10,11 @@ from pathlib import Path
 import pytest
 
 from copacetic.repository.rpm.offer import RpmOffer
+from copacetic.repository.rpm.universe import RpmRules
 from copacetic.version import compare_versions
 from support.rpm.realdnf import dnf_upgrade
 from support.rpm.rpmrandom import RpmScene, broken, compare_results, libsolv_result, make_scene
-from support.rpm.rpmscenes import resolve
+from support.rpm.rpmscenes import resolve, rpm
 
 COUNTS = [100, pytest.param(1500, marks=pytest.mark.soak)]
 
@@ -111,3 +112,21 @@ def test_updating_everything_gives_what_dnf_makes_of_it_or_something_that_is_as_
         assert kind != "worse", seed
         kinds[kind] += 1
     assert kinds["same"] >= 0.85 * sum(kinds.values()), kinds
+
+
+def test_kernels_and_heirs_come_in_as_with_dnf(tmp_path: Path) -> None:
+    installed = [rpm("kernel 1-1"), rpm("tool 1-1", requires="kernel = 1-1"), rpm("old 1-1"), rpm("split 1-1")]
+    offered = [
+        *(rpm("kernel 2-1"), rpm("kernel 3-1"), rpm("new 1-1", obsoletes="old < 2", provides="old = 2")),
+        *(rpm("left 1-1", obsoletes="split"), rpm("right 1-1", obsoletes="split")),
+    ]
+    rules = RpmRules(architecture="x86_64", install_only=frozenset({"kernel"}))
+
+    changes = resolve(installed, offered, rules=rules).resolved.changes
+    new, gone = dnf_upgrade(tmp_path, installed, offered, install_only=["kernel"])
+
+    assert sorted(change.new.nevra for change in changes) == new
+    assert new == ["kernel-3-1.x86_64", "left-1-1.x86_64", "new-1-1.x86_64", "right-1-1.x86_64"]
+    assert gone == ["old-1-1.x86_64", "split-1-1.x86_64"]
+    olds = {old.name for change in changes for old in (change.old, *change.obsoleted) if old is not None}
+    assert olds == {"old", "split"}

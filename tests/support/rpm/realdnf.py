@@ -29,10 +29,7 @@ conf.install_weak_deps, conf.best, conf.installonlypkgs = False, False, asked["i
 for name, (path, priority) in asked["repositories"].items():
     base.repos.add_new_repo(name, conf, baseurl=["file://" + path], priority=priority, gpgcheck=False)
 base.fill_sack(load_system_repo=True)
-if asked["names"] is None:
-    base.upgrade_all()
-for name in asked["names"] or ():
-    base.upgrade(name)
+base.upgrade_all()
 base.resolve(allow_erasing=False)
 print(json.dumps({
     "new": sorted("%s-%s.%s" % (p.name, p.evr, p.arch) for p in base.transaction.install_set),
@@ -144,10 +141,9 @@ def dnf_upgrade(
     installed: Sequence[RpmOffer],
     offers: Sequence[RpmOffer],
     *,
-    names: Sequence[str] | None = None,
     install_only: Sequence[str] = (),
 ) -> tuple[list[str], list[str]]:
-    """Return what `dnf upgrade` (of some packages, or of all) brings in, and what goes, without recommendations."""
+    """Return what `dnf upgrade` brings in, and what goes, without recommendations."""
     need("dnf")
     root = folder / "root"
     install_in_database(root, installed)
@@ -157,7 +153,6 @@ def dnf_upgrade(
     asked = {
         "root": str(root),
         "cache": str(folder / "cache"),
-        "names": None if names is None else list(names),
         "install_only": list(install_only),
         "repositories": {name: (str(folder / name), some[0].priority) for name, some in repositories.items()},
     }

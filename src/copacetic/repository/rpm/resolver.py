@@ -171,8 +171,11 @@ class RpmResolver:
         asked = {n for n in new if any(old in wants for old in replaced[n])}
         asked |= {n for n in beside if any(n in aim.newer for aim in aims)}
         changes = []
+        gone: set[int] = set()
         for number in order_packages(needs):
-            olds = [self._installed[old - 1].package for old in replaced[number]]
+            # What was split up is replaced once: by the first of its heirs.
+            olds = [self._installed[old - 1].package for old in replaced[number] if old not in gone]
+            gone.update(replaced[number])
             found = [finding for old in replaced[number] if old in wants for finding in wants[old].findings]
             changes.append(
                 RpmChange(
