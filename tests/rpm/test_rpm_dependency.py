@@ -4,6 +4,9 @@
 from __future__ import annotations
 
 import random
+import re
+import subprocess
+from pathlib import Path
 
 import pytest
 
@@ -19,6 +22,7 @@ from copacetic.rpm.dependency import (
     parse_requirement,
     simple_parts,
 )
+from support.deb.debian import need
 
 
 def simple(text: str) -> RpmDependency:
@@ -82,6 +86,9 @@ def test_what_is_no_dependency_is_refused(text: str) -> None:
         ("a = 1-3", "a = 1", True),
         ("a = 1-3", "a = 1-4", False),
         ("a > 1", "a = 1-3", False),
+        ("a < 1-3", "a = 1", True),
+        ("a = 1", "a > 1-3", True),
+        ("a > 1-3", "a < 1", False),
         ("a < 1", "a = 1~rc1", True),
         ("a < 2", "a >= 1", True),
         ("a < 1", "a >= 1", False),
@@ -162,3 +169,28 @@ def test_any_text_is_a_dependency_that_is_written_as_it_was_read_or_refused(coun
             assert parse_requirement(str(found)) == found
             assert holds(found, lambda part: frozenset(part.name)) in {True, False}
     assert read > count / 50
+
+
+def test_ranges_match_as_they_do_for_libsolv(tmp_path: Path) -> None:
+    """Every range as a requirement of a package, and as what another one provides."""
+    need("testsolv")
+    ranges = [
+        f"v {operator} {evr}"
+        for operator in ("<", "<=", "=", ">=", ">")
+        for evr in ("1", "1-3", "1-4", "1:1", "2", "1~rc")
+    ]
+    pairs = [(asked, provided) for asked in (*ranges, "v") for provided in (*ranges, "v")]
+    lines = ["repo system 0 empty", "repo test 0 testtags <inline>"]
+    for number, (asked, provided) in enumerate(pairs):
+        lines += [f"#>=Pkg: x{number} 1 1 noarch", f"#>=Req: {asked.replace('v', f'v{number}')}"]
+        lines += [f"#>=Pkg: p{number} 1 1 noarch", f"#>=Prv: {provided.replace('v', f'v{number}')}"]
+    jobs = [f"job install name x{number} [weak]" for number in range(len(pairs))]
+    case = tmp_path / "case.t"
+    case.write_text("\n".join([*lines, "system x86_64 rpm system", *jobs, "result transaction,problems <inline>", ""]))
+
+    run = subprocess.run(["testsolv", "-r", str(case)], capture_output=True, text=True, check=False)
+    installed = set(re.findall(r"^install (x\d+)-", run.stdout, re.MULTILINE))
+
+    met = {f"x{number}" for number, (asked, provided) in enumerate(pairs) if simple(asked).matches(simple(provided))}
+    assert met == installed
+    assert 0 < len(met) < len(pairs)

@@ -79,11 +79,16 @@ class RpmDependency(Struct, frozen=True):
         """Tell whether something provided under the same name is in the range; without a version it always is."""
         if not self.flags or not provided.flags:
             return True
-        order = _version(provided.evr).compare(_version(self.evr)) if provided.evr != self.evr else 0
+        if provided.evr == self.evr:
+            return bool(provided.flags & self.flags)
+        theirs, ours = _version(provided.evr), _version(self.evr)
+        order = theirs.compare(ours)
         if order < 0:
             return bool(provided.flags & GREATER or self.flags & LESS)
         if order > 0:
             return bool(provided.flags & LESS or self.flags & GREATER)
+        if theirs.has_release != ours.has_release and (self if theirs.has_release else provided).flags & EQUAL:
+            return True  # a version without a release stands for all that it may have
         return bool(provided.flags & self.flags)
 
     @property

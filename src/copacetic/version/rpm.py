@@ -48,6 +48,10 @@ class RpmVersion:
         return f"RpmVersion({self._text!r})"
 
     @property
+    def has_release(self) -> bool:
+        return self._release is not None
+
+    @property
     def order(self) -> tuple[object, ...]:
         """For sorting many that have a release each; one without comes first."""
         return (*self._key, self._release or ())
