@@ -28,6 +28,8 @@ class Fate(Enum):
     """The content is there already; it gets the package's mode and owner."""
     SKIP = "skip"
     """What is there, or isn't, stays."""
+    SHARED = "shared"
+    """Another package that comes has the same, and puts it there."""
     SAVE = ".rpmsave"
     """It takes its place, and what is there is kept under this suffix."""
     BACK_UP = ".rpmorig"

@@ -73,7 +73,7 @@ class RpmInstaller:
         with about_package(package.key):
             for entry in payload:
                 fate = fates[entry.file.path]
-                if fate.is_left_out or fate is Fate.SKIP or entry.file.has(FileFlag.GHOST):
+                if fate.is_left_out or fate in (Fate.SKIP, Fate.SHARED) or entry.file.has(FileFlag.GHOST):
                     self._note_skip(package, entry.file, fate)
                     continue
                 try:

@@ -143,7 +143,7 @@ class Decisions:
         if agree(file, theirs):
             if theirs.has(FileFlag.GHOST) and not file.has(FileFlag.GHOST):
                 return fate or choose_unowned(file, look_at(self.tree, file.path, file, None))
-            return Fate.SKIP
+            return Fate.SHARED
         loser = self._loser(file, theirs)
         if loser is None:
             raise ConflictError(f"{decision.package.label}: {file.path} is another file of {other.package.label}")
