@@ -103,6 +103,7 @@ FAMILIES: tuple[Family, ...] = (
         schemes=(("rpm", "copacetic.version.rpm:RpmVersion"),),
         repository="copacetic.repository.rpm:RpmRepository",
         unpacker="copacetic.unpack.rpm:RpmUnpacker",
+        package_managers=(Located("copacetic.pkgmgr.rpm:RpmPackageManager"),),
         keep=(
             KeepRule("var/lib/rpm/", 512 * _MIB),
             KeepRule("usr/lib/sysimage/rpm/", 512 * _MIB),

@@ -97,6 +97,8 @@ class Recipe(Struct, frozen=True, kw_only=True):
     """Patterns of what is written by the run, whatever time it puts on it: such files get the epoch."""
     records: Mapping[str, bytes | None] = {}
     """Files of the package database that the run doesn't write itself; None removes one."""
+    records_times: bool = False
+    """Whether the package database has the times of files: a file of another time is another one, then."""
     drops_bytecode: bool = False
     """Whether stale byte code goes from the image, as the format's `Unpacker` does it, whoever made it."""
     runs_scripts: bool = True
@@ -116,6 +118,7 @@ class Recipe(Struct, frozen=True, kw_only=True):
             mounted=(*self.mounted, *after.mounted),
             generated=(*self.generated, *after.generated),
             records={**self.records, **after.records},
+            records_times=self.records_times or after.records_times,
             drops_bytecode=self.drops_bytecode or after.drops_bytecode,
             runs_scripts=self.runs_scripts or after.runs_scripts,
             notes=(*self.notes, *after.notes),

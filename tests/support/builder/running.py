@@ -38,7 +38,7 @@ class Run:
         for event in self.events:
             label = event.get("text", "")
             plain = label.removesuffix(KNOWN)
-            if not label.startswith(("apt-get ", "dpkg ", "apk ")):
+            if not label.startswith(("apt-get ", "dpkg ", "apk ", "rpm ")):
                 continue
             if event["event"] == "done":
                 running.discard(label)

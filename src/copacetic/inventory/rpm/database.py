@@ -18,7 +18,7 @@ from copacetic.errors import InventoryError
 from copacetic.inventory import PackageDatabase
 from copacetic.inventory.rpm.bdb import ENVIRONMENT, PACKAGES
 from copacetic.inventory.rpm.index import INDEXES, IndexRules
-from copacetic.inventory.rpm.locate import find_store
+from copacetic.inventory.rpm.locate import backend_of, find_store
 from copacetic.inventory.rpm.manifest import ManifestStore
 from copacetic.inventory.rpm.ndb import FILES as NDB_FILES
 from copacetic.inventory.rpm.record import RpmRecord, record_of
@@ -78,6 +78,11 @@ class RpmDatabase:
     @property
     def path(self) -> str:
         return self._store.path
+
+    @property
+    def backend(self) -> str:
+        """The format, as `%_db_backend` calls it; empty where rpm itself wouldn't find its packages in it."""
+        return backend_of(self.path)
 
     @property
     def lists_files(self) -> bool:

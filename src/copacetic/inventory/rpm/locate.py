@@ -23,7 +23,7 @@ from copacetic.inventory.rpm.sqlite import SqliteStore
 from copacetic.inventory.rpm.store import RpmStore
 from copacetic.oci.filesystem import FileType, ImageFilesystem
 
-__all__ = ["FOLDERS", "find_store"]
+__all__ = ["FOLDERS", "backend_of", "find_store"]
 
 FOLDERS = ("var/lib/rpm", "usr/lib/sysimage/rpm", "usr/share/rpm")
 """Of most; of Fedora, EL 10 and SUSE; of images that are trees of ostree."""
@@ -61,6 +61,11 @@ def find_store(fs: ImageFilesystem) -> tuple[RpmStore, tuple[str, ...]] | None:
         manifest = ManifestStore.open(fs)
         return (manifest, ()) if manifest is not None and manifest.contents.headers else None
     return stores[0], tuple(place.file for place in places if place.file != stores[0].path)
+
+
+def backend_of(path: str) -> str:
+    """Return what rpm calls the format that is in a database's file; empty for what rpm doesn't read."""
+    return next((backend for backend, name, _ in _FORMATS if path.endswith(f"/{name}")), "")
 
 
 def _places(fs: ImageFilesystem) -> Iterator[_Place]:

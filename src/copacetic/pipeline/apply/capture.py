@@ -224,7 +224,8 @@ class _Capture:
             entry, time = member.entry, self._time(tree, member)
             if time != entry.mtime or time > self._epoch:
                 entry = replace(entry, mtime=min(time, self._epoch))
-            path = tree.put(member.path, entry, member.content)
+            dated = self._recipe.records_times and entry.type is FileType.FILE and time <= self._epoch
+            path = tree.put(member.path, entry, member.content, dated=dated)
             if time > self._epoch:
                 self._undated.add(path)
 

@@ -1,0 +1,82 @@
+# SPDX-License-Identifier: Apache-2.0
+"""
+The managers in front of rpm, for upgrades that only a builder can plan: how each refreshes and upgrades without asking.
+
+A front is a row. Its words are constants, and names of packages come after them as arguments.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from msgspec import Struct
+
+from copacetic import llb
+from copacetic.errors import SignatureError
+from copacetic.llb.graph import MakeFile, Mount
+from copacetic.oci.filesystem import ImageFilesystem
+from copacetic.pkgmgr.probe import has_program
+from copacetic.repository.rpm.config import read_config
+from copacetic.repository.rpm.sources import read_sources
+
+__all__ = ["Front", "find_front"]
+
+_SCRIPT = "/run/copacetic/upgrade"
+_CACHE = "/run/copacetic/cache"
+_ZYPPER_SCRIPT = """\
+set -eu
+zypper --non-interactive refresh
+exec zypper --non-interactive "$@"
+"""
+
+
+class Front(Struct, frozen=True, kw_only=True):
+    """A program that plans for rpm."""
+
+    name: str
+    programs: tuple[str, ...]
+    words: tuple[str, ...]
+    """What upgrades everything; names after it say what instead."""
+    script: str = ""
+    """What has to be run in its place, where one command isn't enough; it gets the words."""
+
+    def command(self, names: Sequence[str] | None) -> tuple[str, ...]:
+        """Return the command; `names` are `name.architecture`, None means everything."""
+        start = ("/bin/sh", _SCRIPT) if self.script else (f"/{self.programs[0]}",)
+        return (*start, *self.words, *(names or ()))
+
+    def mounts(self) -> tuple[Mount, ...]:
+        """Return what it needs besides the image."""
+        cache = llb.Tmpfs(dest=_CACHE)
+        if not self.script:
+            return (cache,)
+        script = llb.scratch().file(MakeFile(path="/upgrade", data=self.script.encode(), mode=0o755))
+        return (cache, llb.Bind(dest=_SCRIPT, source=script, selector="/upgrade"))
+
+    def refuse_lenient(self, fs: ImageFilesystem) -> None:
+        """It would go by an image's word that packages need no signature. Raises `SignatureError`."""
+        for source in read_sources(fs, read_config(fs), {})[0]:
+            if not source.checks_packages:
+                message = f"the builder would take packages of {source.shown} without a signature, as the image has it"
+                raise SignatureError(message, hint="--allow-unsigned-repository allows that")
+
+
+_DNF = ("--assumeyes", f"--setopt=cachedir={_CACHE}", "--setopt=install_weak_deps=False")
+FRONTS = (
+    Front(name="dnf5", programs=("usr/bin/dnf5",), words=(*_DNF, "upgrade")),
+    Front(name="dnf", programs=("usr/bin/dnf", "usr/bin/dnf-3"), words=(*_DNF, "upgrade")),
+    Front(name="microdnf", programs=("usr/bin/microdnf",), words=("--assumeyes", "update")),
+    Front(name="yum", programs=("usr/bin/yum",), words=("--assumeyes", f"--setopt=cachedir={_CACHE}", "update")),
+    Front(name="tdnf", programs=("usr/bin/tdnf",), words=("--assumeyes", "update")),
+    Front(
+        name="zypper",
+        programs=("usr/bin/zypper",),
+        words=("update", "--no-recommends", "--auto-agree-with-licenses"),
+        script=_ZYPPER_SCRIPT,
+    ),
+)
+
+
+def find_front(fs: ImageFilesystem) -> Front | None:
+    """Return the first that the image has."""
+    return next((front for front in FRONTS if any(has_program(fs, path) for path in front.programs)), None)
