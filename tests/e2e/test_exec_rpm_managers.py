@@ -6,7 +6,6 @@ rpm's database in place of dpkg's.
 
 from __future__ import annotations
 
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -18,13 +17,14 @@ from support.deb.debian import build_root, need
 from support.image.images import Layer, describe, make_image, make_layer, make_tar, tar_file, write_layout
 from support.image.trees import layer_paths
 from support.rpm.rpmbuilds import Build, a_file
+from support.rpm.rpmoracle import RpmRoot
 from support.value.plandocuments import section_of
 
 pytestmark = [pytest.mark.system, pytest.mark.soak]
 
-OLD = Build("foo", files=[a_file("usr/bin/foo", "old\n", mode=0o755)])
-NEW = Build("foo", version="2", files=[a_file("usr/bin/foo", "new\n", mode=0o755)])
-STAYS = Build("bar", files=[a_file("usr/bin/bar", "bar\n", mode=0o755)])
+OLD = Build("foo", files=[a_file("/usr/bin/foo", "old\n", mode=0o755)])
+NEW = Build("foo", version="2", files=[a_file("/usr/bin/foo", "new\n", mode=0o755)])
+STAYS = Build("bar", files=[a_file("/usr/bin/bar", "bar\n", mode=0o755)])
 OS_RELEASE = 'NAME="Tests"\nID="fedora"\nVERSION_ID="42"\n'
 MACROS = "%_dbpath /var/lib/rpm\n"
 REPOSITORY = "[tests]\nname=tests\nbaseurl=file:///srv/repo\nenabled=1\ngpgcheck=0\nautorefresh=1\n"
@@ -57,15 +57,10 @@ def test_a_builder_upgrades_with_the_manager_that_the_image_has(case: Patching, 
 def _image(folder: Path, manager: str) -> str:
     tar = build_root("bookworm", packages=[manager, "rpm"], name=f"bookworm-{manager}", age=False)
     root, repository = folder / "database", folder / "repo"
-    root.mkdir()
     repository.mkdir()
     made = [build.write(folder) for build in (OLD, STAYS)]
     NEW.write(repository)
-    subprocess.run(["createrepo_c", "-q", repository], check=True)
-    subprocess.run(
-        ["rpm", "--root", root, "--dbpath", "/var/lib/rpm", "-i", "--force-debian", "--nodeps", "--nosignature", *made],
-        check=True,
-    )
+    RpmRoot(root).install(made)
     files: dict[str, bytes | str] = {
         "etc/os-release": OS_RELEASE,
         "etc/rpm/macros": MACROS,

@@ -27,7 +27,6 @@ TOOLING = llb.image(f"base.example/tooling@{Digest.of(b'tooling')}")
 OLD = Rpm(name="foo")
 NEW = replace(OLD, version="2")
 PROGRAMS = ("usr/bin/rpm", "bin/sh")
-OFFLINE = "[base]\nname=base\nbaseurl=https://mirror.example/base\ngpgcheck={}\nenabled=1\n"
 
 
 def opened(*rpms: Rpm, kind: str = "sqlite", programs: Sequence[str] = PROGRAMS, **more: str) -> PackageManager:
@@ -158,11 +157,17 @@ def test_an_image_with_rpm_alone_leaves_nobody_to_plan() -> None:
         upgraded(opened())
 
 
-def test_a_builder_takes_no_unsigned_packages_unless_the_user_says_so() -> None:
-    manager = opened(programs=[*PROGRAMS, "usr/bin/dnf"], etc__yum____repos____d__base____repo=OFFLINE.format(0))
-    lenient = opened(programs=[*PROGRAMS, "usr/bin/dnf"])
+DEFINITION = "[base]\nname=base\nbaseurl={url}\nenabled={enabled}\ngpgcheck={check}\n"
 
-    with pytest.raises(SignatureError, match="without a signature, as the image has it"):
-        upgraded(manager)
-    assert upgraded(manager, allow_unsigned=True).args[0] == "/usr/bin/dnf"
-    assert upgraded(lenient).args[0] == "/usr/bin/dnf"
+
+@pytest.mark.parametrize("url", ["https://mirror.example/$releasever", "file:///srv/base"])
+def test_a_builder_takes_no_unsigned_packages_unless_the_user_says_so(url: str) -> None:
+    def manager(enabled: int, check: int) -> PackageManager:
+        definition = DEFINITION.format(url=url, enabled=enabled, check=check)
+        return opened(programs=[*PROGRAMS, "usr/bin/dnf"], etc__yum____repos____d__base____repo=definition)
+
+    with pytest.raises(SignatureError, match=r"of etc/yum.repos.d/base.repo \[base\] without a signature"):
+        upgraded(manager(1, 0))
+    for trusted in (manager(1, 1), manager(0, 0)):
+        assert upgraded(trusted).args[0] == "/usr/bin/dnf"
+    assert upgraded(manager(1, 0), allow_unsigned=True).args[0] == "/usr/bin/dnf"

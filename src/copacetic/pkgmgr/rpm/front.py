@@ -17,7 +17,7 @@ from copacetic.llb.graph import MakeFile, Mount
 from copacetic.oci.filesystem import ImageFilesystem
 from copacetic.pkgmgr.probe import has_program
 from copacetic.repository.rpm.config import read_config
-from copacetic.repository.rpm.sources import read_sources
+from copacetic.repository.rpm.sources import find_lenient
 
 __all__ = ["Front", "find_front"]
 
@@ -55,10 +55,10 @@ class Front(Struct, frozen=True, kw_only=True):
 
     def refuse_lenient(self, fs: ImageFilesystem) -> None:
         """It would go by an image's word that packages need no signature. Raises `SignatureError`."""
-        for source in read_sources(fs, read_config(fs), {})[0]:
-            if not source.checks_packages:
-                message = f"the builder would take packages of {source.shown} without a signature, as the image has it"
-                raise SignatureError(message, hint="--allow-unsigned-repository allows that")
+        found = find_lenient(fs, read_config(fs))
+        if found:
+            message = f"the builder would take packages of {found} without a signature, as the image has it"
+            raise SignatureError(message, hint="--allow-unsigned-repository allows that")
 
 
 _DNF = ("--assumeyes", f"--setopt=cachedir={_CACHE}", "--setopt=install_weak_deps=False")

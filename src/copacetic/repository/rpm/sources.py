@@ -9,7 +9,7 @@ distribution. Only http and https are used: a `file:` in somebody's image must n
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from urllib.parse import parse_qsl, urlsplit
 
 from msgspec import Struct
@@ -19,6 +19,7 @@ from copacetic.errors import RepositoryError, blame_input
 from copacetic.http.login import Login
 from copacetic.lines import split_lines
 from copacetic.oci.filesystem import ImageFilesystem
+from copacetic.printable import printable
 from copacetic.repository.address import Place, parse_address, select_mirror
 from copacetic.repository.rpm.config import RpmConfig
 from copacetic.repository.rpm.inifile import FILE_LIMIT, expand, parse_ini, split_list, to_bool
@@ -26,6 +27,7 @@ from copacetic.strict import read_digits
 
 __all__ = [
     "RpmSource",
+    "find_lenient",
     "mirror_addresses",
     "parse_sources",
     "read_credentials",
@@ -96,24 +98,47 @@ def read_sources(
     """
     sources: dict[str, RpmSource] = {}
     notes: list[str] = []
+    for path, text in _definitions(fs):
+        found, skipped = parse_sources(text, path, config, variables)
+        notes += skipped
+        for source in found:
+            if source.id in sources:
+                notes.append(f"{path} defines [{source.id}] once more: {sources[source.id].defined_in} counts")
+            sources.setdefault(source.id, source)
+        if len(sources) > _MAX_SOURCES or len(notes) > _MAX_ROWS:
+            raise RepositoryError(f"{path}: the image defines more than {_MAX_SOURCES} repositories")
+    return list(sources.values()), notes
+
+
+def find_lenient(fs: ImageFilesystem, config: RpmConfig) -> str:
+    """
+    Return the first definition by which packages need no signature, whatever address it has; empty where there is none.
+    """
+    own = [(config.path, _text(fs, config.path))] if config.path else []
+    for path, text in (*own, *_definitions(fs)):
+        with blame_input(RepositoryError, path):
+            for identity, values in parse_ini(text or "", path).items():
+                checks = to_bool(values.get("gpgcheck"), config.checks_packages)
+                signed = path.startswith(_ZYPP) and to_bool(values.get("repo_gpgcheck"), config.checks_metadata)
+                is_used = identity != "main" and to_bool(values.get("enabled"), True)
+                if is_used and not signed and not to_bool(values.get("pkg_gpgcheck"), checks):
+                    return f"{path} [{printable(identity)}]"
+    return ""
+
+
+def _definitions(fs: ImageFilesystem) -> Iterator[tuple[str, str]]:
     for folder in FOLDERS:
         for name in sorted(fs.iterdir(folder)):
-            if not _FILE_NAME.fullmatch(name):
-                continue
-            path = f"{folder}/{name}"
-            try:
-                text = fs.read(path, limit=FILE_LIMIT).decode("utf-8", "replace")
-            except FileNotFoundError:
-                continue
-            found, skipped = parse_sources(text, path, config, variables)
-            notes += skipped
-            for source in found:
-                if source.id in sources:
-                    notes.append(f"{path} defines [{source.id}] once more: {sources[source.id].defined_in} counts")
-                sources.setdefault(source.id, source)
-            if len(sources) > _MAX_SOURCES or len(notes) > _MAX_ROWS:
-                raise RepositoryError(f"{path}: the image defines more than {_MAX_SOURCES} repositories")
-    return list(sources.values()), notes
+            text = _text(fs, f"{folder}/{name}") if _FILE_NAME.fullmatch(name) else None
+            if text is not None:
+                yield f"{folder}/{name}", text
+
+
+def _text(fs: ImageFilesystem, path: str) -> str | None:
+    try:
+        return fs.read(path, limit=FILE_LIMIT).decode("utf-8", "replace")
+    except FileNotFoundError:
+        return None
 
 
 def parse_sources(
