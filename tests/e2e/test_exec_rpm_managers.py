@@ -6,6 +6,7 @@ rpm's database in place of dpkg's.
 
 from __future__ import annotations
 
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -54,12 +55,23 @@ def test_a_builder_upgrades_with_the_manager_that_the_image_has(case: Patching, 
     assert {path for path in changed if not path.startswith("var/lib/rpm/")} == {"usr/bin/foo"}
 
 
-def _image(folder: Path, manager: str) -> str:
+def test_a_repository_that_dnf_would_pass_over_ends_the_run(case: Patching) -> None:
+    image = _image(case.folder, "dnf", with_metadata=False)
+
+    run = case.patch(image, "--no-host-repositories", "--allow-unsigned-repository")
+
+    assert run.code != 0
+    assert "repomd.xml" in run.error
+
+
+def _image(folder: Path, manager: str, *, with_metadata: bool = True) -> str:
     tar = build_root("bookworm", packages=[manager, "rpm"], name=f"bookworm-{manager}", age=False)
     root, repository = folder / "database", folder / "repo"
     repository.mkdir()
     made = [build.write(folder) for build in (OLD, STAYS)]
     NEW.write(repository)
+    if with_metadata:
+        subprocess.run(["createrepo_c", "-q", repository], check=True)
     RpmRoot(root).install(made)
     files: dict[str, bytes | str] = {
         "etc/os-release": OS_RELEASE,

@@ -61,12 +61,16 @@ class Front(Struct, frozen=True, kw_only=True):
             raise SignatureError(message, hint="--allow-unsigned-repository allows that")
 
 
-_DNF = ("--assumeyes", f"--setopt=cachedir={_CACHE}", "--setopt=install_weak_deps=False")
+_STRICT = ("--setopt=skip_if_unavailable=0", "--setopt=*.skip_if_unavailable=0")
+"""A repository that can't be read would be passed over, and the upgrade be content without its fixes."""
+_DNF = ("--assumeyes", f"--setopt=cachedir={_CACHE}", "--setopt=install_weak_deps=False", *_STRICT)
 FRONTS = (
     Front(name="dnf5", programs=("usr/bin/dnf5",), words=(*_DNF, "upgrade")),
     Front(name="dnf", programs=("usr/bin/dnf", "usr/bin/dnf-3"), words=(*_DNF, "upgrade")),
     Front(name="microdnf", programs=("usr/bin/microdnf",), words=("--assumeyes", "update")),
-    Front(name="yum", programs=("usr/bin/yum",), words=("--assumeyes", f"--setopt=cachedir={_CACHE}", "update")),
+    Front(
+        name="yum", programs=("usr/bin/yum",), words=("--assumeyes", f"--setopt=cachedir={_CACHE}", *_STRICT, "update")
+    ),
     Front(name="tdnf", programs=("usr/bin/tdnf",), words=("--assumeyes", "update")),
     Front(
         name="zypper",

@@ -20,6 +20,7 @@ LEFTOVERS: tuple[Leftover, ...] = (
     Leftover(pattern="var/cache/zypp/*", reason="zypper's indexes and downloads"),
     Leftover(pattern="var/lib/dnf/*", reason="dnf's history: who wanted what doesn't change", files_only=True),
     Leftover(pattern="var/lib/yum/*", reason="yum's history", files_only=True),
+    Leftover(pattern="var/lib/zypp/AnonymousUniqueId", reason="the identity of one machine"),
     Leftover(pattern="var/lib/tdnf/*", reason="tdnf's history", files_only=True),
     Leftover(pattern="var/cache/ldconfig/aux-cache", reason="a cache of ldconfig for itself"),
     Leftover(pattern="etc/.pwd.lock", reason="a lock of useradd and its kin"),
