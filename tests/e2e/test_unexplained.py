@@ -6,7 +6,7 @@ from __future__ import annotations
 import json
 import shutil
 import tarfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,6 +28,9 @@ from support.deb.debs import Member, directory, file, hardlink, symlink
 from support.hostile.sabotage import CAPABLE, Edit, add, alter, drop, take
 from support.image.images import Image, TarItem, make_image, make_layer, tar_file
 from support.image.programs import program_items
+from support.rpm.rpmimage import build_of, installed_builds, signed
+from support.rpm.rpmrepo import rpm_image as rpm_files
+from support.rpm.rpmrepo import serve_rpms
 from support.value.replacing import replace
 
 OLD: dict[str, Member] = {"usr/bin/foo": file("old", 0o755), "usr/share/gone": file("gone")}
@@ -71,18 +74,31 @@ def _alpine() -> Iterator[Image]:
         yield _image(apk_image(repository, [foo, other]), programs)
 
 
-def _image(files: dict[str, bytes | str], programs: list[TarItem]) -> Image:
+def _image(
+    files: Mapping[str, bytes | str], programs: list[TarItem], nobodys: Mapping[str, bytes | str] = NOBODYS
+) -> Image:
     modes = {path: item.mode for path, item in {**OLD, **OTHER}.items()}
-    items = [tar_file(path, data, mode=modes.get(path, 0o644)) for path, data in {**files, **NOBODYS}.items()]
+    items = [
+        tar_file(path, data, mode=modes.get(path, 0o644)) for path, data in {**files, **NOBODYS, **nobodys}.items()
+    ]
     folders = {parent for item, _ in items for parent in map(str, Path(item.name).parents)} - {"."}
     made = [tar_file(path, type=tarfile.DIRTYPE, mode=0o755) for path in sorted(folders)]
     return make_image([make_layer([*made, *items, *programs])])
 
 
-FAMILIES = {"deb": _debian, "apk": _alpine}
+@contextmanager
+def _alma() -> Iterator[Image]:
+    foo, other = build_of("foo", OLD), build_of("other", OTHER)
+    with serve_rpms([signed(build_of("foo", NEW, "2"))]) as repository:
+        programs = [tar_file(path, "a program", mode=0o755) for path in ("bin/sh", "usr/bin/rpm")]
+        groups = {"etc/group": f"{NOBODYS['etc/group']}mail:x:8:\n"}
+        yield _image({**rpm_files(repository), **installed_builds([foo, other])}, programs, groups)
 
 
-DATABASE = {"deb": "var/lib/dpkg/status", "apk": "lib/apk/db/installed"}
+FAMILIES = {"deb": _debian, "apk": _alpine, "rpm": _alma}
+
+
+DATABASE = {"deb": "var/lib/dpkg/status", "apk": "lib/apk/db/installed", "rpm": "var/lib/rpm/rpmdb.sqlite"}
 REFUSED: dict[str, tuple[Edit, str]] = {
     "an additional setuid file": (add("usr/bin/evil", mode=0o4755), "usr/bin/evil is"),
     "an additional setgid file": (add("usr/bin/evil", mode=0o2755), "usr/bin/evil is"),

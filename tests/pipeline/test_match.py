@@ -9,11 +9,15 @@ import pytest
 
 from copacetic.inventory import PackageDatabase
 from copacetic.pipeline.plan.match import match_findings, match_inventories, rate_findings, want_everything
+from copacetic.rpm import RpmHeader, tags
+from copacetic.rpm.header import text_entry
 from copacetic.updates import Finding, FindingStatus, InstalledPackage, MatchedFinding
 from support.apk.apkrepo import apk_image
 from support.apk.apks import Apk
 from support.image.trees import Content, tree
+from support.rpm.rpmdbs import make_files, make_header
 from support.value.databases import detect_database
+from support.value.replacing import replace
 from support.value.values import finding, installed, key
 
 
@@ -226,6 +230,61 @@ def test_a_database_that_no_finding_is_about_has_nothing_to_change() -> None:
     _, wanted = match_inventories([finding("odd", "2-r0", package_type="apk")], [DEBS, apks(APKS, "2.14.4-r0")])
 
     assert [len(wants) for wants in wanted] == [0, 1]
+
+
+def rpms(*headers: RpmHeader) -> PackageDatabase:
+    return database_of(make_files("sqlite", headers))
+
+
+@pytest.mark.parametrize(
+    ("row", "status", "concerned"),
+    [
+        (finding("zlib.x86_64", "1.2.7-20.el7_9"), FindingStatus.FIXABLE, ("zlib:x86_64",)),
+        (finding("zlib.x86_64", "1.2.7-18.el7"), FindingStatus.ALREADY_FIXED, ("zlib:x86_64",)),
+        (finding("zlib.i686", "1.2.7-20.el7_9"), FindingStatus.NOT_INSTALLED, ()),
+        (finding("compat.d", "2-1"), FindingStatus.FIXABLE, ("compat.d:noarch",)),
+        (finding("openssl-libs", "1.0.2k-25.el7_9"), FindingStatus.FIXABLE, ("openssl-libs:x86_64",)),
+        (finding("openssl-libs", "1:1.0.2k-19.el7"), FindingStatus.ALREADY_FIXED, ("openssl-libs:x86_64",)),
+        (finding("openssl-libs", "2:1.0-1"), FindingStatus.FIXABLE, ("openssl-libs:x86_64",)),
+        (finding("openssl", "1.0.2k-25.el7_9"), FindingStatus.FIXABLE, ("openssl-libs:x86_64",)),
+        (finding("zlib", "1.2.7-20", architecture="i686"), FindingStatus.NOT_INSTALLED, ()),
+        (finding("zlib", "1.2.7-20", architecture="amd64"), FindingStatus.FIXABLE, ("zlib:x86_64",)),
+    ],
+)
+def test_rpm_packages_are_known_by_name_source_epoch_and_architecture(
+    row: Finding, status: FindingStatus, concerned: tuple[str, ...]
+) -> None:
+    row = replace(row, package_type="rpm", fixes=tuple(replace(fix, is_source=False) for fix in row.fixes or ()))
+    source = text_entry(tags.SOURCE_RPM, "openssl-1.0.2k-19.el7.src.rpm")
+    database = rpms(
+        make_header("zlib", "1.2.7-18.el7"),
+        make_header("openssl-libs", "1:1.0.2k-19.el7", "x86_64", source),
+        make_header("compat.d", "1-1", "noarch"),
+    )
+
+    ((matched,), _) = match_findings([row], database)
+
+    assert (matched.status, tuple(map(str, matched.packages))) == (status, concerned)
+
+
+@pytest.mark.parametrize(
+    ("installed_version", "fixes", "status"),
+    [
+        ("2.34-28.el9_0", ("2.34-60.el9_2.7", "2.34-83.el9_3.7"), FindingStatus.FIXABLE),
+        ("2.34-60.el9_2.7", ("2.34-60.el9_2.7", "2.34-83.el9_3.7"), FindingStatus.ALREADY_FIXED),
+        ("2.34-60.el9_2.14", ("2.34-60.el9_2.7", "2.34-83.el9_3.7"), FindingStatus.ALREADY_FIXED),
+        ("2.34-83.el9_3.6", ("2.34-60.el9_2.7", "2.34-83.el9_3.7"), FindingStatus.FIXABLE),
+        ("2.34-83.el9_3.12", ("2.34-60.el9_2.7", "2.34-83.el9_3.7"), FindingStatus.ALREADY_FIXED),
+    ],
+)
+def test_a_fix_of_another_minor_release_is_no_fix_of_this_one(
+    installed_version: str, fixes: tuple[str, ...], status: FindingStatus
+) -> None:
+    row = finding("glibc", *fixes, package_type="rpm", fixed_is_source=False, installed_version="2.34-28.el9")
+
+    ((matched,), _) = match_findings([row], rpms(make_header("glibc", installed_version)))
+
+    assert matched.status == status
 
 
 def test_a_finding_without_a_severity_gets_that_of_the_advisory_about_it() -> None:

@@ -33,6 +33,8 @@ from support.deb.debs import Deb, Member, directory, file, hardlink, symlink
 from support.hostile.sabotage import Edit, add, alter, drop, put, rewrite, take, write
 from support.image.images import TarItem, make_tar, tar_file
 from support.image.trees import stack
+from support.rpm import rpmcomposed
+from support.rpm.rpmimage import build_of, installed_builds
 from support.value.replacing import replace
 from support.value.values import finding, plan
 
@@ -100,7 +102,22 @@ def apk_family(*, needs: str = "") -> Family:
     )  # fmt: skip
 
 
-FAMILIES = {"deb": deb_family, "apk": apk_family}
+def rpm_family(*, needs: str = "") -> Family:
+    foo, other = build_of("foo", OLD), build_of("other", OTHER, needs=needs)
+    new = build_of("foo", NEW, "2")
+
+    def compose(folder: Path, base: bytes) -> tuple[Composed, Sequence[FetchedPackage]]:
+        fs, path = stack(base), new.write(folder)
+        return rpmcomposed.compose(fs, [path], folder / "scratch"), rpmcomposed.plan_rpms(fs, [path])
+
+    return Family(
+        package_type="rpm", image=installed_builds([foo, other]), compose=compose, database="var/lib/rpm/rpmdb.sqlite",
+        older=("foo\0002\0001\0", "foo\0001\0001\0"), renamed=("other\0001\0001\0", "anoth\0001\0001\0"),
+        key="foo:x86_64", next="3-1",
+    )  # fmt: skip
+
+
+FAMILIES = {"deb": deb_family, "apk": apk_family, "rpm": rpm_family}
 
 
 @dataclass
@@ -243,6 +260,7 @@ def test_a_package_that_is_not_configured_is_refused(gate: Gate) -> None:
     [
         (deb_family, "foo (= 1)", "the result breaks a dependency: other Depends foo (= 1), "),
         (apk_family, "foo=1-r0", "the result breaks a dependency: other"),
+        (rpm_family, "foo = 1-1", "the result breaks a dependency: other"),
     ],
 )
 def test_what_needs_the_old_version_is_broken_by_the_new_one(

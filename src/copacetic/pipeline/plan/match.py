@@ -20,6 +20,12 @@ from copacetic.updates import Finding, FindingStatus, InstalledPackage, MatchedF
 
 __all__ = ["match_findings", "match_inventories", "rate_findings", "want_everything"]
 
+_SPELLINGS: Mapping[str, tuple[str, ...]] = {
+    name: names
+    for names in (("amd64", "x86_64"), ("arm64", "aarch64"), ("386", "i386", "i686", "x86"), ("ppc64el", "ppc64le"))
+    for name in names
+}
+"""What platforms and packages of several families call one architecture: scanners mix them."""
 _ByName = Mapping[str, list[InstalledPackage]]
 
 
@@ -44,7 +50,8 @@ def match_findings(
             continue
         packages = _named(finding, by_name, by_source)
         if finding.architecture is not None:
-            packages = [package for package in packages if database.is_meant(package, finding.architecture)]
+            spellings = _SPELLINGS.get(finding.architecture, (finding.architecture,))
+            packages = [one for one in packages if any(database.is_meant(one, spelling) for spelling in spellings)]
         status, open_packages = _status(finding, packages, database)
         keys = tuple(package.key for package in packages)
         matched.append(MatchedFinding(finding=finding, status=status, packages=keys))
@@ -80,9 +87,14 @@ def want_everything(installed: Sequence[InstalledPackage]) -> tuple[Wanted, ...]
 
 
 def _named(finding: Finding, by_name: _ByName, by_source: _ByName) -> list[InstalledPackage]:
-    """A binary package's name wins; some scanners name the source instead without saying so."""
+    """
+    A binary package's name wins; some scanners name the source instead without saying so, and what rpm's tools print as
+    `zlib.x86_64` is a name with its architecture.
+    """
     packages = by_source.get(finding.package, []) if finding.names_source else by_name.get(finding.package, [])
-    return packages or by_source.get(finding.package, []) or by_name.get(finding.package, [])
+    packages = packages or by_source.get(finding.package, []) or by_name.get(finding.package, [])
+    name, _, architecture = finding.package.rpartition(".")
+    return packages or [package for package in by_name.get(name, ()) if package.architecture == architecture]
 
 
 def _status(

@@ -186,6 +186,7 @@ def _meets(condition: tuple[str, int, str], evr: str) -> bool:
 
 
 def all_scripts(header: RpmHeader) -> str:
-    """Return the text of all scripts and triggers that a header has."""
+    """Return the text of all scripts and triggers that a header has; empty for one without any."""
     bodies = [header.text(body) for body, _, _ in _TAGS.values()]
-    return "\n".join((*bodies, *(text for kind in _KINDS.values() for text in header.texts(kind[4]))))
+    triggers = [text for kind in _KINDS.values() for text in header.texts(kind[4])]
+    return "\n".join(filter(None, (*bodies, *triggers)))
