@@ -16,7 +16,7 @@ import pytest
 from copacetic.compression import decompress
 from copacetic.errors import VerificationError
 from copacetic.oci.change import Changes
-from copacetic.oci.filesystem import FileType
+from copacetic.oci.filesystem import Entry, FileType
 from copacetic.oci.layout import LayoutSource
 from copacetic.oci.tree import TreeBuilder
 from copacetic.request import Strategy
@@ -28,6 +28,7 @@ from support.deb.debs import Member, directory, file, hardlink, symlink
 from support.hostile.sabotage import CAPABLE, Edit, add, alter, drop, take
 from support.image.images import Image, TarItem, make_image, make_layer, tar_file
 from support.image.programs import program_items
+from support.image.trees import Content
 from support.rpm.rpmimage import build_of, installed_builds, signed
 from support.rpm.rpmrepo import rpm_image as rpm_files
 from support.rpm.rpmrepo import serve_rpms
@@ -74,13 +75,10 @@ def _alpine() -> Iterator[Image]:
         yield _image(apk_image(repository, [foo, other]), programs)
 
 
-def _image(
-    files: Mapping[str, bytes | str], programs: list[TarItem], nobodys: Mapping[str, bytes | str] = NOBODYS
-) -> Image:
+def _image(files: Mapping[str, Content], programs: list[TarItem], nobodys: Mapping[str, str] = NOBODYS) -> Image:
     modes = {path: item.mode for path, item in {**OLD, **OTHER}.items()}
-    items = [
-        tar_file(path, data, mode=modes.get(path, 0o644)) for path, data in {**files, **NOBODYS, **nobodys}.items()
-    ]
+    every = {**files, **NOBODYS, **nobodys}.items()
+    items = [tar_file(path, data, mode=modes.get(path, 0o644)) for path, data in every if not isinstance(data, Entry)]
     folders = {parent for item, _ in items for parent in map(str, Path(item.name).parents)} - {"."}
     made = [tar_file(path, type=tarfile.DIRTYPE, mode=0o755) for path in sorted(folders)]
     return make_image([make_layer([*made, *items, *programs])])

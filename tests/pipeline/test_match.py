@@ -233,7 +233,7 @@ def test_a_database_that_no_finding_is_about_has_nothing_to_change() -> None:
 
 
 def rpms(*headers: RpmHeader) -> PackageDatabase:
-    return database_of(make_files("sqlite", headers))
+    return database_of({**make_files("sqlite", headers)})
 
 
 @pytest.mark.parametrize(

@@ -90,11 +90,16 @@ def _shipped(path: str, files: Mapping[str, Member]) -> Shipped:
     )
 
 
-def installed_builds(builds: Sequence[Build]) -> dict[str, bytes]:
-    """Return an image's database and the packages' regular files, by path."""
+def installed_headers(builds: Sequence[Build]) -> list[RpmHeader]:
+    """Return packages as a database has them."""
     headers = []
     for build in builds:
         package = RpmPackage.read(io.BytesIO(signed(build).to_bytes()))
         headers.append(installed_header(package, states=[0] * len(build.files), color=0, time=1, transaction=1))
+    return headers
+
+
+def installed_builds(builds: Sequence[Build]) -> dict[str, bytes]:
+    """Return an image's database and the packages' regular files, by path."""
     contents = {one.path[1:]: one.content for build in builds for one in build.files if one.content is not None}
-    return {**make_files("sqlite", headers), **contents}
+    return {**make_files("sqlite", installed_headers(builds)), **contents}

@@ -11,7 +11,15 @@ from copacetic.oci.filesystem import FileType, kind_of
 from copacetic.rpm.files import FileFlag, RpmFile
 from copacetic.unpack.package import PathList
 
-__all__ = ["agree", "directory_of", "group_links", "has_content_of", "kind_of_file", "require_plain"]
+__all__ = [
+    "agree",
+    "directory_of",
+    "group_links",
+    "has_content_of",
+    "kind_of_file",
+    "require_no_record",
+    "require_plain",
+]
 
 _RECORDS = re.compile(r"(?:var/lib|usr/lib/sysimage|usr/share)/rpm/[^/]+|var/lib/rpmmanifest/.+")
 """rpm itself lists its tables, but ships none of them."""
@@ -68,6 +76,12 @@ def require_plain(files: Sequence[RpmFile], label: str) -> None:
         seen.add(file.path)
         if file.path and not file.has(FileFlag.GHOST):
             paths.add(file.path, kind)
+
+
+def require_no_record(file: RpmFile, canonical: str, label: str) -> None:
+    """Raise `PackageError` for a file that links of the image lead to rpm's own database."""
+    if _RECORDS.fullmatch(canonical) and not file.has(FileFlag.GHOST):
+        raise PackageError(f"{label}: {file.path!r} leads to {canonical}, the package manager's own record")
 
 
 def group_links(files: Sequence[RpmFile]) -> Mapping[str, tuple[str, ...]]:

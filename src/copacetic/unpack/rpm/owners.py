@@ -12,12 +12,12 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from copacetic.errors import ConflictError, PackageError
+from copacetic.errors import ConflictError, PackageError, about_package
 from copacetic.oci.filesystem import Entry, FileType
 from copacetic.oci.tree import TreeBuilder
 from copacetic.rpm.files import FileFlag, FileState, RpmFile, VerifyFlag
 from copacetic.unpack.rpm.fate import Fate, Present, choose_fate, choose_unowned
-from copacetic.unpack.rpm.files import agree, kind_of_file
+from copacetic.unpack.rpm.files import agree, kind_of_file, require_no_record
 from copacetic.unpack.rpm.omissions import Omissions
 from copacetic.unpack.rpm.package import OpenedRpm
 from copacetic.updates import InstalledPackage, PackageKey
@@ -69,13 +69,14 @@ class Decisions:
         """Decide about all of them. Raises `ConflictError` where rpm itself would refuse."""
         self._learn(packages)
         for package in packages:
-            old = self._files_of(package.installed)
-            fates = self.omissions.choose(package.files, {file.path: file for file in old})
-            decision = Decision(package, {file.path: fates.get(file.path, Fate.CREATE) for file in package.files})
-            self.by_key[package.key] = decision
-            for file in package.files:
-                if file.path not in fates:
-                    self._settle(decision, file)
+            with about_package(package.key):
+                old = self._files_of(package.installed)
+                fates = self.omissions.choose(package.files, {file.path: file for file in old})
+                decision = Decision(package, {file.path: fates.get(file.path, Fate.CREATE) for file in package.files})
+                self.by_key[package.key] = decision
+                for file in package.files:
+                    if file.path not in fates:
+                        self._settle(decision, file)
 
     def is_wanted(self, canonical: str, *, by_those_that_stay: bool = True) -> bool:
         """Tell whether what is at a path belongs to a package that comes or stays."""
@@ -105,11 +106,13 @@ class Decisions:
                     self._owners.setdefault(path, []).append((owner, file))
 
     def _files_of(self, package: InstalledPackage | None) -> tuple[RpmFile, ...]:
-        return next((owner.files for owner in self.installed if owner.package is package), ()) if package else ()
+        return next((owner.files for owner in self.installed if owner.package == package), ()) if package else ()
 
     def _settle(self, decision: Decision, file: RpmFile) -> None:
         """Decide about one file that is not left out."""
         canonical = self.tree.resolve(file.path, follow=False)
+        if canonical != file.path:
+            require_no_record(file, canonical, decision.package.label)
         owners = [(o, f) for o, f in self._owners.get(canonical, ()) if f.state != FileState.NOT_INSTALLED]
         fate: Fate | None = None
         for owner, old in owners:
@@ -146,11 +149,19 @@ class Decisions:
             return Fate.SHARED
         loser = self._loser(file, theirs)
         if loser is None:
-            raise ConflictError(f"{decision.package.label}: {file.path} is another file of {other.package.label}")
+            raise self._intruding(decision, other, file.path)
         if loser is file:
             return Fate.WRONG_COLOUR
         other.fates[theirs.path] = Fate.WRONG_COLOUR
         return Fate.CREATE
+
+    def _intruding(self, one: Decision, other: Decision, path: str) -> ConflictError:
+        """Blame, of two new packages with different files at one path, the one whose path it hasn't been so far."""
+        had = any(file.path == path for file in self._files_of(one.package.installed))
+        late, there = (other, one) if had else (one, other)
+        error = ConflictError(f"{late.package.label}: {path} is another file of {there.package.label}")
+        error.package = late.package.key
+        return error
 
     def _loser(self, one: RpmFile, two: RpmFile) -> RpmFile | None:
         """Return which of two architectures' files gives way at one path; None where that isn't why they differ."""
