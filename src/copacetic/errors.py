@@ -237,8 +237,8 @@ class UnsupportedImageError(ImageError):
     """The image is fine, and there is nothing in it that copacetic can patch."""
 
     hint = (
-        "supported: Debian and its derivatives (a dpkg database, or distroless), Alpine, Wolfi and Chainguard (apk); "
-        "`copa inspect IMAGE` tells more"
+        "supported: Debian and its derivatives (a dpkg database, or distroless), Alpine, Wolfi and Chainguard (apk), "
+        "what has rpm's database; `copa inspect IMAGE` tells more"
     )
 
 

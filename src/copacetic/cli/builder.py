@@ -35,7 +35,8 @@ EXECUTION = (
     option(
         "--tooling-image",
         metavar="IMAGE",
-        help="Whose package manager acts on an image without one.  [debian:stable-slim, alpine:latest for apk]",
+        help="Whose package manager acts on an image without one.  "
+        "[debian:stable-slim, alpine:latest for apk, almalinux:9 for rpm]",
     ),
 )
 
