@@ -14,11 +14,11 @@ from copacetic.errors import CopaError
 from copacetic.oci.layerindex import unpack_text
 from copacetic.request import Strategy
 from copacetic.rpm import tags
-from copacetic.rpm.header import text_entry
+from copacetic.rpm.header import number_entry, text_entry
 from copacetic.updates import SkipReason
 from support.builder.execcase import Case
 from support.image.images import Image, make_image, make_layer, tar_file
-from support.rpm.rpmbuilds import Build, Shipped, a_file, a_folder, a_link, pack_member
+from support.rpm.rpmbuilds import TRIGGER_IN, Build, Shipped, Trigger, a_file, a_folder, a_link, pack_member
 from support.rpm.rpmdbs import make_files, make_header
 from support.rpm.rpmimage import installed_builds, installed_headers, signed
 from support.rpm.rpmrepo import RpmServer, rpm_image, serve_rpms
@@ -105,6 +105,8 @@ REFUSED: dict[str, tuple[Build, str]] = {
         new(FOO, a_link("/usr/q", "/etc"), a_file("/usr/q/passwd")),
         "'usr/q/passwd' lies behind 'usr/q', which is not a directory",
     ),
+    "a path that is too deep": (new(FOO, a_file("/usr/" + "a/" * 256 + "x")), "a path of 258 parts"),
+    "a name that is too long": (new(FOO, a_file("/usr/" + "a" * 256)), "a name of more than 255 bytes"),
     "capabilities that nobody knows": (
         new(FOO, a_file("/usr/bin/c", capabilities="cap_evil=ep")),
         "'cap_evil=ep' are no capabilities of a file",
@@ -122,6 +124,15 @@ def test_a_package_that_means_harm_is_left_out_by_name_and_what_is_wrong_with_it
 
     assert str(error).startswith("foo 1-1 can't be updated: foo 2-1: ")
     assert message in str(error)
+    assert error.exit_code == 4
+
+
+def test_triggers_that_don_t_fit_each_other_keep_their_package_out(case: Case, served: RpmServer) -> None:
+    package = new(triggers=[Trigger(TRIGGER_IN, "other", "true\n")], extra=[number_entry(tags.TRIGGER_INDEXES, [1])])
+
+    error = case.refused(CopaError, attacked(served, None, package), Strategy.UNPACK)
+
+    assert str(error) == "foo 1-1 can't be updated: foo: the triggers in its header don't fit each other"
     assert error.exit_code == 4
 
 

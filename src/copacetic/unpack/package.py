@@ -10,9 +10,15 @@ from msgspec import Struct
 from copacetic.errors import PackageError
 from copacetic.oci.change import is_reserved
 from copacetic.oci.filesystem import FileType
+from copacetic.oci.tarfields import HostileTarError
+from copacetic.oci.tarstream import TarLimits, normalise
 from copacetic.updates import InstalledPackage, PackageKey
 
 __all__ = ["OpenedPackage", "PathList"]
+
+_LIMITS = TarLimits()
+_SHORT = _LIMITS.name // 4
+"""A path of so few characters is within all of them."""
 
 
 class OpenedPackage(Struct, frozen=True, kw_only=True):
@@ -50,6 +56,8 @@ class PathList:
 
     def add(self, path: str, type_: FileType, hardlink: str = "") -> None:
         """Raise `PackageError` for a path that is there already, behind a link of the package, or nobody's to ship."""
+        if len(path) > _SHORT:
+            self._require_room(path)
         if is_reserved(path):
             raise PackageError(f"{self._label}: {path!r} is a name that image layers keep for whiteouts")
         if type_ is not FileType.DIRECTORY and self._records.fullmatch(path):
@@ -67,3 +75,10 @@ class PathList:
                 raise PackageError(f"{self._label}: {path!r} lies behind {parent!r}, which is not a directory")
             self._types[parent] = FileType.DIRECTORY
             parent = parent.rpartition("/")[0]
+
+    def _require_room(self, path: str) -> None:
+        """Raise `PackageError` for a path that a layer can't have: too long, too deep."""
+        try:
+            normalise(path, _LIMITS)
+        except HostileTarError as error:
+            raise PackageError(f"{self._label}: {error}") from error

@@ -12,6 +12,7 @@ from copacetic.rpm.files import RpmFile, read_files
 from copacetic.unpack import FetchedPackage
 from copacetic.unpack.package import OpenedPackage
 from copacetic.unpack.rpm.files import require_plain
+from copacetic.unpack.rpm.scriptlets import require_triggers
 
 __all__ = ["OpenedRpm", "load_package"]
 
@@ -80,3 +81,4 @@ def _require_installable(header: RpmHeader, files: tuple[RpmFile, ...], label: s
     if len(files) > MAX_ENTRIES:
         raise PackageError(f"{label}: it has {len(files)} paths, more than {MAX_ENTRIES}")
     require_plain(files, label)
+    require_triggers(header)

@@ -27,6 +27,7 @@ __all__ = [
     "has_trigger",
     "read_scriptlet",
     "read_triggers",
+    "require_triggers",
     "shell_text",
     "trigger_kinds",
 ]
@@ -120,7 +121,7 @@ def read_triggers(header: RpmHeader, kind: str, event: str) -> Iterator[Trigger]
     senses, places = header.numbers(flags), header.numbers(indexes)
     fits = len(columns[1]) == len(senses) == len(places) == count and max(places, default=0) < len(bodies)
     if count > _MAX_TRIGGERS or not fits:
-        raise PackageError("the triggers in its header don't fit each other")
+        raise PackageError(f"{header.text(tags.NAME)}: the triggers in its header don't fit each other")
     interpreters = header.texts(programs)
     expanded, ranks = header.numbers(expansions), header.numbers(priorities)
     heard: dict[int, list[tuple[str, int, str]]] = {}
@@ -139,6 +140,12 @@ def read_triggers(header: RpmHeader, kind: str, event: str) -> Iterator[Trigger]
 def trigger_kinds(header: RpmHeader) -> frozenset[str]:
     """Return the kinds of triggers that a header has."""
     return frozenset(kind for kind, found in _KINDS.items() if found[4] in header)
+
+
+def require_triggers(header: RpmHeader) -> None:
+    """Raise `PackageError` for a package with triggers that `read_triggers` refuses, whatever would set them off."""
+    for kind in _KINDS:
+        next(read_triggers(header, kind, "in"), None)
 
 
 def has_trigger(header: RpmHeader, trigger: Trigger) -> bool:
