@@ -29,7 +29,8 @@ _REVOCATIONS = frozenset({0x20, 0x28})
 _CREATED, _EXPIRES, _KEY_EXPIRES, _ISSUER, _ISSUER_FINGERPRINT = 2, 3, 9, 16, 33
 _HARMLESS = frozenset({_CREATED, _EXPIRES, 4, 7, _KEY_EXPIRES, 11, _ISSUER, 21, 22, 23, 25, 26, 27, 28, 30, 33, 34, 35})
 """Subpackets that may be critical: they are obeyed, or say nothing about a signature of a file."""
-_ARMOR = re.compile(rb"-----BEGIN PGP [A-Z ,/0-9]{1,40}-----\r?\n(.*?)-----END PGP ", re.DOTALL)
+_BEGIN = re.compile(rb"-----BEGIN PGP [A-Z ,/0-9]{1,40}-----\r?\n")
+_END = b"-----END PGP "
 
 
 class OpenPgpError(ValueError):
@@ -66,8 +67,12 @@ def dearmor(data: bytes) -> bytes:
     if not data.lstrip().startswith(b"-----") and b"-----BEGIN PGP " not in data[:65_536]:
         return data
     blocks = []
-    for match in _ARMOR.finditer(data):
-        lines = match[1].replace(b"\r", b"").split(b"\n")
+    end = 0
+    while (match := _BEGIN.search(data, end)) is not None:
+        end = data.find(_END, match.end())
+        if end < 0:
+            break
+        lines = data[match.end() : end].replace(b"\r", b"").split(b"\n")
         start = lines.index(b"") + 1 if b"" in lines[:20] else 0
         body = b"".join(line.strip() for line in lines[start:] if not line.startswith(b"="))
         try:

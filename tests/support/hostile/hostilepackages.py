@@ -31,6 +31,7 @@ from support.apk import adbs
 from support.apk.apks import member
 from support.deb.debs import ar, file, tar
 from support.hostile.parsers import PARSERS, STATUS, a_release
+from support.hostile.rpmmd import RPM_COSTS
 from support.image.rawtar import END, header
 
 SMALL, LARGE = 1, 10
@@ -379,3 +380,5 @@ _case(
     "preferences",
     lambda size: b"Package: a*b*c\nPin: version 1*2*3\nPin-Priority: 1\n\n" * (size * 18_000),
 )
+for _name, (_parser, _build) in RPM_COSTS.items():
+    _case(_name, _parser, _build)

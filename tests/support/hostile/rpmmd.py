@@ -32,7 +32,7 @@ from support.rpm.rpmfiles import Rpm
 from support.rpm.rpmrepo import package_xml
 from support.rpm.rpmsigners import RsaSigner, claim, rsa_key
 
-__all__ = ["RPM_DATA", "RPM_PARSERS", "change_xml"]
+__all__ = ["RPM_COSTS", "RPM_DATA", "RPM_PARSERS", "change_xml"]
 
 _VARIABLES = {"releasever": "9", "basearch": "x86_64"}
 _SHA256 = "a" * 64
@@ -181,3 +181,59 @@ _MARKUP = [
     b"<!DOCTYPE x [<!ENTITY a 'b'>]>", b"&a;", b"&#0;", b"&#x41;", b"<!--", b"-->", b"<![CDATA[", b"]]>", b"<?x ?>", b"<a>" * 50,
     b"</package>", b"<package>", b'"../x"', b'"http://169.254.169.254/"', b'"-1"', b'"' + b"9" * 40 + b'"', b'""', b"\xff", b"\0",
 ]  # fmt: skip
+
+_ROW = b"<package><name>foo</name><arch>a</arch></package>"
+RPM_COSTS: dict[str, tuple[str, Callable[[int], bytes]]] = {
+    "primary: very many packages of one name": ("primary", lambda size: _ROW * (size * 100_000)),
+    "primary: very many names of one package": (
+        "primary",
+        lambda size: (
+            b"<package><name>foo</name><format><rpm:provides>"
+            + b"".join(b'<rpm:entry name="x%d"/>' % number for number in range(size * 100_000))
+            + b"</rpm:provides></format></package>"
+        ),
+    ),
+    "primary: deep": (
+        "primary",
+        lambda size: b"<package><name>foo</name>" + b"<a>" * (size * 1_000_000) + b"</package>",
+    ),
+    "primary: entries in the lists of one package": (
+        "primary",
+        lambda size: (
+            b"<package><name>foo</name><format><rpm:requires>"
+            + b'<rpm:entry name="(a if b)" flags="EQ" ver="1"/>' * (size * 20_000)
+            + b"</rpm:requires></format></package>"
+        ),
+    ),
+    "updateinfo: very many advisories": (
+        "updateinfo",
+        lambda size: (
+            b"<updates>"
+            + b'<update><id>A-1</id><pkglist><collection><package name="a" version="1" release="2" arch="x"/></collection>'
+            b"</pkglist></update>" * (size * 50_000) + b"</updates>"
+        ),
+    ),
+    "updateinfo: one attribute without an end": (
+        "updateinfo",
+        lambda size: b'<updates a="' + b"x" * (size * 10_000_000),
+    ),
+    "modules: deeper and deeper": (
+        "modules",
+        lambda size: b"---\n" + b"".join(b" " * number + b"a:\n" for number in range(int(size**0.5 * 2_000))),
+    ),
+    "modules: very many": ("modules", lambda size: b"---\ndocument: x\n" * (size * 100_000)),
+    "repomd: very many files": (
+        "repomd",
+        lambda size: b"<repomd>" + b'<data type="x"/>' * (size * 100_000) + b"</repomd>",
+    ),
+    "rpm mirrors: very many": ("rpm mirrors", lambda size: b"https://a.example/x\n" * (size * 100_000)),
+    "rpm definition: very many sections": ("rpm definition", lambda size: b"[a]\nb=c\n" * (size * 100_000)),
+    "rpm definition: variables": (
+        "rpm definition",
+        lambda size: b"[a]\nbaseurl=https://" + b"$basearch" * (size * 100_000),
+    ),
+    "versionlock.list: very many": ("versionlock.list", lambda size: b"a*-0:1-1.*\n" * (size * 50_000)),
+    "openpgp: very many packets": ("openpgp", lambda size: b"\xc2\x00" * (size * 1_000_000)),
+    "openpgp: armor without an end": ("openpgp", lambda size: b"-----BEGIN PGP X-----\n" * (size * 100_000)),
+}
+"""What is small and costs a lot, by the parser that it is for."""

@@ -22,7 +22,7 @@ from copacetic.errors import InvalidVersionError, RepositoryError
 from copacetic.repository.address import is_plain_address
 from copacetic.repository.rpm.offer import Checksum, RpmOffer
 from copacetic.repository.rpm.repomd import find_checksum, is_location, join_location
-from copacetic.repository.rpm.xmlreader import XmlError
+from copacetic.repository.rpm.xmlreader import MAX_DEPTH, XmlError
 from copacetic.rpm.dependency import (
     EQUAL,
     GREATER,
@@ -50,7 +50,7 @@ __all__ = [
 NAMED, PROVIDING, OBSOLETING = b"n", b"p", b"o"
 _SUMS = {kind: crc32(kind) for kind in (NAMED, PROVIDING, OBSOLETING)}
 """What the sums of names begin with. They only tell where to look: what is there is held against the name."""
-MAX_PACKAGE = 8 * 1024 * 1024
+MAX_PACKAGE = 4 * 1024 * 1024
 """Of one package's text; that of Fedora's fullest has 400 KB."""
 MAX_ENTRIES = 50_000
 """Dependencies and files of one package."""
@@ -127,10 +127,10 @@ class PrimaryIndexer:
         # A tag may go on in the next part, and nothing before the next package is of use.
         self._pending = data[at:]
         self._at += at
-        if len(self._pending) > MAX_PACKAGE:
-            raise XmlError(f"a package of more than {MAX_PACKAGE} bytes")
+        _check_size(self._pending)
 
     def _note(self, text: bytes, start: int) -> None:
+        _check_size(text)
         number = self.count
         self.count += 1
         self._spans.extend((start, start + len(text)))
@@ -151,6 +151,11 @@ class PrimaryIndexer:
     def finish(self) -> PrimaryTable:
         """Return what was noted, when all is there."""
         return PrimaryTable(self._spans.tobytes(), array("Q", sorted(self._keys)).tobytes())
+
+
+def _check_size(text: bytes) -> None:
+    if len(text) > MAX_PACKAGE:
+        raise XmlError(f"a package of more than {MAX_PACKAGE} bytes")
 
 
 def _entries(text: bytes, kind: bytes) -> set[bytes]:
@@ -228,7 +233,7 @@ class _PackageReader:
         self._lists: dict[str, list[tuple[str, int, str]]] = {name: [] for name in _LISTS}
         self._list: list[tuple[str, int, str]] | None = None
         self._files: set[str] = set()
-        self._count = 0
+        self._count = self._depth = 0
         self._text: list[str] = []
         self._parser = expat.ParserCreate()
 
@@ -249,6 +254,9 @@ class _PackageReader:
             raise XmlError(f"no XML: {error}") from error
 
     def _start(self, name: str, attributes: dict[str, str]) -> None:
+        self._depth += 1
+        if self._depth > MAX_DEPTH:
+            raise XmlError(f"elements more than {MAX_DEPTH} deep")
         if name.endswith("entry"):
             if self._list is not None:
                 self._note()
@@ -266,6 +274,7 @@ class _PackageReader:
             self.values["algorithm"] = attributes.get("type", "")
 
     def _end(self, name: str) -> None:
+        self._depth -= 1
         name = name.rpartition(":")[2]
         if name not in _TEXTS:
             return
