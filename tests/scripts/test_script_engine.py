@@ -95,3 +95,36 @@ def test_lines_go_to_the_end_of_a_file_that_lacks_them() -> None:
     assert changed.read("etc/shells", limit=100) == b"/bin/sh\n/bin/bash\n"
     assert ScriptEngine(changed, 0).perform(shells) == effects.Done()
     assert ScriptEngine(changed, 0).perform(effects.AppendLines("etc/absent", ("x",))) is None
+
+
+BUNDLE = "usr/share/pki/ca-trust-source/ca-bundle.trust.p11-kit"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "[p11-kit-object-v1]\nlabel: x\n",
+        "[p11-kit-object-v1]\n-----BEGIN CERTIFICATE-----\nMIIB\n-----END CERTIFICATE-----\n",
+        "[p11-kit-object-v1]\n-----BEGIN CERTIFICATE-----\n\xe4\n-----END CERTIFICATE-----\n",
+    ],
+)
+def test_a_list_of_certificates_that_is_none_makes_no_bundle(text: str) -> None:
+    changed = TreeBuilder(tree({BUNDLE: text.encode("latin-1")}))
+
+    assert ScriptEngine(changed, 0).perform(effects.UpdateTrust()) is None
+    assert changed.changed_paths() == ()
+
+
+def test_trusted_certificates_are_in_the_bundles_of_all_programs() -> None:
+    changed = TreeBuilder(tree({BUNDLE: "# nobody\n"}))
+    ScriptEngine(changed, 1).perform(effects.UpdateTrust())
+
+    names = (
+        "java/cacerts",
+        "openssl/ca-bundle.trust.crt",
+        *(f"pem/{n}-ca-bundle.pem" for n in ("tls", "email", "objsign")),
+    )
+    for name in names:
+        entry = changed.lookup(f"etc/pki/ca-trust/extracted/{name}")
+        assert entry is not None
+        assert entry.mode == 0o444
