@@ -50,7 +50,9 @@ class Case:
     def prove(self, edit: Edit = lambda entries: entries) -> None:
         root = RpmRoot(self.folder / "root")
         scripts = {"postin": ("<lua>", 'posix.mkdir("/opt/made")\n')}
-        root.install([Build("one", files=_files("1")).write(self.folder)], "--excludedocs")
+        tables = [a_file(f"/var/lib/rpm/{name}", flags=GHOST) for name in ("rpmdb.sqlite", "rpmdb.sqlite-shm")]
+        installed = (Build("one", files=_files("1")), Build("rpm", files=tables))
+        root.install([build.write(self.folder) for build in installed], "--excludedocs")
         for name in ("kept", "saved"):
             (root.path / "etc" / name).write_text("of the image")
         new = Build("one", version="2", files=_files("2"), scripts=scripts).write(self.folder)
