@@ -27,6 +27,7 @@ from demo.roots import build_root
 
 from bench import execution, processor
 from bench.alpine import measure_alpine, measure_index
+from bench.centos import measure_centos
 from bench.measure import Result, Sample, repeat, run
 from support.deb.debian import layout_of
 from support.image.images import make_image, make_layer, write_layout
@@ -56,7 +57,7 @@ LARGE = (
     "vim",
     "wget",
 )
-GROUPS = ("processor", "start", "minbase", "large", "shared", "buildkit", "worker", "alpine")
+GROUPS = ("processor", "start", "minbase", "large", "shared", "buildkit", "worker", "alpine", "centos")
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,7 +177,7 @@ def _on_top(bench: Bench, _base: Path, tar: Path, number: int) -> str:
     return f"oci:{layout}:1"
 
 
-PEERS = ("buildah", "the Go tool", "in the worker, empty cache", "in the worker, layers indexed")
+PEERS = ("buildah", "bare rpm", "the Go tool", "in the worker, empty cache", "in the worker, layers indexed")
 
 
 def show(results: list[Result]) -> None:
@@ -229,6 +230,8 @@ def main() -> None:
         if "alpine" in chosen and (results := measure_alpine(COPA, bench.work, bench.runs)):
             show(results)
             show(measure_index(COPA, bench.work, bench.runs))
+        if "centos" in chosen and (results := measure_centos(COPA, bench.work, bench.runs)):
+            show(results)
         if "large" in chosen:
             base = build_root("bookworm", name="bookworm-minbase", age=False)
             show(
