@@ -87,7 +87,7 @@ def test_few_modules_start_programs_and_none_by_a_shell_s_words() -> None:
     root = Path(__file__).parents[2] / "src/copacetic"
     texts = {str(path.relative_to(root)): path.read_text() for path in root.rglob("*.py")}
     starting = re.compile(
-        r"^(?:import|from) (?:subprocess|pty)|\bos\.(?:exec|fork|posix_spawn|spawn|popen)", re.MULTILINE
+        r"^(?:import|from) (?:subprocess|pty)|\bos\.(?:exec[lv]|fork|posix_spawn|spawn|popen)", re.MULTILINE
     )
     by_words = re.compile(
         r"os\.(?:system|popen)|getoutput|getstatusoutput|(?:run|call|Popen|check_output)\([^)]*shell="

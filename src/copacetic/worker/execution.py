@@ -40,6 +40,8 @@ _TURN = 250
 _SPACE = 16 * 1024 * 1024
 _FULL = "free space on the disk of the cache folder (`copa cache prune`), or name another folder with --cache-dir"
 _NOT_PERMITTED = "Operation not permitted"
+_NO_PROCESS = "Resource temporarily unavailable"
+"""What shells say where the kernel's own bound, a little above ours, was reached before anybody had looked."""
 _LIMITS = "allow it more, as in --addr 'worker://?memory=16G&disk=50G&processes=9000&time=2h', if you trust it"
 _REFUSED = (
     "the sandbox refuses device nodes, mounts and what else an installation seldom needs; a builder may allow it "
@@ -218,7 +220,7 @@ class Execution:
         shown = _last(words)
         refusal = output.refusal if output.refusal not in shown else ""
         said = f"{refusal and f'; it said: {refusal}'}{shown}"
-        hint = _REFUSED if output.refusal else None
+        hint = _REFUSED if output.refusal else _LIMITS if any(_NO_PROCESS in line for line in lines) else None
         raise ExecutionError(f"{self.title}: {reason}{said or ', without a word'}", hint=hint)
 
     def _translate(self, error: JobRefusedError) -> SolverError:

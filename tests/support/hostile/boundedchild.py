@@ -45,7 +45,7 @@ class Bounded:
 
 class BoundedChild:
     def __enter__(self) -> Self:
-        environment = os.environ | {"MALLOC_ARENA_MAX": "1", "PYTHONPATH": str(_ROOT)}
+        environment = os.environ | {"MALLOC_ARENA_MAX": "1", "PYTHONPATH": f"{_ROOT}:{_ROOT.parent}"}
         command = [sys.executable, "-m", "support.hostile.boundedchild"]
         self._process = subprocess.Popen(
             command, cwd=_ROOT, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
