@@ -15,6 +15,8 @@ from support.image.images import FIXTURES
 from support.rpm.centos import ROOT, UPDATES, centos_image, centos_root, updates
 from support.server.served import Served, serve
 
+_UPGRADE = "rpm -U --nosignature --nodeps /run/updates/*.rpm"
+
 
 def measure_centos(copa: str, work: Path, runs: int) -> list[Result]:
     """Measure in a folder; without the real image and repository there is nothing to measure."""
@@ -52,10 +54,11 @@ def _bare(work: Path, packages: Path) -> Sample:
     root = centos_root(Path(tempfile.mkdtemp(dir=work)) / "root")
     shutil.copytree(packages, root / "run/updates")
     os.sync()
-    script = (
-        f'mount -t tmpfs none "{root}/dev" && touch "{root}/dev/null" && mount --bind /dev/null "{root}/dev/null" && '
+    nodes = "; ".join(
+        f'touch "{root}/dev/{node}"; mount --bind /dev/{node} "{root}/dev/{node}"'
+        for node in ("null", "random", "urandom")
     )
-    script += f'exec chroot "{root}" /bin/sh -c "rpm -U --nosignature --nodeps /run/updates/*.rpm"'
+    script = f'set -e; mount -t tmpfs none "{root}/dev"; {nodes}; exec chroot "{root}" /bin/sh -c "{_UPGRADE}"'
     sample = run([*ISOLATED, "sh", "-c", script])
     shutil.rmtree(root.parent)
     return sample
