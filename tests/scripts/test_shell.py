@@ -395,3 +395,35 @@ def _may_be(words: Sequence[str], found: Sequence[str | None]) -> bool:
     if first is None:
         return any(_may_be(words[n:], rest) for n in range(len(words) + 1))
     return bool(words) and words[0] == first and _may_be(words[1:], rest)
+
+
+class Known(Unknown):
+    """Surroundings with these programs, and no others."""
+
+    def __init__(self, *programs: str) -> None:
+        self.programs = programs
+
+    def has_program(self, name: str) -> bool | None:
+        return name in self.programs
+
+
+@pytest.mark.parametrize(
+    ("programs", "text", "expected"),
+    [
+        (("which", "touch"), "which touch || act no", []),
+        (("touch",), "which touch || act yes", ["yes"]),
+        (("touch",), "command -v touch || act no", []),
+        (("which", "touch"), "{ which touch || act maybe; } | :", ["maybe"]),
+        (("touch",), "{ command -v touch || act maybe; } | :", ["maybe"]),
+        (("touch",), ": | { command -v touch || act no; }", []),
+        (("touch",), "{ true || act no; [ a = b ] && act no; :; } | :", []),
+    ],
+)
+def test_a_search_needs_its_program_and_what_prints_somebody_who_reads(
+    programs: tuple[str, ...], text: str, expected: list[str]
+) -> None:
+    followed = follow_script(
+        parse_shell(text), arguments=("configure", "5"), variables={}, surroundings=Known(*programs)
+    )
+
+    assert [command.words[1] for command in followed.commands if command.words[0] == "act"] == expected

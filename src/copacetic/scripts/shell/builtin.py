@@ -244,9 +244,11 @@ def _search(machine: Machine, node: Simple, words: Sequence[Value]) -> Status:
             return machine.run_words(node, rest, functions=False) if rest else True
     operands = [word for word in words[1:] if word is None or not word.startswith("-")]
     machine.note(node.line, tuple(words), ())
-    if len(operands) != 1 or operands[0] is None:
-        return None
-    return machine.surroundings.has_program(operands[0])
+    has_program = machine.surroundings.has_program
+    there = words[0] != "which" or has_program("which")  # the others are the shell's own
+    if not there:
+        return there
+    return has_program(operands[0]) if len(operands) == 1 and operands[0] is not None else None
 
 
 def _exec(machine: Machine, node: Simple, words: Sequence[Value]) -> Status:

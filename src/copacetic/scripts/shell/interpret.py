@@ -46,6 +46,8 @@ from copacetic.scripts.shell.syntax import (
 
 __all__ = ["CONFMODULE", "PROGRAM_SEARCHES", "Followed", "Reached", "Surroundings", "follow_script"]
 
+_SILENT = frozenset((":", "true", "test", "[", "[["))
+"""Print nothing."""
 _NOWHERE = frozenset(("/dev/null", "/dev/stderr", "/dev/stdout", "/dev/tty"))
 STEP = 40
 """What each command costs that is followed."""
@@ -94,6 +96,8 @@ class _Interpreter(Loops):
         self._calls: list[int] = []
         """How many loops there were around each call."""
         self._defined: list[Function] = []
+        self._unread = 0
+        """In how many pipes we are with others behind: what prints there fails when nobody reads it to its end."""
         self._traps: list[tuple[int, str, ShellState, int]] = []
 
     # -- control ---------------------------------------------------------------------------------------------
@@ -192,7 +196,9 @@ class _Interpreter(Loops):
             starts: list[int] = []
             for command in node.commands:
                 starts.append(len(self.reached))
+                self._unread += command is not node.commands[-1]
                 self.isolate((command,))
+                self._unread -= command is not node.commands[-1]
             return self._piped(starts, negated=node.negated)
         status = self._node(node.commands[0])
         return None if status is None else status is not node.negated
@@ -248,7 +254,8 @@ class _Interpreter(Loops):
         if words and self._may_fail(node.redirects):
             self.choose(lambda: self._complete(node, words, writes), lambda: None)
             return None
-        return self._complete(node, words, writes)
+        status = self._complete(node, words, writes)
+        return None if status and self._unread and words and words[0] not in _SILENT else status
 
     def _complete(self, node: Simple, words: Sequence[Value], writes: tuple[Value, ...]) -> Status:
         values: list[tuple[str, Value]] = []
