@@ -13,12 +13,10 @@ from typing import TYPE_CHECKING
 
 from msgspec.structs import replace
 
-from copacetic.attest import FORMATS, render
 from copacetic.errors import CopaError, PlanFileError, UsageError
 from copacetic.oci import Platform, Reference
 from copacetic.oci.location import Location
 from copacetic.pipeline.outcome import Outcome
-from copacetic.pipeline.plan.planfile import PLAN_LIMIT, read_plans
 from copacetic.pipeline.plan.policy import Policy, apply_policy
 from copacetic.pipeline.run import Order, PlanSet, plan_image, prove_image, publish_result
 from copacetic.progress import Progress, Silent
@@ -105,6 +103,8 @@ def _opened(session: Session | None, settings: Settings | None, progress: Progre
 
 
 def _patch(request: PatchRequest, session: Session) -> Outcome:
+    from copacetic.attest import FORMATS, render
+
     location = Location.parse(request.image)
     target = select_destination(request, location)
     reports, plans = _reports(request, session.progress), _plans(request)
@@ -189,6 +189,8 @@ def _plans(request: PatchRequest) -> tuple[Plan, ...]:
         return ()
     if request.reports:
         raise UsageError("--plan and --report exclude each other", hint="the plan was made from a report already")
+    from copacetic.pipeline.plan.planfile import PLAN_LIMIT, read_plans
+
     try:
         with path.open("rb") as file:
             data = file.read(PLAN_LIMIT + 1)

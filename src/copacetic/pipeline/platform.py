@@ -13,20 +13,20 @@ from copacetic.oci.manifest import layer_compression, layer_media_type
 from copacetic.pipeline.apply import open_ways
 from copacetic.pipeline.apply.kept import KeptLayers
 from copacetic.pipeline.job import Job, Ways
-from copacetic.pipeline.layer import LayerRequest
+from copacetic.pipeline.layer import ComposedLayer, LayerRequest
 from copacetic.pipeline.open.image import PlatformImage
 from copacetic.pipeline.outcome import PlatformOutcome
 from copacetic.pipeline.plan.complete import refuse_incomplete
 from copacetic.pipeline.plan.leftout import add_faults, nothing_left_out
 from copacetic.pipeline.plan.make import PreparedPlan, make_plan
 from copacetic.pipeline.plan.stored import prepare_stored
-from copacetic.pipeline.prove import Proof, prove
-from copacetic.pipeline.publish.manifest import PatchedImage, build_image
 from copacetic.request import LayerCompression
 from copacetic.updates import Plan
 
 if TYPE_CHECKING:
     from copacetic.llb.definition import Definition
+    from copacetic.pipeline.prove import Proof
+    from copacetic.pipeline.publish.manifest import PatchedImage
 
 __all__ = ["PatchedPlatform", "patch_variant", "plan_variant", "untouched"]
 
@@ -84,11 +84,11 @@ def _apply(prepared: PreparedPlan, job: Job, ways: Ways) -> PlatformOutcome | Pa
         if composed is None:
             with job.session.progress.task("compose layer"):
                 composed = way.make(request)
-        proof = prove(job, plan, composed)
+        proved = _prove(job, plan, composed, epoch=request.epoch)
         if composed.proven is None:
-            layers.keep(request, job.opened.fs, replace(composed, notes=proof.notes, proven=proof.layer))
-    image = build_image(job.opened, plan, composed.layer, epoch=request.epoch)
-    return PatchedPlatform(image=image, plan=plan, proof=proof)
+            kept = replace(composed, notes=proved.proof.notes, proven=proved.proof.layer)
+            layers.keep(request, job.opened.fs, kept)
+    return proved
 
 
 def _delegate(job: Job, ways: Ways, error: RepositoryError | UnreachableError) -> PlatformOutcome | PatchedPlatform:
@@ -96,9 +96,17 @@ def _delegate(job: Job, ways: Ways, error: RepositoryError | UnreachableError) -
     done = ways.delegate.make(select_compression(job.request.compression, variant), error)
     if not _is_enough(done.plan, job, "") or done.composed is None:
         return untouched(variant, done.plan, "nothing to update")
-    proof = prove(job, done.plan, done.composed)
-    image = build_image(job.opened, done.plan, done.composed.layer, epoch=done.epoch)
-    return PatchedPlatform(image=image, plan=done.plan, proof=proof)
+    return _prove(job, done.plan, done.composed, epoch=done.epoch)
+
+
+def _prove(job: Job, plan: Plan, composed: ComposedLayer, *, epoch: int) -> PatchedPlatform:
+    """What only a patch needs is imported by the first."""
+    from copacetic.pipeline.prove import prove
+    from copacetic.pipeline.publish.manifest import build_image
+
+    proof = prove(job, plan, composed)
+    image = build_image(job.opened, plan, composed.layer, epoch=epoch)
+    return PatchedPlatform(image=image, plan=plan, proof=proof)
 
 
 def _is_enough(plan: Plan, job: Job, excuse: str) -> bool:

@@ -29,14 +29,13 @@ from copacetic.pipeline.outcome import Outcome, PlatformOutcome
 from copacetic.pipeline.plan.concern import select_reports
 from copacetic.pipeline.plan.document import write_plans
 from copacetic.pipeline.platform import PatchedPlatform, patch_variant, plan_variant, untouched
-from copacetic.pipeline.publish.manifest import PatchedImage
-from copacetic.pipeline.publish.write import ImageWriter
 from copacetic.request import PatchRequest
 from copacetic.session import ImageAccess, Session
 from copacetic.updates import Finding, Plan, Report
 
 if TYPE_CHECKING:
     from copacetic.llb.definition import Definition
+    from copacetic.pipeline.publish.manifest import PatchedImage
 
 __all__ = ["Order", "PlanSet", "Result", "plan_image", "prove_image", "publish_result"]
 
@@ -158,6 +157,8 @@ def prove_image(order: Order) -> Iterator[Result]:
 
 def publish_result(result: Result, destination: Destination, render: Render) -> Outcome:
     """Write everything, documents beside it too, and only then give the result its name."""
+    from copacetic.pipeline.publish.write import ImageWriter
+
     session, request = result.order.session, result.order.request
     with destination, session.progress.task(f"write {destination.name}"):
         writer = ImageWriter(result.image.source, destination, session.budget.transfers, result.scratch)
