@@ -27,7 +27,7 @@ IMAGE: Mapping[str, Content] = {
         f"usr/bin/{name}": ""
         for name in (
             *("awk", "chgrp", "chmod", "chown", "cp", "deb-systemd-helper", "dpkg", "dpkg-divert", "find", "ln"),
-            *("mkdir", "other", "perl", "py3compile", "rm", "sed", "setcap", "update-rc.d", "xargs"),
+            *("mkdir", "other", "perl", "py3compile", "rm", "sed", "setcap", "update-rc.d", "which", "xargs"),
         )
     },
     "usr/sbin/adduser": "",
