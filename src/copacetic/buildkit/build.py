@@ -77,9 +77,9 @@ class Build:
         try:
             if self._solve is not None:
                 self._solve.cancel()
-            if kind is not None and self._follower is not None:
-                # The builder ends the status when it has stopped what it ran.
-                self._follower.join(_LAST_WORDS)
+            if self._follower is not None:
+                # The builder ends the status when it has stopped what it ran; that something is done may come last.
+                self._follower.join(_LATE_LOG if kind is None else _LAST_WORDS)
         finally:
             if self._status is not None:
                 self._status.cancel()
