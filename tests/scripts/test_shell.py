@@ -273,6 +273,10 @@ def test_a_function_that_leaves_its_callers_loop_is_an_error() -> None:
         ("test() { act; }", "test is defined"),
         ("command_not_found_handle() { act; }", "command_not_found_handle is defined"),
         ("#!/bin/bash\n[[ -v 'a[$(act)]' ]]", "a condition in which there may be commands"),
+        (
+            "ulimit -n 10; until command -v sh >/dev/null; do act; break; done",
+            "a limit is set, under which what follows",
+        ),
         ("#!/bin/bash\nx='a[$(act)]'; [[ $x -eq 0 ]]", "a condition in which there may be commands"),
         ("#!/bin/bash\nx='a[$(act)]'; : $((x))", "x is read as arithmetic"),
         ("#!/bin/bash\nx='a[$(act)]'; : ${!x} ${x@P}", "expanded again"),

@@ -27,7 +27,7 @@ from copacetic.updates import FetchedPackage, PackageKey, PlannedUpdate, ScriptC
 
 __all__ = ["VerdictMemo"]
 
-JUDGEMENT_VERSION = 9
+JUDGEMENT_VERSION = 10
 """Raise it whenever the same scripts may get another verdict, or one is written down in another way."""
 
 

@@ -311,6 +311,14 @@ def _known(machine: Machine, _node: Simple, words: Sequence[Value]) -> Status:
     return words[0] != "false"
 
 
+def _limit(machine: Machine, node: Simple, words: Sequence[Value]) -> Status:
+    """Under a limit of its own, whatever a script does later may fail."""
+    if any(word is None or not word.startswith("-") for word in words[1:]):
+        machine.state.variables.journal.oddities.append("a limit is set, under which what follows may fail")
+    machine.note(node.line, tuple(words), ())
+    return None
+
+
 def _ignore(machine: Machine, _node: Simple, _words: Sequence[Value]) -> Status:
     return None
 
@@ -359,6 +367,7 @@ BUILTINS: Mapping[str, Builtin] = {
         ("command which type", _search),
         ("break continue", _jump),
         ("umask wait", _ignore),
+        ("ulimit", _limit),
         ("eval", _eval),
         ("time", _time),
         ("printf", _printf),
