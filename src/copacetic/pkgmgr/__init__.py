@@ -18,7 +18,7 @@ from typing import Protocol, TypeAlias
 
 from msgspec import Struct
 
-from copacetic.errors import UnsupportedImageError
+from copacetic.errors import NeedsExecutionError, UnsupportedImageError
 from copacetic.families import family_of
 from copacetic.inventory import PackageDatabase
 from copacetic.llb.graph import ProxyEnv, State
@@ -26,9 +26,10 @@ from copacetic.loader import load
 from copacetic.oci.change import Spooled
 from copacetic.oci.filesystem import FileType, ImageFilesystem
 from copacetic.pkgmgr.probe import has_program
-from copacetic.updates import FetchedPackage, PackageKey
+from copacetic.updates import FetchedPackage, PackageKey, ScriptClass
 
 __all__ = [
+    "ACCOUNT_LEFTOVERS",
     "MOUNTED_FILES",
     "Content",
     "Leftover",
@@ -38,6 +39,7 @@ __all__ = [
     "count_packages",
     "is_leftover",
     "open_package_manager",
+    "scripts_left_out",
     "shared_key",
 ]
 
@@ -68,6 +70,16 @@ class Leftover(Struct, frozen=True, kw_only=True):
         return fnmatch.fnmatchcase(path, self.pattern)
 
 
+ACCOUNT_LEFTOVERS: tuple[Leftover, ...] = (
+    Leftover(pattern="etc/.pwd.lock", reason="a lock of useradd and its kin"),
+    *(
+        Leftover(pattern=f"etc/{name}-", reason="a backup of useradd and its kin")
+        for name in ("passwd", "group", "shadow", "gshadow")
+    ),
+)
+"""What programs that add accounts leave, whatever the format of packages."""
+
+
 def is_leftover(leftovers: Iterable[Leftover], path: str, type_: FileType | None) -> bool:
     """Tell whether any of the rules is about a change."""
     return any(rule.matches(path, type_) for rule in leftovers)
@@ -81,6 +93,22 @@ def shared_key(words: Iterable[str]) -> str:
 def count_packages(packages: Sequence[FetchedPackage]) -> str:
     """Say how many there are, in the name of a run."""
     return f"{len(packages)} package{'s' * (len(packages) != 1)}"
+
+
+def scripts_left_out(packages: Sequence[FetchedPackage]) -> tuple[str, ...]:
+    """
+    Name what an image without a shell goes without, as it did when it was built. Raises `NeedsExecutionError` for what
+    it can't do without.
+    """
+    notes: list[str] = []
+    for script in (script for package in packages for script in package.update.scripts):
+        if script.verdict is ScriptClass.NEEDS_EXECUTION:
+            raise NeedsExecutionError(
+                f"{script.package}: {script.script} would have to be run, and the image has no shell: {script.reason}"
+            )
+        if script.verdict is ScriptClass.REPRODUCED:
+            notes.append(f"{script.package}: {script.script} was not run, for the image has no shell")
+    return tuple(notes)
 
 
 class Recipe(Struct, frozen=True, kw_only=True):

@@ -15,18 +15,27 @@ from collections.abc import Mapping, Sequence
 from msgspec.structs import replace
 
 from copacetic import llb
-from copacetic.errors import NeedsExecutionError, SignatureError, UnsupportedImageError
+from copacetic.errors import SignatureError, UnsupportedImageError
 from copacetic.inventory import PackageDatabase
 from copacetic.inventory.apk import ApkDatabase
 from copacetic.inventory.apk.scripts import format_world
 from copacetic.llb.graph import ExecState, FileAction, MakeDirectory, MakeFile, Mount, Network, State
 from copacetic.oci.filesystem import FileType, ImageFilesystem
-from copacetic.pkgmgr import Content, Leftover, PackageManager, Recipe, Upgrade, count_packages, shared_key
+from copacetic.pkgmgr import (
+    Content,
+    Leftover,
+    PackageManager,
+    Recipe,
+    Upgrade,
+    count_packages,
+    scripts_left_out,
+    shared_key,
+)
 from copacetic.pkgmgr.apk.offering import REPOSITORIES, offer_packages, read_row
 from copacetic.pkgmgr.apk.world import make_world
 from copacetic.pkgmgr.probe import HINT, has_program, refuse_links_out, require_directory, require_programs
 from copacetic.repository.apk.package import open_package
-from copacetic.updates import FetchedPackage, ScriptClass
+from copacetic.updates import FetchedPackage
 
 __all__ = ["ApkPackageManager"]
 
@@ -144,7 +153,7 @@ class ApkPackageManager:
         notes: tuple[str, ...] = ()
         arguments = ["/sbin/apk", "--root", ROOT, *_OFFLINE, "upgrade"]
         if not self.runs_scripts:
-            notes = _scripts_left_out(packages)
+            notes = scripts_left_out(packages)
             arguments.insert(-1, "--no-scripts")
         root = llb.Bind(dest=ROOT, source=told, readonly=False)
         run = self._run(tooling, arguments, (root, mount), f"apk --root upgrade of {count}", valid=valid)
@@ -249,19 +258,6 @@ class ApkPackageManager:
             paths = [entry.path for entry, _ in file.entries(checked=False)]
             paths += self._database.files(update.installed) if update.installed is not None else ()
             refuse_links_out(self._fs, update.candidate.name, paths)
-
-
-def _scripts_left_out(packages: Sequence[FetchedPackage]) -> tuple[str, ...]:
-    """Name what an image without a shell goes without, as it did when apko built it, unless it can't do without."""
-    notes: list[str] = []
-    for script in (script for package in packages for script in package.update.scripts):
-        if script.verdict is ScriptClass.NEEDS_EXECUTION:
-            raise NeedsExecutionError(
-                f"{script.package}: {script.script} would have to be run, and the image has no shell: {script.reason}"
-            )
-        if script.verdict is ScriptClass.REPRODUCED:
-            notes.append(f"{script.package}: {script.script} was not run, for the image has no shell")
-    return tuple(notes)
 
 
 _: type[PackageManager] = ApkPackageManager

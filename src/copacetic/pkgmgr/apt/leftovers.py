@@ -6,7 +6,7 @@ database says may stand here.
 
 from __future__ import annotations
 
-from copacetic.pkgmgr import Leftover
+from copacetic.pkgmgr import ACCOUNT_LEFTOVERS, Leftover
 
 __all__ = ["GENERATED", "LEFTOVERS"]
 
@@ -33,9 +33,5 @@ LEFTOVERS: tuple[Leftover, ...] = (
     Leftover(pattern="var/lib/dpkg/triggers/Unincorp", reason="an empty file that trigger processing leaves"),
     Leftover(pattern="var/lib/dpkg/available", reason="an empty file that dpkg creates"),
     Leftover(pattern="var/lib/dpkg/updates/*", reason="dpkg's journal"),
-    Leftover(pattern="etc/.pwd.lock", reason="a lock of useradd and its kin"),
-    Leftover(pattern="etc/passwd-", reason="a backup of useradd and its kin"),
-    Leftover(pattern="etc/group-", reason="a backup of useradd and its kin"),
-    Leftover(pattern="etc/shadow-", reason="a backup of useradd and its kin"),
-    Leftover(pattern="etc/gshadow-", reason="a backup of useradd and its kin"),
+    *ACCOUNT_LEFTOVERS,
 )

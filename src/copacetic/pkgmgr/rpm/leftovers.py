@@ -6,7 +6,7 @@ or its database says may stand here.
 
 from __future__ import annotations
 
-from copacetic.pkgmgr import Leftover
+from copacetic.pkgmgr import ACCOUNT_LEFTOVERS, Leftover
 
 __all__ = ["LEFTOVERS", "in_database"]
 
@@ -23,11 +23,7 @@ LEFTOVERS: tuple[Leftover, ...] = (
     Leftover(pattern="var/lib/zypp/AnonymousUniqueId", reason="the identity of one machine"),
     Leftover(pattern="var/lib/tdnf/*", reason="tdnf's history", files_only=True),
     Leftover(pattern="var/cache/ldconfig/aux-cache", reason="a cache of ldconfig for itself"),
-    Leftover(pattern="etc/.pwd.lock", reason="a lock of useradd and its kin"),
-    Leftover(pattern="etc/passwd-", reason="a backup of useradd and its kin"),
-    Leftover(pattern="etc/group-", reason="a backup of useradd and its kin"),
-    Leftover(pattern="etc/shadow-", reason="a backup of useradd and its kin"),
-    Leftover(pattern="etc/gshadow-", reason="a backup of useradd and its kin"),
+    *ACCOUNT_LEFTOVERS,
 )
 
 

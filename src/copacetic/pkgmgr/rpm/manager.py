@@ -14,17 +14,17 @@ from collections.abc import Mapping, Sequence
 from msgspec.structs import replace
 
 from copacetic import llb
-from copacetic.errors import NeedsExecutionError, UnsupportedImageError
+from copacetic.errors import UnsupportedImageError
 from copacetic.inventory import PackageDatabase
 from copacetic.inventory.rpm import RpmDatabase
 from copacetic.inventory.rpm.bdb import ENVIRONMENT
 from copacetic.llb.graph import ExecState, Mount, Network, State
 from copacetic.oci.filesystem import ImageFilesystem
-from copacetic.pkgmgr import Content, PackageManager, Recipe, Upgrade, count_packages, shared_key
+from copacetic.pkgmgr import Content, PackageManager, Recipe, Upgrade, count_packages, scripts_left_out, shared_key
 from copacetic.pkgmgr.probe import HINT, has_program, refuse_links_out, require_directory
 from copacetic.pkgmgr.rpm.front import find_front
 from copacetic.pkgmgr.rpm.leftovers import LEFTOVERS, in_database
-from copacetic.updates import FetchedPackage, ScriptClass
+from copacetic.updates import FetchedPackage
 
 __all__ = ["RpmPackageManager"]
 
@@ -88,7 +88,7 @@ class RpmPackageManager:
         files: dict[str, Content] = {f"{one.update.candidate.sha256}.rpm": one.path for one in ordered}
         mount = llb.Bind(dest=PACKAGES, source=llb.local(SOURCE, shared_key=shared_key(files)))
         paths = [f"{PACKAGES}/{name}" for name in files]
-        notes = () if self.runs_scripts else _scripts_left_out(packages)
+        notes = () if self.runs_scripts else scripts_left_out(packages)
         what = f"rpm -U {count_packages(packages)}"
         if not self.needs_tooling:
             run = self._run(base, (f"/{self._rpm}", *self._options(), *paths), (mount,), what)
@@ -96,7 +96,8 @@ class RpmPackageManager:
         else:
             if tooling is None:
                 raise UnsupportedImageError("the image has no package manager", hint="name one with --tooling-image")
-            self._refuse_links_out(packages)
+            # Below a root rpm is confined by `chroot`; only its database is looked for from the outside.
+            refuse_links_out(self._fs, "the database", (self._database.path,))
             root = llb.Bind(dest=ROOT, source=base, readonly=False)
             words = ("/usr/bin/rpm", "--root", ROOT, *self._place(), *self._options(), *paths)
             result = self._run(tooling, words, (root, mount), f"rpm --root {what.removeprefix('rpm ')}").output(ROOT)
@@ -164,27 +165,10 @@ class RpmPackageManager:
             records={f"{folder}/{name}": None for name in sorted(stale)},
         )
 
-    def _refuse_links_out(self, packages: Sequence[FetchedPackage]) -> None:
-        """Below a root rpm is confined by `chroot`; only its database is looked for from the outside."""
-        refuse_links_out(self._fs, "the database", (self._database.path,))
-
 
 def _file_name(package: FetchedPackage) -> str:
     candidate = package.update.candidate
     return f"{candidate.name}-{candidate.version}.{candidate.architecture}.rpm"
-
-
-def _scripts_left_out(packages: Sequence[FetchedPackage]) -> tuple[str, ...]:
-    """Name what an image without a shell goes without, unless it can't do without."""
-    notes: list[str] = []
-    for script in (script for package in packages for script in package.update.scripts):
-        if script.verdict is ScriptClass.NEEDS_EXECUTION:
-            raise NeedsExecutionError(
-                f"{script.package}: {script.script} would have to be run, and the image has no shell: {script.reason}"
-            )
-        if script.verdict is ScriptClass.REPRODUCED:
-            notes.append(f"{script.package}: {script.script} was not run, for the image has no shell")
-    return tuple(notes)
 
 
 _: type[PackageManager] = RpmPackageManager
