@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """
-Which of several fixed versions counts for an installed one.
+Which of several fixed versions counts for an installed one, and whether a package has what a finding asks for.
 
 A vulnerability that is fixed in 2.5.3 and in 2.6.1 is closed in 2.5.9, and open in 2.6.0: the fix of a version's own
 branch counts. Nobody says where a branch begins, so it is told by what a version has in common with its neighbours.
@@ -9,14 +9,41 @@ branch counts. Nobody says where a branch begins, so it is told by what a versio
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from itertools import takewhile
+from typing import Protocol
 
 from copacetic.errors import InvalidVersionError
 from copacetic.version import parse_version
 
-__all__ = ["fix_ahead"]
+__all__ = ["FixedPackage", "FixingFinding", "fix_ahead", "has_fix"]
+
+
+class FixedPackage(Protocol):
+    """A package, installed or offered, whose source has a version of its own."""
+
+    @property
+    def version(self) -> str: ...
+    @property
+    def source_version(self) -> str: ...
+
+
+class _Fix(Protocol):
+    @property
+    def version(self) -> str: ...
+    @property
+    def is_source(self) -> bool: ...
+
+
+class FixingFinding(Protocol):
+    """What a report says of a vulnerability's fixes."""
+
+    @property
+    def installed_version(self) -> str: ...
+    @property
+    def fixes(self) -> Sequence[_Fix] | None: ...
+
 
 _PARTS = re.compile(r"[0-9]+|[A-Za-z]+|~")
 
@@ -43,6 +70,23 @@ def fix_ahead(scheme: str, version: str, fixes: Sequence[str], *, reported: str 
     reached = max((fix for fix in known if fix not in above), key=known.__getitem__)
     is_fix = not known[reached] < own
     return None if is_fix or _in_common(version, reached) > _in_common(version, ahead) else ahead
+
+
+def has_fix(
+    scheme: str, package: FixedPackage, finding: FixingFinding, spell: Callable[[str, str], str] | None = None
+) -> bool:
+    """
+    Tell whether a package has a finding's fix, those of sources and of packages each held against its own version.
+    `spell` writes a fix as versions like the package's are written. Raises `InvalidVersionError`.
+    """
+    fixes = finding.fixes or ()
+    for is_source in dict.fromkeys(fix.is_source for fix in fixes):
+        version = package.source_version if is_source else package.version
+        own = [fix.version for fix in fixes if fix.is_source == is_source]
+        spelled = [spell(fix, version) for fix in own] if spell is not None else own
+        if fix_ahead(scheme, version, spelled, reported=finding.installed_version) is not None:
+            return False
+    return True
 
 
 def _in_common(one: str, other: str) -> int:
