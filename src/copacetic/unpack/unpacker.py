@@ -3,7 +3,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Generic, TypeVar
@@ -50,6 +51,16 @@ class PackageUnpacker(Generic[_Package, _Entry]):
     def close(self) -> None:
         """See `Unpacker.close`."""
         self._spooler.close()
+
+    @contextmanager
+    def _spooling(self, packages: Sequence[FetchedPackage], scratch: Path) -> Iterator[list[_Package]]:
+        """Spool the packages, and give up what isn't done in the end; `_wait` is for within."""
+        loaded = self._load(packages)
+        self.spool(packages, scratch)
+        try:
+            yield loaded
+        finally:
+            self.close()
 
     def _wait(self, packages: Sequence[_Package]) -> Mapping[PackageKey, tuple[_Entry, ...]]:
         """Return what was spooled, by the packages' keys."""

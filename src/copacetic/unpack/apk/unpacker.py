@@ -106,13 +106,9 @@ class ApkUnpacker(PackageUnpacker[ApkPackage, ApkFileEntry]):
         only_files: bool = False,
     ) -> tuple[ApkUpgrade, Payloads]:
         """Run it, and return what the packages hold, too."""
-        loaded = self._load(packages)
-        self.spool(packages, scratch)
-        try:
+        with self._spooling(packages, scratch) as loaded:
             upgrade = ApkUpgrade(tree, self._fs, self._database, loaded, epoch=epoch, only_files=only_files)
             payloads = self._wait(loaded)
-        finally:
-            self.close()
         upgrade.run(payloads)
         return upgrade, payloads
 

@@ -69,16 +69,12 @@ class DebUnpacker(PackageUnpacker[DebPackage, DebEntry]):
         self, tree: TreeBuilder, packages: Sequence[FetchedPackage], *, epoch: int, scratch: Path
     ) -> Composition:
         """See `Unpacker.compose`. Raises `NeedsExecutionError` for a package that can't be installed this way."""
-        loaded = self._load(packages)
-        self.spool(packages, scratch)
-        try:
+        with self._spooling(packages, scratch) as loaded:
             assessment = self._assess(tree, loaded)
             refuse_execution(assessment.verdicts.values())
             engine = open_engine(tree, self._database, loaded, epoch)
             make_accounts(engine, assessment.effects)
             payloads = self._wait(loaded)
-        finally:
-            self.close()
         installed = self._install(tree, loaded, payloads)
         notes = [note for installation in installed.values() for note in installation.notes]
         reproduce(engine, assessment.effects)
@@ -106,12 +102,8 @@ class DebUnpacker(PackageUnpacker[DebPackage, DebEntry]):
 
     def place(self, tree: TreeBuilder, packages: Sequence[FetchedPackage], *, scratch: Path) -> None:
         """See `Unpacker.place`."""
-        loaded = self._load(packages)
-        self.spool(packages, scratch)
-        try:
+        with self._spooling(packages, scratch) as loaded:
             self._install(tree, loaded, self._wait(loaded), scripted=True)
-        finally:
-            self.close()
 
     # -- inside ----------------------------------------------------------------------------------------------
 

@@ -50,7 +50,7 @@ class RpmUnpacker(PackageUnpacker[OpenedRpm, RpmFileEntry]):
     def classify(self, packages: Sequence[FetchedPackage]) -> Mapping[PackageKey, tuple[ScriptVerdict, ...]]:
         """See `Unpacker.classify`. The whole transaction is rehearsed, as a script's effect depends on when it runs."""
         loaded = self._load(packages)
-        rehearsal = self._transaction(TreeBuilder(self._fs), loaded, epoch=0, rehearsal=True)
+        rehearsal = RpmTransaction(TreeBuilder(self._fs), self._image, loaded, epoch=0, rehearsal=True)
         rehearsal.run({package.key: rehearse_payload(package) for package in loaded})
         return {key: tuple(verdicts) for key, verdicts in rehearsal.verdicts.items()}
 
@@ -74,7 +74,7 @@ class RpmUnpacker(PackageUnpacker[OpenedRpm, RpmFileEntry]):
     def shipped(self, packages: Sequence[FetchedPackage]) -> tuple[ShippedPackage, ...]:
         """See `Unpacker.shipped`."""
         loaded = self._load(packages)
-        transaction = self._transaction(TreeBuilder(self._fs), loaded, epoch=0, only_files=True)
+        transaction = RpmTransaction(TreeBuilder(self._fs), self._image, loaded, epoch=0, only_files=True)
         transaction.decisions.decide(loaded)
         accounts = Accounts(self._fs)
         decisions = transaction.decisions.by_key
@@ -86,17 +86,6 @@ class RpmUnpacker(PackageUnpacker[OpenedRpm, RpmFileEntry]):
 
     # -- inside ----------------------------------------------------------------------------------------------
 
-    def _transaction(
-        self,
-        tree: TreeBuilder,
-        packages: Sequence[OpenedRpm],
-        *,
-        epoch: int,
-        rehearsal: bool = False,
-        only_files: bool = False,
-    ) -> RpmTransaction:
-        return RpmTransaction(tree, self._image, packages, epoch=epoch, rehearsal=rehearsal, only_files=only_files)
-
     def _install(
         self,
         tree: TreeBuilder,
@@ -107,13 +96,9 @@ class RpmUnpacker(PackageUnpacker[OpenedRpm, RpmFileEntry]):
         only_files: bool = False,
     ) -> tuple[RpmTransaction, Payloads]:
         """Do a transaction, and return what the packages hold, too."""
-        loaded = self._load(packages)
-        self.spool(packages, scratch)
-        try:
-            transaction = self._transaction(tree, loaded, epoch=epoch, only_files=only_files)
+        with self._spooling(packages, scratch) as loaded:
+            transaction = RpmTransaction(tree, self._image, loaded, epoch=epoch, only_files=only_files)
             payloads = self._wait(loaded)
-        finally:
-            self.close()
         transaction.run(payloads)
         return transaction, payloads
 
