@@ -35,6 +35,7 @@ from copacetic.repository.host import open_host
 from copacetic.repository.odd import OddRows
 from copacetic.repository.packages import Arrived, PackageStore
 from copacetic.repository.seen import SeenDates
+from copacetic.repository.vouch import vouch_by_identity
 from copacetic.updates import Candidate, InstalledPackage, Origin, PackageKey, PlannedUpdate, Resolution, Wanted
 
 WORLD = "etc/apk/world"
@@ -115,23 +116,8 @@ class ApkRepository:
         return odd.account(found, wanted, scheme=tools.version_scheme, frozen=frozen or ())
 
     def vouch(self, candidates: Sequence[Candidate]) -> Mapping[Candidate, Candidate]:
-        missing = dict.fromkeys(candidates)
-        found: dict[Candidate, Candidate] = {}
-
-        def search(indexes: Iterable[ApkIndex]) -> None:
-            for index in indexes:
-                for candidate in list(missing):
-                    for row in index.rows(candidate.name):
-                        offered = make_candidate(index, row)
-                        if offered.is_same(candidate) and candidate not in found:
-                            # Which file it is the index's identity proves, the digest which one the plan has seen.
-                            found[candidate] = replace(offered, sha256=candidate.sha256)
-                            del missing[candidate]
-
-        search(self._recall(dict.fromkeys(candidate.origin for candidate in candidates)))
-        if missing:
-            search(self._load())
-        return found
+        origins = dict.fromkeys(candidate.origin for candidate in candidates)
+        return vouch_by_identity(candidates, (lambda: self._recall(origins), self._load), _offers)
 
     def _recall(self, origins: Iterable[Origin]) -> Iterator[ApkIndex]:
         """Yield the kept indexes that a plan was made from, as far as this image's own definitions lead to them."""
@@ -225,6 +211,10 @@ class _IdentityCheck:
         found = (package.info.find("pkgname"), package.info.find("pkgver"))
         if found != (candidate.name, candidate.version):
             raise PackageError(f"{what}: the file is {' '.join(found)}")
+
+
+def _offers(index: ApkIndex, name: str) -> Iterator[Candidate]:
+    return (make_candidate(index, row) for row in index.rows(name))
 
 
 def _candidate(offer: Offer, indexes: Sequence[ApkIndex]) -> Candidate:

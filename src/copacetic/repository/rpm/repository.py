@@ -43,6 +43,7 @@ from copacetic.repository.rpm.vendor import RpmVendors
 from copacetic.repository.rpm.verify import PackageVerifier
 from copacetic.repository.rpm.visible import VisibleOffers, name_hidden
 from copacetic.repository.seen import SeenDates
+from copacetic.repository.vouch import vouch_by_identity
 from copacetic.rpm.fix import is_fixed
 from copacetic.updates import (
     Candidate,
@@ -177,22 +178,11 @@ class RpmRepository:
         return found
 
     def vouch(self, candidates: Sequence[Candidate]) -> Mapping[Candidate, Candidate]:
-        missing = dict.fromkeys(candidates)
-        found: dict[Candidate, Candidate] = {}
+        origins = dict.fromkeys(candidate.origin for candidate in candidates)
+        return vouch_by_identity(candidates, (lambda: self._recall(origins), self._load), self._offers_named)
 
-        def search(loaded: Iterable[_Loaded]) -> None:
-            for one in loaded:
-                for candidate in list(missing):
-                    for offer in one.index.named(candidate.name):
-                        offered = self._candidate(offer, one.opened)
-                        if offered.is_same(candidate) and candidate not in found:
-                            found[candidate] = replace(offered, sha256=candidate.sha256)
-                            del missing[candidate]
-
-        search(self._recall(dict.fromkeys(candidate.origin for candidate in candidates)))
-        if missing:
-            search(self._load())
-        return found
+    def _offers_named(self, loaded: _Loaded, name: str) -> Iterator[Candidate]:
+        return (self._candidate(offer, loaded.opened) for offer in loaded.index.named(name))
 
     def _recall(self, origins: Iterable[Origin]) -> Iterator[_Loaded]:
         """Yield the kept metadata that a plan was made from, as far as this image's own definitions lead to it."""
