@@ -16,7 +16,7 @@ from msgspec.structs import replace
 from copacetic.errors import InventoryError
 from copacetic.inventory.rpm.bdbwrite import BTREE_MAGIC, HASH_MAGIC, btree_file, hash_file
 from copacetic.inventory.rpm.index import INDEXES, IndexRules
-from copacetic.inventory.rpm.store import DATABASE_LIMIT, Contents, check_count, check_number
+from copacetic.inventory.rpm.store import DATABASE_LIMIT, Contents, check_count, check_number, read_if_there
 from copacetic.oci.filesystem import ImageFilesystem
 from copacetic.rpm.header import RpmHeader
 
@@ -148,10 +148,7 @@ class BdbStore:
     def open(cls, fs: ImageFilesystem, folder: str) -> BdbStore | None:
         """Open the file of a folder. Raises `InventoryError`."""
         path = fs.resolve(f"{folder}/{PACKAGES}")
-        try:
-            data = fs.read(path, limit=DATABASE_LIMIT)
-        except FileNotFoundError:
-            return None
+        data = read_if_there(fs, path, DATABASE_LIMIT)
         if not data:
             return None
         file = BdbFile(data, path)

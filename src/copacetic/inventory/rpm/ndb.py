@@ -19,7 +19,7 @@ from collections.abc import Mapping
 from copacetic.errors import InventoryError
 from copacetic.inventory.rpm.index import IndexRules
 from copacetic.inventory.rpm.ndbindex import NdbIndex
-from copacetic.inventory.rpm.store import DATABASE_LIMIT, Contents, check_count, check_number
+from copacetic.inventory.rpm.store import DATABASE_LIMIT, Contents, check_count, check_number, read_if_there
 from copacetic.oci.filesystem import ImageFilesystem
 from copacetic.rpm.header import RpmHeader
 
@@ -49,10 +49,7 @@ class NdbStore:
     def open(cls, fs: ImageFilesystem, folder: str) -> NdbStore | None:
         """Open the file of a folder. Raises `InventoryError`."""
         path = fs.resolve(f"{folder}/{FILES[0]}")
-        try:
-            data = fs.read(path, limit=DATABASE_LIMIT)
-        except FileNotFoundError:
-            return None
+        data = read_if_there(fs, path, DATABASE_LIMIT)
         if not data:
             return None
         generation, following, headers = _read(data, path)

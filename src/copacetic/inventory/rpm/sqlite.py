@@ -15,7 +15,7 @@ from contextlib import closing
 
 from copacetic.inventory.rpm.index import BINARY_INDEXES, INDEXES, IndexRules
 from copacetic.inventory.rpm.sqlitepages import SqlitePages
-from copacetic.inventory.rpm.store import DATABASE_LIMIT, LOG_LIMIT, Contents, check_count, check_number
+from copacetic.inventory.rpm.store import DATABASE_LIMIT, LOG_LIMIT, Contents, check_count, check_number, read_if_there
 from copacetic.oci.filesystem import ImageFilesystem
 from copacetic.rpm.header import RpmHeader
 
@@ -45,11 +45,11 @@ class SqliteStore:
     def open(cls, fs: ImageFilesystem, folder: str) -> SqliteStore | None:
         """Open the file of a folder. Raises `InventoryError`."""
         path = fs.resolve(f"{folder}/{FILES[0]}")
-        data = _read(fs, path, DATABASE_LIMIT)
+        data = read_if_there(fs, path, DATABASE_LIMIT)
         if not data:
             return None
-        pages = SqlitePages(data, path, _read(fs, f"{path}-wal", LOG_LIMIT))
-        if _read(fs, f"{path}-journal", LOG_LIMIT).strip(b"\0"):
+        pages = SqlitePages(data, path, read_if_there(fs, f"{path}-wal", LOG_LIMIT))
+        if read_if_there(fs, f"{path}-journal", LOG_LIMIT).strip(b"\0"):
             raise pages.broken("it was left while something was written, and has to be mended by rpm first")
         headers: dict[int, bytes] = {}
         for number, row in pages.rows(_PACKAGES):
@@ -107,10 +107,3 @@ def _write_index(
         connection.execute(f"CREATE INDEX '{index}_key_idx' ON '{index}'(key ASC)")
     if index in _ARRAYS:
         connection.execute(f"CREATE INDEX '{index}_hnum_idx' ON '{index}'(hnum ASC)")
-
-
-def _read(fs: ImageFilesystem, path: str, limit: int) -> bytes:
-    try:
-        return fs.read(path, limit=limit)
-    except FileNotFoundError:
-        return b""

@@ -10,9 +10,10 @@ from msgspec import Struct
 
 from copacetic.errors import InventoryError
 from copacetic.inventory.rpm.index import IndexRules
+from copacetic.oci.filesystem import ImageFilesystem
 from copacetic.rpm.header import RpmHeader
 
-__all__ = ["DATABASE_LIMIT", "LOG_LIMIT", "MAX_PACKAGES", "Contents", "RpmStore", "check_count"]
+__all__ = ["DATABASE_LIMIT", "LOG_LIMIT", "MAX_PACKAGES", "Contents", "RpmStore", "check_count", "read_if_there"]
 
 DATABASE_LIMIT = 512 * 1024 * 1024
 LOG_LIMIT = 64 * 1024 * 1024
@@ -56,6 +57,14 @@ class RpmStore(Protocol):
         stands for one that has to go, since rpm would believe it more than the new ones.
         """
         ...
+
+
+def read_if_there(fs: ImageFilesystem, path: str, limit: int) -> bytes:
+    """Read one of a database's files; one that is missing is empty."""
+    try:
+        return fs.read(path, limit=limit)
+    except FileNotFoundError:
+        return b""
 
 
 def check_count(count: int, path: str) -> None:
