@@ -34,15 +34,18 @@ class Front(Struct, frozen=True, kw_only=True):
     """A program that plans for rpm."""
 
     name: str
-    programs: tuple[str, ...]
     words: tuple[str, ...]
     """What upgrades everything; names after it say what instead."""
     script: str = ""
     """What has to be run in its place, where one command isn't enough; it gets the words."""
 
+    @property
+    def program(self) -> str:
+        return f"usr/bin/{self.name}"
+
     def command(self, names: Sequence[str] | None) -> tuple[str, ...]:
         """Return the command; `names` are `name.architecture`, None means everything."""
-        start = ("/bin/sh", _SCRIPT) if self.script else (f"/{self.programs[0]}",)
+        start = ("/bin/sh", _SCRIPT) if self.script else (f"/{self.program}",)
         return (*start, *self.words, *(names or ()))
 
     def mounts(self) -> tuple[Mount, ...]:
@@ -65,16 +68,13 @@ _STRICT = ("--setopt=skip_if_unavailable=0", "--setopt=*.skip_if_unavailable=0")
 """A repository that can't be read would be passed over, and the upgrade be content without its fixes."""
 _DNF = ("--assumeyes", f"--setopt=cachedir={_CACHE}", "--setopt=install_weak_deps=False", *_STRICT)
 FRONTS = (
-    Front(name="dnf5", programs=("usr/bin/dnf5",), words=(*_DNF, "upgrade")),
-    Front(name="dnf", programs=("usr/bin/dnf", "usr/bin/dnf-3"), words=(*_DNF, "upgrade")),
-    Front(name="microdnf", programs=("usr/bin/microdnf",), words=("--assumeyes", "update")),
-    Front(
-        name="yum", programs=("usr/bin/yum",), words=("--assumeyes", f"--setopt=cachedir={_CACHE}", *_STRICT, "update")
-    ),
-    Front(name="tdnf", programs=("usr/bin/tdnf",), words=("--assumeyes", "update")),
+    Front(name="dnf5", words=(*_DNF, "upgrade")),
+    Front(name="dnf", words=(*_DNF, "upgrade")),
+    Front(name="microdnf", words=("--assumeyes", "update")),
+    Front(name="yum", words=("--assumeyes", f"--setopt=cachedir={_CACHE}", *_STRICT, "update")),
+    Front(name="tdnf", words=("--assumeyes", "update")),
     Front(
         name="zypper",
-        programs=("usr/bin/zypper",),
         words=("update", "--no-recommends", "--auto-agree-with-licenses"),
         script=_ZYPPER_SCRIPT,
     ),
@@ -83,4 +83,4 @@ FRONTS = (
 
 def find_front(fs: ImageFilesystem) -> Front | None:
     """Return the first that the image has."""
-    return next((front for front in FRONTS if any(has_program(fs, path) for path in front.programs)), None)
+    return next((front for front in FRONTS if has_program(fs, front.program)), None)
