@@ -30,6 +30,7 @@ from support.builder.podman import podman_container
 from support.builder.processes import children_of, command_of, descendants_of
 from support.builder.sshd import SshServer, ssh_server
 from support.server.certificate import Certificate, make_certificate
+from support.server.ports import find_port
 from support.value.replacing import replace
 
 pytestmark = pytest.mark.system
@@ -56,7 +57,7 @@ def builders(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Builders]:
     folder = tmp_path_factory.mktemp("certificates")
     good, other = make_certificate(folder / "good"), make_certificate(folder / "other")
     expired = make_certificate(folder / "expired", days=-1)
-    ports = [TcpAddress(host="127.0.0.1", port=_find_port()) for _ in range(3)]
+    ports = [TcpAddress(host="127.0.0.1", port=find_port()) for _ in range(3)]
     with ExitStack() as stack:
         daemon = stack.enter_context(buildkitd(options=("--addr", str(ports[0]))))
         secure = ("--tlscert", good.file, "--tlskey", good.key, "--tlscacert", good.authority)
@@ -66,13 +67,6 @@ def builders(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Builders]:
         for address in ports:
             _wait(address)
         yield Builders(daemon=daemon, plain=ports[0], secure=ports[1], expired=ports[2], good=good, other=other)
-
-
-def _find_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-    return port
 
 
 def _wait(address: TcpAddress) -> None:
@@ -223,7 +217,7 @@ def test_ssh_to_a_host_whose_key_is_another(server: SshServer, monkeypatch: pyte
 def test_ssh_where_nobody_listens(server: SshServer, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", server.client_path)
 
-    assert "Connection refused" in str(_fail(f"ssh://127.0.0.1:{_find_port()}"))
+    assert "Connection refused" in str(_fail(f"ssh://127.0.0.1:{find_port()}"))
 
 
 def test_no_ssh_stays_behind(builders: Builders, server: SshServer, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,7 +6,6 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-import socket
 import tarfile
 import time
 from collections.abc import Iterator
@@ -29,6 +28,7 @@ from support.builder.dockerd import Dockerd, dockerd
 from support.builder.gotools import go_programs
 from support.builder.sshd import ssh_server
 from support.server.certificate import Certificate, make_certificate
+from support.server.ports import find_port
 from support.value.replacing import replace
 
 pytestmark = [pytest.mark.system, pytest.mark.xdist_group("dockerd")]
@@ -50,7 +50,7 @@ class Engines:
 @pytest.fixture(scope="module")
 def engines(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engines]:
     certificate = make_certificate(tmp_path_factory.mktemp("tls"))
-    port = _find_port()
+    port = find_port()
     names = {"ca.pem": certificate.authority, "cert.pem": certificate.file, "key.pem": certificate.key}
     configuration = {
         "hosts": [f"tcp://127.0.0.1:{port}"],
@@ -67,13 +67,6 @@ def engines(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engines]:
         engine.load(_root("bin/buildctl"), "with-buildctl:1")
         engine.load(_root("bin/other"), "without:1")
         yield Engines(engine=engine, port=port, certificate=certificate, daemon=daemon)
-
-
-def _find_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-    return port
 
 
 def _root(program: str) -> bytes:

@@ -12,9 +12,7 @@ from __future__ import annotations
 import getpass
 import os
 import shutil
-import socket
 import subprocess
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -22,7 +20,7 @@ from pathlib import Path
 
 import pytest
 
-_START_LIMIT = 20.0
+from support.server.ports import find_port, wait_for_listener
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,12 +48,12 @@ def ssh_server(folder: Path, *, programs: Path) -> Iterator[SshServer]:
     for name in ("host", "user"):
         subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", home / name], check=True)
     for _ in range(3):
-        port = _find_port()
+        port = find_port()
         _configure_server(home, port, programs)
         with (home / "log").open("wb") as log:
             process = subprocess.Popen([daemon, "-D", "-e", "-f", home / "sshd_config"], stdout=log, stderr=log)
         try:
-            if _wait(process, port):
+            if wait_for_listener(process, port):
                 path = _configure_client(home, port, client)
                 yield SshServer(port=port, user=getpass.getuser(), client_path=path, configuration=home / "ssh_config")
                 return
@@ -86,22 +84,3 @@ def _configure_client(home: Path, port: int, client: str) -> str:
     (folder / "ssh").write_text(f'#!/bin/sh\nexec {client} -F {home}/ssh_config "$@"\n')
     (folder / "ssh").chmod(0o755)
     return f"{folder}:{os.environ['PATH']}"
-
-
-def _find_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-    return port
-
-
-def _wait(process: subprocess.Popen[bytes], port: int) -> bool:
-    deadline = time.monotonic() + _START_LIMIT
-    while time.monotonic() < deadline and process.poll() is None:
-        try:
-            socket.create_connection(("127.0.0.1", port), timeout=1).close()
-        except OSError:
-            time.sleep(0.02)
-        else:
-            return process.poll() is None
-    return False

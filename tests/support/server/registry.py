@@ -10,9 +10,7 @@ from __future__ import annotations
 
 import json
 import shutil
-import socket
 import subprocess
-import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -20,13 +18,12 @@ from pathlib import Path
 import pytest
 
 from support.server.certificate import Certificate
+from support.server.ports import find_port, wait_for_listener
 
 USER = "tester"
 PASSWORD = "pass:word-1"
 HTPASSWD = f"{USER}:$2y$05$DrpFd.2IWQfP1jwXmBpj6OrIOUgYL6glS8ZpGJhVZpn7a5dPIfTkS\n"
 """For `docker_registry(htpasswd=…)`: `USER` with `PASSWORD`."""
-
-_START_LIMIT = 20.0
 
 
 @contextmanager
@@ -51,13 +48,13 @@ def docker_registry(
     home = folder / name
     home.mkdir(parents=True)
     for _ in range(3):
-        port = _find_port()
+        port = find_port()
         config = home / "config.yml"
         config.write_text(json.dumps(_make_config(home, port, htpasswd, token, tls)))  # JSON is YAML, too
         with (home / "log").open("wb") as log:
             process = subprocess.Popen([program, "serve", config], stdout=log, stderr=log, cwd=home)
         try:
-            if _wait(process, port):
+            if wait_for_listener(process, port):
                 yield f"127.0.0.1:{port}"
                 return
         finally:
@@ -88,23 +85,3 @@ def _make_config(
     if token is not None:
         config["auth"] = {"token": dict(token)}
     return config
-
-
-def _find_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-    return port
-
-
-def _wait(process: subprocess.Popen[bytes], port: int) -> bool:
-    """Wait until the registry listens; False when it ended instead, as when somebody took the port first."""
-    deadline = time.monotonic() + _START_LIMIT
-    while time.monotonic() < deadline and process.poll() is None:
-        try:
-            socket.create_connection(("127.0.0.1", port), timeout=1).close()
-        except OSError:
-            time.sleep(0.02)
-        else:
-            return process.poll() is None
-    return False
