@@ -3,18 +3,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import pytest
 
 from support.hostile.boundedchild import CPU_LIMIT, MEMORY_LIMIT, BoundedChild
 from support.hostile.hostilescripts import HARMLESS, cases
-
-
-@pytest.fixture(scope="module")
-def child() -> Iterator[BoundedChild]:
-    with BoundedChild() as running:
-        yield running
 
 
 @pytest.mark.costly

@@ -42,6 +42,12 @@ class Bounded:
     memory: int
     """The peak, in bytes, of what was resident."""
 
+    def check(self) -> None:
+        """It came to an end of ours, within what any input may cost."""
+        assert self.how in {"done", "refused"}, self.message
+        assert self.seconds < CPU_LIMIT
+        assert self.memory < MEMORY_LIMIT
+
 
 class BoundedChild:
     def __enter__(self) -> Self:
