@@ -27,6 +27,7 @@ from demo.roots import build_root
 
 from bench import execution, processor
 from bench.alpine import measure_alpine, measure_index
+from bench.buildah import run_buildah
 from bench.centos import measure_centos
 from bench.measure import Result, Sample, repeat, run
 from support.deb.debian import layout_of
@@ -80,20 +81,18 @@ class Bench:
 
     def buildah(self, image: str, tag: str) -> Sample:
         """Upgrade with a Dockerfile, from an empty storage, and push."""
-        folder = Path(tempfile.mkdtemp(dir=self.work))
-        (folder / "Dockerfile").write_text(
-            f"FROM {image}\nRUN apt-get update && apt-get -y upgrade && rm -rf /var/lib/apt/lists/*\n"
-        )
-        program = f"buildah --root {folder}/root --runroot {folder}/run --storage-driver overlay"
         target = f"{image.rpartition(':')[0]}:{tag}"
-        script = (
-            f"{program} bud --quiet --isolation oci --runtime runc --network host --tls-verify=false -t {target} {folder} "
-            f"&& {program} push --quiet --tls-verify=false {target}"
-        )
-        sample = run(["sh", "-c", script])
-        subprocess.run(["sh", "-c", f"{program} rmi --all --force"], check=False, capture_output=True)
-        shutil.rmtree(folder, ignore_errors=True)
-        return sample
+
+        def script(program: str, folder: Path) -> str:
+            (folder / "Dockerfile").write_text(
+                f"FROM {image}\nRUN apt-get update && apt-get -y upgrade && rm -rf /var/lib/apt/lists/*\n"
+            )
+            return (
+                f"{program} bud --quiet --isolation oci --runtime runc --network host --tls-verify=false -t {target} "
+                f"{folder} && {program} push --quiet --tls-verify=false {target}"
+            )
+
+        return run_buildah(self.work, script)
 
 
 @contextmanager

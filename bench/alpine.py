@@ -5,10 +5,10 @@ from __future__ import annotations
 
 import json
 import shutil
-import subprocess
 import tempfile
 from pathlib import Path
 
+from bench.buildah import run_buildah
 from bench.measure import Result, Sample, repeat, run
 from support.apk.apkoracle import ROOTS, alpine_image
 from support.apk.apkrepo import ApkRepository, public_pem
@@ -95,16 +95,13 @@ def measure_index(copa: str, work: Path, runs: int) -> list[Result]:
 
 def _apk_upgrade(work: Path, repository: str, key: Path) -> Sample:
     """Unpack the image into an empty storage, run its own apk, and write the result as a layout."""
-    folder = Path(tempfile.mkdtemp(dir=work))
-    program = f"buildah --root {folder}/root --runroot {folder}/run --storage-driver overlay"
     apk = f"/sbin/apk --no-cache --repositories-file /dev/null -X {repository} upgrade"
-    # A relative name, since buildah makes the image's own of it.
-    script = (
-        f"cd {work} && c=$({program} from oci:alpine:base) && {program} copy -q $c '{key}' /etc/apk/keys/ && "
-        f"{program} run --isolation oci --runtime runc --network host $c -- {apk} && "
-        f"{program} commit -q $c oci:{folder}/out:patched"
+    return run_buildah(
+        work,
+        # A relative name, since buildah makes the image's own of it.
+        lambda program, folder: (
+            f"cd {work} && c=$({program} from oci:alpine:base) && {program} copy -q $c '{key}' /etc/apk/keys/ && "
+            f"{program} run --isolation oci --runtime runc --network host $c -- {apk} && "
+            f"{program} commit -q $c oci:{folder}/out:patched"
+        ),
     )
-    sample = run(["sh", "-c", script])
-    subprocess.run(["sh", "-c", f"{program} rm --all; {program} rmi --all --force"], check=False, capture_output=True)
-    shutil.rmtree(folder, ignore_errors=True)
-    return sample

@@ -5,10 +5,10 @@ from __future__ import annotations
 
 import os
 import shutil
-import subprocess
 import tempfile
 from pathlib import Path
 
+from bench.buildah import run_buildah
 from bench.measure import Result, Sample, repeat, run
 from support.deb.oracle import ISOLATED
 from support.image.images import FIXTURES
@@ -66,14 +66,11 @@ def _bare(work: Path, packages: Path) -> Sample:
 
 def _buildah(work: Path, packages: Path) -> Sample:
     """Unpack the image into an empty storage, run its own rpm, and write the result as a layout."""
-    folder = Path(tempfile.mkdtemp(dir=work))
-    program = f"buildah --root {folder}/root --runroot {folder}/run --storage-driver overlay"
-    script = (
-        f"cd {work} && c=$({program} from oci:centos:base) && {program} run --isolation oci --runtime runc "
-        f"--volume {packages}:/mnt:ro $c -- sh -c 'rpm -U --nosignature --nodeps /mnt/*.rpm' && "
-        f"{program} commit -q $c oci:{folder}/out:patched"
+    return run_buildah(
+        work,
+        lambda program, folder: (
+            f"cd {work} && c=$({program} from oci:centos:base) && {program} run --isolation oci --runtime runc "
+            f"--volume {packages}:/run/updates:ro $c -- sh -c '{_UPGRADE}' && "
+            f"{program} commit -q $c oci:{folder}/out:patched"
+        ),
     )
-    sample = run(["sh", "-c", script])
-    subprocess.run(["sh", "-c", f"{program} rm --all; {program} rmi --all --force"], check=False, capture_output=True)
-    shutil.rmtree(folder, ignore_errors=True)
-    return sample
