@@ -15,13 +15,14 @@ import pytest
 from copacetic import llb
 from copacetic.apk.stanza import ApkStanza
 from copacetic.errors import InventoryError, NeedsExecutionError, SignatureError, UnsupportedImageError
-from copacetic.llb.graph import Bind, ExecOp, FileOp, MakeFile, Network, ProxyEnv, Tmpfs
+from copacetic.llb.graph import Bind, FileOp, MakeFile, Network, ProxyEnv, Tmpfs
 from copacetic.oci import Digest, Platform
-from copacetic.pkgmgr import Content, PackageManager, Recipe, Upgrade, open_package_manager
+from copacetic.pkgmgr import Content, PackageManager, Upgrade, open_package_manager
 from copacetic.updates import FetchedPackage, PlannedUpdate, ScriptClass, ScriptVerdict
 from support.apk import adbs
 from support.apk.apkrepo import apk_image
 from support.apk.apks import Apk
+from support.builder.recipes import run_of
 from support.deb.debs import file
 from support.image.images import make_tar, tar_file
 from support.image.trees import stack
@@ -62,12 +63,6 @@ def fetched(folder: Path, apk: Apk = NEW, data: bytes | None = None, **fields: s
     offered = replace(candidate(apk.name, apk.version, architecture="x86_64"), record=ApkStanza(row))
     offered = replace(offered, sha256=Digest.of(path.read_bytes()).encoded)
     return FetchedPackage(update=PlannedUpdate(installed=None, candidate=offered), path=path)
-
-
-def run_of(recipe: Recipe) -> ExecOp:
-    vertex = recipe.result.vertex
-    assert isinstance(vertex, ExecOp)
-    return vertex
 
 
 def index_of(files: Mapping[str, Content]) -> str:

@@ -21,12 +21,13 @@ from copacetic.errors import (
     UnsupportedImageError,
 )
 from copacetic.llb.definition import Definition
-from copacetic.llb.graph import Bind, ExecOp, Network, ProxyEnv, Tmpfs
+from copacetic.llb.graph import Bind, Network, ProxyEnv, Tmpfs
 from copacetic.oci import Digest, Platform
 from copacetic.oci.layered import LayeredFilesystem
 from copacetic.pipeline.apply.send import stage
 from copacetic.pkgmgr import PackageManager, Recipe, Upgrade, open_package_manager
 from copacetic.updates import Candidate, FetchedPackage, PlannedUpdate
+from support.builder.recipes import run_of
 from support.deb.debian import need
 from support.deb.debs import Deb, file
 from support.image.images import TarItem, make_tar, tar_file
@@ -62,12 +63,6 @@ def fetched(*names: str) -> list[FetchedPackage]:
 
 def _with_digest(name: str) -> Candidate:
     return replace(candidate(name, "2.0"), sha256=Digest.of(name.encode()).encoded)
-
-
-def run_of(recipe: Recipe) -> ExecOp:
-    vertex = recipe.result.vertex
-    assert isinstance(vertex, ExecOp)
-    return vertex
 
 
 def marshal(recipe: Recipe) -> Definition:

@@ -12,8 +12,9 @@ from copacetic import llb
 from copacetic.errors import NeedsExecutionError, SignatureError, UnsupportedImageError
 from copacetic.llb.graph import Bind, ExecOp, Network, Tmpfs
 from copacetic.oci import Digest
-from copacetic.pkgmgr import PackageManager, Recipe, Upgrade, open_package_manager
+from copacetic.pkgmgr import PackageManager, Upgrade, open_package_manager
 from copacetic.updates import FetchedPackage, PackageKey, PlannedUpdate, ScriptClass, ScriptVerdict
+from support.builder.recipes import run_of
 from support.image.images import make_tar, tar_file
 from support.image.trees import stack
 from support.rpm.rpmdbs import make_files
@@ -46,12 +47,6 @@ def fetched(folder: Path, rpm: Rpm = NEW) -> FetchedPackage:
     offered = candidate(rpm.name, rpm.evr, architecture=rpm.architecture)
     offered = replace(offered, sha256=Digest.of(path.read_bytes()).encoded)
     return FetchedPackage(update=PlannedUpdate(installed=None, candidate=offered), path=path)
-
-
-def run_of(recipe: Recipe) -> ExecOp:
-    vertex = recipe.result.vertex
-    assert isinstance(vertex, ExecOp)
-    return vertex
 
 
 def test_rpm_gets_the_files_of_the_plan_by_their_digests_and_no_network(tmp_path: Path) -> None:
