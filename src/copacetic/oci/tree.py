@@ -47,7 +47,6 @@ class TreeBuilder:
         self._directories: dict[str, tuple[str, int]] = {}
         self._name = ""
         self._effects: dict[str, str] = {}
-        self._renewed: set[str] = set()
 
     # -- looking ---------------------------------------------------------------------------------------------
 
@@ -202,9 +201,11 @@ class TreeBuilder:
         """Tell whether what is at a canonical path was put there, whether or not the image has the same."""
         return self._nodes.get(canonical) is not None
 
-    def renew(self, canonical: str) -> None:
-        """Have the time of a file among the changes count, too: it is left out only where the image has the same."""
-        self._renewed.add(canonical)
+    def date(self, path: str) -> None:
+        """Have something among the changes be `dated`, as `put` does it."""
+        inode = self._nodes.get(self.resolve(path, follow=False))
+        if inode is not None:
+            inode.dated = True
 
     def change(self, path: str, entry: Entry) -> None:
         """Give other attributes to something among the changes, under all its names."""
@@ -303,8 +304,6 @@ class TreeBuilder:
         for path in inode.paths:
             lower = self.below(path)
             if lower is None or not is_equal(lower, inode.entry):
-                return False
-            if path in self._renewed and lower.mtime != inode.entry.mtime:
                 return False
             groups.add(lower.link_group)
         # A file that shares nothing any more is another one than the lower layers' with several names.

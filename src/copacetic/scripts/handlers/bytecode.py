@@ -73,4 +73,4 @@ def renew_sources(tree: TreeBuilder) -> None:
     for path in tree.changed_paths(_ENDINGS):
         source = source_of(path)
         if source is not None and tree.holds(path) and tree.holds(source):
-            tree.renew(source)
+            tree.date(source)
